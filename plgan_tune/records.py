@@ -1,0 +1,80 @@
+"""The frozen rows that pass between rooms.
+
+Each field carries its meaning and unit as metadata; `store` turns that into Arrow schemas, so a column is described
+in exactly one place. Errors are fractions in [0, 1], times are seconds or UTC instants.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+Value = bool | int | float | str | None
+"""What a searched key can take, as a results file holds it."""
+
+
+class TrialStatus(StrEnum):
+    """Where a trial stands. A trial that early stopping ended is `stopped`; one whose loss broke is `diverged`."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+
+def column(meaning: str, unit: str = "") -> Any:
+    """A dataclass field with its meaning and unit, which the results schema shows."""
+    return field(metadata={"meaning": meaning, "unit": unit})
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMetrics:
+    """What one epoch of training measured. Losses are means over the epoch's steps."""
+
+    epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs")
+    val_error: float = column("error of the averaged weights on the validation images", "fraction")
+    val_error_raw: float = column("error of the raw weights on the validation images", "fraction")
+    loss_supervised: float = column("C_sup (patent eq. 13)", "nats")
+    loss_unsupervised: float = column("C_unsup (patent eq. 14), scaled", "nats")
+    loss_adversarial: float = column("V_log, before alpha", "nats")
+    loss_feature: float = column("V_feature, before beta", "")
+    ramp: float = column("w, the weight of the saturating loss in this epoch", "fraction")
+    lr_discriminator: float = column("learning rate of the discriminator in this epoch, decay included", "")
+    lr_generator: float = column("learning rate of the generator in this epoch, decay included", "")
+    images_per_second: float = column("unlabelled images of discriminator steps per second of training", "1/s")
+    seconds: float = column("time of this epoch, validation included", "s")
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch of one attempt of one trial, as the study's log holds it."""
+
+    seq: int = column("order of arrival at the driver, over the whole study")
+    trial_id: str = column("the study's own trial id")
+    attempt: int = column("the trial's n-th start; the first is 1")
+    metrics: EpochMetrics = column("spread over its columns")
+    reported_at: datetime = column("when the epoch ended", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """One trial as it stands now."""
+
+    trial_id: str = column("the study's own trial id")
+    number: int = column("order of suggestion, from 0")
+    status: TrialStatus = column("running, completed, stopped, diverged or failed")
+    attempt: int = column("the trial's latest start; the first is 1")
+    epochs: int = column("epochs completed", "epochs")
+    val_error_last: float | None = column("val_error at the last epoch: what ranks trials", "fraction")
+    val_error_best: float | None = column("lowest val_error of any epoch; reported only", "fraction")
+    best_epoch: int | None = column("epoch of val_error_best", "epochs")
+    params: Mapping[str, Value] = column("searched keys, one column params_<leaf> each")
+    seed: int = column("trial.seed")
+    split_hash: str | None = column("hash of the labelled, unlabelled and validation rows")
+    seconds: float = column("training time of all attempts", "s")
+    node: str | None = column("address of the machine that ran the latest attempt")
+    started_at: datetime = column("when the trial was suggested", "UTC")
+    ended_at: datetime | None = column("when the trial ended", "UTC")
+    error: str | None = column("why a trial diverged or failed")

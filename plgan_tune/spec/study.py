@@ -1,0 +1,162 @@
+"""A study: a trial in which values may be domains, how to search it, and what one trial needs."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from plgan_tune.spec.defaults import with_defaults
+from plgan_tune.spec.domains import Choice, Domain, Leaf, Scalar, domain_as_mapping
+from plgan_tune.spec.trial import Frozen, Positive, TrialSpec
+
+Point = Mapping[str, Scalar]
+"""Values of the searched keys by their dotted path under `trial`. A list of a choice stands as its JSON text."""
+
+
+class TpeSpec(Frozen):
+    startup_trials: Annotated[int, Field(ge=0)] = 20
+    """Finished trials before TPE takes over from random sampling."""
+
+
+class RandomSpec(Frozen):
+    pass
+
+
+class SamplerSpec(Frozen):
+    """Exactly one sampler. `random` is short for `{random: {}}`."""
+
+    tpe: TpeSpec | None = None
+    random: RandomSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {value: {}} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.tpe is None) == (self.random is None):
+            raise ValueError("exactly one of tpe, random must be given")
+        return self
+
+
+class AshaSpec(Frozen):
+    """Asynchronous successive halving (Li et al. 2018) on the epoch."""
+
+    grace_period: Positive
+    """Epochs before the first decision."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """One of this many trials goes on from each rung."""
+
+
+class EarlyStoppingSpec(Frozen):
+    """ASHA, or none."""
+
+    asha: AshaSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if value is None or value == "none":
+            return {}
+        return {value: {}} if isinstance(value, str) else value
+
+
+class SearchSpec(Frozen):
+    trials: Positive = 50
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """End the search after this time; null is no limit."""
+    metric: Literal["val_error"] = "val_error"
+    mode: Literal["min"] = "min"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the sampler."""
+    concurrent: Literal["auto"] | Positive = "auto"
+    """Trials at a time; auto is as many as the cluster holds."""
+    sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
+    early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
+    first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
+    """Points to try before the sampler is asked; a point may leave searched keys to the sampler."""
+
+
+class ResourcesSpec(Frozen):
+    """What one trial needs."""
+
+    ranks: Positive = 1
+    cpus_per_rank: Annotated[float, Field(gt=0)] = 1
+    gpus_per_rank: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    """auto is one where the cluster has GPUs, else none."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpec:
+    """A validated space file.
+
+    Attributes:
+        study: its name.
+        template: the `trial` section without the searched keys.
+        domains: dotted path under `trial` -> domain, in the file's order.
+    """
+
+    study: str
+    search: SearchSpec
+    resources: ResourcesSpec
+    template: Mapping[str, Any]
+    domains: Mapping[str, Domain]
+
+    def trial(self, point: Point) -> TrialSpec:
+        """The configuration at `point`, which holds every searched key.
+
+        Raises:
+            KeyError: where `point` lacks a searched key or has another.
+        """
+        if point.keys() != self.domains.keys():
+            raise KeyError(f"point has {sorted(point)}, the study searches {sorted(self.domains)}")
+        values = {path: decode(self.domains[path], value) for path, value in point.items()}
+        return TrialSpec.model_validate(with_defaults(set_paths(self.template, values)))
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The study as a space file says it, every default that no searched key decides filled in."""
+        domains = {path: domain_as_mapping(domain) for path, domain in self.domains.items()}
+        return {
+            "study": self.study,
+            "search": self.search.model_dump(mode="json", exclude_none=False),
+            "resources": self.resources.model_dump(mode="json"),
+            "trial": set_paths(self.template, domains),
+        }
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Searched path -> its column, `params_<leaf>`; the full path where two leaves share a name."""
+        leaves = [path.rpartition(".")[2] for path in self.domains]
+        return {
+            path: f"params_{path if leaves.count(leaf) > 1 else leaf}"
+            for path, leaf in zip(self.domains, leaves, strict=True)
+        }
+
+
+def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of `mapping` with each dotted path of `values` set."""
+    result: dict[str, Any] = deepcopy(dict(mapping))
+    for path, value in values.items():
+        *parents, leaf = path.split(".")
+        section = result
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[leaf] = deepcopy(value)
+    return result
+
+
+def encode(domain: Domain, value: Leaf) -> Scalar:
+    """A value as samplers and results files hold it: lists of a choice become JSON text."""
+    return json.dumps(value) if isinstance(domain, Choice) and isinstance(value, list) else value  # type: ignore[return-value]
+
+
+def decode(domain: Domain, value: Scalar) -> Leaf:
+    """The inverse of `encode`."""
+    if isinstance(domain, Choice) and isinstance(value, str) and not domain.contains(value):
+        decoded: Leaf = json.loads(value)
+        return decoded
+    return value

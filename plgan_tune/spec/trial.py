@@ -1,0 +1,157 @@
+"""One trial's configuration: every decision of the method is a typed key here.
+
+A profile only chooses defaults (`defaults.py`); nothing below or after this module asks for its name.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+Profile = Literal["recipe", "patent"]
+Kind = Literal["mlp", "conv"]
+Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
+Ramp = Literal["clamp", "literal", "zero", "one"]
+FeatureNorm = Literal["mean", "sum", "l1"]
+Supervised = Literal["softmax", "one_vs_all"]
+Precision = Literal["auto", "float32", "float64", "bf16"]
+
+CONV_FEATURES = 10
+"""The conv discriminator's hidden activations: nine convolutions and the global pool."""
+
+
+class Frozen(BaseModel):
+    """Base of every specification: immutable, no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataSpec(Frozen):
+    """Which images, and how they are divided. Part of a study's identity: never searched."""
+
+    source: Source
+    path: str | None = None
+    """Root, folder or URL of the source; null is the source's own default."""
+    size: Annotated[int, Field(ge=4)] | None = None
+    """Resize the shorter side to this and centre-crop; null takes the images as they are, all of one square size."""
+    labels: Positive
+    """Images that keep their label, class-balanced."""
+    validation: Positive
+    """Images of the training set held out to measure val_error, class-balanced."""
+    limit: Positive | None = None
+    """Use at most this many training images, class-balanced, and as many images without a label; null is all."""
+    labels_in_pool: bool = True
+    """Whether the labelled images are also in the unlabelled pool (improved-gan: yes)."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ModelSpec(Frozen):
+    """The pair of networks (patent tables 4 and 5)."""
+
+    kind: Kind
+    width: Annotated[float, Field(gt=0.0, le=16.0)]
+    """Scales every hidden layer of D and G."""
+    hidden: Annotated[tuple[Positive, ...], Field(strict=False)] | None
+    """Units of the MLP discriminator's hidden layers before `width`; null for conv."""
+    activation: Literal["relu", "leaky_relu"]
+    """Of D; leaky has slope 0.2."""
+    noise_input: Weight
+    """Standard deviation of Gaussian noise on D's input while training."""
+    noise_hidden: Weight
+    """Standard deviation of Gaussian noise on D's hidden activations while training; MLP only."""
+    dropout: Annotated[tuple[BelowOne, BelowOne, BelowOne], Field(strict=False)] | None
+    """Of the conv discriminator: on the input, after the first and after the second block; null for the MLP."""
+    latent: Literal["uniform", "normal"]
+    latent_size: Positive
+    weight_norm_init: Literal["xavier", "data"]
+    train_hidden_gain: bool
+    """Whether weight norm's g of D's hidden layers is trained."""
+    generator_weight_norm: bool
+    """Weight norm on G's output layer."""
+    zca: bool
+    """A fixed ZCA whitening as D's first operation."""
+    feature_layer: int
+    """Which of D's hidden activations V_feature compares; -1 is the last, as in a list."""
+
+    @field_validator("hidden", "dropout", "noise_input", "noise_hidden")
+    @classmethod
+    def _belongs_to_kind(cls, value: object, info: ValidationInfo) -> object:
+        kind = info.data.get("kind")
+        owner = "conv" if info.field_name == "dropout" else "mlp"
+        if kind is not None and kind != owner and value not in (None, 0):
+            raise ValueError(f"{info.field_name} belongs to kind {owner}, but kind is {kind}")
+        if kind == owner and (value is None or value == ()):
+            raise ValueError(f"kind {kind} needs {info.field_name}")
+        return value
+
+    @field_validator("generator_weight_norm")
+    @classmethod
+    def _always_in_conv(cls, value: bool, info: ValidationInfo) -> bool:
+        if info.data.get("kind") == "conv" and not value:
+            raise ValueError("the conv generator's output layer always has weight norm (patent table 5)")
+        return value
+
+    @field_validator("feature_layer")
+    @classmethod
+    def _is_a_layer(cls, value: int, info: ValidationInfo) -> int:
+        hidden = info.data.get("hidden")
+        layers = CONV_FEATURES if info.data.get("kind") == "conv" else len(hidden or ())
+        if layers and not -layers <= value < layers:
+            raise ValueError(f"D has {layers} hidden activations, so feature_layer must be in [{-layers}, {layers - 1}]")
+        return value
+
+
+class LossSpec(Frozen):
+    """The piecewise loss (patent eq. 10 to 15)."""
+
+    alpha: Weight
+    beta: Weight
+    switch_epoch: Positive
+    """T: w reaches 1 in epoch T, counted from 0."""
+    ramp: Ramp
+    feature_norm: FeatureNorm
+    supervised: Supervised
+    unsupervised_scale: Weight
+
+
+class OptimSpec(Frozen):
+    """Adam, its decay, and the average of the weights that val_error tests."""
+
+    lr_discriminator: Rate
+    lr_generator: Rate
+    decay_epoch: Positive
+    """Learning rates fall linearly from this epoch on and reach `min_factor` at twice this epoch or before."""
+    min_factor: Fraction
+    beta1: BelowOne
+    beta2: BelowOne
+    eps: Annotated[float, Field(gt=0.0, le=1.0)]
+    average_decay: BelowOne
+    """Upper bound of the moving average's decay min(average_decay, n / (n + 10)) at update n."""
+
+
+class TrainingSpec(Frozen):
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    """Of each of the labelled, unlabelled and generated parts of a discriminator step; over all ranks together."""
+    discriminator_steps: Positive
+    """k: discriminator updates per generator update."""
+    precision: Precision
+    checkpoint_every: Positive | None = None
+    """Epochs between checkpoints; null is about every two minutes of training."""
+
+
+class TrialSpec(Frozen):
+    """One configuration, every default filled in."""
+
+    profile: Profile
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    data: DataSpec
+    model: ModelSpec
+    loss: LossSpec
+    optim: OptimSpec
+    training: TrainingSpec
