@@ -75,6 +75,6 @@ class TrialRow:
     split_hash: str | None = column("hash of the labelled, unlabelled and validation rows")
     seconds: float = column("training time of all attempts", "s")
     node: str | None = column("address of the machine that ran the latest attempt")
-    started_at: datetime = column("when the trial was suggested", "UTC")
+    started_at: datetime = column("when the first attempt started", "UTC")
     ended_at: datetime | None = column("when the trial ended", "UTC")
     error: str | None = column("why a trial diverged or failed")

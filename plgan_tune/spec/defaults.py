@@ -1,7 +1,7 @@
 """Defaults of the two profiles, by kind of network. The only place that knows a profile's name.
 
-`patent` is CN108665058B as printed, misprints mended; `recipe` is what openai/improved-gan, its evident ancestor,
-needs to reach about 0.9 % on MNIST with 100 labels.
+`patent` is CN108665058B as printed, misprints mended; `recipe` is what openai/improved-gan, its evident
+ancestor, needs to reach about 0.9 % on MNIST with 100 labels.
 """
 
 from collections.abc import Mapping

@@ -4,12 +4,19 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Union
 
+from plgan_tune.spec.errors import RuleError, show
+
 Scalar = bool | int | float | str | None
 Leaf = Scalar | list[Any]
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _is_integer(value: object) -> bool:
@@ -18,14 +25,15 @@ def _is_integer(value: object) -> bool:
 
 def _check_range(low: object, high: object, *, integer: bool, log: bool) -> None:
     kind, fits = ("whole numbers", _is_integer) if integer else ("finite numbers", _is_number)
+    ends = f"(low={show(low)}, high={show(high)})"
     if not (fits(low) and fits(high)):
-        raise ValueError(f"both ends must be {kind}, but got (low={low!r}, high={high!r})")
+        raise RuleError(f"both ends must be {kind}", ends)
     assert isinstance(low, int | float)
     assert isinstance(high, int | float)
     if log and low <= 0:
-        raise ValueError(f"`low > 0` must hold for a logarithm, but got (low={low!r}, high={high!r})")
+        raise RuleError("`low > 0` must hold for a logarithm", ends)
     if low > high:
-        raise ValueError(f"`low <= high` must hold, but got (low={low!r}, high={high!r})")
+        raise RuleError("`low <= high` must hold", ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,7 @@ class Uniform:
         return isinstance(value, int | float) and _is_number(value) and self.low <= value <= self.high
 
     def corners(self) -> tuple[Leaf, ...]:
-        return (self.low, self.high)
+        return (float(self.low), float(self.high))  # a key of whole numbers must refuse these
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class LogUniform:
         return isinstance(value, int | float) and _is_number(value) and self.low <= value <= self.high
 
     def corners(self) -> tuple[Leaf, ...]:
-        return (self.low, self.high)
+        return (float(self.low), float(self.high))  # a key of whole numbers must refuse these
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +112,10 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not self.options:
-            raise ValueError("a choice needs at least one option, but got []")
+            raise RuleError("a choice needs at least one option", "[]")
         for place, option in enumerate(self.options):
             if any(_same(option, other) for other in self.options[:place]):
-                raise ValueError(f"options must differ, but {option!r} stands twice in {list(self.options)!r}")
+                raise RuleError("options must differ", f"{show(option)} twice in {show(self.options)}")
 
     def contains(self, value: object) -> bool:
         return any(_same(value, option) for option in self.options)
@@ -130,19 +138,21 @@ def parse_domain(mapping: dict[str, Any]) -> Domain:
     """Reads `{uniform: [low, high]}` and its kin.
 
     Raises:
-        ValueError: with the rule, then the value, where the mapping is no valid domain.
+        RuleError: where the mapping is no valid domain.
     """
     if len(mapping) != 1:
-        raise ValueError(f"a domain has exactly one name, but got {len(mapping)}: {', '.join(map(str, mapping)) or 'none'}")
+        raise RuleError(f"a domain has exactly one name of {', '.join(NAMES)}", show(mapping))
     (name, body) = next(iter(mapping.items()))
     if name not in NAMES:
-        raise ValueError(f"a domain is one of {', '.join(NAMES)}, but got {name!r}")
+        raise RuleError(f"a domain is one of {', '.join(NAMES)}", show(name))
     if not isinstance(body, list):
-        raise ValueError(f"{name} takes a list, but got {body!r}")
+        raise RuleError(
+            f"{name} takes {'a list of options' if name == 'choice' else '[low, high]'}", show(body)
+        )
     if name == "choice":
         return Choice(tuple(body))
     if len(body) != 2:
-        raise ValueError(f"{name} takes [low, high], but got {body!r}")
+        raise RuleError(f"{name} takes [low, high]", show(body))
     low, high = body
     match name:
         case "uniform":

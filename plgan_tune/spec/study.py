@@ -6,14 +6,25 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.domains import Choice, Domain, Leaf, Scalar, domain_as_mapping
-from plgan_tune.spec.trial import Frozen, Positive, TrialSpec
+from plgan_tune.spec.domains import (
+    Choice,
+    Domain,
+    Int,
+    Leaf,
+    LogInt,
+    LogUniform,
+    Scalar,
+    Uniform,
+    domain_as_mapping,
+)
+from plgan_tune.spec.errors import RuleError
+from plgan_tune.spec.trial import LEAVES, Frozen, Positive, TrialSpec
 
 Point = Mapping[str, Scalar]
-"""Values of the searched keys by their dotted path under `trial`. A list of a choice stands as its JSON text."""
+"""Values of the searched keys by dotted path under `trial`. A list of a choice stands as its JSON text."""
 
 
 class TpeSpec(Frozen):
@@ -39,8 +50,14 @@ class SamplerSpec(Frozen):
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.tpe is None) == (self.random is None):
-            raise ValueError("exactly one of tpe, random must be given")
+            raise RuleError(
+                "exactly one of tpe, random must be given", "neither" if self.tpe is None else "both"
+            )
         return self
+
+    @model_serializer
+    def _as_name(self) -> Any:
+        return "random" if self.tpe is None else {"tpe": self.tpe.model_dump()}
 
 
 class AshaSpec(Frozen):
@@ -64,6 +81,10 @@ class EarlyStoppingSpec(Frozen):
             return {}
         return {value: {}} if isinstance(value, str) else value
 
+    @model_serializer
+    def _as_name(self) -> Any:
+        return "none" if self.asha is None else {"asha": self.asha.model_dump()}
+
 
 class SearchSpec(Frozen):
     trials: Positive = 50
@@ -78,7 +99,7 @@ class SearchSpec(Frozen):
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
-    """Points to try before the sampler is asked; a point may leave searched keys to the sampler."""
+    """Each a `Point` to try before the sampler is asked; it may leave searched keys to the sampler."""
 
 
 class ResourcesSpec(Frozen):
@@ -96,8 +117,8 @@ class StudySpec:
 
     Attributes:
         study: its name.
-        template: the `trial` section without the searched keys.
-        domains: dotted path under `trial` -> domain, in the file's order.
+        template: the `trial` section without the searched keys, every default in it that they do not decide.
+        domains: dotted path under `trial` -> domain, in the order of `LEAVES`.
     """
 
     study: str
@@ -118,14 +139,33 @@ class StudySpec:
         return TrialSpec.model_validate(with_defaults(set_paths(self.template, values)))
 
     def as_mapping(self) -> dict[str, Any]:
-        """The study as a space file says it, every default that no searched key decides filled in."""
+        """The study as a space file says it, every default that no searched key decides filled in.
+
+        A space file of this mapping loads as a study equal to this one.
+        """
         domains = {path: domain_as_mapping(domain) for path, domain in self.domains.items()}
+        search = self.search.model_dump(mode="json")
+        search["first"] = [
+            {path: decode(self.domains[path], value) for path, value in point.items()}
+            for point in search["first"]
+        ]
         return {
             "study": self.study,
-            "search": self.search.model_dump(mode="json", exclude_none=False),
+            "search": search,
             "resources": self.resources.model_dump(mode="json"),
-            "trial": set_paths(self.template, domains),
+            "trial": _in_order(set_paths(self.template, domains)),
         }
+
+    def any_trial(self) -> TrialSpec:
+        """The configuration at the first corner of every domain: right in all that cannot be searched."""
+        return self.trial(
+            {path: encode(domain, domain.corners()[0]) for path, domain in self.domains.items()}
+        )
+
+    @property
+    def types(self) -> dict[str, type]:
+        """Searched path -> the type of its column: bool, int, float or str."""
+        return {path: _column_type(domain) for path, domain in self.domains.items()}
 
     @property
     def columns(self) -> dict[str, str]:
@@ -147,6 +187,27 @@ def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
             section = section.setdefault(parent, {})
         section[leaf] = deepcopy(value)
     return result
+
+
+def _in_order(trial: Mapping[str, Any]) -> dict[str, Any]:
+    ordered: dict[str, Any] = {}
+    for path in LEAVES:
+        section, _, leaf = path.rpartition(".")
+        source = trial.get(section, {}) if section else trial
+        if leaf in source:
+            (ordered.setdefault(section, {}) if section else ordered)[leaf] = source[leaf]
+    return ordered
+
+
+def _column_type(domain: Domain) -> type:
+    match domain:
+        case Uniform() | LogUniform():
+            return float
+        case Int() | LogInt():
+            return int
+        case Choice(options):
+            kinds = {type(encode(domain, option)) for option in options if option is not None}
+            return float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else str
 
 
 def encode(domain: Domain, value: Leaf) -> Scalar:

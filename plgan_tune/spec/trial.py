@@ -3,15 +3,17 @@
 A profile only chooses defaults (`defaults.py`); nothing below or after this module asks for its name.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from plgan_tune.spec.errors import RuleError, show
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0)]
 
 Profile = Literal["recipe", "patent"]
 Kind = Literal["mlp", "conv"]
@@ -28,7 +30,7 @@ CONV_FEATURES = 10
 class Frozen(BaseModel):
     """Base of every specification: immutable, no unknown key, no silent conversion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataSpec(Frozen):
@@ -38,13 +40,13 @@ class DataSpec(Frozen):
     path: str | None = None
     """Root, folder or URL of the source; null is the source's own default."""
     size: Annotated[int, Field(ge=4)] | None = None
-    """Resize the shorter side to this and centre-crop; null takes the images as they are, all of one square size."""
+    """Resize the shorter side to this and centre-crop; null takes them as they are, all square alike."""
     labels: Positive
     """Images that keep their label, class-balanced."""
     validation: Positive
     """Images of the training set held out to measure val_error, class-balanced."""
     limit: Positive | None = None
-    """Use at most this many training images, class-balanced, and as many images without a label; null is all."""
+    """Use at most this many training images, class-balanced, and as many without a label; null is all."""
     labels_in_pool: bool = True
     """Whether the labelled images are also in the unlabelled pool (improved-gan: yes)."""
     split_seed: Annotated[int, Field(ge=0)] = 0
@@ -65,7 +67,7 @@ class ModelSpec(Frozen):
     noise_hidden: Weight
     """Standard deviation of Gaussian noise on D's hidden activations while training; MLP only."""
     dropout: Annotated[tuple[BelowOne, BelowOne, BelowOne], Field(strict=False)] | None
-    """Of the conv discriminator: on the input, after the first and after the second block; null for the MLP."""
+    """Of the conv discriminator: on the input, after the first and the second block; null for the MLP."""
     latent: Literal["uniform", "normal"]
     latent_size: Positive
     weight_norm_init: Literal["xavier", "data"]
@@ -84,16 +86,18 @@ class ModelSpec(Frozen):
         kind = info.data.get("kind")
         owner = "conv" if info.field_name == "dropout" else "mlp"
         if kind is not None and kind != owner and value not in (None, 0):
-            raise ValueError(f"{info.field_name} belongs to kind {owner}, but kind is {kind}")
+            raise RuleError(f"{info.field_name} belongs to kind {owner}", f"{show(value)} with kind {kind}")
         if kind == owner and (value is None or value == ()):
-            raise ValueError(f"kind {kind} needs {info.field_name}")
+            raise RuleError(f"kind {kind} needs {info.field_name}", show(value))
         return value
 
     @field_validator("generator_weight_norm")
     @classmethod
     def _always_in_conv(cls, value: bool, info: ValidationInfo) -> bool:
         if info.data.get("kind") == "conv" and not value:
-            raise ValueError("the conv generator's output layer always has weight norm (patent table 5)")
+            raise RuleError(
+                "the conv generator's output layer always has weight norm (patent table 5)", "false"
+            )
         return value
 
     @field_validator("feature_layer")
@@ -102,7 +106,8 @@ class ModelSpec(Frozen):
         hidden = info.data.get("hidden")
         layers = CONV_FEATURES if info.data.get("kind") == "conv" else len(hidden or ())
         if layers and not -layers <= value < layers:
-            raise ValueError(f"D has {layers} hidden activations, so feature_layer must be in [{-layers}, {layers - 1}]")
+            rule = f"D has {layers} hidden activations, so feature_layer must be in [{-layers}, {layers - 1}]"
+            raise RuleError(rule, show(value))
         return value
 
 
@@ -125,7 +130,7 @@ class OptimSpec(Frozen):
     lr_discriminator: Rate
     lr_generator: Rate
     decay_epoch: Positive
-    """Learning rates fall linearly from this epoch on and reach `min_factor` at twice this epoch or before."""
+    """Learning rates fall linearly from this epoch on and are at `min_factor` by twice this epoch."""
     min_factor: Fraction
     beta1: BelowOne
     beta2: BelowOne
@@ -137,7 +142,7 @@ class OptimSpec(Frozen):
 class TrainingSpec(Frozen):
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]
-    """Of each of the labelled, unlabelled and generated parts of a discriminator step; over all ranks together."""
+    """Of each of the labelled, unlabelled and generated parts of a discriminator step; over all ranks."""
     discriminator_steps: Positive
     """k: discriminator updates per generator update."""
     precision: Precision
@@ -155,3 +160,23 @@ class TrialSpec(Frozen):
     loss: LossSpec
     optim: OptimSpec
     training: TrainingSpec
+
+
+SECTIONS: Final[dict[str, type[Frozen]]] = {
+    name: field.annotation
+    for name, field in TrialSpec.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
+}
+"""The sections of a trial, in their order."""
+
+LEAVES: Final = tuple(
+    path
+    for name in TrialSpec.model_fields
+    for path in ([f"{name}.{leaf}" for leaf in SECTIONS[name].model_fields] if name in SECTIONS else [name])
+)
+"""Every key of a trial by its dotted path, in the method's order."""
+
+
+def trial_as_mapping(trial: TrialSpec) -> dict[str, Any]:
+    """The trial as a file for `train --config` says it, every key given."""
+    return {"trial": trial.model_dump(mode="json")}

@@ -1,0 +1,124 @@
+"""A data set as a trial holds it: one uint8 tensor of images, drawn from by index."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plgan_tune.data.cache import Decoded, cache_folder, cached, key_of
+from plgan_tune.data.decode import Reading, form_of, read
+from plgan_tune.data.errors import DataError
+from plgan_tune.data.sources import open_half, stamp_half
+from plgan_tune.data.splits import Split, draw_split, limit_rows
+from plgan_tune.spec.trial import DataSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The training images, those without a label included, after `limit`.
+
+    Attributes:
+        images: (n, channels, size, size) uint8.
+        labels: (n,) int64, -1 where an image has none; those of `split.pool` are not to be used.
+        classes: names; a label is a place in it.
+        split: which rows are labelled, unlabelled and validation.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    split: Split
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """All tensors on `device`."""
+        split = replace(
+            self.split,
+            labelled=self.split.labelled.to(device),
+            pool=self.split.pool.to(device),
+            validation=self.split.validation.to(device),
+        )
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), split=split)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.images.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return self.images.shape[2]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+
+def load_dataset(spec: DataSpec, cache: Path | None = None) -> Dataset:
+    """The training images and their split. The test images are not touched.
+
+    Args:
+        spec: what to load.
+        cache: folder of decoded images; None is the user's (see `cache_folder`).
+
+    Raises:
+        DataError: where the data are missing, broken, or do not fit `spec`.
+    """
+    folder = cache or cache_folder()
+    held = _decoded_train(spec, folder)
+    labels = torch.from_numpy(held.labels)
+    split = draw_split(labels, spec, len(held.classes))
+    return Dataset(torch.from_numpy(held.images), labels, held.classes, split)
+
+
+def load_test(spec: DataSpec, cache: Path | None = None) -> tuple[Tensor, Tensor]:
+    """The test images (n, channels, size, size) uint8 and their labels (n,) int64. A search never calls it.
+
+    They come in the channels and size of the training images.
+
+    Raises:
+        DataError: where the data are missing or broken, or a test image has no label or a class of its own.
+    """
+    folder = cache or cache_folder()
+    held = _decoded_test(spec, folder)
+    return torch.from_numpy(held.images), torch.from_numpy(held.labels)
+
+
+def _decoded_train(spec: DataSpec, folder: Path) -> Decoded:
+    if spec.source == "digits":
+        return _gathered(_read_train(spec, folder))
+    key = key_of(spec, "train", stamp_half(spec, "train", folder))
+    return cached(folder, key, lambda: _read_train(spec, folder))
+
+
+def _decoded_test(spec: DataSpec, folder: Path) -> Decoded:
+    if spec.source == "digits":
+        return _gathered(_read_test(spec, folder))
+    # The training half is part of the key: its first image sets the form, its labels the classes.
+    stamps = [*stamp_half(spec, "train", folder), *stamp_half(spec, "test", folder)]
+    return cached(folder, key_of(spec, "test", stamps), lambda: _read_test(spec, folder))
+
+
+def _read_train(spec: DataSpec, folder: Path) -> Reading:
+    half = open_half(spec, "train", folder)
+    return read(half, limit_rows(half.labels, spec), form_of(half, spec.size))
+
+
+def _read_test(spec: DataSpec, folder: Path) -> Reading:
+    train, test = open_half(spec, "train", folder), open_half(spec, "test", folder)
+    n_classes = len(train.classes)
+    wrong = np.flatnonzero((test.labels < 0) | (test.labels >= n_classes))
+    if wrong.size:
+        row = int(wrong[0])
+        got = test.labels[row] if test.labels[row] >= 0 else None
+        raise DataError(
+            f"{test.where(row)}: a test image's label must be in [0, {n_classes - 1}], as in training, "
+            f"but got {got}"
+        )
+    return read(test, np.arange(test.labels.size), form_of(train, spec.size))
+
+
+def _gathered(reading: Reading) -> Decoded:
+    return Decoded(np.concatenate(list(reading.blocks)), reading.labels, reading.classes)

@@ -1,0 +1,40 @@
+"""scikit-learn's 8x8 digits: 1,797 images that come with the installation; no download, no cache."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.random import PCG64
+
+from plgan_tune.data.errors import DataError
+from plgan_tune.data.half import Encoded, Half, HalfName, Rows, batches
+from plgan_tune.data.splits import balanced_rows
+from plgan_tune.spec.trial import DataSpec
+
+TEST_IMAGES = 360
+_TEST_SEED = 360
+"""Fixed: every study of the digits has the same test set."""
+
+
+def open_digits(spec: DataSpec, name: HalfName) -> Half:
+    """Values 0..16 become round(v * 255 / 16); 360 images, 36 of each class, are the test set.
+
+    Raises:
+        DataError: where `path` is given.
+    """
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - two seconds that no other source needs
+
+    if spec.path is not None:
+        raise DataError(
+            f"`data.path` must be null for `source: digits`, which is installed, but got {spec.path!r}"
+        )
+    values, labels = load_digits(return_X_y=True)
+    pixels = np.rint(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = labels.astype(np.int64)
+    test = balanced_rows(labels, TEST_IMAGES, PCG64(_TEST_SEED))
+    kept: Rows = test if name == "test" else np.setdiff1d(np.arange(labels.size), test, assume_unique=True)
+
+    def encoded(rows: Rows) -> Iterator[Sequence[Encoded]]:
+        for batch in batches(rows):
+            yield list(pixels[kept[batch]])
+
+    return Half(labels[kept], tuple("0123456789"), lambda row: f"digits, image {kept[row]}", encoded)

@@ -1,0 +1,85 @@
+"""Image files in torchvision's ImageFolder layout: train/CLASS/*, test/CLASS/*, and optional unlabelled/*."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from plgan_tune.data.errors import DataError
+from plgan_tune.data.half import NO_LABEL, Encoded, Half, HalfName, Rows, Stamp, batches
+from plgan_tune.spec.trial import DataSpec
+
+_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+
+
+def stamp_folder(spec: DataSpec, name: HalfName) -> list[Stamp]:
+    """Every image file of the half."""
+    root = _root(spec, name)
+    stats = [(file, file.stat()) for file, _ in _files(root, name, _classes(root))]
+    return [(str(file), stat.st_size, str(stat.st_mtime_ns)) for file, stat in stats]
+
+
+def open_folder(spec: DataSpec, name: HalfName) -> Half:
+    """Lists the half's files; the folders of train/, sorted by name, are the classes of both halves.
+
+    Raises:
+        DataError: where a folder is missing, holds no images, or test/ has a class that train/ has not.
+    """
+    root = _root(spec, name)
+    classes = _classes(root)
+    files = _files(root, name, classes)
+    if not files:
+        raise DataError(
+            f"{root / name}: images (ending in {', '.join(sorted(_ENDINGS))}) must be there, but got none"
+        )
+
+    def encoded(rows: Rows) -> Iterator[Sequence[Encoded]]:
+        for batch in batches(rows):
+            yield [_bytes(files[row][0]) for row in batch]
+
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    return Half(labels, classes, lambda row: str(files[row][0]), encoded)
+
+
+def _root(spec: DataSpec, name: HalfName) -> Path:
+    if spec.path is None:
+        raise DataError("`data.path` must be a folder for `source: folder`, but got null")
+    root = Path(spec.path).expanduser().resolve()
+    for half in ("train", name):
+        if not (root / half).is_dir():
+            raise DataError(
+                f"{root / half}: for `source: folder` data.path must hold a folder {half}/ with a folder of "
+                f"images for each class, but there is none (data.path={spec.path!r})"
+            )
+    return root
+
+
+def _classes(root: Path) -> tuple[str, ...]:
+    return tuple(_folders(root / "train"))
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _files(root: Path, name: HalfName, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    """Image files with their label, the labelled first."""
+    foreign = sorted(set(_folders(root / name)) - set(classes))
+    if foreign:
+        raise DataError(
+            f"{root / name}: every class must be one of train/, but got {foreign}, not in {list(classes)}"
+        )
+    labelled = [(file, label) for label, c in enumerate(classes) for file in _images(root / name / c)]
+    unlabelled = _images(root / "unlabelled") if name == "train" else []
+    return [*labelled, *((file, NO_LABEL) for file in unlabelled)]
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _ENDINGS and file.is_file())
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: the image cannot be read: {error}") from error

@@ -1,0 +1,217 @@
+"""Parquet files in the Hugging Face image layout, from a folder or any fsspec URL."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from plgan_tune.data.errors import DataError
+from plgan_tune.data.half import BATCH, NO_LABEL, Encoded, Half, HalfName, Rows, Stamp
+from plgan_tune.spec.trial import DataSpec
+
+_VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+"""Where fsspec's file systems say which version of a file this is."""
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """One Parquet file and what its schema and label column say."""
+
+    system: Any
+    path: str
+    image: str
+    """Path of the column of encoded images."""
+    labels: Rows
+    names: tuple[str, ...]
+    """Class names of its metadata; none where it has none."""
+
+
+def stamp_parquet(spec: DataSpec, name: HalfName) -> list[Stamp]:
+    """The half's files."""
+    system, found = _find(spec, name)
+    return [(system.unstrip_protocol(info["name"]), int(info["size"]), _version(info)) for info in found]
+
+
+def open_parquet(spec: DataSpec, name: HalfName) -> Half:
+    """Reads schemas and label columns of `train*.parquet` or `test*.parquet`, in the order of their names.
+
+    The image column is the one whose type is a struct with binary `bytes`, or binary; the label column is the
+    one named `label`, else the only one of an integer type. Null labels are images without a label.
+
+    Raises:
+        DataError: where there is no such file, it is not Parquet, a column is missing or not unique, or a
+            label is negative.
+    """
+    system, found = _find(spec, name)
+    files = [_inspect(system, info["name"]) for info in found]
+    labels = np.concatenate([file.labels for file in files])
+    if not labels.size:
+        raise DataError(f"{spec.path}: {name}*.parquet must hold images, but got 0 rows")
+    starts = np.array([0, *accumulate(file.labels.size for file in files)])
+
+    def where(row: int) -> str:
+        place = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"{files[place].path}, row {row - starts[place]}"
+
+    def encoded(rows: Rows) -> Iterator[Sequence[Encoded]]:
+        for file, start, stop in zip(files, starts, starts[1:], strict=False):
+            yield from _images(file, rows[(rows >= start) & (rows < stop)] - start)
+
+    return Half(labels, _class_names(labels, files) if name == "train" else (), where, encoded)
+
+
+def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
+    pattern = f"{name}*.parquet"
+    if spec.path is None:
+        raise DataError(
+            f"`data.path` must be a folder or URL that holds {pattern} for `source: parquet`, but got null"
+        )
+    try:
+        system, folder = fsspec.core.url_to_fs(spec.path)
+        if isinstance(system, LocalFileSystem):
+            folder = str(Path(folder).resolve())  # one cache entry, however the folder is called
+        infos = system.ls(folder, detail=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(
+            f"{spec.path}: data.path must be a folder or URL that holds train*.parquet and test*.parquet (as "
+            f"`Dataset.to_parquet` of Hugging Face's datasets writes them), but got: {error!r}"
+        ) from error
+    files = [info for info in infos if fnmatch(info["name"].rpartition("/")[2], pattern)]
+    if not files:
+        raise DataError(f"{spec.path}: data.path must hold {pattern}, but got {len(infos)} other files")
+    return system, sorted(files, key=lambda info: str(info["name"]))
+
+
+def _version(info: dict[str, Any]) -> str:
+    return next((str(info[key]) for key in _VERSIONS if info.get(key) is not None), "")
+
+
+def _inspect(system: Any, path: str) -> _File:
+    try:
+        with system.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+            schema = file.schema_arrow
+            label = _label_column(schema, path)
+            column = file.read(columns=[label]).column(label)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: the file cannot be read as Parquet: {error}") from error
+    return _File(
+        system, path, _image_column(schema, path), _labels(column, path, label), _names(schema, label)
+    )
+
+
+def _image_column(schema: Any, path: str) -> str:
+    found = [(field.name, inner) for field in schema if (inner := _bytes_of(field)) is not None]
+    if len(found) > 1:
+        found = [(name, inner) for name, inner in found if name == "image"] or found
+    if len(found) != 1:
+        raise DataError(
+            f"{path}: exactly one column must hold images (a struct with binary `bytes`, or binary; of "
+            f"several the one named `image`), but got {[name for name, _ in found]} of {_described(schema)}"
+        )
+    return found[0][1]
+
+
+def _bytes_of(field: Any) -> str | None:
+    """The path of the binary column that a field is or has."""
+    if _is_binary(field.type):
+        return str(field.name)
+    inside = field.type.get_field_index("bytes") if pa.types.is_struct(field.type) else -1
+    return f"{field.name}.bytes" if inside >= 0 and _is_binary(field.type.field(inside).type) else None
+
+
+def _is_binary(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _label_column(schema: Any, path: str) -> str:
+    integers = [
+        field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_null(field.type)
+    ]
+    if "label" in schema.names:
+        integers = [name for name in integers if name == "label"]
+    if len(integers) != 1:
+        raise DataError(
+            f"{path}: there must be a column `label` of integers, or only one column of integers, "
+            f"but got {_described(schema)}"
+        )
+    return str(integers[0])
+
+
+def _described(schema: Any) -> str:
+    return "(" + ", ".join(f"{field.name}: {field.type}" for field in schema) + ")"
+
+
+def _labels(column: Any, path: str, name: str) -> Rows:
+    try:
+        known: Rows = pc.fill_null(column.cast(pa.int64()), NO_LABEL).to_numpy()
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{path}: labels in column {name!r} must be in 0..N-1 or null, but {error}"
+        ) from error
+    wrong = np.flatnonzero((known < 0) & column.is_valid().to_numpy())
+    if wrong.size:
+        raise DataError(
+            f"{path}, row {wrong[0]}: a label in column {name!r} must be in 0..N-1 or null (no label), "
+            f"but got {known[wrong[0]]}"
+        )
+    return known
+
+
+def _names(schema: Any, label: str) -> tuple[str, ...]:
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(map(str, features[label]["names"]))
+    except (KeyError, TypeError, ValueError):  # other writers leave other metadata, or none
+        return ()
+
+
+def _class_names(labels: Rows, files: Sequence[_File]) -> tuple[str, ...]:
+    n_classes = int(labels.max()) + 1
+    labelled = int((labels != NO_LABEL).sum())
+    if n_classes > labelled:
+        raise DataError(
+            f"{files[0].path}: labels must be in 0..N-1 with images of each of N classes, but got "
+            f"(highest label={n_classes - 1}, images with a label={labelled})"
+        )
+    names = files[0].names
+    return names[:n_classes] if len(names) >= n_classes else tuple(map(str, range(n_classes)))
+
+
+def _images(file: _File, rows: Rows) -> Iterator[list[Encoded]]:
+    """The encoded images of these rows; row groups that hold none of them are not read."""
+    if not rows.size:
+        return
+    try:
+        with file.system.open(file.path, "rb") as handle, pq.ParquetFile(handle) as opened:
+            start = 0
+            for group in range(opened.num_row_groups):
+                stop = start + opened.metadata.row_group(group).num_rows
+                inside = rows[(rows >= start) & (rows < stop)] - start
+                if inside.size:
+                    yield from _of_group(opened, group, file.image, inside)
+                start = stop
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file.path}: the file cannot be read as Parquet: {error}") from error
+
+
+def _of_group(opened: Any, group: int, image: str, rows: Rows) -> Iterator[list[Encoded]]:
+    start, last = 0, int(rows[-1])
+    for batch in opened.iter_batches(batch_size=BATCH, row_groups=[group], columns=[image]):
+        inside = rows[(rows >= start) & (rows < start + batch.num_rows)] - start
+        if inside.size:
+            column = batch.column(0)
+            held = column.field("bytes") if pa.types.is_struct(column.type) else column
+            yield held.take(pa.array(inside)).to_pylist()
+        start += batch.num_rows
+        if start > last:
+            return

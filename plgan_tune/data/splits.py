@@ -1,0 +1,163 @@
+"""Which rows are labelled, unlabelled and validation: drawn from `split_seed`, the same on every machine."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import PCG64, SeedSequence
+from torch import Tensor
+
+from plgan_tune.data.errors import DataError
+from plgan_tune.data.half import NO_LABEL, Rows
+from plgan_tune.spec.trial import DataSpec
+
+_SPLIT_STREAM = 0
+_LIMIT_STREAM = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of `Dataset.images`, int64, ascending.
+
+    Attributes:
+        labelled: (labels,) images that keep their label, as many of each class.
+        pool: images of which training sees no label: all that are not validation, the labelled ones
+            among them or not (`labels_in_pool`).
+        validation: (validation,) images that measure val_error, as many of each class, not in the others.
+        hash: 16 hexadecimal digits of a sha256 over the three and all labels; the same on every machine.
+    """
+
+    labelled: Tensor
+    pool: Tensor
+    validation: Tensor
+    hash: str
+
+
+def draw_split(labels: Tensor, spec: DataSpec, n_classes: int) -> Split:
+    """Draws validation, then labels, from each class's images in an order that `split_seed` decides.
+
+    Fewer labels are a subset of more labels, and the validation images do not depend on their number.
+
+    Args:
+        labels: (n,) int64, -1 where an image has none.
+
+    Raises:
+        DataError: where `labels` and `validation` do not fit the images (see `check_fit`).
+    """
+    known = labels.numpy(force=True)
+    check_fit(known, tuple(map(str, range(n_classes))), spec)
+    held_out, kept = spec.validation // n_classes, spec.labels // n_classes
+    bits = _bits(spec.split_seed, _SPLIT_STREAM)
+    orders = [_shuffled(np.flatnonzero(known == c), bits) for c in range(n_classes)]
+    validation = np.sort(np.concatenate([order[:held_out] for order in orders]))
+    labelled = np.sort(np.concatenate([order[held_out : held_out + kept] for order in orders]))
+    outside = validation if spec.labels_in_pool else np.concatenate([validation, labelled])
+    pool = np.setdiff1d(np.arange(known.size), outside, assume_unique=True)
+    return Split(
+        labelled=torch.from_numpy(labelled),
+        pool=torch.from_numpy(pool),
+        validation=torch.from_numpy(validation),
+        hash=_digest(labelled, pool, validation, known),
+    )
+
+
+def check_fit(labels: Rows, classes: Sequence[str], spec: DataSpec) -> None:
+    """Whether `labels` and `validation` can be drawn, class-balanced, from images with these labels.
+
+    Raises:
+        DataError: with every rule that is broken, one a line.
+    """
+    if len(classes) < 2:
+        raise DataError(f"images of at least 2 classes must have a label, but got classes {list(classes)}")
+    problems = [*_indivisible(len(classes), spec), *_too_few(labels, classes, spec)]
+    if problems:
+        raise DataError("\n".join(problems))
+
+
+def limit_rows(labels: Rows, spec: DataSpec) -> Rows:
+    """The rows, ascending, that `limit` keeps.
+
+    That many labelled images, class-balanced as far as the classes reach, and at most as many unlabelled.
+    """
+    if spec.limit is None:
+        return np.arange(labels.size)
+    bits = _bits(spec.split_seed, _LIMIT_STREAM)
+    labelled = balanced_rows(labels, spec.limit, bits)
+    unlabelled = _shuffled(np.flatnonzero(labels == NO_LABEL), bits)[: spec.limit]
+    return np.sort(np.concatenate([labelled, unlabelled]))
+
+
+def balanced_rows(labels: Rows, total: int, bits: PCG64) -> Rows:
+    """`total` labelled rows, or all where there are fewer, divided among the classes by `even_quotas`."""
+    counts = np.bincount(labels[labels != NO_LABEL])
+    quotas = even_quotas(counts.tolist(), total)
+    orders = [_shuffled(np.flatnonzero(labels == c), bits) for c in range(len(quotas))]
+    return np.sort(_joined([order[:quota] for order, quota in zip(orders, quotas, strict=True)]))
+
+
+def even_quotas(available: Sequence[int], total: int) -> list[int]:
+    """Divides `total`: no class gets more than is available, and those that have more differ by at most 1."""
+    quotas = [0] * len(available)
+    left = total
+    smallest_first = sorted(range(len(available)), key=lambda c: available[c])
+    for place, c in enumerate(smallest_first):
+        quotas[c] = min(available[c], left // (len(available) - place))
+        left -= quotas[c]
+    return quotas
+
+
+def _indivisible(n_classes: int, spec: DataSpec) -> list[str]:
+    return [
+        f"`data.{key}` must be a multiple of the number of classes, but got "
+        f"({key}={value}, classes={n_classes}); "
+        f"the next ones are {' and '.join(str(m) for m in _neighbours(value, n_classes))}"
+        for key, value in (("labels", spec.labels), ("validation", spec.validation))
+        if value % n_classes
+    ]
+
+
+def _neighbours(value: int, step: int) -> list[int]:
+    below = value // step * step
+    return [below, below + step] if below else [step]
+
+
+def _too_few(labels: Rows, classes: Sequence[str], spec: DataSpec) -> list[str]:
+    counts = np.bincount(labels[labels != NO_LABEL], minlength=len(classes))
+    needed = -(-spec.labels // len(classes)) + -(-spec.validation // len(classes))
+    got = f"(labels={spec.labels}, validation={spec.validation}, limit={spec.limit})"
+    smallest = int(counts.argmin())
+    if counts[smallest] < needed:
+        return [
+            f"`data.labels + data.validation` must fit into every class, but got {got}, which takes {needed} "
+            f"images a class, and class {classes[smallest]!r} has {counts[smallest]}"
+        ]
+    pool = labels.size - spec.validation - (0 if spec.labels_in_pool else spec.labels)
+    if pool < 1:
+        return [
+            f"the unlabelled pool must hold at least 1 image, but got {got} of {labels.size} training images"
+        ]
+    return []
+
+
+def _bits(seed: int, stream: int) -> PCG64:
+    return PCG64(SeedSequence((seed, stream)))
+
+
+def _shuffled(rows: Rows, bits: PCG64) -> Rows:
+    # NumPy promises that a bit generator's raw stream never changes, but not what Generator makes of it.
+    keys = np.asarray(bits.random_raw(rows.size), dtype=np.uint64)
+    return rows[np.argsort(keys, kind="stable")]
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def _digest(*arrays: Rows) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.size.to_bytes(8, "little"))
+        digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]

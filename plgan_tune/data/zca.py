@@ -1,0 +1,44 @@
+"""ZCA whitening: the fixed linear map that the patent's CIFAR-10 discriminator sees its images through."""
+
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+LARGEST = 48
+"""Height and width above which the covariance (6,912 squared for colour) costs more than it brings."""
+
+_FLOOR = 1e-5
+_ROWS = 4096
+
+
+def fit_zca(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and symmetric whitening matrix W = U diag((lambda + 1e-5)^-1/2) U^T of the images' covariance.
+
+    (x - mean) @ W has a covariance near the identity (Krizhevsky 2009, appendix A). Computed in float64.
+
+    Args:
+        images: (n, d) unlabelled training images in [-1, 1], d = channels * size * size.
+
+    Returns:
+        mean (d,) and W (d, d), float32, on the device of `images`.
+
+    Raises:
+        ValueError: where the images are larger than 48x48.
+    """
+    n, d = images.shape
+    size = isqrt(d // 3) if d % 3 == 0 and isqrt(d // 3) ** 2 == d // 3 else isqrt(d)
+    if size > LARGEST:
+        raise ValueError(
+            f"`zca` needs images of at most {LARGEST}x{LARGEST}, but got {size}x{size} (d={d}); "
+            "set model.zca to false, or data.size to a smaller number"
+        )
+    mean = images.mean(dim=0, dtype=torch.float64)
+    covariance = torch.zeros(d, d, dtype=torch.float64, device=images.device)
+    for start in range(0, n, _ROWS):
+        centred = images[start : start + _ROWS].double() - mean
+        covariance += centred.T @ centred / n
+    values, vectors = torch.linalg.eigh(covariance)
+    # Rounding may leave an eigenvalue of a singular covariance a little below 0.
+    scale = (values.clamp(min=0.0) + _FLOOR).rsqrt()
+    return mean.float(), ((vectors * scale) @ vectors.T).float()

@@ -1,0 +1,91 @@
+"""Randomness as an argument: every draw belongs to a (seed, step, stream) and to the whole, global batch.
+
+torch's CPU generator is no counter-based one, so a rank cannot jump to its own rows: it draws for the global batch
+and keeps its rows. What is drawn then does not depend on the number of ranks.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+_MASK = 2**64 - 1
+
+
+class Stream(IntEnum):
+    """What a draw is for. Numbers are part of a run's identity: append, never renumber."""
+
+    WEIGHTS_D = 0
+    WEIGHTS_G = 1
+    CALIBRATE_D = 2
+    CALIBRATE_G = 3
+    LABELLED = 4
+    UNLABELLED_D = 5
+    UNLABELLED_G = 6
+    LATENT_D = 7
+    NOISE_D = 8
+    LATENT_G = 9
+    NOISE_REAL = 10
+    NOISE_FAKE = 11
+    SAMPLES = 12
+    DIAGNOSTICS = 13
+
+
+def seed_for(seed: int, step: int, stream: Stream) -> int:
+    """A 64-bit seed, well mixed (splitmix64, Steele et al. 2014) so that neighbours are unrelated."""
+    state = seed & _MASK
+    for word in (step, int(stream)):
+        state = (state ^ _mix((word + 0x9E3779B97F4A7C15) & _MASK)) & _MASK
+        state = _mix((state + 0x9E3779B97F4A7C15) & _MASK)
+    return state
+
+
+def _mix(x: int) -> int:
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def generator_for(seed: int, step: int, stream: Stream, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh generator on `device`, seeded for one use."""
+    generator = torch.Generator(device)
+    generator.manual_seed(seed_for(seed, step, stream))
+    return generator
+
+
+class Draws:
+    """Random tensors for one pass over a batch.
+
+    Args:
+        generator: seeded for this pass; the draws' order is the network's order of layers.
+        batch: images of the global batch in this pass.
+        rows: indices of this rank's images in the global batch; None keeps them all.
+        dtype: of what is drawn.
+    """
+
+    def __init__(
+        self, generator: torch.Generator, batch: int, rows: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._generator = generator
+        self._batch = batch
+        self._rows = rows
+        self._dtype = dtype
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """N(0, 1), shape (own rows, *shape)."""
+        return self._own(self._empty(shape).normal_(generator=self._generator))
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """U(0, 1), shape (own rows, *shape)."""
+        return self._own(self._empty(shape).uniform_(generator=self._generator))
+
+    def keep(self, shape: Sequence[int], probability: float) -> Tensor:
+        """1 with `probability`, else 0, shape (own rows, *shape)."""
+        return self._own(self._empty(shape).bernoulli_(probability, generator=self._generator))
+
+    def _empty(self, shape: Sequence[int]) -> Tensor:
+        return torch.empty((self._batch, *shape), dtype=self._dtype, device=self._generator.device)
+
+    def _own(self, drawn: Tensor) -> Tensor:
+        return drawn if self._rows is None else drawn[self._rows]

@@ -1,0 +1,177 @@
+"""Layers: weight normalisation with its two initialisations, batch normalisation over all ranks, noise, whitening."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plgan_tune.gan.draws import Draws
+
+AllSum = Callable[[Tensor], Tensor]
+"""Sums a tensor over a trial's ranks, differentiably."""
+
+
+class WeightNorm(nn.Module):
+    """y = g v·x / |v| + b (Salimans and Kingma 2016), one g and b an output unit.
+
+    The unit's scale g / |v| multiplies the output instead of the weights: the same numbers, and cheaper, since an
+    output has fewer elements than a weight matrix.
+
+    Args:
+        v: direction weights; the norm is over every dimension but `unit_dim`.
+        unit_dim: the dimension of `v` that counts output units.
+    """
+
+    def __init__(self, v: Tensor, unit_dim: int) -> None:
+        super().__init__()
+        self.v = nn.Parameter(v)
+        self.g = nn.Parameter(torch.linalg.vector_norm(v, dim=self._norm_dims(v, unit_dim)))
+        self.b = nn.Parameter(torch.zeros_like(self.g))
+        self._dims = self._norm_dims(v, unit_dim)
+
+    @staticmethod
+    def _norm_dims(v: Tensor, unit_dim: int) -> list[int]:
+        return [dim for dim in range(v.ndim) if dim != unit_dim]
+
+    def project(self, x: Tensor) -> Tensor:
+        """v·x without scale and bias; units in dimension 1."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.g / torch.linalg.vector_norm(self.v, dim=self._dims)
+        return torch.addcmul(_per_unit(self.b, x), self.project(x), _per_unit(scale, x))
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, deviation: float) -> Tensor:
+        """Sets g and b so that the output over this batch has mean 0 and `deviation`; returns that output."""
+        raw = self.project(x) / _per_unit(torch.linalg.vector_norm(self.v, dim=self._dims), x)
+        over = [dim for dim in range(raw.ndim) if dim != 1]
+        spread = raw.std(dim=over, correction=0).clamp_min(1e-6)
+        self.g.copy_(deviation / spread)
+        self.b.copy_(-raw.mean(dim=over) * self.g)
+        return self(x)  # type: ignore[no-any-return]
+
+
+def _per_unit(values: Tensor, x: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (x.ndim - 2))
+
+
+class Dense(WeightNorm):
+    """(B, inputs) -> (B, units)."""
+
+    def __init__(self, inputs: int, units: int, spread: "Spread", generator: torch.Generator) -> None:
+        super().__init__(draw_weights((units, inputs), inputs, units, spread, generator), unit_dim=0)
+
+    def project(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.v)
+
+
+class Conv(WeightNorm):
+    """(B, inputs, H, W) -> (B, units, H', W')."""
+
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        kernel: int,
+        spread: "Spread",
+        generator: torch.Generator,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+    ) -> None:
+        area = kernel * kernel
+        v = draw_weights((units, inputs, kernel, kernel), inputs * area, units * area, spread, generator)
+        super().__init__(v, unit_dim=0)
+        self._stride = stride
+        self._padding = padding
+
+    def project(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.v, stride=self._stride, padding=self._padding)
+
+
+class ConvTransposed(WeightNorm):
+    """5x5 transposed convolution of stride 2: (B, inputs, H, W) -> (B, units, 2H, 2W)."""
+
+    def __init__(self, inputs: int, units: int, spread: "Spread", generator: torch.Generator) -> None:
+        super().__init__(draw_weights((inputs, units, 5, 5), inputs * 25, units * 25, spread, generator), unit_dim=1)
+
+    def project(self, x: Tensor) -> Tensor:
+        return double(x, self.v)
+
+
+Spread = float | Literal["xavier"]
+"""How weights are drawn: a normal deviation, or Glorot and Bengio's uniform."""
+
+
+def draw_weights(
+    shape: tuple[int, ...], fan_in: int, fan_out: int, spread: Spread, generator: torch.Generator
+) -> Tensor:
+    """Initial weights, drawn on the CPU in float32 whatever the device and precision of the training are."""
+    if spread == "xavier":
+        bound = (6.0 / (fan_in + fan_out)) ** 0.5
+        return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+    return torch.empty(shape, dtype=torch.float32).normal_(0.0, spread, generator=generator)
+
+
+def double(x: Tensor, weight: Tensor) -> Tensor:
+    """5x5 transposed convolution of stride 2 whose output is exactly twice as high and wide."""
+    return F.conv_transpose2d(x, weight, stride=2, padding=2, output_padding=1)
+
+
+class BatchNorm(nn.Module):
+    """(x - mean) / sqrt(variance + 1e-6) + shift, without gain, always by the batch's own statistics.
+
+    There are no running statistics: the generator samples as it trains. Under several ranks the statistics are the
+    global batch's.
+    """
+
+    EPS = 1e-6  # improved-gan's
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor, all_sum: AllSum | None = None) -> Tensor:
+        """Shapes (B, units, ...) -> the same. `all_sum` None means that this rank holds the whole batch."""
+        if all_sum is None:
+            return F.batch_norm(x, None, None, None, self.shift, training=True, eps=self.EPS)
+        over = [dim for dim in range(x.ndim) if dim != 1]
+        wide = x.to(self.shift.dtype)  # bf16 has no 257, and F.batch_norm too takes its statistics in full
+        sums = all_sum(torch.cat([wide.sum(over), wide.new_full((1,), float(x.numel() // x.shape[1]))]))
+        count = sums[-1]
+        centred = wide - _per_unit(sums[:-1] / count, x)
+        variance = all_sum(centred.square().sum(over)) / count
+        normed = centred * _per_unit(torch.rsqrt(variance + self.EPS), x) + _per_unit(self.shift, x)
+        return normed.to(x.dtype)
+
+
+class Whitening(nn.Module):
+    """A fixed ZCA map, the first thing inside D for real and generated images alike."""
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, mean: Tensor, matrix: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return ((images.flatten(1) - self.mean) @ self.matrix).view_as(images)
+
+
+def add_noise(x: Tensor, deviation: float, draws: Draws | None) -> Tensor:
+    """x + N(0, deviation^2) while training; x in evaluation (draws None)."""
+    if draws is None or deviation == 0:
+        return x
+    return torch.add(x, draws.normal(x.shape[1:]), alpha=deviation)
+
+
+def drop_out(x: Tensor, rate: float, draws: Draws | None) -> Tensor:
+    """Inverted dropout while training; x in evaluation (draws None)."""
+    if draws is None or rate == 0:
+        return x
+    return x * (draws.keep(x.shape[1:], 1 - rate) / (1 - rate))

@@ -1,0 +1,28 @@
+"""What changes from epoch to epoch: the ramp w and the learning rate. Epochs count from 0 here."""
+
+import math
+
+from plgan_tune.spec.trial import Ramp
+
+
+def ramp(epoch: int, switch_epoch: int, shape: Ramp) -> float:
+    """w(t) = exp(-10 (1 - t)^2) with t = epoch / T (patent paragraph 0060), constant within an epoch.
+
+    `clamp` holds 1 from T on ("then switch"); `literal` takes t beyond 1, so that w falls back to 0 by 2T; `zero` is
+    the regular GAN's non-saturating loss throughout, `one` the saturating loss throughout.
+    """
+    match shape:
+        case "zero":
+            return 0.0
+        case "one":
+            return 1.0
+        case "clamp":
+            t = min(epoch / switch_epoch, 1.0)
+        case "literal":
+            t = epoch / switch_epoch
+    return math.exp(-10.0 * (1.0 - t) ** 2)
+
+
+def learning_rate_factor(epoch: int, decay_epoch: int, min_factor: float) -> float:
+    """clip(2 - epoch / decay_epoch, min_factor, 1) (patent table 2, mended: it never falls below 0)."""
+    return min(max(2.0 - epoch / decay_epoch, min_factor), 1.0)

@@ -1,0 +1,83 @@
+"""`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from plgan_tune.data.errors import DataError
+from plgan_tune.spec.advice import advice
+from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.load import default_space, load_study
+from plgan_tune.store.location import StoreError
+from plgan_tune.tuning.cluster import ClusterError
+from plgan_tune.tuning.display import print_summary
+from plgan_tune.tuning.driver import StudyError, StudyResult, run_study, utc_now
+from plgan_tune.tuning.plan import plan_study, print_plan
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    space: Annotated[Path | None, typer.Option(metavar="FILE", help="The space file; default the embedded digits.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key by its dotted path; VALUE is YAML, so it may be a domain."),
+    ] = None,
+    results: Annotated[str, typer.Option(metavar="PATH", help="Where studies go: a folder or a shared fsspec URL.")] = "results",
+    name: Annotated[str | None, typer.Option(help="This study's folder; default the study's name and the UTC time.")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="`auto` or `host:port` of a Ray cluster; default an embedded Ray.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that --name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print what would be done; start no Ray.")] = False,
+) -> None:
+    """Search the hyperparameters of a semi-supervised GAN."""
+    console = Console()
+    try:
+        loaded = load_study(space or default_space(), overrides or [])
+        if dry_run:
+            print_plan(console, plan_study(loaded.study), loaded.notes)
+            return
+        for sentence in [*loaded.notes, *advice(loaded.study)]:
+            console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        result = run_study(
+            loaded.study, results=results, name=name, address=address, resume=resume, console=console
+        )
+    except (SpecError, DataError, StoreError, StudyError, ClusterError) as error:
+        console.print(str(error), style="red", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        console.print("interrupted before the first trial; nothing is lost", style="yellow")
+        raise typer.Exit(130) from None
+    _conclude(console, result, space, overrides or [], results, address)
+
+
+def _conclude(
+    console: Console, result: StudyResult, space: Path | None, overrides: list[str], results: str, address: str | None
+) -> None:
+    command = None
+    if result.interrupted:
+        options = [["--space", str(space)]] if space else []
+        options += [["--set", text] for text in overrides]
+        options += [["--results", results]] if results != "results" else []
+        options += [["--address", address]] if address else []
+        words = [word for option in options for word in option]
+        command = shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", result.location.name, "--resume"])
+    print_summary(console, result.state, utc_now(), results=result.location.url, python=python(), resume=command)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def python() -> str:
+    """The interpreter as the user can type it: from this folder where it lies below, else whole."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,103 @@
+"""What is wrong with a specification: where, the rule, the value. All problems of a file travel together."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+KeyPath = tuple[str | int, ...]
+"""Keys from the top of a file down; a number is a place in a list."""
+
+_SHOWN_CHARACTERS = 100
+
+
+class RuleError(ValueError):
+    """A value that breaks a rule.
+
+    Attributes:
+        rule: what must hold, and with it what is allowed.
+        value: what was given, as text.
+    """
+
+    def __init__(self, rule: str, value: str) -> None:
+        super().__init__(rule, value)
+        self.rule = rule
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"{self.rule}, but got {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule at a key, before anyone says which file the key stands in."""
+
+    path: KeyPath
+    rule: str
+    value: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A broken rule and where it was broken.
+
+    Attributes:
+        where: the file, `--set`, or `mapping` for a study that a script has put together.
+        key: dotted path; empty for the file as a whole.
+        line: counted from 1; None where there is none.
+    """
+
+    where: str
+    key: str
+    rule: str
+    value: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.where if self.line is None else f"{self.where}:{self.line}"
+        return ": ".join(part for part in (place, self.key, f"{self.rule}, but got {self.value}") if part)
+
+
+class SpecError(Exception):
+    """A specification that cannot be used; its text has one problem a line."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(tuple(problems))
+        self.problems: tuple[Problem, ...] = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+def dotted(path: KeyPath) -> str:
+    """`("search", "first", 0, "loss.alpha")` as `search.first[0].loss.alpha`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def lies_under(path: KeyPath, parents: Sequence[KeyPath]) -> bool:
+    """Whether `path` is one of `parents` or stands below one."""
+    return any(path[: len(parent)] == parent for parent in parents)
+
+
+def show(value: object) -> str:
+    """A value as the space file would write it, on one line and not longer than a reader wants."""
+    text = _flow(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _flow(value: object) -> str:
+    match value:
+        case None | bool():
+            return json.dumps(value)
+        case float() if not math.isfinite(value):
+            return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+        case Mapping():
+            return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(_flow, value)) + "]"
+        case int() if value.bit_length() > 1000:
+            return f"a whole number of {value.bit_length()} bits"
+        case _:
+            return repr(value)

@@ -1,0 +1,116 @@
+"""A trial in training as one file: everything that the next epoch depends on, and the rows of the epochs so far."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.state import TrainState, new_state
+
+FORMAT: Final = "plgan_tune.checkpoint"
+VERSION: Final = 1
+
+
+class CheckpointError(Exception):
+    """A file that is no checkpoint of ours, is damaged, or belongs to another configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint's content, read but not yet put into networks.
+
+    Attributes:
+        trial: the configuration that was trained.
+        rows: one an epoch, up to the checkpoint's own.
+        content: the tensors and counters, as saved.
+    """
+
+    trial: TrialSpec
+    rows: tuple[EpochMetrics, ...]
+    content: Mapping[str, Any]
+
+
+def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
+    """The file's bytes. No generator is in it: every draw is a function of the seed and the step."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "trial": state.trial.model_dump(mode="json"),
+            "epoch": state.epoch,
+            "step": state.step,
+            "rows": [asdict(row) for row in rows],
+            "discriminator": state.discriminator.state_dict(),
+            "generator": state.generator.state_dict(),
+            "averaged": state.averaged.state_dict(),
+            "adam_d": state.adam_d.state_dict(),
+            "adam_g": state.adam_g.state_dict(),
+        },
+        buffer,
+    )
+    return buffer.getvalue()
+
+
+def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
+    """Reads a checkpoint; only tensors and plain values are loaded, never code.
+
+    Raises:
+        CheckpointError: naming `name`, where the bytes are damaged, foreign or of a newer version.
+    """
+    try:
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # zipfile, pickle and torch each have their own
+        raise CheckpointError(f"{name} is damaged or no checkpoint: {error.__class__.__name__}: {error}") from error
+    if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
+        raise CheckpointError(f"{name} is no checkpoint of plgan_tune")
+    if loaded["version"] > VERSION:
+        raise CheckpointError(f"{name} has version {loaded['version']}; this plgan_tune reads up to {VERSION}")
+    trial = TrialSpec.model_validate(loaded["trial"])
+    return Checkpoint(trial, tuple(EpochMetrics(**row) for row in loaded["rows"]), loaded)
+
+
+def restore_state(checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
+    """The state as it was saved, to go on as `trial`, which may differ in `training.epochs` only.
+
+    Raises:
+        CheckpointError: naming every key in which `trial` differs from what was trained.
+    """
+    differing = differences(checkpoint.trial, trial)
+    if differing:
+        raise CheckpointError("only training.epochs may change at a resume, but so did " + "; ".join(differing))
+    state = new_state(trial, data, device)
+    content = checkpoint.content
+    state.discriminator.load_state_dict(content["discriminator"])
+    state.generator.load_state_dict(content["generator"])
+    state.averaged.load_state_dict(content["averaged"])
+    state.adam_d.load_state_dict(content["adam_d"])
+    state.adam_g.load_state_dict(content["adam_g"])
+    state.epoch, state.step = content["epoch"], content["step"]
+    return state
+
+
+MAY_CHANGE: Final = frozenset({"training.epochs", "training.checkpoint_every"})
+
+
+def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
+    """`key: old -> new` for every key, but those that may change, in which two configurations differ."""
+    old, new = _flat(trained.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
+    return [
+        f"{key}: {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key] and key not in MAY_CHANGE
+    ]
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

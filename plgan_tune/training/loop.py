@@ -1,0 +1,159 @@
+"""The engine: a trial as a stream of epochs. It yields what it measured and calls nobody back."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.draws import Stream, generator_for
+from plgan_tune.gan.networks import to_unit_range
+from plgan_tune.gan.schedules import learning_rate_factor, ramp
+from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.evaluate import classify
+from plgan_tune.training.ranks import Ranks
+from plgan_tune.training.state import TrainState
+from plgan_tune.training.step import StepContext, discriminator_step, generator_step
+
+TERMS = ("loss_supervised", "loss_unsupervised", "loss_adversarial", "loss_feature")
+
+Clock = Callable[[], float]
+
+
+class Diverged(Exception):
+    """A loss or a logit is no longer a finite number."""
+
+    def __init__(self, epoch: int, term: str, step: int | None = None) -> None:
+        at = "" if step is None else f", step {step}"
+        super().__init__(f"{term} is not finite in epoch {epoch}{at}")
+        self.epoch = epoch
+        self.term = term
+
+
+def epochs(
+    state: TrainState, data: Dataset, ranks: Ranks = Ranks(), clock: Clock = time.perf_counter  # noqa: B008 - frozen
+) -> Iterator[EpochMetrics]:
+    """Trains from where `state` stands to the trial's last epoch, one `EpochMetrics` an epoch.
+
+    `state` has moved on when a row is yielded, so a caller may save it between rows.
+
+    Raises:
+        Diverged: where a loss term or D's output stops being finite, with the epoch and the term.
+    """
+    while state.epoch < state.trial.training.epochs:
+        yield _epoch(state, data, ranks, clock)
+
+
+def _epoch(state: TrainState, data: Dataset, ranks: Ranks, clock: Clock) -> EpochMetrics:
+    trial, began = state.trial, clock()
+    w = ramp(state.epoch, trial.loss.switch_epoch, trial.loss.ramp)
+    factor = learning_rate_factor(state.epoch, trial.optim.decay_epoch, trial.optim.min_factor)
+    lr_d, lr_g = trial.optim.lr_discriminator * factor, trial.optim.lr_generator * factor
+    _set_rate(state.adam_d, lr_d)
+    _set_rate(state.adam_g, lr_g)
+    plan = plan_epoch(trial, data, state.epoch)
+    batch, device = trial.training.batch_size, state.device
+    context = StepContext(
+        state, ranks, w, ranks.row_indices(batch, 1, device), ranks.row_indices(batch, 3, device)
+    )
+    terms = _train(context, data, plan)
+    means = _finite_means(ranks.all_sum(terms), state.epoch + 1)
+    trained = clock()
+    averaged, raw = _validate(state, data, ranks)
+    state.epoch += 1
+    images = plan.unlabelled_d.numel()
+    return EpochMetrics(
+        epoch=state.epoch,
+        val_error=averaged,
+        val_error_raw=raw,
+        **dict(zip(TERMS, means, strict=True)),
+        ramp=w,
+        lr_discriminator=lr_d,
+        lr_generator=lr_g,
+        images_per_second=images / max(trained - began, 1e-9),
+        seconds=clock() - began,
+    )
+
+
+class EpochPlan(NamedTuple):
+    """Rows of the data set for each step of an epoch, for the global batch.
+
+    Shapes: labelled and unlabelled_d (steps, k, batch), unlabelled_g (steps, batch).
+    """
+
+    labelled: Tensor
+    unlabelled_d: Tensor
+    unlabelled_g: Tensor
+
+
+def plan_epoch(trial: TrialSpec, data: Dataset, epoch: int) -> EpochPlan:
+    """Draws the epoch's batches: floor(pool / batch) generator steps, at least one, the remainder dropped.
+
+    Labelled rows are independent permutations tiled to the epoch's length (patent table 1); the generator step's
+    unlabelled rows come from a permutation of their own.
+    """
+    batch, k = trial.training.batch_size, trial.training.discriminator_steps
+    pool, labelled = data.split.pool, data.split.labelled
+    steps = max(len(pool) // batch, 1)
+
+    def rows(of: Tensor, length: int, stream: Stream) -> Tensor:
+        return of[_tiled(len(of), length, generator_for(trial.seed, epoch, stream)).to(of.device)]
+
+    return EpochPlan(
+        rows(labelled, steps * k * batch, Stream.LABELLED).view(steps, k, batch),
+        rows(pool, steps * k * batch, Stream.UNLABELLED_D).view(steps, k, batch),
+        rows(pool, steps * batch, Stream.UNLABELLED_G).view(steps, batch),
+    )
+
+
+def _tiled(count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Independent permutations of `count`, end to end, cut at `length`."""
+    repeats = -(-length // count)
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(repeats)])[:length]
+
+
+def _train(context: StepContext, data: Dataset, plan: EpochPlan) -> Tensor:
+    """All steps of an epoch. Returns this rank's part of the four terms of each step, shape (steps, 4)."""
+    state = context.state
+    kind, dtype = state.trial.model.kind, state.numbers.dtype
+    steps, k, batch = plan.labelled.shape
+    own = context.ranks.rows(batch)
+    terms = torch.zeros(steps, len(TERMS), dtype=dtype, device=state.device)
+    for step in range(steps):
+        for turn in range(k):
+            labelled = plan.labelled[step, turn, own]
+            images = to_unit_range(data.images[labelled], kind, dtype)
+            unlabelled = to_unit_range(data.images[plan.unlabelled_d[step, turn, own]], kind, dtype)
+            terms[step, :2] += discriminator_step(context, images, data.labels[labelled], unlabelled) / k
+        others = to_unit_range(data.images[plan.unlabelled_g[step, own]], kind, dtype)
+        terms[step, 2:] = generator_step(context, others)
+    return terms
+
+
+def _finite_means(terms: Tensor, epoch: int) -> list[float]:
+    """Means over steps, read from the device once; the first broken step says which term broke."""
+    means: list[float] = terms.mean(dim=0).tolist()
+    broken = terms.isfinite().logical_not().nonzero().tolist()
+    if broken:
+        step, term = broken[0]
+        raise Diverged(epoch, TERMS[term], step)
+    return means
+
+
+def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float, float]:
+    images, labels = data.images[data.split.validation], data.labels[data.split.validation]
+    verdicts = [
+        classify(D, images, labels, state.trial.model.kind, state.numbers, ranks)
+        for D in (state.averaged, state.discriminator)
+    ]
+    if not all(verdict.finite for verdict in verdicts):
+        raise Diverged(state.epoch + 1, "discriminator output")
+    return verdicts[0].error, verdicts[1].error
+
+
+def _set_rate(adam: torch.optim.Adam, rate: float) -> None:
+    for group in adam.param_groups:
+        group["lr"] = rate

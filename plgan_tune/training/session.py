@@ -1,0 +1,66 @@
+"""One configuration's training outside a search: epochs pass through, rows and files go to a sink."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.records import EpochMetrics
+from plgan_tune.training.checkpoint import encode_checkpoint
+from plgan_tune.training.loop import Clock, epochs
+from plgan_tune.training.samples import sample_grid
+from plgan_tune.training.state import TrainState
+
+CHECKPOINT_SECONDS = 120.0
+"""Between checkpoints where `training.checkpoint_every` is null."""
+
+
+class Sink(Protocol):
+    """Where a session's rows and files go."""
+
+    def epoch(self, metrics: EpochMetrics, /) -> None: ...
+    def checkpoint(self, content: bytes, /) -> None: ...
+    def samples(self, png: bytes, /) -> None: ...
+
+
+def session(
+    state: TrainState,
+    earlier: Sequence[EpochMetrics],
+    data: Dataset,
+    sink: Sink,
+    clock: Clock = time.perf_counter,
+) -> Iterator[EpochMetrics]:
+    """Trains to the last epoch and yields each one, its row already with the sink.
+
+    A checkpoint and a sample grid are written at the end, and where the caller closes the iterator between epochs.
+    After an error in mid-epoch the last checkpoint stays: the state is then no epoch's.
+
+    Args:
+        state: new, or restored from a checkpoint.
+        earlier: rows of the epochs that `state` has behind it.
+    """
+    rows = list(earlier)
+    saved_at, saved_epoch = clock(), -1
+    try:
+        for metrics in epochs(state, data, clock=clock):
+            rows.append(metrics)
+            sink.epoch(metrics)
+            if _is_due(state, clock() - saved_at):
+                sink.checkpoint(encode_checkpoint(state, rows))
+                saved_at, saved_epoch = clock(), state.epoch
+            yield metrics
+    except GeneratorExit:
+        _finish(state, rows, sink, saved_epoch)
+        raise
+    _finish(state, rows, sink, saved_epoch)
+
+
+def _finish(state: TrainState, rows: list[EpochMetrics], sink: Sink, saved_epoch: int) -> None:
+    if saved_epoch != state.epoch:
+        sink.checkpoint(encode_checkpoint(state, rows))
+    sink.samples(sample_grid(state))
+
+
+def _is_due(state: TrainState, seconds: float) -> bool:
+    every = state.trial.training.checkpoint_every
+    return seconds >= CHECKPOINT_SECONDS if every is None else state.epoch % every == 0

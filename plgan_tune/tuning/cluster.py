@@ -1,0 +1,110 @@
+"""The Ray cluster: joining it, and how many trials it holds at a time."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import ray
+
+from plgan_tune.spec.study import ResourcesSpec
+
+ANSWER_SECONDS = 20.0
+
+
+class ClusterError(Exception):
+    """A cluster that cannot be joined, or that cannot hold a single trial. The message says what to do."""
+
+
+def connect(address: str | None) -> None:
+    """Starts an embedded Ray (address None), or joins the cluster at `auto` or `host:port`.
+
+    Raises:
+        ClusterError: for an address that does not answer within 20 s, or of Ray Client.
+    """
+    if address is None:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        return
+    check_address(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"--address {address}: cannot join the cluster: {error}") from error
+
+
+def check_address(address: str) -> None:
+    """Asks the cluster for a sign of life.
+
+    Raises:
+        ClusterError: where there is none within 20 s, or the address is one of Ray Client.
+    """
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"--address takes auto or host:port, but got {address}: Ray Client would take the display and the results "
+            "away from this machine; run the search on the cluster with "
+            "`ray job submit --address http://HOST:8265 -- python -m plgan_tune.search ...`"
+        )
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
+    command += [] if address == "auto" else ["--address", address]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise ClusterError(
+            f"--address {address}: no Ray cluster answered within {ANSWER_SECONDS:.0f} s; is `ray start --head` running there?"
+        ) from None
+    if answer.returncode != 0:
+        said = (answer.stderr or answer.stdout).strip().splitlines()
+        raise ClusterError(
+            f"--address {address}: no Ray cluster answered; is `ray start --head` running there?"
+            + (f" ({said[-1].strip()})" if said else "")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What each rank of a trial takes."""
+
+    ranks: int
+    cpus: float
+    gpus: float
+
+    def bundles(self) -> list[dict[str, float]]:
+        """The trial's placement group, one bundle a rank."""
+        bundle = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return [dict(bundle) for _ in range(self.ranks)]
+
+    def fits(self, node: Mapping[str, float]) -> int:
+        """How many ranks a node with these resources holds."""
+        by_cpu = int(node.get("CPU", 0.0) / self.cpus + 1e-9)
+        return min(by_cpu, int(node.get("GPU", 0.0) / self.gpus + 1e-9)) if self.gpus else by_cpu
+
+    def __str__(self) -> str:
+        return f"{self.ranks} x ({self.cpus:g} CPU" + (f", {self.gpus:g} GPU)" if self.gpus else ")")
+
+
+def share_of(resources: ResourcesSpec, nodes: Iterable[Mapping[str, float]]) -> Share:
+    """The resources of a trial, `auto` decided by whether the cluster has GPUs."""
+    gpus = resources.gpus_per_rank
+    if gpus == "auto":
+        gpus = 1.0 if any(node.get("GPU", 0.0) >= 1 for node in nodes) else 0.0
+    return Share(resources.ranks, resources.cpus_per_rank, gpus)
+
+
+def trials_at_a_time(share: Share, nodes: Iterable[Mapping[str, float]]) -> int:
+    """How many trials the nodes hold together.
+
+    Raises:
+        ClusterError: where they hold none, with the numbers.
+    """
+    nodes = list(nodes)
+    trials = sum(share.fits(node) for node in nodes) // share.ranks
+    if trials == 0:
+        held = ", ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes) or "nothing"
+        raise ClusterError(f"a trial needs {share}, but the cluster can never hold one: it has {held}")
+    return trials
+
+
+def node_resources() -> list[Mapping[str, float]]:
+    """What each living node of the joined cluster has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

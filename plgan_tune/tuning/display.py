@@ -1,0 +1,344 @@
+"""What the user sees of a search: live on a terminal, elsewhere a line an event, and a summary at the end."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Self
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from plgan_tune.records import TrialRow, TrialStatus, Value
+from plgan_tune.tuning.progress import StudyState
+
+Clock = Callable[[], datetime]
+
+STYLES = {
+    TrialStatus.COMPLETED: "green",
+    TrialStatus.STOPPED: "yellow",
+    TrialStatus.DIVERGED: "magenta",
+    TrialStatus.FAILED: "red",
+    TrialStatus.RUNNING: "cyan",
+}
+WIDE = 100
+"""From this many columns on, bars and curves get more room."""
+
+
+class LiveDisplay:
+    """The study in place: a header and one line a running trial. A context manager; leaves nothing behind.
+
+    It redraws from the state four times a second, so events only mark what they changed by changing the
+    state.
+    """
+
+    def __init__(self, console: Console, state: StudyState, now: Clock) -> None:
+        self._live = Live(
+            get_renderable=lambda: Screen(state, now()),
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
+
+    def started(self, row: TrialRow, /) -> None: ...
+    def progressed(self, row: TrialRow, /) -> None: ...
+    def ended(self, row: TrialRow, /) -> None: ...
+
+
+class PlainDisplay:
+    """One line a finished trial and a new best, for files and pipes. A context manager."""
+
+    def __init__(self, console: Console, state: StudyState, now: Clock) -> None:
+        self._console = console
+        self._state = state
+        self._now = now
+        self._best: str | None = None
+
+    def __enter__(self) -> Self:
+        self._print(f"study {self._state.study}: {self._state.trials} trials of {self._state.epochs} epochs")
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def started(self, row: TrialRow, /) -> None:
+        if row.attempt > 1:
+            self._print(f"{row.trial_id} starts again, attempt {row.attempt}: {row.error or 'unknown cause'}")
+
+    def progressed(self, row: TrialRow, /) -> None: ...
+
+    def ended(self, row: TrialRow, /) -> None:
+        done = sum(self._state.counts().values()) - len(self._state.running())
+        left = self._state.time_left(self._now())
+        self._print(
+            f"[{done}/{self._state.trials}] {row.trial_id} {row.status}, {_how_it_ended(row)}"
+            + (f"; about {duration(left)} left" if left else "")
+        )
+        best = self._state.best()
+        if best is not None and best.trial_id != self._best:
+            self._best = best.trial_id
+            self._print(f"new best: {best.trial_id} {percent(best.val_error_last)} with {_point(best)}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def build_display(console: Console, state: StudyState, now: Clock) -> LiveDisplay | PlainDisplay:
+    """Live on a terminal, plain lines elsewhere.
+
+    Args:
+        console: where to draw.
+        state: read at every redraw; the display never changes it.
+        now: UTC.
+    """
+    return LiveDisplay(console, state, now) if console.is_terminal else PlainDisplay(console, state, now)
+
+
+class Screen:
+    """One picture of the study at `now`, as wide as the console and no higher."""
+
+    def __init__(self, state: StudyState, now: datetime) -> None:
+        self._state = state
+        self._now = now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        header = _header(self._state, self._now)
+        yield header
+        used = len(console.render_lines(header, options, pad=False)) + 3
+        yield _running(self._state, options, at_most=max(1, console.height - used))
+
+
+def _header(state: StudyState, now: datetime) -> RenderableType:
+    counts = state.counts()
+    ended = sum(counts.values()) - counts[TrialStatus.RUNNING]
+    tally = Text(f"{ended} of {state.trials}", "bold", overflow="fold")
+    for status in (
+        TrialStatus.COMPLETED,
+        TrialStatus.STOPPED,
+        TrialStatus.DIVERGED,
+        TrialStatus.FAILED,
+        TrialStatus.RUNNING,
+    ):
+        if counts[status]:
+            tally.append(" · ", "dim").append(f"{counts[status]}\N{NO-BREAK SPACE}{status}", STYLES[status])
+    left = state.time_left(now)
+    title = Text.assemble((state.study, "bold"), f"  {duration(now - state.started_at)} elapsed")
+    if left is not None:
+        title.append(" · ", "dim").append(f"about {duration(left)} left")
+    table = _two_columns()
+    table.add_row("trials", tally)
+    table.add_row("best", _best_line(state.best()))
+    return Group(title, table)
+
+
+def _best_line(best: TrialRow | None) -> Text:
+    if best is None:
+        return Text("none completed yet", "dim")
+    return Text.assemble(
+        (percent(best.val_error_last), "bold green"),
+        f" by {best.trial_id}",
+        ("  ", ""),
+        (_point(best), "dim"),
+    )
+
+
+def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> RenderableType:
+    rows = sorted(state.running(), key=lambda row: row.number)
+    shown = rows if len(rows) <= at_most else rows[: at_most - 1]
+    wide = options.max_width >= WIDE
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True, min_width=len("12.34 %"))
+    table.add_column(no_wrap=True, width=24 if wide else 12)
+    table.add_column(no_wrap=True, width=len("switched"))
+    for row in shown:
+        table.add_row(
+            Text(row.trial_id, "cyan"),
+            ProgressBar(
+                total=state.epochs, completed=row.epochs, complete_style="cyan", finished_style="cyan"
+            ),
+            f"{row.epochs}/{state.epochs}",
+            percent(row.val_error_last),
+            Text(
+                sparkline(state.curve(row.trial_id), 24 if wide else 12, ascii_only=options.ascii_only),
+                "cyan",
+            ),
+            _phase(state, row),
+        )
+    if len(shown) < len(rows):
+        return Group("", table, Text(f"and {len(rows) - len(shown)} more", "dim"))
+    return Group("", table)
+
+
+def _phase(state: StudyState, row: TrialRow) -> Text:
+    """w of the last epoch until the generator's loss has switched over."""
+    latest = state.latest(row.trial_id)
+    if latest is None:
+        return Text("starting", "dim")
+    return Text("switched") if latest.ramp >= 1 else Text(f"w {latest.ramp:.2f}", "dim")
+
+
+def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) -> str:
+    """The curve of `values` between its own lowest and highest, at most `width` characters, oldest first.
+
+    A longer curve is averaged in `width` equal stretches.
+    """
+    glyphs = "_.-=*#" if ascii_only else "▁▂▃▄▅▆▇█"
+    if len(values) > width:
+        edges = [place * len(values) // width for place in range(width + 1)]
+        values = [sum(values[start:stop]) / (stop - start) for start, stop in pairwise(edges)]
+    if not values:
+        return ""
+    low, spread = min(values), max(values) - min(values)
+    top = len(glyphs) - 1
+    return "".join(glyphs[round(top * (value - low) / spread) if spread else 0] for value in values)
+
+
+def print_summary(
+    console: Console,
+    state: StudyState,
+    now: datetime,
+    *,
+    results: str,
+    python: str = "python",
+    resume: str | None = None,
+) -> None:
+    """What a search leaves the user with, then the commands to type next.
+
+    Commands are printed whole, whatever the width, to be copied.
+
+    Args:
+        console: where to print.
+        state: of the study that ended or was interrupted.
+        now: UTC.
+        results: the study's own folder or URL.
+        python: how the user calls the interpreter.
+        resume: the command that goes on, where the search was interrupted.
+    """
+    console.print(summary(state, now, results=results, interrupted=resume is not None))
+    for what, command in _next_commands(state, results, python, resume):
+        console.print(Text(what, "dim"))
+        console.print(Text(f"  {command}"), soft_wrap=True, highlight=False)
+
+
+def summary(state: StudyState, now: datetime, *, results: str, interrupted: bool = False) -> RenderableType:
+    """The panel at a search's end: the best configuration, its error, and what the search did."""
+    best = state.best()
+    title = (
+        f"{state.study}: {'interrupted' if interrupted else 'done'} after {duration(now - state.started_at)}"
+    )
+    body = Group(
+        _best_table(state, best) if best else Text("No trial completed, so there is no best configuration."),
+        "",
+        _account(state, results),
+    )
+    return Panel(
+        Padding(body, (0, 1)),
+        title=Text(title, "bold"),
+        title_align="left",
+        border_style="yellow" if interrupted else "green" if best else "red",
+        expand=False,
+    )
+
+
+def _best_table(state: StudyState, best: TrialRow) -> Table:
+    table = _two_columns()
+    latest = state.latest(best.trial_id)
+    error = Text.assemble((percent(best.val_error_last), "bold green"), f" by {best.trial_id}")
+    if latest is not None:
+        error.append(f" (raw weights {percent(latest.val_error_raw)})", "dim")
+    table.add_row("val_error", error)
+    for name, value in _named(best.params).items():
+        table.add_row(name, _value(value, digits=6))
+    return table
+
+
+def _account(state: StudyState, results: str) -> Table:
+    counts = state.counts()
+    tally = Text(", ").join(
+        Text(f"{counts[status]} {status}", STYLES[status] if counts[status] else "dim")
+        for status in TrialStatus
+        if status is not TrialStatus.RUNNING or counts[status]
+    )
+    trained, saved = state.epochs_trained(), state.epochs_saved()
+    epochs = f"{trained:,} trained of at most {state.trials * state.epochs:,}"
+    table = _two_columns()
+    table.add_row("trials", tally)
+    table.add_row("epochs", f"{epochs}; early stopping saved {saved:,}" if saved else epochs)
+    table.add_row("results", Text(results, overflow="fold"))
+    return table
+
+
+def _next_commands(state: StudyState, results: str, python: str, resume: str | None) -> list[tuple[str, str]]:
+    interpreter = shlex.quote(python)
+    commands = [("Go on with this study:", resume)] if resume else []
+    if state.best() is not None:
+        best = shlex.quote(f"{results.rstrip('/')}/best.yaml")
+        commands.append(
+            ("Train the best configuration:", f"{interpreter} -m plgan_tune.train --config {best}")
+        )
+    code = f"import pandas; print(pandas.read_parquet({results.rstrip('/') + '/trials'!r}))"
+    commands.append(("Look at all trials:", f"{interpreter} -c {_quoted(code)}"))
+    return commands
+
+
+def _quoted(code: str) -> str:
+    """Code for a shell: in double quotes, which read best, where that is safe."""
+    return shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
+
+
+def _two_columns() -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _how_it_ended(row: TrialRow) -> str:
+    error = f"{percent(row.val_error_last)} after {row.epochs} epochs"
+    return f"{error}: {row.error}" if row.error else error
+
+
+def _named(params: Mapping[str, Value]) -> dict[str, Value]:
+    """Searched values by their leaf; by the full path where two leaves share a name."""
+    leaves = [path.rpartition(".")[2] for path in params]
+    return {
+        path if leaves.count(leaf) > 1 else leaf: value
+        for leaf, (path, value) in zip(leaves, params.items(), strict=True)
+    }
+
+
+def _point(row: TrialRow) -> str:
+    """`alpha 0.5, beta 0.25`; no-break spaces keep a name and its value on one line."""
+    return ", ".join(f"{name}\N{NO-BREAK SPACE}{_value(value)}" for name, value in _named(row.params).items())
+
+
+def _value(value: Value, digits: int = 3) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def percent(error: float | None) -> str:
+    """A fraction as a percentage, `15.28 %`; a dash for none."""
+    return "-" if error is None else f"{100 * error:.2f} %"
+
+
+def duration(time: timedelta) -> str:
+    """`42 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
+    seconds = max(0, round(time.total_seconds()))
+    for size, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // part} {small}"
+    return f"{seconds} s"

@@ -1,0 +1,238 @@
+"""A study from its specification to its results: the rooms put together."""
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Iterator, Mapping
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from rich.console import Console
+
+from plgan_tune.data.dataset import load_dataset
+from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.store.location import Location, check_writable
+from plgan_tune.store.log import StudyLog
+from plgan_tune.tuning.cluster import Share, connect, node_resources, share_of, trials_at_a_time
+from plgan_tune.tuning.display import build_display
+from plgan_tune.tuning.files import existing_study, write_best, write_study
+from plgan_tune.tuning.progress import StudyState
+from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.tuning.sampler import OptunaSampler
+from plgan_tune.tuning.trainable import PlganTrainable
+
+Now = Callable[[], datetime]
+
+
+class StudyError(Exception):
+    """A study that cannot be started as asked. The message names the option, the rule and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """What a search came to.
+
+    Attributes:
+        location: the study's folder.
+        state: every trial's row, the best of them, counts.
+        best: the best configuration, None where no trial completed.
+        interrupted: whether it was asked to stop before its end.
+    """
+
+    location: Location
+    state: StudyState
+    best: TrialSpec | None
+    interrupted: bool
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def run_study(
+    spec: StudySpec,
+    *,
+    results: str | Path = "results",
+    name: str | None = None,
+    address: str | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    now: Now = utc_now,
+) -> StudyResult:
+    """Searches: trials are suggested, trained on Ray, stopped early, and every epoch is logged.
+
+        from plgan_tune.spec.load import load_study
+        from plgan_tune.tuning.driver import run_study
+
+        result = run_study(load_study("search_spaces/digits.yaml").study, name="mine")
+        print(result.state.best())
+
+    Args:
+        spec: what to search.
+        results: where studies go, a folder or an fsspec URL that every node reaches.
+        name: the study's folder under `results`; default the study's name and the UTC time.
+        address: `auto` or `host:port` of a running Ray cluster; None starts an embedded Ray, and stops it at the end.
+        resume: go on with the study of that name, if there is one.
+        console: where progress is shown; None shows nothing.
+        now: the UTC time.
+
+    Raises:
+        StudyError: for a name that is taken, or a resume of another study.
+        StoreError: where the results cannot be written.
+        DataError: where the data cannot be read, or has too few images.
+        ClusterError: where the cluster cannot be joined or is too small.
+    """
+    started = now()
+    location = study_location(spec, results, name, started, resume=resume)
+    earlier = existing_study(location, spec) if resume else None
+    load_dataset(spec.any_trial().data)  # warms this node's cache, and a bad image is found before Ray starts
+    check_writable(location)
+    write_study(location, spec, started)
+    state = StudyState(
+        spec.study,
+        trials=spec.search.trials,
+        epochs=spec.any_trial().training.epochs,
+        started_at=started,
+        deadline=started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
+    )
+    with _joined(address), StudyLog(location, spec.columns, spec.types) as log:
+        share, concurrent = _capacity(spec)
+        sampler = OptunaSampler(spec)
+        display = build_display(console or Console(quiet=True), state, now)
+        recorder = Recorder(state, log, display, now)
+        with display:
+            _tune(spec, share, concurrent, sampler, recorder)
+        if state.deadline is not None and now() >= state.deadline:
+            recorder.stop_running()
+        sampler.close()
+    best = state.best()
+    trial = spec.trial(best.params) if best else None
+    if best and trial:
+        write_best(location, spec, best, trial, threads=max(1, int(share.cpus)))
+    return StudyResult(location, state, trial, interrupted=_is_unfinished(state))
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def study_location(
+    spec: StudySpec, results: str | Path, name: str | None, started: datetime, *, resume: bool
+) -> Location:
+    """The study's folder, checked to be free, or to be resumed.
+
+    Raises:
+        StudyError: naming the option at fault.
+    """
+    if str(results).startswith("memory://"):
+        raise StudyError("--results memory:// is lost with its process: name a folder or a shared URL")
+    if resume and name is None:
+        raise StudyError("--resume needs --name: which study is to go on?")
+    name = name if name is not None else f"{spec.study}-{started:%Y%m%d-%H%M%S}"
+    if not NAME.fullmatch(name):
+        raise StudyError(f"--name must be letters, digits, '.', '_' and '-', the first a letter or digit, but got {name!r}")
+    location = Location.at(results).join(name)
+    if not resume and location.join("study.yaml").exists():
+        raise StudyError(f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name")
+    return location
+
+
+def _capacity(spec: StudySpec) -> tuple[Share, int]:
+    nodes = node_resources()
+    share = share_of(spec.resources, nodes)
+    fitting = trials_at_a_time(share, nodes)
+    return share, fitting if spec.search.concurrent == "auto" else spec.search.concurrent
+
+
+def _tune(spec: StudySpec, share: Share, concurrent: int, sampler: OptunaSampler, recorder: Recorder) -> None:
+    bundles = tune.PlacementGroupFactory(share.bundles(), strategy="PACK")
+    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
+        tune.Tuner(
+            tune.with_resources(PlganTrainable, bundles),
+            param_space={"cpus": share.cpus},
+            tune_config=tune.TuneConfig(
+                metric=spec.search.metric,
+                mode=spec.search.mode,
+                search_alg=sampler,
+                scheduler=_scheduler(spec),
+                num_samples=spec.search.trials,
+                max_concurrent_trials=concurrent,
+                time_budget_s=spec.search.hours * 3600 if spec.search.hours else None,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=scratch,
+                callbacks=[recorder],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=0),
+                verbose=0,
+            ),
+        ).fit()
+
+
+def _scheduler(spec: StudySpec) -> TrialScheduler:
+    asha = spec.search.early_stopping.asha
+    if asha is None:
+        return FIFOScheduler()
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        grace_period=asha.grace_period,
+        reduction_factor=asha.reduction_factor,
+        max_t=max(spec.any_trial().training.epochs, asha.grace_period),
+    )
+
+
+def _is_unfinished(state: StudyState) -> bool:
+    counts = state.counts()
+    ended = sum(counts.values()) - counts[TrialStatus.RUNNING]
+    out_of_time = state.deadline is not None and counts[TrialStatus.RUNNING] == 0
+    return ended < state.trials and not out_of_time
+
+
+@contextmanager
+def _joined(address: str | None) -> Iterator[None]:
+    """Ray for the time of a search; a Ray that the caller started is used and left alone."""
+    if ray.is_initialized():
+        yield
+        return
+    connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+TUNE_SETTINGS: Mapping[str, str] = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a diverged trial's last result has no val_error
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's snapshots are never read: the log is the state
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Tune reads settings from the environment alone, and prints every failure that the log already holds."""
+    before = {key: os.environ.get(key) for key in TUNE_SETTINGS}
+    os.environ.update(TUNE_SETTINGS)
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

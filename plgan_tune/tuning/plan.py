@@ -1,0 +1,76 @@
+"""What a search would do, said before it does it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from plgan_tune.data.check import DataSummary, check_data
+from plgan_tune.spec.advice import advice, rungs
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.yaml import dump_yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The extent of a search.
+
+    Attributes:
+        rungs: epochs at which trials are compared.
+        most_epochs: trained where nobody is stopped.
+        least_epochs: trained where every trial but one is stopped at the first rung; somebody always leads.
+        data: the training images.
+    """
+
+    study: StudySpec
+    rungs: tuple[int, ...]
+    most_epochs: int
+    least_epochs: int
+    data: DataSummary
+
+
+def plan_study(study: StudySpec) -> Plan:
+    """Reads the data's schema and first image; starts no Ray.
+
+    Raises:
+        DataError: where the data are missing, broken or too few.
+    """
+    trial = study.any_trial()
+    asha = study.search.early_stopping.asha
+    epochs, trials = trial.training.epochs, study.search.trials
+    stops = rungs(asha, epochs) if asha else ()
+    least = epochs + (trials - 1) * stops[0] if stops else trials * epochs
+    return Plan(study, stops, trials * epochs, least, check_data(trial.data))
+
+
+def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
+    """The resolved study as YAML, then its extent, then what its user should know."""
+    console.print(Syntax(dump_yaml(plan.study.as_mapping()), "yaml", background_color="default", word_wrap=True))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _facts(plan):
+        table.add_row(name, Text(text))
+    console.print(table)
+    for sentence in [*notes, *advice(plan.study)]:
+        console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
+
+
+def _facts(plan: Plan) -> list[tuple[str, str]]:
+    study, data = plan.study, plan.data
+    fewest, most = min(data.images_per_class), max(data.images_per_class)
+    balance = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    resources = study.resources
+    gpus = "1 GPU where the cluster has any" if resources.gpus_per_rank == "auto" else f"{resources.gpus_per_rank:g} GPU"
+    return [
+        ("images", f"{sum(data.images_per_class):,} with a label ({balance} a class, {len(data.classes)} classes), "
+         f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}"),
+        ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
+        ("trials", f"{study.search.trials}, each of at most {study.any_trial().training.epochs} epochs"),
+        ("rungs", ", ".join(map(str, plan.rungs)) or "none: nobody is stopped early"),
+        ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
+        ("a trial takes", f"{resources.ranks} rank{'s' if resources.ranks > 1 else ''}, each {resources.cpus_per_rank:g} CPU and {gpus}"),
+    ]

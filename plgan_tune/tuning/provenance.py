@@ -1,0 +1,32 @@
+"""What a result was made with."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("plgan-tune", "ray", "optuna", "torch", "torchvision", "numpy", "pandas", "pyarrow")
+
+
+def provenance() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on, and this code's git commit, if any."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    commit = _git_commit(Path(__file__).parents[2])
+    return versions | ({"git_commit": commit} if commit else {})
+
+
+def _git_commit(folder: Path) -> str | None:
+    """The commit of the repository whose root is `folder`, marked where files differ from it."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,285 @@
+"""Weight and batch normalisation, noise and whitening, against their formulas in NumPy."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plgan_tune.gan.draws import Draws
+from plgan_tune.gan.layers import (
+    BatchNorm,
+    Conv,
+    ConvTransposed,
+    Dense,
+    WeightNorm,
+    Whitening,
+    add_noise,
+    draw_weights,
+    drop_out,
+)
+
+Array = NDArray[np.float64]
+SIX = ["dense", "strided", "padded", "valid", "1x1", "transposed"]
+
+
+def make_layer(name: str, seed: int = 0) -> tuple[WeightNorm, Tensor]:
+    """A layer in float64 with g and b away from their initial values, and an input for it."""
+    generator = torch.Generator().manual_seed(seed)
+    layers: dict[str, Callable[[], WeightNorm]] = {
+        "dense": lambda: Dense(7, 5, 0.1, generator),
+        "strided": lambda: Conv(3, 5, 3, 0.05, generator, stride=2, padding=1),
+        "padded": lambda: Conv(3, 5, 3, 0.05, generator, padding=1),
+        "valid": lambda: Conv(3, 5, 3, 0.05, generator),
+        "1x1": lambda: Conv(3, 5, 1, 0.05, generator),
+        "transposed": lambda: ConvTransposed(3, 5, 0.05, generator),
+    }
+    layer = layers[name]().to(torch.float64)
+    with torch.no_grad():
+        layer.g.uniform_(-2, 2, generator=generator)
+        layer.b.normal_(generator=generator)
+    shape = (4, 7) if name == "dense" else (4, 3, 5, 6)
+    return layer, torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+# Linear maps from their definitions.
+
+
+def reference_conv(x: Array, w: Array, stride: int, padding: int) -> Array:
+    """Cross-correlation: (B, I, H, W), (O, I, k, k) -> (B, O, H', W')."""
+    x = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+    windows = sliding_window_view(x, w.shape[2:], axis=(2, 3))[:, :, ::stride, ::stride]
+    return np.asarray(np.einsum("bihwkl,oikl->bohw", windows, w))
+
+
+def reference_transposed(x: Array, w: Array) -> Array:
+    """The gradient of a 5x5 convolution, stride 2, padding 2, of an image twice as large; w (I, O, 5, 5)."""
+    batch, _, height, width = x.shape
+    full = np.zeros((batch, w.shape[1], 2 * height + 4, 2 * width + 4))
+    for row in range(height):
+        for column in range(width):
+            patch = np.einsum("bi,iokl->bokl", x[:, :, row, column], w)
+            full[:, :, 2 * row : 2 * row + 5, 2 * column : 2 * column + 5] += patch
+    return full[:, :, 2:-2, 2:-2]
+
+
+def reference(name: str, layer: WeightNorm, x: Tensor) -> Array:
+    """y = (g v / |v|) x + b, weights formed first, as Salimans and Kingma print it."""
+    v, g, b, images = (t.detach().numpy() for t in (layer.v, layer.g, layer.b, x))
+    if name == "dense":
+        return np.asarray(images @ (g[:, None] * v / np.linalg.norm(v, axis=1, keepdims=True)).T + b)
+    if name == "transposed":
+        w = g[None, :, None, None] * v / np.sqrt(np.sum(v**2, axis=(0, 2, 3), keepdims=True))
+        return np.asarray(reference_transposed(images, w) + b[:, None, None])
+    w = g[:, None, None, None] * v / np.sqrt(np.sum(v**2, axis=(1, 2, 3), keepdims=True))
+    stride, padding = {"strided": (2, 1), "padded": (1, 1), "valid": (1, 0), "1x1": (1, 0)}[name]
+    return np.asarray(reference_conv(images, w, stride, padding) + b[:, None, None])
+
+
+@pytest.mark.parametrize("name", SIX)
+def test_weight_norm_is_its_formula(name: str) -> None:
+    layer, x = make_layer(name)
+    np.testing.assert_allclose(layer(x).detach(), reference(name, layer, x), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SIX)
+@given(st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=5))
+@settings(deadline=None, max_examples=20)
+def test_the_size_of_v_does_not_matter(name: str, sizes: list[float]) -> None:
+    layer, x = make_layer(name)
+    before = layer(x)
+    with torch.no_grad():
+        sizes_ = torch.tensor(sizes, dtype=torch.float64)
+        layer.v.mul_(
+            sizes_[None, :, None, None] if name == "transposed" else sizes_.view(5, *[1] * (layer.v.ndim - 1))
+        )
+    torch.testing.assert_close(layer(x), before, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", SIX)
+def test_gradient_of_v_is_orthogonal_to_v(name: str) -> None:
+    """Salimans and Kingma 2016, section 2.2: the output does not change along v, unit by unit."""
+    layer, x = make_layer(name)
+    (gradient,) = torch.autograd.grad(layer(x).pow(3).sum(), layer.v)
+    over = [dim for dim in range(layer.v.ndim) if dim != (1 if name == "transposed" else 0)]
+    along = (gradient * layer.v).sum(dim=over)
+    size = torch.linalg.vector_norm(gradient, dim=over) * torch.linalg.vector_norm(layer.v, dim=over)
+    assert (size > 0).all()
+    assert (along.abs() / size).max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["dense", "strided", "transposed"])
+def test_gradients_of_weight_norm_agree_with_finite_differences(name: str) -> None:
+    layer, x = make_layer(name)
+    values = (layer.v.detach(), layer.g.detach(), layer.b.detach(), x[:2])
+
+    def call(v: Tensor, g: Tensor, b: Tensor, images: Tensor) -> Tensor:
+        output: Tensor = torch.func.functional_call(layer, {"v": v, "g": g, "b": b}, (images,))
+        return output.square().sum()
+
+    assert torch.autograd.gradcheck(call, tuple(value.clone().requires_grad_() for value in values))
+
+
+@pytest.mark.parametrize("name", ["dense", "conv", "transposed"])
+def test_initial_gain_is_the_norm_of_v(name: str) -> None:
+    """So a fresh layer is the plain layer with weights v and no bias."""
+    generator = torch.Generator().manual_seed(3)
+    layers: dict[str, Callable[[], WeightNorm]] = {
+        "dense": lambda: Dense(7, 5, "xavier", generator),
+        "conv": lambda: Conv(3, 5, 3, "xavier", generator),
+        "transposed": lambda: ConvTransposed(3, 5, "xavier", generator),
+    }
+    layer = layers[name]()
+    v = layer.v.detach().to(torch.float64).numpy()
+    units = np.moveaxis(v, 1 if name == "transposed" else 0, 0).reshape(5, -1)
+    np.testing.assert_allclose(layer.g.detach(), np.linalg.norm(units, axis=1), rtol=1e-6)
+    assert not layer.b.detach().any()
+
+
+@pytest.mark.parametrize("name", SIX)
+@pytest.mark.parametrize("deviation", [1.0, 0.1])
+def test_calibration_centres_and_scales_every_unit(name: str, deviation: float) -> None:
+    layer, x = make_layer(name)
+    direction = layer.v.detach().clone()
+    answered = layer.calibrate(3 * x + 2, deviation)
+    output = layer(3 * x + 2).detach().transpose(0, 1).reshape(5, -1).numpy()
+    np.testing.assert_allclose(output.mean(axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(output.std(axis=1), deviation, rtol=1e-12)
+    assert torch.equal(answered, layer(3 * x + 2))
+    assert torch.equal(layer.v, direction)
+
+
+def test_calibration_survives_a_unit_that_never_changes() -> None:
+    layer, _ = make_layer("dense")
+    assert layer.calibrate(torch.ones(8, 7, dtype=torch.float64), 1.0).isfinite().all()
+
+
+def test_xavier_is_glorot_and_bengios_uniform() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bound = np.sqrt(6 / (300 + 200))
+    weights = draw_weights((200, 300), 300, 200, "xavier", generator)
+    assert weights.abs().max() <= bound
+    np.testing.assert_allclose([weights.mean(), weights.std()], [0, bound / np.sqrt(3)], atol=1e-3)
+
+
+def test_convolutions_count_their_kernel_in_the_fans() -> None:
+    generator = torch.Generator().manual_seed(0)
+    largest = [
+        Conv(20, 30, 3, "xavier", generator).v.abs().max().item(),
+        ConvTransposed(20, 30, "xavier", generator).v.abs().max().item(),
+    ]
+    np.testing.assert_allclose(largest, [np.sqrt(6 / (9 * 50)), np.sqrt(6 / (25 * 50))], rtol=2e-3)
+
+
+# Batch normalisation.
+
+
+def reference_batch_norm(x: Array, shift: Array) -> Array:
+    """Ioffe and Szegedy 2015 with gain 1 and improved-gan's 1e-6, variance over the batch and the map."""
+    over = (0, *range(2, x.ndim))
+    mean = x.mean(axis=over, keepdims=True)
+    variance = np.mean((x - mean) ** 2, axis=over, keepdims=True)
+    return np.asarray((x - mean) / np.sqrt(variance + 1e-6) + shift.reshape(1, -1, *[1] * (x.ndim - 2)))
+
+
+def make_norm(units: int) -> BatchNorm:
+    norm = BatchNorm(units).to(torch.float64)
+    with torch.no_grad():
+        norm.shift.copy_(torch.linspace(-1, 1, units))
+    return norm
+
+
+OverRanks = Callable[[nn.Module, list[Tensor]], list[Tensor]]
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4, 5)])
+def test_batch_norm_is_its_formula(shape: tuple[int, ...]) -> None:
+    x = 5 + 2 * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    norm = make_norm(3)
+    expected = reference_batch_norm(x.numpy(), norm.shift.detach().numpy())
+    np.testing.assert_allclose(norm(x).detach(), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(norm.eval()(x).detach(), expected, rtol=1e-12, atol=1e-12)
+    assert [name for name, _ in norm.named_parameters()] == ["shift"]
+    assert not list(norm.buffers())
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4, 5)])
+@pytest.mark.parametrize("cuts", [[4, 4], [3, 5], [1, 7], [2, 5, 1], [8]])
+def test_ranks_normalise_as_one(shape: tuple[int, ...], cuts: list[int], over_ranks: OverRanks) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 5 + 2 * torch.randn(shape, dtype=torch.float64, generator=generator)
+    weights = torch.randn(shape, dtype=torch.float64, generator=generator)
+    norm = make_norm(3)
+
+    def results(together: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        output = together(leaf)
+        loss = (output.sigmoid() * weights).sum()
+        return [output, *torch.autograd.grad(loss, (leaf, norm.shift))]
+
+    whole = results(norm)
+    split = results(lambda leaf: torch.cat(over_ranks(norm, list(torch.split(leaf, cuts)))))
+    for of_one, of_many in zip(whole, split, strict=True):
+        torch.testing.assert_close(of_many, of_one, rtol=1e-12, atol=1e-12)
+
+
+def test_ranks_count_images_exactly_in_half_precision(over_ranks: OverRanks) -> None:
+    """bf16 holds no 257: the sums are taken in the parameters' type, as the one-rank path does."""
+    x = torch.randn(514, 2, generator=torch.Generator().manual_seed(0)).add(3).to(torch.bfloat16)
+    norm = BatchNorm(2)
+    expected = reference_batch_norm(x.to(torch.float64).numpy(), np.zeros(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        split = torch.cat(over_ranks(norm, list(torch.split(x, 257))))
+        whole = norm(x)
+    assert split.dtype == whole.dtype
+    for got in (whole, split):
+        np.testing.assert_allclose(got.detach().to(torch.float64), expected, rtol=2**-8, atol=1e-4)
+
+
+# Noise, dropout, whitening.
+
+
+def test_noise_has_the_deviation_asked_for_and_none_in_evaluation() -> None:
+    x = torch.full((100, 400), 2.0)
+    noisy = add_noise(x, 0.3, Draws(torch.Generator().manual_seed(0), 100))
+    np.testing.assert_allclose([noisy.mean(), noisy.std()], [2, 0.3], atol=0.005)
+    assert torch.equal(add_noise(x, 0.3, None), x)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_dropout_keeps_the_expectation_and_none_drops_in_evaluation(rate: float) -> None:
+    x = torch.full((100, 400), 2.0)
+    dropped = drop_out(x, rate, Draws(torch.Generator().manual_seed(0), 100))
+    np.testing.assert_allclose(np.unique(dropped.numpy()), [0.0, 2 / (1 - rate)], rtol=1e-6)
+    np.testing.assert_allclose([(dropped == 0).float().mean(), dropped.mean()], [rate, 2], atol=0.03)
+    assert torch.equal(drop_out(x, rate, None), x)
+
+
+def test_whitening_is_a_fixed_linear_map_of_the_centred_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, mean, matrix = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in [(5, 3, 2, 2), (12,), (12, 12)]
+    )
+    whitening = Whitening(mean, matrix)
+    expected = np.stack([(image.numpy().reshape(-1) - mean.numpy()) @ matrix.numpy() for image in images])
+    np.testing.assert_allclose(whitening(images), expected.reshape(5, 3, 2, 2), rtol=1e-12, atol=1e-12)
+    assert not list(whitening.parameters())
+    assert set(whitening.state_dict()) == {"mean", "matrix"}
+
+
+def test_the_reference_convolution_is_torchs() -> None:
+    """Guards the guard: three sizes, two strides."""
+    x = torch.randn(2, 3, 7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    w = torch.randn(4, 3, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for stride, padding in [(1, 0), (1, 1), (2, 1)]:
+        expected = F.conv2d(x, w, stride=stride, padding=padding)
+        np.testing.assert_allclose(
+            reference_conv(x.numpy(), w.numpy(), stride, padding), expected, atol=1e-12
+        )

@@ -1,0 +1,255 @@
+"""Every loss term against the formula as printed, in float64 NumPy; and far out, in 200 decimal digits."""
+
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plgan_tune.gan import losses
+from plgan_tune.spec.trial import FeatureNorm
+
+Array = NDArray[np.float64]
+
+
+def batches(limit: float) -> st.SearchStrategy[tuple[Array, Array, NDArray[np.int64]]]:
+    """Logits of real and of generated images, (B, N) each, and labels (B,)."""
+
+    def of_shape(shape: tuple[int, ...]) -> st.SearchStrategy[tuple[Array, Array, NDArray[np.int64]]]:
+        logits = arrays(np.float64, shape, elements=st.floats(-limit, limit))
+        labels = arrays(np.int64, shape[:1], elements=st.integers(0, shape[1] - 1))
+        return st.tuples(logits, logits, labels)
+
+    return st.tuples(st.integers(1, 5), st.integers(2, 11)).flatmap(of_shape)
+
+
+MODERATE = batches(5.0)
+
+
+# The formulas as the patent prints them, its misprints mended: no stable form, nothing taken from the code.
+
+
+def naive_D(logits: Array) -> Array:  # noqa: N802
+    """Paragraph 0073: Z / (Z + 1), Z = sum exp l_n."""
+    Z = np.exp(logits).sum(axis=1)
+    return np.asarray(Z / (Z + 1))
+
+
+def naive_softmax(logits: Array) -> Array:
+    """Eq. 11."""
+    return np.asarray(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def naive_softmax_loss(logits: Array, labels: NDArray[np.int64]) -> float:
+    """Eq. 13."""
+    return float(-np.mean(np.log(naive_softmax(logits)[np.arange(len(labels)), labels])))
+
+
+def naive_one_vs_all_loss(logits: Array, labels: NDArray[np.int64]) -> float:
+    """Claim 1: y log p + (1 - y) log(1 - p), summed over classes, averaged over the batch."""
+    p, y = naive_softmax(logits), np.eye(logits.shape[1])[labels]
+    return float(-np.mean(np.sum(y * np.log(p) + (1 - y) * np.log(1 - p), axis=1)))
+
+
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(array)
+
+
+@given(MODERATE)
+@settings(deadline=None)
+def test_log_real_and_its_complement(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
+    logits, _, _ = batch
+    D = naive_D(logits)
+    np.testing.assert_allclose(losses.log_real(as_tensor(logits)), np.log(D), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(losses.log_fake(as_tensor(logits)), np.log(1 - D), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(losses.log_real(as_tensor(logits)).exp(), D, rtol=1e-10)
+
+
+@given(MODERATE)
+@settings(deadline=None)
+def test_supervised_losses(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
+    logits, _, labels = batch
+    softmax = losses.supervised_softmax(as_tensor(logits), as_tensor(labels))
+    one_vs_all = losses.supervised_one_vs_all(as_tensor(logits), as_tensor(labels))
+    assert softmax.shape == one_vs_all.shape == (len(labels),)
+    assert softmax.mean().item() == pytest.approx(naive_softmax_loss(logits, labels), rel=1e-10, abs=1e-12)
+    assert one_vs_all.mean().item() == pytest.approx(
+        naive_one_vs_all_loss(logits, labels), rel=1e-9, abs=1e-11
+    )
+
+
+@given(MODERATE, st.sampled_from([1.0, 0.5]))
+@settings(deadline=None)
+def test_unsupervised_loss(batch: tuple[Array, Array, NDArray[np.int64]], scale: float) -> None:
+    real, fake, _ = batch
+    expected = -scale * (np.mean(np.log(naive_D(real))) + np.mean(np.log(1 - naive_D(fake))))
+    terms = losses.unsupervised(as_tensor(real), as_tensor(fake), scale)
+    assert terms.shape == (len(real),)
+    assert terms.mean().item() == pytest.approx(expected, rel=1e-10)
+
+
+@given(MODERATE, st.floats(0, 1))
+@settings(deadline=None)
+def test_adversarial_loss(batch: tuple[Array, Array, NDArray[np.int64]], w: float) -> None:
+    _, fake, _ = batch
+    D = naive_D(fake)
+    expected = w * np.mean(np.log(1 - D)) + (1 - w) * np.mean(-np.log(D))
+    assert losses.adversarial(as_tensor(fake), w).mean().item() == pytest.approx(
+        expected, rel=1e-9, abs=1e-10
+    )
+
+
+def test_adversarial_loss_of_the_baselines() -> None:
+    """w = 0 is the regular GAN (eq. 4), w = 1 the saturating one (eq. 3)."""
+    fake = torch.tensor([[0.3, -1.2, 2.0], [-4.0, 0.0, 1.0]], dtype=torch.float64)
+    D = naive_D(fake.numpy())
+    np.testing.assert_allclose(losses.adversarial(fake, 0.0), -np.log(D), rtol=1e-12)
+    np.testing.assert_allclose(losses.adversarial(fake, 1.0), np.log(1 - D), rtol=1e-12)
+
+
+@given(
+    array_shapes(min_dims=2, max_dims=2, max_side=6).flatmap(
+        lambda shape: st.tuples(*[arrays(np.float64, shape, elements=st.floats(-50, 50))] * 2)
+    )
+)
+@settings(deadline=None)
+def test_feature_loss(features: tuple[Array, Array]) -> None:
+    """Eq. 10: the squared 2-norm of E f(x) - E f(G(z)); `mean` divides by the features, `l1` takes |.|."""
+    real, fake = features
+    difference = real.mean(axis=0) - fake.mean(axis=0)
+    expected: dict[FeatureNorm, float] = {
+        "sum": float(np.linalg.norm(difference) ** 2),
+        "mean": float(np.linalg.norm(difference) ** 2) / len(difference),
+        "l1": float(np.mean(np.abs(difference))),
+    }
+    for norm, value in expected.items():
+        got = losses.feature_distance(as_tensor(real).mean(dim=0), as_tensor(fake).mean(dim=0), norm)
+        assert got.shape == ()
+        assert got.item() == pytest.approx(value, rel=1e-10, abs=1e-12)
+
+
+def test_values_that_one_can_work_out_by_hand() -> None:
+    """Ten equal logits of 0: Z = 10, D = 10/11, p = 1/10."""
+    logits, labels = torch.zeros(4, 10, dtype=torch.float64), torch.arange(4)
+    np.testing.assert_allclose(losses.log_real(logits), np.log(10 / 11), rtol=1e-14)
+    np.testing.assert_allclose(losses.log_fake(logits), -np.log(11), rtol=1e-14)
+    np.testing.assert_allclose(losses.supervised_softmax(logits, labels), np.log(10), rtol=1e-14)
+    expected = np.log(10) + 9 * np.log(10 / 9)
+    np.testing.assert_allclose(losses.supervised_one_vs_all(logits, labels), expected, rtol=1e-14)
+
+
+# Far out: logits of up to +-100, where naive float64 gives log 0 and even x87's 64 bits of mantissa do.
+
+Terms = tuple[float, float, float, float]
+
+
+def in_decimals(logits: list[float], label: int) -> Terms:
+    """log D, log(1 - D), C_sup by softmax and one against all, by the naive formulas in 200 digits."""
+    with localcontext() as context:
+        context.prec = 200
+        exps = [Decimal(logit).exp() for logit in logits]
+        Z = sum(exps, Decimal(0))
+        D = Z / (Z + 1)
+        p = [value / Z for value in exps]
+        one_vs_all = -sum((q if n == label else 1 - q).ln() for n, q in enumerate(p))
+        return float(D.ln()), float((1 - D).ln()), float(-p[label].ln()), float(one_vs_all)
+
+
+def as_built(logits: list[float], label: int, dtype: torch.dtype) -> Terms:
+    row, labels = torch.tensor([logits], dtype=dtype), torch.tensor([label])
+    return (
+        losses.log_real(row).item(),
+        losses.log_fake(row).item(),
+        losses.supervised_softmax(row, labels).item(),
+        losses.supervised_one_vs_all(row, labels).item(),
+    )
+
+
+ROUNDING = {torch.float32: (1e-6, 1e-4), torch.float64: (1e-13, 1e-12)}
+"""Relative and absolute: the absolute one is a few roundings of 100."""
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@given(data=st.data())
+@settings(deadline=None)
+def test_stable_forms_are_right_far_out(dtype: torch.dtype, data: st.DataObject) -> None:
+    extreme = st.sampled_from([-100.0, 100.0, 0.0]) | st.floats(-100, 100, width=32)
+    logits = data.draw(st.lists(extreme, min_size=2, max_size=11))
+    label = data.draw(st.integers(0, len(logits) - 1))
+    relative, absolute = ROUNDING[dtype]
+    np.testing.assert_allclose(
+        as_built(logits, label, dtype), in_decimals(logits, label), rtol=relative, atol=absolute
+    )
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_limits_at_logits_of_100(dtype: torch.dtype) -> None:
+    """The four corners, from the limits of the formulas rather than from any arithmetic."""
+    relative, absolute = ROUNDING[dtype]
+    n = 10
+    sure = [100.0] + [-100.0] * (n - 1)
+    corners = {
+        "sure and right": (as_built(sure, 0, dtype), (0, -100, 0, 0)),
+        "sure and wrong": (as_built(sure, 1, dtype), (0, -100, 200, 400 - np.log(n - 1))),
+        "all of them": (
+            as_built([100.0] * n, 0, dtype),
+            (0, -100 - np.log(n), np.log(n), 9 * np.log(n / 9) + np.log(n)),
+        ),
+        "none of them": (
+            as_built([-100.0] * n, 0, dtype),
+            (-100 + np.log(n), 0, np.log(n), 9 * np.log(n / 9) + np.log(n)),
+        ),
+    }
+    for name, (got, expected) in corners.items():
+        np.testing.assert_allclose(got, expected, rtol=relative, atol=absolute, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("limit", [100.0, 1.0])
+def test_gradients_stay_finite_and_right_far_out(dtype: torch.dtype, limit: float) -> None:
+    """d log D / dl = (1 - D) p, d log(1 - D) / dl = -D p, d C_sup / dl = p - y; p and D in float64 NumPy."""
+    logits = torch.tensor(
+        [[limit, -limit, 0.0], [-limit] * 3, [limit] * 3, [-limit, -limit, limit]], dtype=dtype
+    )
+    labels = torch.tensor([1, 0, 2, 2])
+    values = logits.to(torch.float64).numpy()
+    p, D = naive_softmax(values), naive_D(values)[:, None]
+    expected = {
+        losses.log_real: (1 - D) * p,
+        losses.log_fake: -D * p,
+        lambda rows: losses.supervised_softmax(rows, labels): p - np.eye(3)[labels],
+    }
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+    for term, gradient in expected.items():
+        np.testing.assert_allclose(gradient_of(term, logits), gradient, atol=tolerance)
+    assert np.isfinite(gradient_of(lambda rows: losses.supervised_one_vs_all(rows, labels), logits)).all()
+
+
+def gradient_of(term: Callable[[Tensor], Tensor], logits: Tensor) -> NDArray[Any]:
+    leaf = logits.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(term(leaf).sum(), leaf)
+    return np.asarray(gradient.numpy())
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    real, fake = (
+        torch.randn(4, 5, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2)
+    )
+    labels = torch.tensor([0, 4, 2, 2])
+    assert torch.autograd.gradcheck(lambda r, f: losses.unsupervised(r, f, 0.5), (real, fake))
+    assert torch.autograd.gradcheck(lambda f: losses.adversarial(f, 0.3), (fake,))
+    assert torch.autograd.gradcheck(lambda r: losses.supervised_softmax(r, labels), (real,))
+    assert torch.autograd.gradcheck(lambda r: losses.supervised_one_vs_all(r, labels), (real,))
+    norms: tuple[FeatureNorm, ...] = ("mean", "sum", "l1")
+    for norm in norms:
+        assert torch.autograd.gradcheck(
+            lambda r, f, norm=norm: losses.feature_distance(r.mean(dim=0), f.mean(dim=0), norm), (real, fake)
+        )

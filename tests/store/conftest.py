@@ -1,0 +1,132 @@
+"""Rows, and places to put them: the contract holds on a local disk and on a store that has no folders."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+import fsspec
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.store.location import Location
+
+START: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The columns of a small study, and rows that fit them."""
+
+    columns: dict[str, str]
+    types: dict[str, type]
+    epoch: Callable[..., EpochRow]
+    trial: Callable[..., TrialRow]
+
+
+def make_epoch(seq: int, trial_id: str = "t0", attempt: int = 1) -> EpochRow:
+    metrics = EpochMetrics(seq + 1, 0.5, 0.6, 1.0, 2.0, 3.0, 4.0, 0.25, 1e-3, 2e-3, 1234.5, 0.1)
+    return EpochRow(seq, trial_id, attempt, metrics, START + timedelta(seconds=seq))
+
+
+def make_trial(number: int, status: TrialStatus = TrialStatus.RUNNING, epochs: int = 0) -> TrialRow:
+    return TrialRow(
+        trial_id=f"t{number}",
+        number=number,
+        status=status,
+        attempt=1,
+        epochs=epochs,
+        val_error_last=0.5 if epochs else None,
+        val_error_best=0.4 if epochs else None,
+        best_epoch=1 if epochs else None,
+        params={"loss.alpha": 0.5, "loss.switch_epoch": 10},
+        seed=0,
+        split_hash="abc",
+        seconds=1.5,
+        node=None,
+        started_at=START,
+        ended_at=None,
+        error=None,
+    )
+
+
+@pytest.fixture(scope="session")
+def rows() -> Rows:
+    return Rows(
+        columns={"loss.alpha": "params_alpha", "loss.switch_epoch": "params_switch_epoch"},
+        types={"loss.alpha": float, "loss.switch_epoch": int},
+        epoch=make_epoch,
+        trial=make_trial,
+    )
+
+
+@pytest.fixture(params=["local", "memory"])
+def study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
+    """An empty place, its name as awkward as a user's may be."""
+    if request.param == "local":
+        yield Location.at(tmp_path / "my results [1]" / "a study")
+        return
+    place = Location.at(f"memory://{uuid.uuid4()}/a study [1]")
+    yield place
+    place.remove()
+
+
+class Trouble:
+    """A bad day: while `cause` is set, writing raises it; while `gate` is closed, writing hangs."""
+
+    def __init__(self) -> None:
+        self.cause: OSError | None = None
+        self.refused: tuple[str, ...] = ("trials", "epochs")
+        self.attempts = 0
+        self.gate = Event()
+        self.gate.set()
+
+    def meet(self, path: str) -> None:
+        assert self.gate.wait(timeout=10)
+        if self.cause is not None and any(f"/{folder}/" in path for folder in self.refused):
+            self.attempts += 1
+            raise self.cause
+
+
+class TroubledLocal(LocalFileSystem):  # type: ignore[misc,unused-ignore]
+    cachable = False
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__()
+        self.trouble = trouble
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        super().pipe_file(path, value[: len(value) // 2])  # what a full disk leaves
+        self.trouble.meet(path)
+        super().pipe_file(path, value, mode, **kwargs)
+
+
+class TroubledMemory(MemoryFileSystem):  # type: ignore[misc,unused-ignore]
+    cachable = False
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__()
+        self.trouble = trouble
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        self.trouble.meet(path)
+        super().pipe_file(path, value, mode, **kwargs)
+
+
+@pytest.fixture
+def troubled(study: Location) -> tuple[Location, Trouble]:
+    """The same place through a filesystem that fails on command."""
+    trouble = Trouble()
+    fs = TroubledLocal(trouble) if study.local else TroubledMemory(trouble)
+    return Location(fs, study.path), trouble
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_stale_memory() -> Iterator[None]:
+    yield
+    fsspec.filesystem("memory").store.clear()

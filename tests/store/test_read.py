@@ -1,0 +1,106 @@
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.log import StudyLog
+from plgan_tune.store.read import epoch_rows, read_epochs, read_trials
+from plgan_tune.store.schemas import epochs_table, trials_table
+
+
+def put(table: Any, file: Location, version: str | None) -> None:
+    metadata = {} if version is None else {"plgan_tune.schema_version": version}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(metadata), sink)
+    file.write_bytes(sink.getvalue().to_pybytes())
+
+
+@pytest.fixture
+def filled(study: Location, rows: Any) -> Location:
+    with StudyLog(study, rows.columns, rows.types, rows_per_part=2) as log:
+        log.trial(rows.trial(0))
+        for seq in range(5):
+            log.epoch(rows.epoch(seq))
+    return study
+
+
+def test_a_newer_version_is_refused_with_both_versions(filled: Location, rows: Any) -> None:
+    put(epochs_table([rows.epoch(0)]), filled.join("epochs", "part-00001.parquet"), "2")
+    put(trials_table([], rows.columns, rows.types), filled.join("trials", "trials.parquet"), "17")
+    with pytest.raises(StoreError, match=r"part-00001.parquet .*schema_version 2, .* reads up to 1"):
+        read_epochs(filled)
+    with pytest.raises(StoreError, match=r"trials.parquet .*schema_version 17, .* reads up to 1"):
+        read_trials(filled)
+    with pytest.raises(StoreError, match="schema_version 17"):
+        StudyLog(filled, rows.columns, rows.types)
+
+
+def test_a_file_of_another_program_is_refused(filled: Location, rows: Any) -> None:
+    put(epochs_table([rows.epoch(0)]), filled.join("epochs", "part-00001.parquet"), None)
+    with pytest.raises(StoreError, match=r"part-00001.parquet must carry a plgan_tune.schema_version"):
+        read_epochs(filled)
+
+
+def test_a_file_without_a_column_is_refused(filled: Location, rows: Any) -> None:
+    table = epochs_table([rows.epoch(0)]).drop_columns(["val_error", "ramp"])
+    put(table, filled.join("epochs", "part-00001.parquet"), "1")
+    with pytest.raises(StoreError, match=r"part-00001.parquet must have every column, but val_error, ramp"):
+        read_epochs(filled)
+
+
+@pytest.mark.parametrize("keep", [0, 10, -20])
+def test_a_corrupt_part_is_named(filled: Location, keep: int) -> None:
+    part = filled.join("epochs", "part-00001.parquet")
+    part.write_bytes(part.read_bytes()[:keep])
+    with pytest.raises(StoreError, match=r"part-00001.parquet: it is corrupt"):
+        read_epochs(filled)
+
+
+def test_a_part_damaged_in_the_middle_is_named(filled: Location) -> None:
+    part = filled.join("epochs", "part-00001.parquet")
+    content = part.read_bytes()
+    part.write_bytes(content[:4] + b"\xff" * 200 + content[204:])
+    with pytest.raises(StoreError, match=r"part-00001.parquet: it is corrupt"):
+        read_epochs(filled)
+
+
+def test_a_missing_part_is_named(filled: Location) -> None:
+    filled.join("epochs", "part-00001.parquet").remove()
+    with pytest.raises(StoreError, match=r"part-00001.parquet is not there"):
+        read_epochs(filled)
+
+
+def test_a_foreign_parquet_file_is_named(filled: Location) -> None:
+    filled.join("epochs", "mine.parquet").write_text("")
+    with pytest.raises(StoreError, match=r"mine\.parquet"):
+        read_epochs(filled)
+
+
+def test_unfinished_temporaries_are_ignored(filled: Location, rows: Any) -> None:
+    filled.join("epochs", "_part-00003.parquet.tmp").write_text("half")
+    filled.join("epochs", "_part-00004.parquet").write_text("half")
+    filled.join("trials", "_trials.parquet.tmp").write_text("half")
+    assert epoch_rows(read_epochs(filled)) == [rows.epoch(seq) for seq in range(5)]
+    assert read_trials(filled).num_rows == 1
+
+
+def test_rows_come_in_order_of_seq(study: Location, rows: Any) -> None:
+    with StudyLog(study, rows.columns, rows.types, rows_per_part=2) as log:
+        for seq in (3, 0, 2, 1):
+            log.epoch(rows.epoch(seq))
+    assert read_epochs(study).column("seq").to_pylist() == [0, 1, 2, 3]
+
+
+def test_a_study_that_has_only_begun_is_empty(study: Location, rows: Any) -> None:
+    study.join("study.yaml").write_text("")
+    assert read_trials(study).num_rows == 0
+    assert "val_error_last" in read_trials(study).column_names
+    assert epoch_rows(read_epochs(study)) == []
+
+
+def test_a_study_that_is_not_there_is_named(study: Location) -> None:
+    for read in (read_trials, read_epochs):
+        with pytest.raises(StoreError, match=r"a study must be there to be read, but got .*a study"):
+            read(study)

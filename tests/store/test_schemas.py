@@ -1,0 +1,151 @@
+import math
+import uuid
+from dataclasses import astuple, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.store.location import Location
+from plgan_tune.store.log import StudyLog
+from plgan_tune.store.read import epoch_rows, read_epochs, read_trials, trial_rows
+from plgan_tune.store.schemas import epochs_schema, trials_schema
+
+COLUMNS = {
+    "loss.alpha": "params_alpha",
+    "loss.switch_epoch": "params_switch_epoch",
+    "model.zca": "params_zca",
+    "model.kind": "params_kind",
+}
+TYPES: dict[str, type] = {
+    "loss.alpha": float,
+    "loss.switch_epoch": int,
+    "model.zca": bool,
+    "model.kind": str,
+}
+
+counts = st.integers(0, 2**40)
+numbers = st.floats()
+instants = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)).map(lambda time: time.replace(tzinfo=UTC))
+metrics = st.builds(EpochMetrics, counts, *[numbers] * (len(fields(EpochMetrics)) - 1))
+epochs = st.builds(EpochRow, counts, st.text(), counts, metrics, instants)
+params = st.fixed_dictionaries(
+    {
+        "loss.alpha": st.none() | numbers,
+        "loss.switch_epoch": st.none() | counts,
+        "model.zca": st.none() | st.booleans(),
+        "model.kind": st.none() | st.text(),
+    }
+)
+trials = st.builds(
+    TrialRow,
+    trial_id=st.text(),
+    number=counts,
+    status=st.sampled_from(TrialStatus),
+    attempt=counts,
+    epochs=counts,
+    val_error_last=st.none() | numbers,
+    val_error_best=st.none() | numbers,
+    best_epoch=st.none() | counts,
+    params=params,
+    seed=counts,
+    split_hash=st.none() | st.text(),
+    seconds=numbers,
+    node=st.none() | st.text(),
+    started_at=instants,
+    ended_at=st.none() | instants,
+    error=st.none() | st.text(),
+)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality of rows in which NaN is NaN, and None something else."""
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
+        return math.isnan(b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(epochs, max_size=7, unique_by=lambda row: row.seq),
+    st.lists(trials, max_size=5, unique_by=lambda row: row.trial_id),
+)
+def test_what_is_written_is_read(epoch_list: list[EpochRow], trial_list: list[TrialRow]) -> None:
+    study = Location.at(f"memory://{uuid.uuid4()}")
+    study.join("study.yaml").write_text("")
+    with StudyLog(study, COLUMNS, TYPES, interval=0.01, rows_per_part=3) as log:
+        for trial in trial_list:
+            log.trial(trial)
+        for epoch in epoch_list:
+            log.epoch(epoch)
+    read = epoch_rows(read_epochs(study))
+    in_order = sorted(epoch_list, key=lambda row: row.seq)
+    assert same([astuple(row) for row in read], [astuple(row) for row in in_order])
+    if trial_list:
+        found = trial_rows(read_trials(study), COLUMNS)
+        assert same([astuple(row) for row in found], [astuple(row) for row in trial_list])
+    study.remove()
+
+
+def test_the_columns_of_epochs() -> None:
+    assert ", ".join(epochs_schema().names) == (
+        "seq, trial_id, attempt, epoch, val_error, val_error_raw, loss_supervised, loss_unsupervised, "
+        "loss_adversarial, loss_feature, ramp, lr_discriminator, lr_generator, images_per_second, seconds, "
+        "reported_at"
+    )
+
+
+def test_the_columns_of_trials() -> None:
+    assert ", ".join(trials_schema({"loss.alpha": "params_alpha"}, {"loss.alpha": float}).names) == (
+        "trial_id, number, status, attempt, epochs, val_error_last, val_error_best, best_epoch, "
+        "params_alpha, seed, split_hash, seconds, node, started_at, ended_at, error"
+    )
+
+
+def test_columns_carry_meaning_unit_and_version() -> None:
+    schema = trials_schema(COLUMNS, TYPES)
+    assert schema.metadata == epochs_schema().metadata == {b"plgan_tune.schema_version": b"1"}
+    last = schema.field("val_error_last")
+    assert last.metadata == {
+        b"meaning": b"val_error at the last epoch: what ranks trials",
+        b"unit": b"fraction",
+    }
+    assert schema.field("params_alpha").metadata[b"meaning"] == b"the searched key loss.alpha"
+
+
+def test_types_are_fixed_and_only_what_may_be_missing_is_nullable() -> None:
+    schema = trials_schema(COLUMNS, TYPES)
+    assert [schema.field(COLUMNS[path]).type for path in TYPES] == [
+        pa.float64(),
+        pa.int64(),
+        pa.bool_(),
+        pa.string(),
+    ]
+    assert schema.field("status").type == pa.string()
+    assert schema.field("started_at").type == pa.timestamp("us", tz="UTC")
+    optional = {"val_error_last", "val_error_best", "best_epoch", "split_hash", "node", "ended_at", "error"}
+    assert {column.name for column in schema if column.nullable} == optional | set(COLUMNS.values())
+
+
+@pytest.mark.parametrize(
+    ("columns", "types", "message"),
+    [
+        ({"a.x": "params_x"}, {}, "every searched key needs a type"),
+        ({"a.x": "params_x"}, {"a.x": list}, "bool, int, float or str"),
+        ({"a.x": "params_x", "b.x": "params_x"}, {"a.x": int, "b.x": int}, "params_x stands twice"),
+        ({"a.seed": "seed"}, {"a.seed": int}, "seed stands twice"),
+    ],
+)
+def test_columns_that_make_no_schema_are_refused(
+    columns: dict[str, str], types: dict[str, type], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        trials_schema(columns, types)

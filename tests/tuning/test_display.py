@@ -1,0 +1,276 @@
+"""What the user reads, at several widths, in colour and without."""
+
+import io
+import re
+import shlex
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from plgan_tune.records import EpochMetrics, TrialStatus
+from plgan_tune.tuning.display import (
+    LiveDisplay,
+    PlainDisplay,
+    Screen,
+    build_display,
+    duration,
+    percent,
+    print_summary,
+    sparkline,
+)
+from plgan_tune.tuning.progress import StudyState
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(seconds=100)
+RESULTS = "results/digits-20260101-000000"
+
+
+def terminal(width: int = 80, height: int = 24, **options: Any) -> Console:
+    return Console(
+        file=io.StringIO(), width=width, height=height, force_terminal=True, _environ={}, **options
+    )
+
+
+def pipe() -> Console:
+    return Console(file=io.StringIO(), width=80, force_terminal=False, _environ={})
+
+
+def text(console: Console) -> str:
+    """What was printed, without colours."""
+    assert isinstance(console.file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+
+
+def train(state: StudyState, number: int, errors: list[float], ramp: float = 1.0) -> str:
+    trial_id = f"t{number:04d}"
+    params = {
+        "loss.alpha": 0.123456789,
+        "loss.beta": 0.5,
+        "loss.switch_epoch": 20,
+        "optim.lr_discriminator": 3e-4,
+        "optim.lr_generator": 2e-3,
+        "optim.decay_epoch": 40,
+    }
+    state.start(trial_id, number, params, 0, START)
+    for epoch, error in enumerate(errors, start=1):
+        metrics = EpochMetrics(epoch, error, error + 0.01, 1, 1, 1, 1, ramp, 1e-3, 1e-3, 500, 1.0)
+        state.epoch(trial_id, 1, metrics, reported_at=NOW, node=None, split_hash=None)
+    return trial_id
+
+
+@pytest.fixture
+def state() -> StudyState:
+    """Of 24 trials: 1 completed, 1 stopped, 1 diverged, 1 failed, 2 running; 30 of 100 s gone a trial."""
+    state = StudyState("digits", trials=24, epochs=60, started_at=START)
+    state.end(train(state, 0, [0.5] * 59 + [0.1528]), TrialStatus.COMPLETED, NOW)
+    state.end(train(state, 1, [0.6] * 20), TrialStatus.STOPPED, NOW)
+    state.end(train(state, 2, [0.9] * 4), TrialStatus.DIVERGED, NOW, "loss_feature is nan in epoch 5")
+    state.end(train(state, 3, []), TrialStatus.FAILED, NOW, "RuntimeError: out of memory")
+    train(state, 4, [0.9, 0.5, 0.4, 0.3])
+    train(state, 5, [0.9, 0.8], ramp=0.25)
+    return state
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_the_screen_holds_the_counts_the_best_the_time_and_a_line_a_running_trial(
+    state: StudyState, width: int
+) -> None:
+    console = terminal(width)
+    console.print(Screen(state, NOW))
+    shown = text(console)
+    assert max(map(len, shown.splitlines())) <= width
+    if width >= 80:
+        for words in ("4 of 24", "1 completed", "1 stopped", "1 diverged", "1 failed", "2 running"):
+            assert words in shown.replace("\N{NO-BREAK SPACE}", " ")
+        assert "15.28 % by t0000" in shown
+        assert "alpha\N{NO-BREAK SPACE}0.123" in shown
+        assert "1 min 40 s elapsed · about" in shown
+        (t4,) = [line for line in shown.splitlines() if line.startswith("t0004")]
+        (t5,) = [line for line in shown.splitlines() if line.startswith("t0005")]
+        assert re.search(r"4/60 +30.00 % +█▃▂▁ +switched", t4)
+        assert re.search(r"2/60 +80.00 % +█▁ +w 0.25", t5)
+        assert shown.splitlines().index(t5) == shown.splitlines().index(t4) + 1
+
+
+def test_the_counts_of_one_study_take_one_line_of_80_columns(state: StudyState) -> None:
+    console = terminal(80)
+    console.print(Screen(state, NOW))
+    (line,) = [line for line in text(console).splitlines() if line.startswith("trials")]
+    assert line.rstrip().endswith("running")
+
+
+@pytest.mark.parametrize("height", [8, 12, 24])
+def test_more_trials_than_lines_are_counted(height: int) -> None:
+    state = StudyState("digits", trials=50, epochs=60, started_at=START)
+    for number in range(40):
+        train(state, number, [0.5])
+    console = terminal(80, height)
+    console.print(Screen(state, NOW))
+    lines = text(console).splitlines()
+    shown = sum(line.startswith("t00") for line in lines)
+    assert len(lines) <= height
+    assert f"and {40 - shown} more" in lines
+    assert shown >= 1
+
+
+def test_a_study_without_any_event_can_be_shown() -> None:
+    console = terminal()
+    console.print(Screen(StudyState("digits", trials=24, epochs=60, started_at=START), START))
+    assert "0 of 24" in text(console)
+    assert "none completed yet" in text(console)
+
+
+def test_colour_obeys_no_color(state: StudyState) -> None:
+    coloured, plain = terminal(color_system="standard"), terminal(color_system="standard", no_color=True)
+    for console in (coloured, plain):
+        console.print(Screen(state, NOW))
+    codes = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
+    assert isinstance(coloured.file, io.StringIO)
+    assert isinstance(plain.file, io.StringIO)
+    assert codes.search(coloured.file.getvalue())
+    assert not codes.search(plain.file.getvalue())
+    assert text(plain).count("15.28 %") == 1
+
+
+def test_live_on_a_terminal_plain_elsewhere(state: StudyState) -> None:
+    console = terminal()
+    with build_display(console, state, lambda: NOW) as display:
+        assert isinstance(display, LiveDisplay)
+        display.progressed(state.trial("t0004"))
+    assert "4 of 24" in text(console)
+    assert isinstance(build_display(pipe(), state, lambda: NOW), PlainDisplay)
+
+
+def test_plain_lines_tell_of_endings_and_new_bests_but_not_of_epochs() -> None:
+    state = StudyState("digits", trials=3, epochs=60, started_at=START)
+    console = pipe()
+    with build_display(console, state, lambda: NOW) as display:
+        for number, (error, status) in enumerate(
+            [(0.2, TrialStatus.COMPLETED), (0.3, TrialStatus.COMPLETED), (0.1, TrialStatus.STOPPED)]
+        ):
+            trial_id = train(state, number, [error] * 3)
+            display.started(state.trial(trial_id))
+            for _ in range(3):
+                display.progressed(state.trial(trial_id))
+            display.ended(state.end(trial_id, status, NOW))
+    lines = text(console).splitlines()
+    assert lines[0] == "study digits: 3 trials of 60 epochs"
+    assert lines[1].startswith("[1/3] t0000 completed, 20.00 % after 3 epochs; about")
+    assert lines[2].startswith("new best: t0000 20.00 % with alpha\N{NO-BREAK SPACE}0.123, beta")
+    assert lines[3].startswith("[2/3] t0001 completed, 30.00 %")
+    assert lines[4].startswith("[3/3] t0002 stopped, 10.00 %")
+    assert len(lines) == 5
+
+
+def test_plain_lines_say_why_a_trial_broke_and_that_it_starts_again(state: StudyState) -> None:
+    console = pipe()
+    with build_display(console, state, lambda: NOW) as display:
+        display.ended(state.trial("t0002"))
+        state.lost("t0004", "OSError: [gone]")
+        display.started(state.start("t0004", 4, {}, 0, NOW))
+    assert "t0002 diverged, 90.00 % after 4 epochs: loss_feature is nan in epoch 5" in text(console)
+    assert "t0004 starts again, attempt 2: OSError: [gone]" in text(console)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_holds_the_best_configuration_and_what_the_search_did(
+    state: StudyState, width: int
+) -> None:
+    console = terminal(width)
+    print_summary(console, state, NOW, results=RESULTS, python=".venv/bin/python")
+    shown = text(console)
+    rows = [line.strip("│ ") for line in shown.splitlines()]
+    assert "val_error         15.28 % by t0000 (raw weights 16.28 %)" in rows
+    assert "alpha             0.123457" in rows
+    assert "lr_discriminator  0.0003" in rows
+    assert "switch_epoch      20" in rows
+    assert "trials   2 running, 1 completed, 1 stopped, 1 diverged, 1 failed" in rows
+    assert "epochs   90 trained of at most 1,440; early stopping saved 40" in rows
+    assert f"results  {RESULTS}" in rows
+    assert f"  .venv/bin/python -m plgan_tune.train --config {RESULTS}/best.yaml" in shown.splitlines()
+    assert "--resume" not in shown
+
+
+@pytest.mark.parametrize("results", [RESULTS, "s3://lake/a b/it's", 'quo"te', "$HOME/`x`"])
+def test_commands_can_be_typed_as_they_stand_at_any_width(state: StudyState, results: str) -> None:
+    console = terminal(30)
+    resume = "python -m plgan_tune.search --name x --resume --set trial.data.path=/a/long/way/down"
+    print_summary(console, state, NOW, results=results, resume=resume)
+    commands = [shlex.split(line) for line in text(console).splitlines() if line.startswith("  ")]
+    go_on, best, look = commands
+    assert go_on == shlex.split(resume)
+    assert best == ["python", "-m", "plgan_tune.train", "--config", f"{results}/best.yaml"]
+    read: list[str] = []
+    compiled = look[2].replace("import pandas", "").lstrip("; ")
+    pandas = type("pandas", (), {"read_parquet": staticmethod(read.append)})
+    exec(compiled, {"pandas": pandas, "print": lambda _: None})
+    assert read == [f"{results}/trials"]
+
+
+def test_a_search_without_a_completed_trial_has_no_best_configuration() -> None:
+    state = StudyState("digits", trials=2, epochs=60, started_at=START)
+    state.end(train(state, 0, [0.9]), TrialStatus.STOPPED, NOW)
+    console = terminal()
+    print_summary(console, state, NOW, results=RESULTS)
+    assert "No trial completed" in text(console)
+    assert "plgan_tune.train" not in text(console)
+
+
+def test_a_leaf_that_two_keys_share_is_shown_with_its_path() -> None:
+    state = StudyState("digits", trials=2, epochs=1, started_at=START)
+    state.start("t0000", 0, {"a.seed": 1, "b.seed": 2, "b.width": 0.5}, 0, START)
+    metrics = EpochMetrics(1, 0.5, 0.5, 1, 1, 1, 1, 1, 1e-3, 1e-3, 500, 1.0)
+    state.epoch("t0000", 1, metrics, reported_at=NOW, node=None, split_hash=None)
+    state.end("t0000", TrialStatus.COMPLETED, NOW)
+    console = terminal()
+    print_summary(console, state, NOW, results=RESULTS)
+    rows = [line.strip("│ ").split() for line in text(console).splitlines()]
+    assert ["a.seed", "1"] in rows
+    assert ["b.seed", "2"] in rows
+    assert ["width", "0.5"] in rows
+
+
+def test_time_left_follows_what_ended_trials_took(state: StudyState) -> None:
+    # 90 epochs in 100 s; ended trials took 60, 20, 4, 0: 21 on average; 18 to start, 17 and 19 to finish
+    left = state.time_left(NOW)
+    assert left is not None
+    assert left.total_seconds() == pytest.approx((18 * 21 + 17 + 19) * 100 / 90)
+    state.deadline = NOW + timedelta(seconds=9)
+    assert state.time_left(NOW) == timedelta(seconds=9)
+    assert state.time_left(NOW + timedelta(seconds=60)) == timedelta()
+
+
+@given(st.lists(st.floats(0, 1), max_size=700), st.integers(1, 40))
+def test_a_sparkline_fits_and_spans_its_glyphs(values: list[float], width: int) -> None:
+    line = sparkline(values, width)
+    assert len(line) == min(len(values), width)
+    assert set(line) <= set("▁▂▃▄▅▆▇█")
+    if 1 < len(values) <= width and len(set(values)) > 1:
+        assert line[values.index(max(values))] == "█"
+        assert line[values.index(min(values))] == "▁"
+    assert sparkline(values, width, ascii_only=True).isascii()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 0 s"),
+        (192, "3 min 12 s"),
+        (7500, "2 h 5 min"),
+        (273600, "3 d 4 h"),
+    ],
+)
+def test_durations_have_two_units(seconds: float, words: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == words
+
+
+def test_errors_are_percentages() -> None:
+    assert percent(0.152777) == "15.28 %"
+    assert percent(0.0) == "0.00 %"
+    assert percent(None) == "-"

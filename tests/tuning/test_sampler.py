@@ -1,0 +1,326 @@
+"""The searcher, driven as by Tune's loop: only `on_trial_complete` is given the result that ends a trial."""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+from ray import cloudpickle
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.utils import flatten_dict
+
+from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
+from plgan_tune.spec.study import ResourcesSpec, SearchSpec, StudySpec, decode
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, distributions
+
+EPOCHS = 9
+TEMPLATE: dict[str, Any] = {
+    "data": {"source": "digits", "labels": 20, "validation": 100},
+    "model": {"kind": "mlp"},
+    "training": {"epochs": EPOCHS},
+}
+ALPHA_BETA: dict[str, Domain] = {"loss.alpha": Uniform(0.0, 1.0), "loss.beta": Uniform(0.0, 1.0)}
+TPE = {"tpe": {"startup_trials": 10}}
+
+Point = Mapping[str, Any]
+Course = list[dict[str, Any]]
+"""The results a trial reports, oldest first."""
+
+
+def study(domains: Mapping[str, Domain], **search: Any) -> StudySpec:
+    spec = SearchSpec.model_validate({"sampler": TPE, **search})
+    return StudySpec("test", spec, ResourcesSpec(), TEMPLATE, domains)
+
+
+def completed(error: float) -> Course:
+    """Errors fall to `error` at the last epoch, with a lower one before it that must not count."""
+    errors = [*([error + 0.1] * (EPOCHS - 2)), error / 2, error]
+    return [
+        {"epoch": epoch, "val_error": value, "status": "completed" if epoch == EPOCHS else "running"}
+        for epoch, value in enumerate(errors, start=1)
+    ]
+
+
+def stopped(errors: list[float]) -> Course:
+    return [
+        {"epoch": epoch, "val_error": value, "status": "running"}
+        for epoch, value in enumerate(errors, start=1)
+    ]
+
+
+def diverged(after: int) -> Course:
+    return [*stopped([0.9] * after), {"status": "diverged", "error": "loss_feature is nan", "done": True}]
+
+
+def end(sampler: Searcher, ray_id: str, course: Course) -> None:
+    for result in course[:-1]:
+        sampler.on_trial_result(ray_id, flatten_dict(result))
+    sampler.on_trial_complete(ray_id, result=flatten_dict(course[-1]))
+
+
+def search(sampler: OptunaSampler, course: Callable[[Point], Course]) -> list[Point]:
+    """One trial at a time until the sampler has no more; the points."""
+    points: list[Point] = []
+    for ray_id in map("ray_{}".format, count()):
+        config = sampler.suggest(ray_id)
+        if isinstance(config, str):
+            return points
+        points.append(config["point"])
+        end(sampler, ray_id, course(config["point"]))
+    raise AssertionError
+
+
+def bowl(point: Point) -> float:
+    return float((point["loss.alpha"] - 0.2) ** 2 + (point["loss.beta"] - 0.7) ** 2)
+
+
+def suggestion(sampler: OptunaSampler, ray_id: str) -> dict[str, Any]:
+    config = sampler.suggest(ray_id)
+    assert isinstance(config, dict)
+    return config
+
+
+def test_a_suggestion_holds_our_id_number_point_and_the_resolved_trial() -> None:
+    spec = study({"loss.alpha": Uniform(0.25, 0.5), "model.hidden": Choice(([8], [8, 4]))})
+    sampler = OptunaSampler(spec)
+    first, second = suggestion(sampler, "abc_1"), suggestion(sampler, "abc_2")
+    assert (first["trial_id"], first["number"]) == ("t0000", 0)
+    assert (second["trial_id"], second["number"]) == ("t0001", 1)
+    assert first["point"]["model.hidden"] in ("[8]", "[8, 4]")
+    assert TrialSpec.model_validate(first["trial"]) == spec.trial(first["point"])
+    assert first["trial"]["loss"]["alpha"] == first["point"]["loss.alpha"]
+
+
+def test_after_the_last_trial_it_is_finished() -> None:
+    sampler = OptunaSampler(study(ALPHA_BETA, trials=3))
+    assert len(search(sampler, lambda point: completed(0.5))) == 3
+    assert sampler.suggest("one_more") == Searcher.FINISHED
+
+
+def test_a_study_that_searches_no_key_repeats_its_only_point() -> None:
+    assert search(OptunaSampler(study({}, trials=2)), lambda point: completed(0.5)) == [{}, {}]
+
+
+def _valid(found: list[Any]) -> bool:
+    try:
+        Choice(tuple(found))
+    except ValueError:
+        return False
+    return not any(isinstance(option, str) and option.startswith("[") for option in found)
+
+
+ranges = st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)).map(sorted)
+whole_ranges = st.tuples(st.integers(1, 500), st.integers(1, 500)).map(sorted)
+options = st.lists(
+    st.one_of(st.floats(-9, 9), st.text(max_size=3), st.none(), st.lists(st.integers(0, 9), max_size=2)),
+    min_size=1,
+    max_size=4,
+    unique_by=repr,
+)
+domains = st.one_of(
+    ranges.map(lambda ends: Uniform(*ends)),
+    ranges.map(lambda ends: LogUniform(*ends)),
+    whole_ranges.map(lambda ends: Int(*ends)),
+    whole_ranges.map(lambda ends: LogInt(*ends)),
+    options.filter(_valid).map(lambda found: Choice(tuple(found))),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(domain=domains, seed=st.integers(0, 99), startup=st.sampled_from([0, 99]))
+def test_every_value_lies_in_its_domain_and_has_its_type(domain: Domain, seed: int, startup: int) -> None:
+    spec = SearchSpec.model_validate({"sampler": {"tpe": {"startup_trials": startup}}, "seed": seed})
+    asked = optuna.create_study(sampler=build_sampler(spec))
+    for _ in range(4):
+        trial = asked.ask(distributions({"key": domain}))
+        value = trial.params["key"]
+        assert domain.contains(decode(domain, value))
+        if not isinstance(domain, Choice):
+            assert type(value) is (int if isinstance(domain, Int | LogInt) else float)
+        asked.tell(trial, 0.5)
+
+
+def test_a_logarithmic_domain_gives_every_decade_its_share() -> None:
+    spec = study({"optim.lr_generator": LogUniform(1e-6, 1.0)}, trials=200, sampler="random")
+    values = [point["optim.lr_generator"] for point in search(OptunaSampler(spec), lambda _: completed(0.5))]
+    assert 0.4 < sum(value < 1e-3 for value in values) / len(values) < 0.6
+
+
+def test_first_points_come_first_in_their_order_and_leave_the_rest_to_the_sampler() -> None:
+    first = [
+        {"loss.alpha": 1, "model.hidden": [8.0, 4]},
+        {"loss.alpha": 0.25, "loss.switch_epoch": 3},
+    ]
+    spec = study(
+        {
+            "loss.alpha": Uniform(0, 1),
+            "loss.switch_epoch": Int(1, 5),
+            "model.hidden": Choice(([8, 4], [16])),
+        },
+        first=first,
+        trials=6,
+    )
+    points = search(OptunaSampler(spec), lambda point: completed(0.5))
+    assert points[0]["loss.alpha"] == 1
+    assert type(points[0]["loss.alpha"]) is float
+    assert points[0]["model.hidden"] == "[8, 4]"
+    assert points[0]["loss.switch_epoch"] in range(1, 6)
+    assert (points[1]["loss.alpha"], points[1]["loss.switch_epoch"]) == (0.25, 3)
+    assert all(point["loss.alpha"] not in (0.25, 1) for point in points[2:])
+
+
+def test_a_search_shorter_than_its_first_points_takes_the_earliest() -> None:
+    first = [{"loss.alpha": value} for value in (0.1, 0.2, 0.3)]
+    sampler = OptunaSampler(study(ALPHA_BETA, first=first, trials=2))
+    assert [point["loss.alpha"] for point in search(sampler, lambda point: completed(0.5))] == [0.1, 0.2]
+    assert len(sampler.study.trials) == 2
+
+
+@pytest.mark.parametrize("sampler", ["random", TPE])
+def test_the_same_seed_gives_the_same_suggestions(sampler: Any) -> None:
+    def points(seed: int) -> list[Point]:
+        spec = study(ALPHA_BETA, trials=25, seed=seed, sampler=sampler)
+        return search(OptunaSampler(spec), lambda point: completed(bowl(point)))
+
+    assert points(1) == points(1)
+    assert points(1) != points(2)
+
+
+def test_tpe_comes_nearer_to_a_planted_minimum_than_random_search() -> None:
+    def best(sampler: Any, seed: int) -> float:
+        spec = study(ALPHA_BETA, trials=50, seed=seed, sampler=sampler)
+        return min(map(bowl, search(OptunaSampler(spec), lambda point: completed(bowl(point)))))
+
+    tpe, random = ([best(sampler, seed) for seed in range(5)] for sampler in (TPE, "random"))
+    assert math.prod(tpe) < math.prod(random) / 10**5  # ten times nearer on geometric average
+
+
+def test_what_optuna_holds_of_each_ending() -> None:
+    sampler = OptunaSampler(study(ALPHA_BETA, trials=6))
+    for ray_id in "abcdef":
+        sampler.suggest(ray_id)
+    end(sampler, "a", completed(0.3))
+    end(sampler, "b", stopped([0.9, 0.7, 0.8]))
+    end(sampler, "c", diverged(after=2))
+    sampler.on_trial_complete("d", error=True)
+    sampler.on_trial_complete("e")  # stopped before its first epoch
+    end(sampler, "f", [*completed(0.3)[:-1], {"epoch": EPOCHS, "val_error": math.nan, "status": "completed"}])
+    a, b, c, d, e, f = sampler.study.trials
+    assert (a.state, a.value, a.intermediate_values[EPOCHS]) == (TrialState.COMPLETE, 0.3, 0.3)
+    assert (b.state, b.value, b.last_step) == (TrialState.PRUNED, 0.8, 3)
+    assert [sum(trial.constraints.values()) for trial in (a, b, c, d, e, f)] == [
+        0,
+        0,
+        EPOCHS - 2,
+        EPOCHS,
+        0,
+        1,
+    ]
+    assert {trial.state for trial in (c, d, e, f)} == {TrialState.PRUNED}
+    assert not any(math.isnan(value) for t in (a, b, c, d, e, f) for value in t.intermediate_values.values())
+
+
+def test_a_second_attempt_may_repeat_epochs() -> None:
+    sampler = OptunaSampler(study(ALPHA_BETA))
+    sampler.suggest("a")
+    for result in [*stopped([0.9, 0.8, 0.7]), *completed(0.3)[1:-1]]:
+        sampler.on_trial_result("a", result)
+    sampler.on_trial_complete("a", result=completed(0.3)[-1])
+    (trial,) = sampler.study.trials
+    assert sorted(trial.intermediate_values) == list(range(1, EPOCHS + 1))
+    assert trial.value == 0.3
+
+
+def test_tpe_avoids_a_diverging_half() -> None:
+    def share_diverging(points: list[Point]) -> float:
+        return float(sum(point["loss.alpha"] > 0.5 for point in points) / len(points))
+
+    def course(point: Point) -> Course:
+        if point["loss.alpha"] > 0.5:
+            return diverged(after=3)
+        error = 0.2 + 0.1 * point["loss.beta"]
+        return completed(error) if point["loss.beta"] < 0.05 else stopped([error] * 3)
+
+    late = [
+        share_diverging(search(OptunaSampler(study(ALPHA_BETA, trials=60, seed=seed)), course)[20:])
+        for seed in range(5)
+    ]
+    assert sum(late) / 5 < 0.25  # half of the square diverges
+
+
+def test_where_all_diverged_tpe_goes_to_those_that_lived_longest() -> None:
+    def course(point: Point) -> Course:
+        return diverged(after=round(8 * (1 - point["loss.alpha"])))
+
+    points = search(OptunaSampler(study(ALPHA_BETA, trials=60)), course)
+    assert sum(point["loss.alpha"] for point in points[40:]) / 20 < 0.2
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(["complete", "stop", "diverge", "error", "vanish", "leave"]), max_size=8))
+def test_no_trial_is_left_running(endings: list[str]) -> None:
+    sampler = OptunaSampler(study(ALPHA_BETA, trials=8, sampler={"tpe": {"startup_trials": 0}}))
+    limiter = ConcurrencyLimiter(sampler, max_concurrent=8)
+    for number, ending in enumerate(endings):
+        ray_id = str(number)
+        limiter.suggest(ray_id)
+        match ending:
+            case "complete":
+                end(limiter, ray_id, completed(0.4))
+            case "stop":
+                end(limiter, ray_id, stopped([0.9, 0.8]))
+            case "diverge":
+                end(limiter, ray_id, diverged(after=0))
+            case "error":
+                limiter.on_trial_result(ray_id, stopped([0.9])[0])
+                limiter.on_trial_complete(ray_id, error=True)
+            case "vanish":
+                limiter.on_trial_complete(ray_id)
+    under_way = sum(trial.state == TrialState.RUNNING for trial in sampler.study.trials)
+    assert under_way == endings.count("leave")
+    sampler.close()
+    assert all(trial.state.is_finished() for trial in sampler.study.trials)
+    assert len(sampler.study.trials) == len(endings)
+
+
+def test_an_unknown_or_ended_trial_is_passed_over() -> None:
+    sampler = OptunaSampler(study(ALPHA_BETA))
+    sampler.suggest("a")
+    end(sampler, "a", completed(0.3))
+    end(sampler, "a", completed(0.1))
+    end(sampler, "nobody", completed(0.1))
+    assert [trial.value for trial in sampler.study.trials] == [0.3]
+
+
+def test_every_setting_of_the_samplers_is_seeded_and_stated() -> None:
+    random = build_sampler(SearchSpec.model_validate({"sampler": "random", "seed": 3}))
+    tpe = build_sampler(SearchSpec.model_validate({"sampler": {"tpe": {"startup_trials": 7}}, "seed": 3}))
+    assert isinstance(random, optuna.samplers.RandomSampler)
+    assert isinstance(tpe, optuna.samplers.TPESampler)
+    assert (tpe._n_startup_trials, tpe._multivariate, tpe._constant_liar, tpe._group) == (
+        7,
+        True,
+        True,
+        False,
+    )
+
+
+def test_it_is_silent_and_leaves_optunas_verbosity_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    search(OptunaSampler(study(ALPHA_BETA, trials=2)), lambda point: completed(0.5))
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tune_can_pickle_it_into_its_snapshot(tmp_path: Any) -> None:
+    sampler = OptunaSampler(study(ALPHA_BETA))
+    sampler.suggest("a")
+    cloudpickle.dumps(sampler)
+    sampler.save_to_dir(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
