@@ -45,6 +45,19 @@ class EpochMetrics:
     lr_generator: float = column("learning rate of the generator in this epoch, decay included", "")
     images_per_second: float = column("unlabelled images of discriminator steps per second of training", "1/s")
     seconds: float = column("time of this epoch, validation included", "s")
+    grad_norm_adversarial: float = column(
+        "norm of V_log's gradient in the generator's parameters, before alpha, on the epoch's probe", ""
+    )
+    grad_norm_feature: float = column(
+        "norm of V_feature's gradient in the generator's parameters, before beta, on the epoch's probe", ""
+    )
+    accuracy_real: float = column("share of the probe's real images with D(x) > 0.5", "fraction")
+    accuracy_generated: float = column("share of the probe's generated images with D(G(z)) < 0.5", "fraction")
+    real_max_logit_positive: float = column("share of the probe's real images with max logit > 0", "fraction")
+    entropy_generated: float = column(
+        "entropy of the classes predicted for the probe's generated images; near 0 where modes collapse", "nats"
+    )
+    error_gap: float = column("val_error_raw - val_error; negative where the averaged weights lag", "fraction")
 
 
 @dataclass(frozen=True, slots=True)

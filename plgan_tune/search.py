@@ -15,26 +15,40 @@ from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.store.location import StoreError
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.display import print_summary
-from plgan_tune.tuning.driver import StudyError, StudyResult, run_study, utc_now
-from plgan_tune.tuning.plan import plan_study, print_plan
+from plgan_tune.tuning.driver import StudyResult, run_study, utc_now
+from plgan_tune.tuning.history import HistoryError
+from plgan_tune.tuning.plan import StudyError, plan_study, print_plan
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
-    space: Annotated[Path | None, typer.Option(metavar="FILE", help="The space file; default the embedded digits.")] = None,
+    space: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The space file; default the embedded digits.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key by its dotted path; VALUE is YAML, so it may be a domain."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a key by its dotted path; VALUE is YAML, so it may be a domain.",
+        ),
     ] = None,
-    results: Annotated[str, typer.Option(metavar="PATH", help="Where studies go: a folder or a shared fsspec URL.")] = "results",
-    name: Annotated[str | None, typer.Option(help="This study's folder; default the study's name and the UTC time.")] = None,
+    results: Annotated[
+        str, typer.Option(metavar="PATH", help="Where studies go: a folder or a shared fsspec URL.")
+    ] = "results",
+    name: Annotated[
+        str | None, typer.Option(help="This study's folder; default the study's name and the UTC time.")
+    ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="`auto` or `host:port` of a Ray cluster; default an embedded Ray.")
+        str | None,
+        typer.Option(metavar="ADDR", help="`auto` or `host:port` of a Ray cluster; default an embedded Ray."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that --name.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print what would be done; start no Ray.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Validate and print what would be done; start no Ray.")
+    ] = False,
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
     console = Console()
@@ -45,10 +59,8 @@ def main(
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-        result = run_study(
-            loaded.study, results=results, name=name, address=address, resume=resume, console=console
-        )
-    except (SpecError, DataError, StoreError, StudyError, ClusterError) as error:
+        result = run_study(loaded.study, results=results, name=name, address=address, resume=resume, console=console)
+    except (SpecError, DataError, StoreError, StudyError, HistoryError, ClusterError) as error:
         console.print(str(error), style="red", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -58,7 +70,12 @@ def main(
 
 
 def _conclude(
-    console: Console, result: StudyResult, space: Path | None, overrides: list[str], results: str, address: str | None
+    console: Console,
+    result: StudyResult,
+    space: Path | None,
+    overrides: list[str],
+    results: str,
+    address: str | None,
 ) -> None:
     command = None
     if result.interrupted:

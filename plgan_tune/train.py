@@ -1,19 +1,20 @@
 """`python -m plgan_tune.train`: trains one configuration, without Ray or Optuna."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from plgan_tune.data.dataset import load_dataset
+from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.errors import SpecError
@@ -22,9 +23,11 @@ from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, restore_state
-from plgan_tune.training.loop import Diverged
+from plgan_tune.training.launch import LaunchError, Place, launched
+from plgan_tune.training.loop import Diverged, epochs
+from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.session import session
-from plgan_tune.training.state import new_state
+from plgan_tune.training.state import TrainState, new_state
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -37,6 +40,7 @@ def train(
     resume: bool = False,
     watch: Watch = lambda metrics: True,  # noqa: ARG005
     device: torch.device | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[EpochMetrics]:
     """Trains one configuration; leaves `epochs/`, `samples.png` and `checkpoint.pt` in `out`.
 
@@ -51,8 +55,10 @@ def train(
         trial: the configuration.
         out: a folder or an fsspec URL.
         resume: go on from `out`'s checkpoint; `trial` may then differ in `training.epochs` only.
-        watch: called after every epoch; training ends, with a checkpoint, where it answers False.
+        watch: called after every epoch; training ends, with a checkpoint, where it answers False, on all ranks where
+            it does so on one.
         device: default the GPU if there is one.
+        ranks: this process's place, where it is not alone (`plgan_tune.training.launch`); rank 0 alone touches `out`.
 
     Returns:
         One row an epoch, those before a resume included.
@@ -62,27 +68,50 @@ def train(
         FileNotFoundError: where there is none to resume from.
         CheckpointError: where the checkpoint is damaged or of another configuration.
         DataError, StoreError: where data or `out` cannot be used.
+        ValueError: where model and images do not fit, or ranks outnumber a batch's images.
         Diverged: where a loss is no longer finite; the last checkpoint stays.
+        RankFailedError: where another rank could not begin.
+        RankLostError: where another rank died.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     location = Location.at(out)
+    content = ranks.by_first(lambda: _saved(location, resume=resume))
+    with ranks.in_step():
+        check_ranks(ranks.count, trial.training.batch_size)
+        earlier = decode_checkpoint(content, location.join(CHECKPOINT).url) if content is not None else None
+        data = load_dataset(trial.data).to(device)
+        state = restore_state(earlier, trial, data, device) if earlier else new_state(trial, data, device)
+    rows = list(earlier.rows) if earlier else []
+    with _recorded(state, rows, data, location, ranks) as epochs_to_come:
+        for metrics in epochs_to_come:
+            rows.append(metrics)
+            if ranks.any_true(not watch(metrics)):
+                break
+    return rows
+
+
+def _saved(location: Location, *, resume: bool) -> bytes | None:
+    """The checkpoint to go on from; None at a start, where there must be none, in a folder that can be written."""
     saved = location.join(CHECKPOINT)
     if saved.exists() != resume:
         raise _at_odds(saved.url, resume=resume)
-    earlier = decode_checkpoint(saved.read_bytes(), saved.url) if resume else None
-    data = load_dataset(trial.data).to(device)
-    state = restore_state(earlier, trial, data, device) if earlier else new_state(trial, data, device)
-    rows = list(earlier.rows) if earlier else []
     check_writable(location)
+    return saved.read_bytes() if resume else None
+
+
+@contextmanager
+def _recorded(
+    state: TrainState, earlier: list[EpochMetrics], data: Dataset, location: Location, ranks: Ranks
+) -> Iterator[Iterator[EpochMetrics]]:
+    """The epochs to come; on rank 0 their rows and files go to `location`."""
+    if ranks.index > 0:
+        yield epochs(state, data, ranks)
+        return
     with (
         TrainingFolder(location, location.name, lambda: datetime.now(UTC)) as folder,
-        closing(session(state, rows, data, folder)) as epochs,
+        closing(session(state, earlier, data, folder, ranks)) as recorded,
     ):
-        for metrics in epochs:
-            rows.append(metrics)
-            if not watch(metrics):
-                break
-    return rows
+        yield recorded
 
 
 def _at_odds(url: str, *, resume: bool) -> OSError:
@@ -98,30 +127,81 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     config: Annotated[Path, typer.Option(help="A space file without a domain, such as a search's best.yaml.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. trial.training.epochs=20.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. trial.training.epochs=20."),
     ] = None,
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where files go; default a new folder in results/.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from DIR/checkpoint.pt; only the epochs may change.")] = False,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where files go; default a new folder in results/.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from DIR/checkpoint.pt; only the epochs may change.")
+    ] = False,
 ) -> None:
-    """Train ONE configuration, on the GPU if there is one."""
-    console = Console()
+    """Train ONE configuration, on the GPU if there is one; on several by `torchrun --nproc-per-node=N -m ...`."""
     try:
-        if resume and out is None:
-            raise FileNotFoundError("--resume needs --out: which folder's training is to go on?")
-        trial = load_trial(config, overrides or [])
-        where = out or f"results/{trial.data.source}-train-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        with launched() as place:
+            code = _train_and_tell(place, config, overrides or [], out, resume=resume)
+    except (RankLostError, LaunchError) as error:
+        # Each rank says it: the one that could say more may be rank 0, and dead.
+        Console(stderr=True).print(str(error), style="red", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    # What all ranks know rank 0 reports. At another's exit with an error torchrun would end it, still writing.
+    raise typer.Exit(code if place.ranks.index == 0 else 0)
+
+
+def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str | None, *, resume: bool) -> int:
+    """Returns the exit status."""
+    ranks, device = place
+    console = Console(quiet=ranks.index > 0)
+    try:
+        trial = ranks.by_first(lambda: load_trial(config, overrides))
+        where = _where(trial, out, resume=resume)
         with _stop_on_signal() as stopped, _progress(console, trial) as show:
-            rows = train(trial, where, resume=resume, watch=lambda metrics: show(metrics) and not stopped())
-    except (SpecError, DataError, StoreError, CheckpointError, ValueError, FileExistsError, FileNotFoundError) as error:
+            rows = train(
+                trial,
+                where,
+                resume=resume,
+                watch=lambda metrics: show(metrics) and not stopped(),
+                device=device,
+                ranks=ranks,
+            )
+    except (
+        SpecError,
+        DataError,
+        StoreError,
+        CheckpointError,
+        RankFailedError,
+        ValueError,
+        FileExistsError,
+        FileNotFoundError,
+    ) as error:
         console.print(str(error), style="red", soft_wrap=True, markup=False, highlight=False)
-        raise typer.Exit(2) from None
+        return 2
     except Diverged as error:
         console.print(f"diverged: {error}", style="red", soft_wrap=True)
-        raise typer.Exit(1) from None
-    _conclude(console, rows, trial, where, config)
+        return 1
+    _conclude(console, rows, trial, where)
+    if not rows or rows[-1].epoch < trial.training.epochs:
+        go_on = _resume_command(config, overrides, where, ranks.count)
+        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
+        return 130
+    return 0
 
 
-def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str, config: Path) -> None:
+def _where(trial: TrialSpec, out: str | None, *, resume: bool) -> str:
+    if resume and out is None:
+        raise FileNotFoundError("--resume needs --out: which folder's training is to go on?")
+    return out or f"results/{trial.data.source}-train-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def _resume_command(config: Path, overrides: list[str], where: str, ranks: int) -> str:
+    launcher = [Path(sys.executable).name] if ranks == 1 else ["torchrun", f"--nproc-per-node={ranks}"]
+    words = [*launcher, "-m", "plgan_tune.train", "--config", str(config)]
+    words += [word for override in overrides for word in ("--set", override)]
+    return shlex.join([*words, "--out", where, "--resume"])
+
+
+def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str) -> None:
     if rows:
         last = rows[-1]
         console.print(
@@ -130,20 +210,13 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
             highlight=False,
         )
     console.print(f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, highlight=False)
-    if not rows or rows[-1].epoch < trial.training.epochs:
-        console.print(
-            f"interrupted; to go on:\n  {Path(sys.executable).name} -m plgan_tune.train --config {config} --out {where} --resume",
-            soft_wrap=True,
-            highlight=False,
-        )
-        raise typer.Exit(130)
 
 
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C or SIGTERM lets the epoch end, so that a checkpoint can be written; a second ends at once."""
     asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001
         asked.append(number)

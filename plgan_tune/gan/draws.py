@@ -4,8 +4,10 @@ torch's CPU generator is no counter-based one, so a rank cannot jump to its own 
 and keeps its rows. What is drawn then does not depend on the number of ranks.
 """
 
+import math
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -73,7 +75,9 @@ class Draws:
         self._dtype = dtype
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """N(0, 1), shape (own rows, *shape)."""
+        """N(0, 1), on a CPU rounded to one of 65,536 equally likely values; shape (own rows, *shape)."""
+        if self._generator.device.type == "cpu":
+            return self._own(_from_quantiles((self._batch, *shape), self._dtype, self._generator))
         return self._own(self._empty(shape).normal_(generator=self._generator))
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
@@ -89,3 +93,18 @@ class Draws:
 
     def _own(self, drawn: Tensor) -> Tensor:
         return drawn if self._rows is None else drawn[self._rows]
+
+
+def _from_quantiles(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Looks 16 random bits a number up: twice as fast as torch's normal_, whose random bits alone take longer."""
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    places = words.view(torch.uint16)[:count].to(torch.int32)
+    return _quantiles(dtype).index_select(0, places).view(shape)
+
+
+@cache
+def _quantiles(dtype: torch.dtype) -> Tensor:
+    """The middles of 65,536 equally likely parts of N(0, 1), up to +-4.3, stretched by 1e-4 to variance 1."""
+    values: Tensor = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
+    return (values / values.square().mean().sqrt()).to(dtype)

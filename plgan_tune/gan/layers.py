@@ -1,7 +1,7 @@
 """Layers: weight normalisation with its two initialisations, batch normalisation over all ranks, noise, whitening."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,31 +27,47 @@ class WeightNorm(nn.Module):
     def __init__(self, v: Tensor, unit_dim: int) -> None:
         super().__init__()
         self.v = nn.Parameter(v)
-        self.g = nn.Parameter(torch.linalg.vector_norm(v, dim=self._norm_dims(v, unit_dim)))
+        self._dims = [dim for dim in range(v.ndim) if dim != unit_dim]
+        self.g = nn.Parameter(self._size().detach())
         self.b = nn.Parameter(torch.zeros_like(self.g))
-        self._dims = self._norm_dims(v, unit_dim)
-
-    @staticmethod
-    def _norm_dims(v: Tensor, unit_dim: int) -> list[int]:
-        return [dim for dim in range(v.ndim) if dim != unit_dim]
 
     def project(self, x: Tensor) -> Tensor:
         """v·x without scale and bias; units in dimension 1."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.g / torch.linalg.vector_norm(self.v, dim=self._dims)
+        scale = self.g / self._size()
         return torch.addcmul(_per_unit(self.b, x), self.project(x), _per_unit(scale, x))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, deviation: float) -> Tensor:
         """Sets g and b so that the output over this batch has mean 0 and `deviation`; returns that output."""
-        raw = self.project(x) / _per_unit(torch.linalg.vector_norm(self.v, dim=self._dims), x)
+        raw = self.project(x) / _per_unit(self._size(), x)
         over = [dim for dim in range(raw.ndim) if dim != 1]
         spread = raw.std(dim=over, correction=0).clamp_min(1e-6)
         self.g.copy_(deviation / spread)
         self.b.copy_(-raw.mean(dim=over) * self.g)
         return self(x)  # type: ignore[no-any-return]
+
+    def _size(self) -> Tensor:
+        """|v| of each unit."""
+        size: Tensor = _Norm.apply(self.v, self._dims)
+        return size.flatten()
+
+
+class _Norm(torch.autograd.Function):
+    """|v| over `dims`, which are kept. Its gradient is one pass over v; torch's own, which allows |v| = 0, is many."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, dims: list[int]) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(v, dim=dims, keepdim=True)
+        ctx.save_for_backward(v, norm)
+        return norm
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        v, norm = ctx.saved_tensors
+        return v * (gradient / norm), None
 
 
 def _per_unit(values: Tensor, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ in [-1, 1] for the convolutional pair (tanh output).
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ from plgan_tune.gan.layers import (
 from plgan_tune.spec.trial import CONV_FEATURES, Kind, ModelSpec
 
 SMALLEST_CONV = 16
+LARGEST_ZCA = 48
 
 
 class Judgement(NamedTuple):
@@ -104,7 +106,7 @@ class MlpDiscriminator(Discriminator):
         super().__init__(model.activation)
         units = [image.pixels, *(scaled(width, model.width) for width in model.hidden or ())]
         self.hidden = nn.ModuleList(
-            Dense(inputs, outputs, spread, generator) for inputs, outputs in zip(units, units[1:], strict=False)
+            Dense(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units)
         )
         self.out = Dense(units[-1], classes, spread, generator)
         self._noise_input = model.noise_input
@@ -192,7 +194,7 @@ class MlpGenerator(Generator):
         super().__init__()
         units = [model.latent_size, scaled(500, model.width), scaled(500, model.width)]
         self.dense = nn.ModuleList(
-            _linear(inputs, outputs, generator) for inputs, outputs in zip(units, units[1:], strict=False)
+            _linear(inputs, outputs, generator) for inputs, outputs in pairwise(units)
         )
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
         self.out: Dense | nn.Linear
@@ -223,7 +225,7 @@ class ConvGenerator(Generator):
         self.dense_norm = BatchNorm(self._maps * self._start**2)
         self.weights = nn.ParameterList(
             draw_weights((inputs, outputs, 5, 5), inputs * 25, outputs * 25, "xavier", generator)
-            for inputs, outputs in zip(units, units[1:], strict=False)
+            for inputs, outputs in pairwise(units)
         )
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
         self.out = ConvTransposed(units[-1], image.channels, "xavier", generator)
@@ -244,6 +246,15 @@ class Pair(NamedTuple):
     generator: Generator
 
 
+def check_image(model: ModelSpec, image: ImageShape) -> None:
+    """Raises ValueError where the model cannot work on images of this shape."""
+    size = f"{image.size} x {image.size}"
+    if model.kind == "conv" and image.size < SMALLEST_CONV:
+        raise ValueError(f"model.kind conv needs images of at least 16 x 16, but got {size}: use mlp")
+    if model.zca and image.size > LARGEST_ZCA:
+        raise ValueError(f"model.zca needs images of at most 48 x 48, but got {size}: set it to false")
+
+
 def build(
     model: ModelSpec,
     image: ImageShape,
@@ -258,10 +269,9 @@ def build(
         whitening: D's first operation where `model.zca` asks for one.
 
     Raises:
-        ValueError: where the convolutional pair meets images below 16 x 16.
+        ValueError: where `check_image` finds that model and images do not fit.
     """
-    if model.kind == "conv" and image.size < SMALLEST_CONV:
-        raise ValueError(f"model.kind conv needs images of at least 16 x 16, but got {image.size} x {image.size}: use mlp")
+    check_image(model, image)
     # Under data-dependent initialisation only the direction of v matters to the output, its size to Adam's steps.
     spread: Spread = "xavier" if model.weight_norm_init == "xavier" else {"mlp": 0.1, "conv": 0.05}[model.kind]
     for_d, for_g = generators
@@ -294,7 +304,8 @@ def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = False) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # its own initialisation uses the global RNG
+    # nn.Linear would initialise itself from the global RNG.
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
         layer.weight.copy_(draw_weights((outputs, inputs), inputs, outputs, "xavier", generator))

@@ -16,12 +16,17 @@ def rungs(asha: AshaSpec, epochs: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def advice(study: StudySpec) -> list[str]:
-    """A sentence on each thing in a valid study that its user should know before it starts; mostly empty."""
-    trials = [
+def corner_trials(study: StudySpec) -> list[TrialSpec]:
+    """Configurations at the ends of the study's domains, under every profile and kind that it searches."""
+    return [
         TrialSpec.model_validate(with_defaults(set_paths(study.template, point)))
         for point in corners(study.template, study.domains)
     ]
+
+
+def advice(study: StudySpec) -> list[str]:
+    """A sentence on each thing in a valid study that its user should know before it starts; mostly empty."""
+    trials = corner_trials(study)
     return [*_about_trials(trials), *_about_search(study, trials[0].training.epochs)]
 
 

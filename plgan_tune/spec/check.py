@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import combinations, product
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -14,8 +14,8 @@ from plgan_tune.spec.defaults import KIND, PROFILE, with_defaults
 from plgan_tune.spec.domains import NAMES, Domain, Leaf, domain_as_mapping, parse_domain
 from plgan_tune.spec.errors import Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.spec.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
-from plgan_tune.spec.study import ResourcesSpec, SearchSpec, StudySpec, encode, set_paths
-from plgan_tune.spec.trial import LEAVES, SECTIONS, Frozen, TrialSpec
+from plgan_tune.spec.study import MADE_WITH, ResourcesSpec, SearchSpec, StudySpec, encode, set_paths
+from plgan_tune.spec.trial import LEAVES, SECTIONS, Frozen, Kind, Profile, TrialSpec
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -23,7 +23,7 @@ _TRIAL_KEYS: Final = keys_of(TrialSpec)
 _STUDY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _ABSENT: Final = "nothing"
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
-_MODEL_SHAPE: Final = {"profile": ("recipe", "patent"), "model.kind": ("mlp", "conv")}
+_MODEL_SHAPE: Final = {"profile": get_args(Profile), "model.kind": get_args(Kind)}
 """What decides defaults and which keys of the model belong."""
 
 
@@ -106,7 +106,8 @@ def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Itera
 
 
 def _unknown_keys(mapping: Mapping[str, Any]) -> list[Finding]:
-    return [Finding((str(key),), must_be_known(key, KNOWN), show(key)) for key in mapping if key not in KNOWN]
+    unknown = [key for key in mapping if key not in KNOWN and key != MADE_WITH]
+    return [Finding((str(key),), must_be_known(key, KNOWN), show(key)) for key in unknown]
 
 
 def _check_name(mapping: Mapping[str, Any]) -> list[Finding]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_serializer, model_validator
@@ -22,6 +22,9 @@ from plgan_tune.spec.domains import (
 )
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.trial import LEAVES, Frozen, Positive, TrialSpec
+
+MADE_WITH = "made_with"
+"""The section of a space file that says when and with which versions a study was started; it is read over."""
 
 Point = Mapping[str, Scalar]
 """Values of the searched keys by dotted path under `trial`. A list of a choice stands as its JSON text."""
@@ -161,6 +164,10 @@ class StudySpec:
         return self.trial(
             {path: encode(domain, domain.corners()[0]) for path, domain in self.domains.items()}
         )
+
+    def with_path(self, path: str) -> "StudySpec":
+        """The same study with its data at `path`."""
+        return replace(self, template=set_paths(self.template, {"data.path": path}))
 
     @property
     def types(self) -> dict[str, type]:

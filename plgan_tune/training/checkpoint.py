@@ -1,5 +1,6 @@
 """A trial in training as one file: everything that the next epoch depends on, and the rows of the epochs so far."""
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,11 @@ from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.state import TrainState, new_state
 
 FORMAT: Final = "plgan_tune.checkpoint"
-VERSION: Final = 1
+VERSION: Final = 2
+"""2 has the diagnostics in its rows. Rows of another version are not this one's, so none but this is read."""
+
+_DIGEST_BYTES: Final = 32
+"""A sha256 of all before it ends the file: torch reads a zip whose bytes have changed without a word."""
 
 
 class CheckpointError(Exception):
@@ -54,45 +59,60 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
         },
         buffer,
     )
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    return content + hashlib.sha256(content).digest()
 
 
 def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
     """Reads a checkpoint; only tensors and plain values are loaded, never code.
 
     Raises:
-        CheckpointError: naming `name`, where the bytes are damaged, foreign or of a newer version.
+        CheckpointError: naming `name`, where the bytes are damaged, foreign or of another version.
     """
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile, pickle and torch each have their own
-        raise CheckpointError(f"{name} is damaged or no checkpoint: {error.__class__.__name__}: {error}") from error
+        raise CheckpointError(f"{name} is damaged or no checkpoint: {_brief(error)}") from error
     if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
         raise CheckpointError(f"{name} is no checkpoint of plgan_tune")
-    if loaded["version"] > VERSION:
-        raise CheckpointError(f"{name} has version {loaded['version']}; this plgan_tune reads up to {VERSION}")
+    if loaded.get("version") != VERSION:
+        found = loaded.get("version")
+        raise CheckpointError(f"{name} has version {found}, but this plgan_tune reads version {VERSION} only")
+    if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
+        raise CheckpointError(f"{name} is damaged: its checksum is not that of its content")
     trial = TrialSpec.model_validate(loaded["trial"])
     return Checkpoint(trial, tuple(EpochMetrics(**row) for row in loaded["rows"]), loaded)
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def restore_state(checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
     """The state as it was saved, to go on as `trial`, which may differ in `training.epochs` only.
 
     Raises:
-        CheckpointError: naming every key in which `trial` differs from what was trained.
+        CheckpointError: naming every key in which `trial` differs from what was trained, or where the images are
+            no longer of the shape or the number of classes that they had.
     """
     differing = differences(checkpoint.trial, trial)
     if differing:
         raise CheckpointError("only training.epochs may change at a resume, but so did " + "; ".join(differing))
     state = new_state(trial, data, device)
-    content = checkpoint.content
+    try:
+        _load(state, checkpoint.content)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint's networks do not fit these images: {error}") from error
+    return state
+
+
+def _load(state: TrainState, content: Mapping[str, Any]) -> None:
     state.discriminator.load_state_dict(content["discriminator"])
     state.generator.load_state_dict(content["generator"])
     state.averaged.load_state_dict(content["averaged"])
     state.adam_d.load_state_dict(content["adam_d"])
     state.adam_g.load_state_dict(content["adam_g"])
     state.epoch, state.step = content["epoch"], content["step"]
-    return state
 
 
 MAY_CHANGE: Final = frozenset({"training.epochs", "training.checkpoint_every"})
@@ -101,9 +121,7 @@ MAY_CHANGE: Final = frozenset({"training.epochs", "training.checkpoint_every"})
 def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
     """`key: old -> new` for every key, but those that may change, in which two configurations differ."""
     old, new = _flat(trained.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
-    return [
-        f"{key}: {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key] and key not in MAY_CHANGE
-    ]
+    return [f"{key}: {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key] and key not in MAY_CHANGE]
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,20 +1,37 @@
 """The ranks of one trial: which rows each owns, and the only collectives.
 
 Every rank runs the same program on its own rows of the global batch; what is summed here is what makes the numbers
-independent of how many they are.
+independent of how many they are (docs/engine.md).
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+T = TypeVar("T")
+
+
+class RankLostError(Exception):
+    """A collective did not complete: another rank has died, or has not come to it in time."""
+
+
+class RankFailedError(Exception):
+    """Another rank raised in a block that all ranks leave together (`Ranks.in_step`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process's place among a trial's ranks. `Ranks()` is a trial of one rank, which needs no process group."""
+    """This process's place among a trial's ranks. `ALONE` is a trial of one rank, which needs no process group.
+
+    Every method that sums, copies or agrees is a collective: all ranks call it, in the same order, and it raises
+    `RankLostError` where one of them does not.
+    """
 
     index: int = 0
     count: int = 1
@@ -34,7 +51,7 @@ class Ranks:
         """The sum over ranks, differentiable: the gradient of a sum is the sum of the ranks' gradients."""
         if self.count == 1:
             return tensor
-        summed: Tensor = _AllSum.apply(tensor)  # type: ignore[no-untyped-call]
+        summed: Tensor = _AllSum.apply(tensor)
         return summed
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
@@ -42,21 +59,124 @@ class Ranks:
         if self.count == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(flat)
-        parts = flat.split([g.numel() for g in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+        _unflatten(_summed(_flatten(gradients)), gradients)
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors of one type by rank 0's, all in one collective."""
+        if self.count == 1:
+            return
+        flat = _flatten(tensors)
+        with _collective():
+            dist.broadcast(flat, src=0)
+        _unflatten(flat, tensors)
+
+    def by_first(self, make: Callable[[], T]) -> T:
+        """What `make` returns on rank 0, where alone it is called, on every rank; it must pickle.
+
+        Raises:
+            Exception: on rank 0, what `make` raised.
+            RankFailedError: on the others.
+        """
+        if self.count == 1:
+            return make()
+        box: list[Any] = [None]
+        with self.in_step():
+            if self.index == 0:
+                box[0] = make()
+        with _collective():
+            dist.broadcast_object_list(box, src=0)
+        made: T = box[0]
+        return made
+
+    def any_true(self, value: bool) -> bool:
+        """Whether `value` is true on any rank."""
+        return any(self._from_all(value))
+
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """A block that all ranks leave together: where one raises in it, every rank raises at its end.
+
+        So no rank goes on to wait for one that has failed, and each can say why. The block may hold no collective.
+
+        Raises:
+            Exception: this rank's own.
+            RankFailedError: where only others have raised, with the message of the first of them.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        told = self._from_all(None if failure is None else f"{type(failure).__name__}: {failure}")
+        if failure is not None:
+            raise failure
+        for index, message in enumerate(told):
+            if message is not None:
+                raise RankFailedError(f"rank {index} of {self.count}: {message}")
+
+    def _from_all(self, value: T) -> list[T]:
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        with _collective():
+            dist.all_gather_object(values, value)
+        return values
+
+
+ALONE: Final = Ranks()
+
+
+def check_ranks(count: int, batch_size: int) -> None:
+    """For whoever starts the ranks, before starting them.
+
+    Raises:
+        ValueError: where a rank would be without an image.
+    """
+    if count > batch_size:
+        raise ValueError(
+            f"`ranks <= training.batch_size` must hold, as every rank needs an image of each batch, but got "
+            f"(ranks={count}, training.batch_size={batch_size})"
+        )
 
 
 class _AllSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, tensor: Tensor) -> Tensor:  # noqa: ARG004
-        summed = tensor.clone()
-        dist.all_reduce(summed)
-        return summed
+        return _summed(tensor.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
-        summed = gradient.clone()
-        dist.all_reduce(summed)
-        return summed
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return _summed(gradient.clone(memory_format=torch.contiguous_format))
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    """`tensor`, which holds the sum over ranks afterwards."""
+    with _collective():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+@contextmanager
+def _collective() -> Iterator[None]:
+    """gloo's and NCCL's errors name sockets and buffers: say what they mean for a trial."""
+    try:
+        yield
+    except RuntimeError as error:  # also the base of torch's own distributed errors
+        what = re.sub(
+            r"^\[\S*\] |(\n|\. This is typically).*", "", str(error), flags=re.DOTALL
+        )  # gloo's file and advice
+        raise RankLostError(
+            f"rank {dist.get_rank()} of {dist.get_world_size()} waited in vain for another rank, which has died or "
+            f"hangs; its own error, where it could print one, is the cause ({what})"
+        ) from error
+
+
+def _flatten(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+@torch.no_grad()
+def _unflatten(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    views = [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+    torch._foreach_copy_(list(tensors), views)

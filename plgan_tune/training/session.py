@@ -1,13 +1,14 @@
 """One configuration's training outside a search: epochs pass through, rows and files go to a sink."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.checkpoint import encode_checkpoint
 from plgan_tune.training.loop import Clock, epochs
+from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.state import TrainState
 
@@ -28,8 +29,9 @@ def session(
     earlier: Sequence[EpochMetrics],
     data: Dataset,
     sink: Sink,
+    ranks: Ranks = ALONE,
     clock: Clock = time.perf_counter,
-) -> Iterator[EpochMetrics]:
+) -> Generator[EpochMetrics, None, None]:
     """Trains to the last epoch and yields each one, its row already with the sink.
 
     A checkpoint and a sample grid are written at the end, and where the caller closes the iterator between epochs.
@@ -38,11 +40,12 @@ def session(
     Args:
         state: new, or restored from a checkpoint.
         earlier: rows of the epochs that `state` has behind it.
+        ranks: this process's place; of several ranks one alone has a session, the others only their `epochs`.
     """
     rows = list(earlier)
     saved_at, saved_epoch = clock(), -1
     try:
-        for metrics in epochs(state, data, clock=clock):
+        for metrics in epochs(state, data, ranks, clock):
             rows.append(metrics)
             sink.epoch(metrics)
             if _is_due(state, clock() - saved_at):

@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from plgan_tune.data.dataset import Dataset
@@ -38,7 +38,12 @@ class TrainState:
     adam_g: Adam
     epoch: int = 0
     step: int = 0
-    trained_d: list[Tensor] = field(default_factory=list)
+    trained_d: list[nn.Parameter] = field(default_factory=list)
+
+    def tensors(self) -> list[Tensor]:
+        """Weights and buffers of all networks."""
+        networks: tuple[nn.Module, ...] = (self.discriminator, self.generator, self.averaged)
+        return [tensor for network in networks for tensor in network.state_dict().values()]
 
     def update_average(self) -> None:
         """Moves the average by the decay min(average_decay, n / (n + 10)) at update n = 1, 2, ...
@@ -78,7 +83,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     )
 
 
-def _adam(parameters: list[Tensor], rate: float, optim: OptimSpec) -> Adam:
+def _adam(parameters: list[nn.Parameter], rate: float, optim: OptimSpec) -> Adam:
     return Adam(parameters, lr=rate, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
 
 

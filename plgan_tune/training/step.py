@@ -1,5 +1,6 @@
 """One update of D and one of G: the only `.backward()` of the project (patent claim 1, steps 2 and 3)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -106,6 +107,6 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     return torch.stack([V_log, V_feature]).detach()
 
 
-def _freeze(parameters: list[Tensor], *, frozen: bool) -> None:
+def _freeze(parameters: Iterable[Tensor], *, frozen: bool) -> None:
     for parameter in parameters:
         parameter.requires_grad_(not frozen)

@@ -21,12 +21,11 @@ def connect(address: str | None) -> None:
     """Starts an embedded Ray (address None), or joins the cluster at `auto` or `host:port`.
 
     Raises:
-        ClusterError: for an address that does not answer within 20 s, or of Ray Client.
+        ClusterError: where it cannot be joined. `check_address` finds out sooner that nobody is there.
     """
     if address is None:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         return
-    check_address(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -41,8 +40,8 @@ def check_address(address: str) -> None:
     """
     if address.startswith("ray://"):
         raise ClusterError(
-            f"--address takes auto or host:port, but got {address}: Ray Client would take the display and the results "
-            "away from this machine; run the search on the cluster with "
+            f"--address takes auto or host:port, but got {address}: Ray Client would take the display and the "
+            "results away from this machine; run the search on the cluster with "
             "`ray job submit --address http://HOST:8265 -- python -m plgan_tune.search ...`"
         )
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
@@ -51,7 +50,8 @@ def check_address(address: str) -> None:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise ClusterError(
-            f"--address {address}: no Ray cluster answered within {ANSWER_SECONDS:.0f} s; is `ray start --head` running there?"
+            f"--address {address}: no Ray cluster answered within {ANSWER_SECONDS:.0f} s; "
+            "is `ray start --head` running there?"
         ) from None
     if answer.returncode != 0:
         said = (answer.stderr or answer.stdout).strip().splitlines()

@@ -167,9 +167,7 @@ def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> Render
     for row in shown:
         table.add_row(
             Text(row.trial_id, "cyan"),
-            ProgressBar(
-                total=state.epochs, completed=row.epochs, complete_style="cyan", finished_style="cyan"
-            ),
+            ProgressBar(total=state.epochs, completed=row.epochs, complete_style="cyan", finished_style="cyan"),
             f"{row.epochs}/{state.epochs}",
             percent(row.val_error_last),
             Text(
@@ -237,9 +235,7 @@ def print_summary(
 def summary(state: StudyState, now: datetime, *, results: str, interrupted: bool = False) -> RenderableType:
     """The panel at a search's end: the best configuration, its error, and what the search did."""
     best = state.best()
-    title = (
-        f"{state.study}: {'interrupted' if interrupted else 'done'} after {duration(now - state.started_at)}"
-    )
+    title = f"{state.study}: {'interrupted' if interrupted else 'done'} after {duration(now - state.started_at)}"
     body = Group(
         _best_table(state, best) if best else Text("No trial completed, so there is no best configuration."),
         "",
@@ -287,9 +283,7 @@ def _next_commands(state: StudyState, results: str, python: str, resume: str | N
     commands = [("Go on with this study:", resume)] if resume else []
     if state.best() is not None:
         best = shlex.quote(f"{results.rstrip('/')}/best.yaml")
-        commands.append(
-            ("Train the best configuration:", f"{interpreter} -m plgan_tune.train --config {best}")
-        )
+        commands.append(("Train the best configuration:", f"{interpreter} -m plgan_tune.train --config {best}"))
     code = f"import pandas; print(pandas.read_parquet({results.rstrip('/') + '/trials'!r}))"
     commands.append(("Look at all trials:", f"{interpreter} -c {_quoted(code)}"))
     return commands

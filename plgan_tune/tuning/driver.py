@@ -4,12 +4,11 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Iterator, Mapping
 
 import ray
 from ray import tune
@@ -17,24 +16,23 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from rich.console import Console
 
 from plgan_tune.data.dataset import load_dataset
-from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.gan.networks import ImageShape
+from plgan_tune.records import TrialStatus
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.cluster import Share, connect, node_resources, share_of, trials_at_a_time
+from plgan_tune.tuning.cluster import Share, check_address, connect, node_resources, share_of, trials_at_a_time
 from plgan_tune.tuning.display import build_display
-from plgan_tune.tuning.files import existing_study, write_best, write_study
+from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
+from plgan_tune.tuning.history import History, read_history
+from plgan_tune.tuning.plan import StudyError, check_models
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.trainable import PlganTrainable
 
 Now = Callable[[], datetime]
-
-
-class StudyError(Exception):
-    """A study that cannot be started as asked. The message names the option, the rule and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +90,13 @@ def run_study(
         ClusterError: where the cluster cannot be joined or is too small.
     """
     started = now()
+    spec = _with_absolute_path(spec)
+    if address is not None:
+        check_address(address)
     location = study_location(spec, results, name, started, resume=resume)
-    earlier = existing_study(location, spec) if resume else None
-    load_dataset(spec.any_trial().data)  # warms this node's cache, and a bad image is found before Ray starts
+    history = read_history(location, spec) if resume else History()
+    data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
+    check_models(spec, ImageShape(data.channels, data.size))
     check_writable(location)
     write_study(location, spec, started)
     state = StudyState(
@@ -103,10 +105,11 @@ def run_study(
         epochs=spec.any_trial().training.epochs,
         started_at=started,
         deadline=started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
+        history=history,
     )
     with _joined(address), StudyLog(location, spec.columns, spec.types) as log:
         share, concurrent = _capacity(spec)
-        sampler = OptunaSampler(spec)
+        sampler = OptunaSampler(spec, history)
         display = build_display(console or Console(quiet=True), state, now)
         recorder = Recorder(state, log, display, now)
         with display:
@@ -119,6 +122,12 @@ def run_study(
     if best and trial:
         write_best(location, spec, best, trial, threads=max(1, int(share.cpus)))
     return StudyResult(location, state, trial, interrupted=_is_unfinished(state))
+
+
+def _with_absolute_path(spec: StudySpec) -> StudySpec:
+    """A trial's process has another working folder than the user."""
+    path = spec.any_trial().data.path
+    return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -138,10 +147,14 @@ def study_location(
         raise StudyError("--resume needs --name: which study is to go on?")
     name = name if name is not None else f"{spec.study}-{started:%Y%m%d-%H%M%S}"
     if not NAME.fullmatch(name):
-        raise StudyError(f"--name must be letters, digits, '.', '_' and '-', the first a letter or digit, but got {name!r}")
+        raise StudyError(
+            f"--name must be letters, digits, '.', '_' and '-', the first a letter or digit, but got {name!r}"
+        )
     location = Location.at(results).join(name)
-    if not resume and location.join("study.yaml").exists():
-        raise StudyError(f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name")
+    if not resume and location.join(STUDY_FILE).exists():
+        raise StudyError(
+            f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name"
+        )
     return location
 
 

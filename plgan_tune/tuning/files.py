@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.study import StudySpec
-from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.spec.study import MADE_WITH, StudySpec
+from plgan_tune.spec.trial import TrialSpec, trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location
 from plgan_tune.tuning.provenance import provenance
@@ -13,14 +13,10 @@ STUDY_FILE = "study.yaml"
 BEST_FILE = "best.yaml"
 
 
-def existing_study(location: Location, spec: StudySpec) -> None: ...
-
-
 def write_study(location: Location, spec: StudySpec, started: datetime) -> None:
-    """The resolved study, itself a space file, with what it was made with in comments that no parser needs."""
-    made_with = "\n".join(f"#   {name}: {version}" for name, version in provenance().items())
-    header = f"# Study {location.name}, started {started:%Y-%m-%d %H:%M:%S} UTC with\n{made_with}\n"
-    location.join(STUDY_FILE).write_text(header + dump_yaml(spec.as_mapping()))
+    """The resolved study, itself a space file, and what it was started with."""
+    made_with = {"started_at": started.isoformat(timespec="seconds"), **provenance()}
+    location.join(STUDY_FILE).write_text(dump_yaml({**spec.as_mapping(), MADE_WITH: made_with}))
 
 
 def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int) -> None:
@@ -31,5 +27,4 @@ def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: Trial
         "# plgan_tune.train repeats that number on the same kind of machine with the same number of threads:\n"
         f"#   OMP_NUM_THREADS={threads} python -m plgan_tune.train --config {BEST_FILE}\n"
     )
-    mapping = {"study": spec.study, "trial": trial.model_dump(mode="json")}
-    location.join(BEST_FILE).write_text(header + dump_yaml(mapping))
+    location.join(BEST_FILE).write_text(header + dump_yaml({"study": spec.study, **trial_as_mapping(trial)}))

@@ -9,9 +9,23 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.data.check import DataSummary, check_data
-from plgan_tune.spec.advice import advice, rungs
+from plgan_tune.gan.networks import ImageShape, check_image
+from plgan_tune.spec.advice import advice, corner_trials, rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.yaml import dump_yaml
+
+
+def check_models(study: StudySpec, image: ImageShape) -> None:
+    """Raises StudyError where a model of the study cannot work on the data's images."""
+    for trial in corner_trials(study):
+        try:
+            check_image(trial.model, image)
+        except ValueError as error:
+            raise StudyError(f"trial.{error}") from None
+
+
+class StudyError(Exception):
+    """A study that cannot be started as asked. The message names the key or option, the rule and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +51,16 @@ def plan_study(study: StudySpec) -> Plan:
 
     Raises:
         DataError: where the data are missing, broken or too few.
+        StudyError: where a model does not fit the images.
     """
     trial = study.any_trial()
     asha = study.search.early_stopping.asha
     epochs, trials = trial.training.epochs, study.search.trials
     stops = rungs(asha, epochs) if asha else ()
     least = epochs + (trials - 1) * stops[0] if stops else trials * epochs
-    return Plan(study, stops, trials * epochs, least, check_data(trial.data))
+    data = check_data(trial.data)
+    check_models(study, ImageShape(data.channels, data.size))
+    return Plan(study, stops, trials * epochs, least, data)
 
 
 def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
@@ -64,13 +81,21 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     fewest, most = min(data.images_per_class), max(data.images_per_class)
     balance = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     resources = study.resources
-    gpus = "1 GPU where the cluster has any" if resources.gpus_per_rank == "auto" else f"{resources.gpus_per_rank:g} GPU"
+    gpus = (
+        "1 GPU where the cluster has any" if resources.gpus_per_rank == "auto" else f"{resources.gpus_per_rank:g} GPU"
+    )
     return [
-        ("images", f"{sum(data.images_per_class):,} with a label ({balance} a class, {len(data.classes)} classes), "
-         f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}"),
+        (
+            "images",
+            f"{sum(data.images_per_class):,} with a label ({balance} a class, {len(data.classes)} classes), "
+            f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}",
+        ),
         ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
         ("trials", f"{study.search.trials}, each of at most {study.any_trial().training.epochs} epochs"),
         ("rungs", ", ".join(map(str, plan.rungs)) or "none: nobody is stopped early"),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
-        ("a trial takes", f"{resources.ranks} rank{'s' if resources.ranks > 1 else ''}, each {resources.cpus_per_rank:g} CPU and {gpus}"),
+        (
+            "a trial takes",
+            f"{resources.ranks} rank{'s' * (resources.ranks > 1)}, each {resources.cpus_per_rank:g} CPU and {gpus}",
+        ),
     ]

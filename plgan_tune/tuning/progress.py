@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
+from plgan_tune.tuning.history import History
 
 
 class StudyState:
@@ -20,24 +21,32 @@ class StudyState:
         epochs: of a whole training.
         started_at: UTC.
         deadline: when the search ends whatever its state, UTC; None is never.
+        history: rows of an earlier start. A trial it left unfinished waits until it starts again.
     """
 
     def __init__(
-        self, study: str, *, trials: int, epochs: int, started_at: datetime, deadline: datetime | None = None
+        self,
+        study: str,
+        *,
+        trials: int,
+        epochs: int,
+        started_at: datetime,
+        deadline: datetime | None = None,
+        history: History = History(),  # noqa: B008 - frozen
     ) -> None:
         self.study = study
         self.trials = trials
         self.epochs = epochs
         self.started_at = started_at
         self.deadline = deadline
-        self._rows: dict[str, TrialRow] = {}
+        self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
+        self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
         self._curves: dict[str, list[float]] = {}
-        self._latest: dict[str, EpochMetrics] = {}
-        self._seq = 0
+        self._latest: dict[str, EpochMetrics] = {row.trial_id: row.metrics for row in history.epochs}
+        self._seq = history.next_seq
+        self._already_trained = self.epochs_trained()
 
-    def start(
-        self, trial_id: str, number: int, params: Mapping[str, Value], seed: int, now: datetime
-    ) -> TrialRow:
+    def start(self, trial_id: str, number: int, params: Mapping[str, Value], seed: int, now: datetime) -> TrialRow:
         """An attempt starts: the trial's first, or one more of a trial already known.
 
         Args:
@@ -47,7 +56,7 @@ class StudyState:
             seed: `trial.seed`.
             now: UTC.
         """
-        known = self._rows.get(trial_id)
+        known = self._waiting.pop(trial_id, None) or self._rows.get(trial_id)
         row = (
             replace(known, attempt=known.attempt + 1)
             if known
@@ -169,8 +178,8 @@ class StudyState:
         None while no trial has ended.
         """
         ended = [row.epochs for row in self.rows() if row.status is not TrialStatus.RUNNING]
-        trained = self.epochs_trained()
-        if not ended or not trained:
+        trained = self.epochs_trained() - self._already_trained
+        if not ended or trained <= 0:
             return None
         usual = sum(ended) / len(ended)
         under_way = [row.epochs for row in self.running()]

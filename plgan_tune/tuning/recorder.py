@@ -47,9 +47,7 @@ class Recorder(Callback):
         first_error: what the first hook that failed raised, None where all is well.
     """
 
-    def __init__(
-        self, state: StudyState, log: StudyLog, display: Display, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, state: StudyState, log: StudyLog, display: Display, now: Callable[[], datetime]) -> None:
         self.state = state
         self.first_error: Exception | None = None
         self._log = log

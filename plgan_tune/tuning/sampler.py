@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from numpy.random import SeedSequence
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -17,9 +18,10 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.domains import Choice, Domain, Int, Leaf, LogInt, LogUniform, Scalar, Uniform
 from plgan_tune.spec.study import SearchSpec, StudySpec, encode
+from plgan_tune.tuning.history import History
 
 EPOCHS_MISSING = "epochs_missing"
 """The Optuna constraint a diverged or failed trial breaks, by the epochs it fell short of its last one."""
@@ -44,12 +46,18 @@ def _distribution(domain: Domain) -> BaseDistribution:
             return CategoricalDistribution([encode(domain, option) for option in options])
 
 
-def build_sampler(search: SearchSpec) -> BaseSampler:
-    """The sampler that `search.sampler` names, seeded, every setting stated: Optuna's defaults move."""
+def build_sampler(search: SearchSpec, already: int = 0) -> BaseSampler:
+    """The sampler that `search.sampler` names, seeded, every setting stated: Optuna's defaults move.
+
+    Args:
+        search: names the sampler and its seed.
+        already: trials that earlier starts of the study suggested; the sampler's random numbers are not theirs.
+    """
+    seed = search.seed if already == 0 else int(SeedSequence([search.seed, already]).generate_state(1)[0])
     if search.sampler.tpe is None:
-        return RandomSampler(seed=search.seed)
+        return RandomSampler(seed=seed)
     return TPESampler(
-        seed=search.seed,
+        seed=seed,
         n_startup_trials=search.sampler.tpe.startup_trials,
         n_ei_candidates=24,
         multivariate=True,
@@ -92,34 +100,60 @@ class OptunaSampler(Searcher):
     a search that ends with trials under way calls `close`.
     """
 
-    def __init__(self, spec: StudySpec) -> None:
+    def __init__(self, spec: StudySpec, history: History = History()) -> None:  # noqa: B008 - frozen
         super().__init__(metric=spec.search.metric, mode=spec.search.mode)
         self._spec = spec
         self._distributions = distributions(spec.domains)
         self._asked: dict[str, _Asked] = {}
-        self._suggested = 0
+        self._next_number = history.next_number
+        self._unfinished = list(history.unfinished)
+        self._epochs = spec.any_trial().training.epochs
         with _quiet():
-            self.study = optuna.create_study(sampler=build_sampler(spec.search), direction="minimize")
-        for point in spec.search.first[: spec.search.trials]:
-            self.study.enqueue_trial(
-                {path: _fixed(spec.domains[path], value) for path, value in point.items()}
-            )
+            sampler = build_sampler(spec.search, already=history.next_number)
+            self.study = optuna.create_study(sampler=sampler, direction="minimize")
+        self.study.add_trials([self._as_told(row, history.curves.get(row.trial_id, {})) for row in history.ended])
+        for row in history.unfinished:
+            self.study.enqueue_trial(dict(row.params))
+        for point in spec.search.first[history.next_number : spec.search.trials]:
+            self.study.enqueue_trial({path: _fixed(spec.domains[path], value) for path, value in point.items()})
+
+    def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> optuna.trial.FrozenTrial:
+        """A trial of the log as the sampler would know it, had it been told while the trial ran."""
+        completed = row.status is TrialStatus.COMPLETED
+        broken = row.status in (TrialStatus.DIVERGED, TrialStatus.FAILED)
+        return optuna.trial.create_trial(
+            state=TrialState.COMPLETE if completed else TrialState.PRUNED,
+            value=row.val_error_last if completed else None,
+            params=dict(row.params),
+            distributions=self._distributions,
+            intermediate_values=dict(curve),
+            constraints={EPOCHS_MISSING: max(1, self._epochs - row.epochs)} if broken else None,
+        )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The config of the next trial, Ray's `trial_id`; `Searcher.FINISHED` after `search.trials`."""
-        if self._suggested >= self._spec.search.trials:
+        if not self._unfinished and self._next_number >= self._spec.search.trials:
             return str(Searcher.FINISHED)
         asked = self.study.ask(self._distributions)
         point = {path: asked.params[path] for path in self._spec.domains}
         trial = self._spec.trial(point)
         self._asked[trial_id] = _Asked(asked, trial.training.epochs)
-        self._suggested += 1
+        number, attempt = self._next_start()
         return {
-            "trial_id": trial_name(asked.number),
-            "number": asked.number,
+            "trial_id": trial_name(number),
+            "number": number,
+            "attempt": attempt,
             "point": point,
             "trial": trial.model_dump(mode="json"),
         }
+
+    def _next_start(self) -> tuple[int, int]:
+        """Number and attempt: of a trial that an earlier start left unfinished, else of a new one."""
+        if self._unfinished:
+            row = self._unfinished.pop(0)
+            return row.number, row.attempt + 1
+        number, self._next_number = self._next_number, self._next_number + 1
+        return number, 1
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Reports the epoch's error with the epoch itself as its step."""
@@ -129,9 +163,7 @@ class OptunaSampler(Searcher):
         asked.trial.report(result["val_error"], step=result["epoch"])
         asked.reported = result["epoch"]
 
-    def on_trial_complete(
-        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Tells how the trial ended. Tune passes no result where the trial raised or never started."""
         result = result or {}
         self.on_trial_result(trial_id, result)

@@ -38,7 +38,7 @@ class PlganTrainable(tune.Trainable):
         trial = TrialSpec.model_validate(config["trial"])
         if self._data is None or trial.data != self._data_spec:
             self._data, self._data_spec = load_dataset(trial.data).to(self._device), trial.data
-        self._trial = trial
+        self._trial, self._attempt = trial, config["attempt"]
         self._epochs: Iterator[EpochMetrics] = epochs(new_state(trial, self._data, self._device), self._data)
 
     def step(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class PlganTrainable(tune.Trainable):
         assert self._data is not None
         return {
             "status": status.value,
-            "attempt": 1,
+            "attempt": self._attempt,
             "split_hash": self._data.split.hash,
             "node": ray.util.get_node_ip_address(),
             "reported_at": datetime.now(UTC),

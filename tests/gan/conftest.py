@@ -39,7 +39,7 @@ def make_pair() -> MakePair:
 
 @pytest.fixture(scope="session")
 def over_ranks() -> OverRanks:
-    """`over_ranks(module, shards)`: every rank's output where ranks share sums, in one graph, without threads.
+    """`over_ranks(module, shards)`: every rank's output where ranks share sums, one graph, no threads.
 
     Every pass answers one more of their sums; passes are repeated until none is left unanswered.
     """

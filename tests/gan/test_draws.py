@@ -63,9 +63,7 @@ def three_draws(seed: int, batch: int, rows: torch.Tensor | None, shape: list[in
 @settings(deadline=None)
 def test_own_rows_are_rows_of_the_whole_draw(data: st.DataObject, seed: int, shape: list[int]) -> None:
     batch = data.draw(st.integers(1, 20))
-    rows = torch.tensor(
-        data.draw(st.lists(st.integers(0, batch - 1), max_size=batch, unique=True)), dtype=torch.long
-    )
+    rows = torch.tensor(data.draw(st.lists(st.integers(0, batch - 1), max_size=batch, unique=True)), dtype=torch.long)
     whole, own = three_draws(seed, batch, None, shape), three_draws(seed, batch, rows, shape)
     for of_all, of_rows in zip(whole, own, strict=True):
         assert of_all.shape == (batch, *shape)

@@ -96,9 +96,7 @@ def test_the_size_of_v_does_not_matter(name: str, sizes: list[float]) -> None:
     before = layer(x)
     with torch.no_grad():
         sizes_ = torch.tensor(sizes, dtype=torch.float64)
-        layer.v.mul_(
-            sizes_[None, :, None, None] if name == "transposed" else sizes_.view(5, *[1] * (layer.v.ndim - 1))
-        )
+        layer.v.mul_(sizes_[None, :, None, None] if name == "transposed" else sizes_.view(5, *[1] * (layer.v.ndim - 1)))
     torch.testing.assert_close(layer(x), before, rtol=1e-11, atol=1e-11)
 
 
@@ -264,8 +262,7 @@ def test_dropout_keeps_the_expectation_and_none_drops_in_evaluation(rate: float)
 def test_whitening_is_a_fixed_linear_map_of_the_centred_image() -> None:
     generator = torch.Generator().manual_seed(0)
     images, mean, matrix = (
-        torch.randn(shape, generator=generator, dtype=torch.float64)
-        for shape in [(5, 3, 2, 2), (12,), (12, 12)]
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(5, 3, 2, 2), (12,), (12, 12)]
     )
     whitening = Whitening(mean, matrix)
     expected = np.stack([(image.numpy().reshape(-1) - mean.numpy()) @ matrix.numpy() for image in images])
@@ -280,6 +277,4 @@ def test_the_reference_convolution_is_torchs() -> None:
     w = torch.randn(4, 3, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for stride, padding in [(1, 0), (1, 1), (2, 1)]:
         expected = F.conv2d(x, w, stride=stride, padding=padding)
-        np.testing.assert_allclose(
-            reference_conv(x.numpy(), w.numpy(), stride, padding), expected, atol=1e-12
-        )
+        np.testing.assert_allclose(reference_conv(x.numpy(), w.numpy(), stride, padding), expected, atol=1e-12)

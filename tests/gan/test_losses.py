@@ -80,9 +80,7 @@ def test_supervised_losses(batch: tuple[Array, Array, NDArray[np.int64]]) -> Non
     one_vs_all = losses.supervised_one_vs_all(as_tensor(logits), as_tensor(labels))
     assert softmax.shape == one_vs_all.shape == (len(labels),)
     assert softmax.mean().item() == pytest.approx(naive_softmax_loss(logits, labels), rel=1e-10, abs=1e-12)
-    assert one_vs_all.mean().item() == pytest.approx(
-        naive_one_vs_all_loss(logits, labels), rel=1e-9, abs=1e-11
-    )
+    assert one_vs_all.mean().item() == pytest.approx(naive_one_vs_all_loss(logits, labels), rel=1e-9, abs=1e-11)
 
 
 @given(MODERATE, st.sampled_from([1.0, 0.5]))
@@ -101,9 +99,7 @@ def test_adversarial_loss(batch: tuple[Array, Array, NDArray[np.int64]], w: floa
     _, fake, _ = batch
     D = naive_D(fake)
     expected = w * np.mean(np.log(1 - D)) + (1 - w) * np.mean(-np.log(D))
-    assert losses.adversarial(as_tensor(fake), w).mean().item() == pytest.approx(
-        expected, rel=1e-9, abs=1e-10
-    )
+    assert losses.adversarial(as_tensor(fake), w).mean().item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
 
 
 def test_adversarial_loss_of_the_baselines() -> None:
@@ -172,8 +168,8 @@ def as_built(logits: list[float], label: int, dtype: torch.dtype) -> Terms:
     )
 
 
-ROUNDING = {torch.float32: (1e-6, 1e-4), torch.float64: (1e-13, 1e-12)}
-"""Relative and absolute: the absolute one is a few roundings of 100."""
+ROUNDING = {torch.float32: (1e-6, 2e-4), torch.float64: (1e-13, 1e-12)}
+"""Relative and absolute: the absolute one is a rounding of 100 for each of the classes that are summed."""
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
@@ -184,9 +180,7 @@ def test_stable_forms_are_right_far_out(dtype: torch.dtype, data: st.DataObject)
     logits = data.draw(st.lists(extreme, min_size=2, max_size=11))
     label = data.draw(st.integers(0, len(logits) - 1))
     relative, absolute = ROUNDING[dtype]
-    np.testing.assert_allclose(
-        as_built(logits, label, dtype), in_decimals(logits, label), rtol=relative, atol=absolute
-    )
+    np.testing.assert_allclose(as_built(logits, label, dtype), in_decimals(logits, label), rtol=relative, atol=absolute)
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
@@ -215,9 +209,7 @@ def test_limits_at_logits_of_100(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("limit", [100.0, 1.0])
 def test_gradients_stay_finite_and_right_far_out(dtype: torch.dtype, limit: float) -> None:
     """d log D / dl = (1 - D) p, d log(1 - D) / dl = -D p, d C_sup / dl = p - y; p and D in float64 NumPy."""
-    logits = torch.tensor(
-        [[limit, -limit, 0.0], [-limit] * 3, [limit] * 3, [-limit, -limit, limit]], dtype=dtype
-    )
+    logits = torch.tensor([[limit, -limit, 0.0], [-limit] * 3, [limit] * 3, [-limit, -limit, limit]], dtype=dtype)
     labels = torch.tensor([1, 0, 2, 2])
     values = logits.to(torch.float64).numpy()
     p, D = naive_softmax(values), naive_D(values)[:, None]
@@ -226,7 +218,7 @@ def test_gradients_stay_finite_and_right_far_out(dtype: torch.dtype, limit: floa
         losses.log_fake: -D * p,
         lambda rows: losses.supervised_softmax(rows, labels): p - np.eye(3)[labels],
     }
-    tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     for term, gradient in expected.items():
         np.testing.assert_allclose(gradient_of(term, logits), gradient, atol=tolerance)
     assert np.isfinite(gradient_of(lambda rows: losses.supervised_one_vs_all(rows, labels), logits)).all()
@@ -240,9 +232,7 @@ def gradient_of(term: Callable[[Tensor], Tensor], logits: Tensor) -> NDArray[Any
 
 def test_gradients_agree_with_finite_differences() -> None:
     generator = torch.Generator().manual_seed(0)
-    real, fake = (
-        torch.randn(4, 5, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2)
-    )
+    real, fake = (torch.randn(4, 5, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2))
     labels = torch.tensor([0, 4, 2, 2])
     assert torch.autograd.gradcheck(lambda r, f: losses.unsupervised(r, f, 0.5), (real, fake))
     assert torch.autograd.gradcheck(lambda f: losses.adversarial(f, 0.3), (fake,))

@@ -94,9 +94,7 @@ def test_mlp_pair_has_the_layers_of_table_4(profile: str, make_model: MakeModel,
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_conv_pair_has_the_layers_of_table_5(
-    profile: str, make_model: MakeModel, make_pair: MakePair
-) -> None:
+def test_conv_pair_has_the_layers_of_table_5(profile: str, make_model: MakeModel, make_pair: MakePair) -> None:
     model = make_model(profile, "conv")
     D, G = make_pair(model, 3, 32)
     layers = [module for module in D.modules() if isinstance(module, WeightNorm)]
@@ -161,6 +159,13 @@ def test_other_sizes_and_channels(
 def test_conv_pair_refuses_images_below_16(make_model: MakeModel, make_pair: MakePair) -> None:
     with pytest.raises(ValueError, match=r"at least 16 x 16, but got 15 x 15"):
         make_pair(make_model("recipe", "conv"), 3, 15)
+
+
+def test_zca_refuses_images_above_48(make_model: MakeModel, make_pair: MakePair) -> None:
+    make_pair(make_model("patent", "conv", width=0.02), 3, 48)
+    make_pair(make_model("patent", "conv", width=0.02, zca=False), 3, 49)
+    with pytest.raises(ValueError, match=r"at most 48 x 48, but got 49 x 49"):
+        make_pair(make_model("patent", "conv", width=0.02), 3, 49)
 
 
 @pytest.mark.parametrize(
@@ -241,18 +246,14 @@ def test_weight_norm_of_g_is_on_its_output_alone(
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_every_trained_parameter_gets_a_gradient(
-    kind: Kind, make_model: MakeModel, make_pair: MakePair
-) -> None:
+def test_every_trained_parameter_gets_a_gradient(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     model = make_model("recipe", kind, width=0.1)
     D, G = make_pair(model, 3, 16)
     logits, features = D(G(latent(model, 6)), noise(0, 6))
     (logits.square().sum() + features.square().sum()).backward()
     for net in (D, G):
         for name, parameter in net.named_parameters():
-            assert (parameter.grad is not None and bool(parameter.grad.any())) == parameter.requires_grad, (
-                name
-            )
+            assert (parameter.grad is not None and bool(parameter.grad.any())) == parameter.requires_grad, name
 
 
 # Forward passes written out from METHOD.md.
@@ -341,9 +342,7 @@ def randomise(*nets: nn.Module) -> None:
     with torch.no_grad():
         for net in nets:
             for parameter in net.parameters():
-                parameter.add_(
-                    torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator), alpha=0.3
-                )
+                parameter.add_(torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator), alpha=0.3)
 
 
 # Ranges, features, noise.
@@ -351,9 +350,7 @@ def randomise(*nets: nn.Module) -> None:
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_g_fills_the_range_of_its_output(
-    profile: str, kind: Kind, make_model: MakeModel, make_pair: MakePair
-) -> None:
+def test_g_fills_the_range_of_its_output(profile: str, kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     model = make_model(profile, kind, width=0.1)
     G = make_pair(model, 3, 16).generator
     with torch.no_grad():
@@ -458,29 +455,21 @@ def test_conv_dropout_stands_before_each_block_with_its_rate(
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_whitening_comes_before_everything_else(
-    kind: Kind, make_model: MakeModel, make_pair: MakePair
-) -> None:
+def test_whitening_comes_before_everything_else(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     model = make_model("recipe", kind, width=0.1)
     plain = make_pair(model, 3, 16).discriminator
     generator = torch.Generator().manual_seed(0)
-    whitening = Whitening(
-        torch.randn(768, generator=generator), torch.randn(768, 768, generator=generator) / 28
-    )
+    whitening = Whitening(torch.randn(768, generator=generator), torch.randn(768, 768, generator=generator) / 28)
     seeds = (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2))
     whitened = build(model, ImageShape(3, 16), 10, seeds, whitening).discriminator
     images = pictures(kind, 4, 3, 16)
     for seed in (None, 0):
         draws = [None if seed is None else noise(seed, 4) for _ in range(2)]
-        torch.testing.assert_close(
-            whitened(images, draws[0]).logits, plain(whitening(images), draws[1]).logits
-        )
+        torch.testing.assert_close(whitened(images, draws[0]).logits, plain(whitening(images), draws[1]).logits)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_g_samples_by_the_batchs_own_statistics(
-    kind: Kind, make_model: MakeModel, make_pair: MakePair
-) -> None:
+def test_g_samples_by_the_batchs_own_statistics(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     """No state is kept: sampling, in evaluation too, gives what training gives, and knows the batch."""
     model = make_model("recipe", kind, width=0.1)
     G = make_pair(model, 3, 16).generator
@@ -546,9 +535,7 @@ def test_calibration_is_of_what_d_sees_after_whitening(make_model: MakeModel) ->
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_patent_draws_by_xavier_with_gain_the_norm(
-    kind: Kind, make_model: MakeModel, make_pair: MakePair
-) -> None:
+def test_patent_draws_by_xavier_with_gain_the_norm(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     D, G = make_pair(make_model("patent", kind, width=0.5), 3, 16)
     for module in [*D.modules(), *G.modules()]:
         if isinstance(module, WeightNorm):
@@ -574,9 +561,7 @@ def test_recipe_draws_directions_of_d_from_improved_gans_normals(
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_weights_are_a_function_of_their_generators_alone(
-    profile: str, kind: Kind, make_model: MakeModel
-) -> None:
+def test_weights_are_a_function_of_their_generators_alone(profile: str, kind: Kind, make_model: MakeModel) -> None:
     model = make_model(profile, kind, width=0.1)
 
     def weights(for_d: int, for_g: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -600,9 +585,7 @@ def test_weights_are_a_function_of_their_generators_alone(
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_ranks_generate_as_one(
-    kind: Kind, make_model: MakeModel, make_pair: MakePair, over_ranks: OverRanks
-) -> None:
+def test_ranks_generate_as_one(kind: Kind, make_model: MakeModel, make_pair: MakePair, over_ranks: OverRanks) -> None:
     model = make_model("recipe", kind, width=0.05)
     G = make_pair(model, 3, 16, torch.float64).generator
     z = latent(model, 6, torch.float64)

@@ -62,9 +62,7 @@ def test_switching_in_the_first_epoch_but_one(shape: Ramp) -> None:
 def test_learning_rate_factor_at_its_corners(decay: int, min_factor: float) -> None:
     corners = [0, decay // 2, decay, 3 * decay // 2, 2 * decay, 2 * decay + 1, 10 * decay]
     expected = [1.0, 1.0, 1.0, max(0.5, min_factor), min_factor, min_factor, min_factor]
-    assert [learning_rate_factor(epoch, decay, min_factor) for epoch in corners] == pytest.approx(
-        expected, abs=1e-15
-    )
+    assert [learning_rate_factor(epoch, decay, min_factor) for epoch in corners] == pytest.approx(expected, abs=1e-15)
 
 
 def test_the_printed_decays_at_their_last_epochs() -> None:
@@ -73,9 +71,7 @@ def test_the_printed_decays_at_their_last_epochs() -> None:
 
 
 @given(EPOCHS, POSITIVE, st.floats(0, 1))
-def test_learning_rate_factor_never_rises_nor_leaves_its_bounds(
-    epoch: int, decay: int, min_factor: float
-) -> None:
+def test_learning_rate_factor_never_rises_nor_leaves_its_bounds(epoch: int, decay: int, min_factor: float) -> None:
     here = learning_rate_factor(epoch, decay, min_factor)
     assert min_factor <= learning_rate_factor(epoch + 1, decay, min_factor) <= here <= 1.0
     assert here == float(np.clip(2 - epoch / decay, min_factor, 1))

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -30,8 +30,9 @@ class Rows:
 
 
 def make_epoch(seq: int, trial_id: str = "t0", attempt: int = 1) -> EpochRow:
-    metrics = EpochMetrics(seq + 1, 0.5, 0.6, 1.0, 2.0, 3.0, 4.0, 0.25, 1e-3, 2e-3, 1234.5, 0.1)
-    return EpochRow(seq, trial_id, attempt, metrics, START + timedelta(seconds=seq))
+    """Every measure its own value, so that one in another's column shows."""
+    measures = (place / 8 for place in range(1, len(fields(EpochMetrics))))
+    return EpochRow(seq, trial_id, attempt, EpochMetrics(seq + 1, *measures), START + timedelta(seconds=seq))
 
 
 def make_trial(number: int, status: TrialStatus = TrialStatus.RUNNING, epochs: int = 0) -> TrialRow:

@@ -3,6 +3,7 @@
 import io
 import re
 import shlex
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,9 +31,7 @@ RESULTS = "results/digits-20260101-000000"
 
 
 def terminal(width: int = 80, height: int = 24, **options: Any) -> Console:
-    return Console(
-        file=io.StringIO(), width=width, height=height, force_terminal=True, _environ={}, **options
-    )
+    return Console(file=io.StringIO(), width=width, height=height, force_terminal=True, _environ={}, **options)
 
 
 def pipe() -> Console:
@@ -43,6 +42,11 @@ def text(console: Console) -> str:
     """What was printed, without colours."""
     assert isinstance(console.file, io.StringIO)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+
+
+def measured(epoch: int, error: float, ramp: float) -> EpochMetrics:
+    known: dict[str, Any] = {"epoch": epoch, "val_error": error, "val_error_raw": error + 0.01, "ramp": ramp}
+    return EpochMetrics(**{field.name: 1.0 for field in fields(EpochMetrics)} | known)
 
 
 def train(state: StudyState, number: int, errors: list[float], ramp: float = 1.0) -> str:
@@ -57,8 +61,7 @@ def train(state: StudyState, number: int, errors: list[float], ramp: float = 1.0
     }
     state.start(trial_id, number, params, 0, START)
     for epoch, error in enumerate(errors, start=1):
-        metrics = EpochMetrics(epoch, error, error + 0.01, 1, 1, 1, 1, ramp, 1e-3, 1e-3, 500, 1.0)
-        state.epoch(trial_id, 1, metrics, reported_at=NOW, node=None, split_hash=None)
+        state.epoch(trial_id, 1, measured(epoch, error, ramp), reported_at=NOW, node=None, split_hash=None)
     return trial_id
 
 
@@ -177,9 +180,7 @@ def test_plain_lines_say_why_a_trial_broke_and_that_it_starts_again(state: Study
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_summary_holds_the_best_configuration_and_what_the_search_did(
-    state: StudyState, width: int
-) -> None:
+def test_the_summary_holds_the_best_configuration_and_what_the_search_did(state: StudyState, width: int) -> None:
     console = terminal(width)
     print_summary(console, state, NOW, results=RESULTS, python=".venv/bin/python")
     shown = text(console)
@@ -223,8 +224,7 @@ def test_a_search_without_a_completed_trial_has_no_best_configuration() -> None:
 def test_a_leaf_that_two_keys_share_is_shown_with_its_path() -> None:
     state = StudyState("digits", trials=2, epochs=1, started_at=START)
     state.start("t0000", 0, {"a.seed": 1, "b.seed": 2, "b.width": 0.5}, 0, START)
-    metrics = EpochMetrics(1, 0.5, 0.5, 1, 1, 1, 1, 1, 1e-3, 1e-3, 500, 1.0)
-    state.epoch("t0000", 1, metrics, reported_at=NOW, node=None, split_hash=None)
+    state.epoch("t0000", 1, measured(1, 0.5, ramp=1.0), reported_at=NOW, node=None, split_hash=None)
     state.end("t0000", TrialStatus.COMPLETED, NOW)
     console = terminal()
     print_summary(console, state, NOW, results=RESULTS)

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,7 +60,8 @@ def new_state() -> StudyState:
 
 
 def measured(epoch: int, val_error: float, seconds: float = 2.0) -> EpochMetrics:
-    return EpochMetrics(epoch, val_error, val_error + 0.01, 1, 1, 1, 1, 0.5, 1e-3, 1e-3, 500, seconds)
+    known: dict[str, Any] = {"epoch": epoch, "val_error": val_error, "seconds": seconds}
+    return EpochMetrics(**{field.name: 0.5 for field in fields(EpochMetrics)} | known)
 
 
 class Tune:
@@ -221,9 +222,7 @@ def test_seq_counts_the_epochs_of_all_trials_in_order_of_arrival(arrivals: list[
     rows = []
     for number, error in arrivals:
         epoch = state.trial(f"t{number}").epochs + 1
-        row = state.epoch(
-            f"t{number}", 1, measured(epoch, error), reported_at=START, node=None, split_hash=None
-        )
+        row = state.epoch(f"t{number}", 1, measured(epoch, error), reported_at=START, node=None, split_hash=None)
         rows.append(row)
         now = state.trial(f"t{number}")
         mine = [done.metrics.val_error for done in rows if done.trial_id == now.trial_id]
@@ -246,9 +245,7 @@ def test_the_best_is_the_lowest_last_error_of_a_completed_trial(tune: Tune) -> N
     assert (best.trial_id, best.val_error_last) == ("t0002", 0.3)
 
 
-def test_a_failing_log_neither_ends_the_search_nor_floods_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failing_log_neither_ends_the_search_nor_floods_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Memory):
         def trial(self, row: TrialRow) -> None:
             raise OSError("no space left on device")

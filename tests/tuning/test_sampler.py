@@ -48,10 +48,7 @@ def completed(error: float) -> Course:
 
 
 def stopped(errors: list[float]) -> Course:
-    return [
-        {"epoch": epoch, "val_error": value, "status": "running"}
-        for epoch, value in enumerate(errors, start=1)
-    ]
+    return [{"epoch": epoch, "val_error": value, "status": "running"} for epoch, value in enumerate(errors, start=1)]
 
 
 def diverged(after: int) -> Course:

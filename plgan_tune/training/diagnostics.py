@@ -1,0 +1,88 @@
+"""What a GAN person looks at: how the two networks stand to each other at the end of an epoch, on a small probe."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.draws import Draws, Stream, generator_for
+from plgan_tune.gan.losses import adversarial, feature_distance
+from plgan_tune.gan.networks import Judgement, draw_latent, to_unit_range
+from plgan_tune.training.state import TrainState
+
+PROBE: Final = 200
+"""Images of each kind, whatever the batch size, so that gradient norms of different trials compare."""
+
+
+class Diagnostics(NamedTuple):
+    """Columns of `EpochMetrics`, where their meanings stand."""
+
+    grad_norm_adversarial: float
+    grad_norm_feature: float
+    accuracy_real: float
+    accuracy_generated: float
+    real_max_logit_positive: float
+    entropy_generated: float
+
+
+def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
+    """Looks at the raw weights as the generator's step does, noise on, and changes nothing.
+
+    The probe is 200 generated images and as many unlabelled ones (all, where the pool has fewer), drawn anew every
+    epoch from a stream of its own. Of several ranks each computes all of it, without a collective: weights and draws
+    are the same on all, so the numbers are too, and it takes no longer than on one.
+
+    Args:
+        w: the epoch's ramp, for V_log.
+    """
+    trial = state.trial
+    generator = generator_for(trial.seed, state.epoch, Stream.DIAGNOSTICS, state.device)
+    draws = Draws(generator, PROBE, dtype=state.numbers.dtype)
+    with state.numbers.autocast():
+        real = _judge_real(state, data, generator)
+        fakes = state.generator(draw_latent(draws, trial.model))
+        fake = _widened(state, state.discriminator(fakes, draws))
+    V_log = adversarial(fake.logits, w).mean()
+    V_feature = feature_distance(real.features.mean(dim=0), fake.features.mean(dim=0), trial.loss.feature_norm)
+    weights = list(state.generator.parameters())
+    values = torch.stack(
+        [
+            get_total_norm(torch.autograd.grad(V_log, weights, retain_graph=True)),
+            get_total_norm(torch.autograd.grad(V_feature, weights)),
+            *_shares(real.logits, fake.logits.detach()),
+        ]
+    )
+    return Diagnostics(*values.tolist())
+
+
+@torch.no_grad()
+def _judge_real(state: TrainState, data: Dataset, generator: torch.Generator) -> Judgement:
+    pool = data.split.pool
+    rows = pool[torch.randperm(len(pool), generator=generator, device=generator.device)[:PROBE]]
+    images = to_unit_range(data.images[rows], state.trial.model.kind, state.numbers.dtype)
+    draws = Draws(generator, len(images), dtype=state.numbers.dtype)
+    return _widened(state, state.discriminator(images, draws))
+
+
+def _widened(state: TrainState, judged: Judgement) -> Judgement:
+    """In the type of the losses, where products are autocast to a narrower one."""
+    return Judgement(judged.logits.to(state.numbers.dtype), judged.features.to(state.numbers.dtype))
+
+
+def _shares(real: Tensor, fake: Tensor) -> Sequence[Tensor]:
+    """The last four numbers, from logits (n, classes). D(x) > 0.5 is lse > 0, since D = sigmoid(lse)."""
+    histogram = _share(fake.argmax(dim=1, keepdim=True) == torch.arange(fake.shape[1], device=fake.device))
+    return (
+        _share(real.logsumexp(dim=1) > 0),
+        _share(fake.logsumexp(dim=1) < 0),
+        _share(real.amax(dim=1) > 0),
+        torch.special.entr(histogram).sum(),
+    )
+
+
+def _share(is_so: Tensor) -> Tensor:
+    """In float64, so that 150 of 200 is 0.75."""
+    return is_so.to(torch.float64).mean(dim=0)

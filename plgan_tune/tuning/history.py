@@ -1,0 +1,98 @@
+"""What an earlier start of the same study left: read from its log, and from nothing else."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from plgan_tune.records import EpochRow, TrialRow, TrialStatus
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.yaml import read_yaml
+from plgan_tune.store.location import Location
+from plgan_tune.store.read import epoch_rows, read_epochs, read_trials, trial_rows
+from plgan_tune.tuning.files import STUDY_FILE
+
+MAY_CHANGE = ("search.trials", "search.hours", "search.concurrent", "resources.")
+
+
+class HistoryError(Exception):
+    """A study that cannot be gone on with as asked, with the keys that stand against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A study's rows.
+
+    Attributes:
+        trials: by number.
+        epochs: of all trials, by seq.
+    """
+
+    trials: tuple[TrialRow, ...] = ()
+    epochs: tuple[EpochRow, ...] = ()
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
+
+    @property
+    def ended(self) -> tuple[TrialRow, ...]:
+        return tuple(row for row in self.trials if row.status is not TrialStatus.RUNNING)
+
+    @property
+    def unfinished(self) -> tuple[TrialRow, ...]:
+        return tuple(row for row in self.trials if row.status is TrialStatus.RUNNING)
+
+    @property
+    def next_number(self) -> int:
+        return max((row.number + 1 for row in self.trials), default=0)
+
+    @property
+    def next_seq(self) -> int:
+        return self.epochs[-1].seq + 1 if self.epochs else 0
+
+
+def read_history(location: Location, spec: StudySpec) -> History:
+    """The rows of the study at `location`; none where no study is there yet.
+
+    Raises:
+        HistoryError: where the study there differs from `spec` in a key that its rows depend on.
+        StoreError: where its files cannot be read.
+    """
+    file = location.join(STUDY_FILE)
+    if not file.exists():
+        return History()
+    _check_same(file, spec)
+    trials = sorted(trial_rows(read_trials(location), spec.columns), key=lambda row: row.number)
+    epochs = epoch_rows(read_epochs(location))
+    curves: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in epochs:
+        curves[row.trial_id][row.metrics.epoch] = row.metrics.val_error
+    return History(tuple(trials), tuple(epochs), curves)
+
+
+def _check_same(file: Location, spec: StudySpec) -> None:
+    document = read_yaml(file.read_text())
+    if not isinstance(document.value, dict):
+        raise HistoryError(f"{file.url} is no study")
+    earlier = study_from_mapping(document.value)
+    old, new = _flat(earlier.as_mapping()), _flat(spec.as_mapping())
+    differing = [
+        f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
+    ]
+    if differing:
+        raise HistoryError(
+            f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
+            + "; ".join(differing)
+        )
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,90 @@
+"""Small trials on small images, and what of a trial is compared bit for bit."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.data.splits import Split
+from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.defaults import with_defaults
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.state import TrainState, new_state
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads, which another room's tests may have set."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def make_trial() -> Callable[..., TrialSpec]:
+    """`make_trial(kind, profile, section={...})`: a trial of nets of a few units; its data section is not looked at."""
+
+    def make(kind: str = "mlp", profile: str = "recipe", **given: Any) -> TrialSpec:
+        small = {"width": 0.04} if kind == "conv" else {"width": 0.02, "hidden": [800, 600, 500]}
+        trial = {
+            "profile": profile,
+            "seed": given.pop("seed", 0),
+            "data": {"source": "digits", "labels": 6, "validation": 12},
+            "model": {"kind": kind, "latent_size": 7, **small, **given.pop("model", {})},
+            "training": {"epochs": 6, "batch_size": 10, **given.pop("training", {})},
+            **given,
+        }
+        return TrialSpec.model_validate(with_defaults(trial))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_data() -> Callable[..., Dataset]:
+    """`make_data(pool, size, channels)`: images of 3 classes that differ in brightness; 12 are for validation."""
+
+    def make(pool: int = 45, size: int = 6, channels: int = 1, labelled: int = 6) -> Dataset:
+        generator = torch.Generator().manual_seed(7)
+        labels = torch.arange(pool + 12) % 3
+        noise = torch.randint(0, 80, (len(labels), channels, size, size), generator=generator)
+        images = (noise + 80 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
+        rows = torch.arange(len(labels))
+        return Dataset(images, labels, ("a", "b", "c"), Split(rows[:labelled], rows[:pool], rows[pool:], "hash"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def begin() -> Callable[[TrialSpec, Dataset], TrainState]:
+    """A new state on the CPU."""
+    return lambda trial, data: new_state(trial, data, CPU)
+
+
+@pytest.fixture(scope="session")
+def tensors_of() -> Callable[[TrainState], dict[str, Tensor]]:
+    """Copies of all that training changes: both nets, the average, the moments and counters of both optimisers."""
+
+    def tensors(state: TrainState) -> dict[str, Tensor]:
+        nets = {"D": state.discriminator, "G": state.generator, "average": state.averaged}
+        found = {f"{net}.{name}": held for net in nets for name, held in nets[net].state_dict().items()}
+        for optimiser, adam in (("adam D", state.adam_d), ("adam G", state.adam_g)):
+            for number, moments in adam.state_dict()["state"].items():
+                found |= {f"{optimiser}.{number}.{name}": held for name, held in moments.items()}
+        return {name: held.clone() for name, held in found.items()}
+
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def timeless() -> Callable[[EpochMetrics], dict[str, float]]:
+    """An epoch's row but for its times, which no seed decides."""
+    return lambda row: {
+        name: value for name, value in asdict(row).items() if name not in ("seconds", "images_per_second")
+    }

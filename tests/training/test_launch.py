@@ -1,0 +1,145 @@
+"""A process's place as torchrun's environment says it, and training under torchrun itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from plgan_tune.spec.load import load_trial
+from plgan_tune.train import train
+from plgan_tune.training.launch import LaunchError, launched
+from plgan_tune.training.ranks import ALONE
+
+CPU = torch.device("cpu")
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+
+
+def test_without_torchrun_a_process_is_alone() -> None:
+    threads = torch.get_num_threads()
+    with launched({"RANK": "3", "WORLD_SIZE": "8"}) as place:  # a cluster's own, not torchrun's
+        assert place.ranks == ALONE
+        assert place.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+        assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("given", "threads"), [({}, 2), ({"OMP_NUM_THREADS": "4"}, 4)])
+def test_ranks_of_a_machine_share_its_cores(
+    given: dict[str, str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    torch.set_num_threads(4)
+    with launched(TORCHRUN | {"LOCAL_WORLD_SIZE": "2"} | given) as place:
+        assert place == (ALONE, CPU)
+        assert torch.get_num_threads() == threads
+
+
+def test_a_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with launched(TORCHRUN | {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}) as place:
+        assert place.device == torch.device("cuda", 1)
+    with (
+        pytest.raises(LaunchError, match=r"must hold, but got \(nproc-per-node=3, GPUs=2\)"),
+        launched(TORCHRUN | {"LOCAL_WORLD_SIZE": "3"}),
+    ):
+        pass
+
+
+CONFIG = """
+trial:
+  data: {source: digits, labels: 20, validation: 400}
+  model: {kind: mlp, width: 0.1}
+  training: {epochs: 2, precision: float64}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "trial.yaml"
+    file.write_text(CONFIG, encoding="utf-8")
+    return file
+
+
+def torchrun(ranks: int, arguments: Sequence[str | Path]) -> subprocess.Popen[str]:
+    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m", "plgan_tune.train"]
+    return subprocess.Popen(
+        [sys.executable, *command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    frame = pd.read_parquet(out / "epochs").sort_values("epoch")
+    timeless = frame.drop(columns=["trial_id", "attempt", "images_per_second", "seconds", "reported_at"])
+    return [{str(column): value for column, value in row.items()} for row in timeless.to_dict("records")]
+
+
+def test_two_ranks_under_torchrun_leave_what_one_leaves(config: Path, tmp_path: Path) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    running = torchrun(2, ["--config", config, "--out", two])
+    train(load_trial(config), one, device=CPU)
+    told, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, told
+    assert rows_of(two) == [pytest.approx(row, rel=1e-9, abs=1e-9) for row in rows_of(one)]
+    assert {file.name for file in two.iterdir()} == {file.name for file in one.iterdir()}
+    assert told.count("epoch 2/2") == 1  # rank 0 alone speaks
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_ranks_after_the_same_epoch_and_one_rank_can_go_on(config: Path, tmp_path: Path) -> None:
+    out, straight = tmp_path / "out", tmp_path / "straight"
+    running = torchrun(2, ["--config", config, "--set", "trial.training.epochs=1000", "--out", out])
+    assert running.stdout is not None
+    while not running.stdout.readline().startswith("epoch 2/1000"):
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    told, _ = running.communicate(timeout=60)
+    assert f"torchrun --nproc-per-node=2 -m plgan_tune.train --config {config}" in told
+    stopped_after = len(rows_of(out))
+    assert 2 <= stopped_after < 1000
+    trial = load_trial(config, [f"trial.training.epochs={stopped_after + 2}"])
+    train(trial, out, resume=True, device=CPU)
+    train(trial, straight, device=CPU)
+    assert rows_of(out) == [pytest.approx(row, rel=1e-9, abs=1e-9) for row in rows_of(straight)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trial.training.batch_size=2", "(ranks=3, training.batch_size=2)"),
+        ("trial.data.labels=21", "(labels=21, classes=10)"),
+        ("trial.data.source=nowhere", "nowhere"),
+    ],
+)
+def test_what_all_ranks_refuse_is_said_once(override: str, message: str, config: Path, tmp_path: Path) -> None:
+    running = torchrun(3, ["--config", config, "--set", override, "--out", tmp_path / "out"])
+    told, _ = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert told.count(message) == 1
+    assert not (tmp_path / "out" / "epochs").exists()
+
+
+@pytest.mark.slow
+def test_ranks_that_lose_one_end_and_say_so(config: Path, tmp_path: Path) -> None:
+    running = torchrun(2, ["--config", config, "--set", "trial.training.epochs=1000", "--out", tmp_path / "out"])
+    assert running.stdout is not None
+    while not running.stdout.readline().startswith("epoch 1/1000"):
+        assert running.poll() is None
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text(encoding="utf-8").split()
+    began = time.monotonic()
+    os.kill(int(children[1]), signal.SIGKILL)
+    told, _ = running.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert running.returncode != 0
+    assert "rank 0 of 2 waited in vain for another rank" in told

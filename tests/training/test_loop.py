@@ -1,0 +1,180 @@
+"""A trial as a stream of epochs: what its seed decides, what ends it, what it reports."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.schedules import learning_rate_factor, ramp
+from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training import loop
+from plgan_tune.training.loop import Diverged, epochs
+from plgan_tune.training.state import TrainState
+from plgan_tune.training.step import StepContext, generator_step
+
+MakeTrial = Callable[..., TrialSpec]
+MakeData = Callable[..., Dataset]
+Begin = Callable[[TrialSpec, Dataset], TrainState]
+TensorsOf = Callable[[TrainState], dict[str, Tensor]]
+Timeless = Callable[[EpochMetrics], dict[str, float]]
+Train = Callable[..., list[dict[str, float]]]
+
+
+@pytest.fixture
+def train(make_trial: MakeTrial, make_data: MakeData, begin: Begin, timeless: Timeless) -> Train:
+    """Rows, but for times, of a trial of 3 epochs."""
+
+    def trained(kind: str = "mlp", seed: int = 0, **training: object) -> list[dict[str, float]]:
+        data = make_data(size=16, channels=3) if kind == "conv" else make_data()
+        state = begin(make_trial(kind, seed=seed, training={"epochs": 3, **training}), data)
+        return [timeless(row) for row in epochs(state, data)]
+
+    return trained
+
+
+def test_rows_count_epochs_and_say_what_the_schedules_were(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin
+) -> None:
+    trial = make_trial(loss={"switch_epoch": 3}, optim={"decay_epoch": 2, "lr_generator": 0.001})
+    data = make_data()
+    state = begin(trial, data)
+    ticks = itertools.count()
+    rows = list(epochs(state, data, clock=lambda: float(next(ticks))))
+    assert [row.epoch for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row.ramp for row in rows] == [ramp(epoch, 3, "clamp") for epoch in range(6)]
+    factors = [learning_rate_factor(epoch, 2, 0.0) for epoch in range(6)]
+    assert [row.lr_discriminator for row in rows] == [0.003 * factor for factor in factors]
+    assert [row.lr_generator for row in rows] == [0.001 * factor for factor in factors]
+    assert [row.seconds for row in rows] == [2.0] * 6
+    assert [row.images_per_second for row in rows] == [40.0] * 6  # 4 batches of 10 of a pool of 45, a tick
+    assert all(row.error_gap == row.val_error_raw - row.val_error for row in rows)
+
+
+def test_the_schedules_rate_is_the_one_that_is_used(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf
+) -> None:
+    data = make_data()
+    state = begin(make_trial(optim={"decay_epoch": 1, "lr_generator": 0.01}), data)
+    stream = epochs(state, data)
+    next(stream)
+    next(stream)
+    frozen = tensors_of(state)
+    row = next(stream)  # the factor 2 - epoch / decay_epoch is 0 by now
+    assert row.lr_discriminator == row.lr_generator == 0.0
+    assert all(torch.equal(held, frozen[name]) for name, held in tensors_of(state).items() if name[:2] in ("D.", "G."))
+
+
+def test_training_learns(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
+    data = make_data(pool=90)
+    state = begin(make_trial(training={"epochs": 30}), data)
+    rows = list(epochs(state, data))
+    assert rows[-1].val_error <= 1 / 12 < rows[0].val_error
+    assert rows[-1].loss_supervised < rows[0].loss_supervised / 4
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_the_same_seed_gives_the_same_rows(train: Train, kind: str) -> None:
+    assert train(kind, seed=4) == train(kind, seed=4)
+
+
+def test_another_seed_gives_other_rows(train: Train) -> None:
+    for one, other in zip(train(seed=4), train(seed=5), strict=True):
+        assert one["loss_supervised"] != other["loss_supervised"]
+        assert one["loss_feature"] != other["loss_feature"]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_the_global_generator_is_neither_read_nor_moved(train: Train, kind: str) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = train(kind)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert train(kind) == one
+
+
+def test_k_discriminator_steps_a_generator_step(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
+    data = make_data()
+    state = begin(make_trial(training={"epochs": 2, "discriminator_steps": 3}), data)
+    rows = list(epochs(state, data))
+    assert state.step == 2 * 4 * 3
+    assert int(state.adam_d.state_dict()["state"][0]["step"]) == 2 * 4 * 3
+    assert int(state.adam_g.state_dict()["state"][0]["step"]) == 2 * 4
+    assert all(math.isfinite(row.loss_supervised) for row in rows)
+
+
+def test_losses_are_means_over_the_epochs_steps(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_d: list[list[float]] = []
+    seen_g: list[list[float]] = []
+    for name, seen in (("discriminator_step", seen_d), ("generator_step", seen_g)):
+        step = getattr(loop, name)
+        monkeypatch.setattr(loop, name, lambda *given, step=step, seen=seen: _noted(step(*given), seen))
+    data = make_data()
+    state = begin(make_trial(training={"epochs": 1, "discriminator_steps": 2, "precision": "float64"}), data)
+    (row,) = epochs(state, data)
+    assert (len(seen_d), len(seen_g)) == (8, 4)
+    measured = [row.loss_supervised, row.loss_unsupervised, row.loss_adversarial, row.loss_feature]
+    means = [sum(values) / len(values) for seen in (seen_d, seen_g) for values in zip(*seen, strict=True)]
+    assert measured == pytest.approx(means, rel=1e-12)
+
+
+def _noted(terms: Tensor, seen: list[list[float]]) -> Tensor:
+    seen.append(terms.tolist())
+    return terms
+
+
+def _break_d(state: TrainState) -> None:
+    state.discriminator.out.b.data[0] = torch.nan
+
+
+def _break_g(state: TrainState) -> None:
+    next(state.generator.parameters()).data[0, 0] = torch.inf
+
+
+@pytest.mark.parametrize(("plant", "term"), [(_break_d, "loss_supervised"), (_break_g, "loss_unsupervised")])
+def test_a_planted_nan_is_named_with_its_epoch_and_term(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, plant: Callable[[TrainState], None], term: str
+) -> None:
+    data = make_data()
+    state = begin(make_trial(), data)
+    stream = epochs(state, data)
+    next(stream)
+    plant(state)
+    with pytest.raises(Diverged, match=rf"^{term} is not finite in epoch 2, step 0$") as caught:
+        next(stream)
+    assert (caught.value.epoch, caught.value.term) == (2, term)
+
+
+def test_what_the_last_step_breaks_shows_at_validation(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data()
+    state = begin(make_trial(training={"epochs": 1}), data)
+
+    def then_break(context: StepContext, unlabelled: Tensor) -> Tensor:
+        terms = generator_step(context, unlabelled)
+        if state.step == 4:
+            _break_d(state)
+        return terms
+
+    monkeypatch.setattr(loop, "generator_step", then_break)
+    with pytest.raises(Diverged, match="discriminator output is not finite in epoch 1"):
+        next(epochs(state, data))
+
+
+def test_an_optimiser_that_explodes_diverges(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
+    """Adam bounds its steps by the rate unless the second moment forgets: then a silent unit's step is m / eps."""
+    explosive = {"lr_discriminator": 1.0, "lr_generator": 1.0, "beta1": 0.9, "beta2": 0.0, "eps": 1e-38}
+    data = make_data()
+    state = begin(make_trial(optim=explosive, training={"epochs": 50}), data)
+    with pytest.raises(Diverged) as caught:
+        list(epochs(state, data))
+    assert caught.value.epoch == state.epoch + 1
+    assert caught.value.term in (*loop.TERMS, "discriminator output")

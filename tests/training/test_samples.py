@@ -1,0 +1,75 @@
+"""The picture of generated images."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.samples import sample_grid
+from plgan_tune.training.state import TrainState
+
+MakeTrial = Callable[..., TrialSpec]
+MakeData = Callable[..., Dataset]
+Begin = Callable[[TrialSpec, Dataset], TrainState]
+
+
+def pixels(png: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize(("kind", "size", "channels"), [("mlp", 6, 1), ("conv", 16, 3)])
+def test_the_grid_is_ten_by_ten_images(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, kind: str, size: int, channels: int
+) -> None:
+    state = begin(make_trial(kind), make_data(size=size, channels=channels))
+    grid = pixels(sample_grid(state))
+    stride = size + 1
+    assert grid.shape == (10 * stride + 1, 10 * stride + 1, 3)
+    assert (grid[::stride] == grid[0, 0]).all()
+    assert (grid[:, ::stride] == grid[0, 0]).all()
+    cells = {
+        grid[y * stride + 1 : (y + 1) * stride, x * stride + 1 : (x + 1) * stride].tobytes()
+        for y, x in np.ndindex(10, 10)
+    }
+    assert len(cells) == 100
+
+
+@pytest.mark.parametrize(("kind", "size", "channels"), [("mlp", 6, 1), ("conv", 16, 3)])
+@pytest.mark.parametrize(("bias", "value"), [(-50.0, 0), (50.0, 255)])
+def test_black_is_black_and_white_is_white(
+    make_trial: MakeTrial,
+    make_data: MakeData,
+    begin: Begin,
+    kind: str,
+    size: int,
+    channels: int,
+    bias: float,
+    value: int,
+) -> None:
+    state = begin(make_trial(kind), make_data(size=size, channels=channels))
+    weights = dict(state.generator.named_parameters())
+    weights["out.g"].data.zero_()
+    weights["out.b"].data.fill_(bias)
+    assert (pixels(sample_grid(state))[1 : size + 1, 1 : size + 1] == value).all()
+
+
+def test_the_same_weights_give_the_same_file_whatever_the_epoch(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin
+) -> None:
+    data = make_data()
+    state, again = begin(make_trial(), data), begin(make_trial(), data)
+    again.epoch, again.step = 5, 50
+    torch.manual_seed(1)
+    first = sample_grid(state)
+    torch.manual_seed(2)
+    assert sample_grid(again) == first
+    next(again.generator.parameters()).data += 0.1
+    assert sample_grid(again) != first

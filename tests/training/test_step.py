@@ -1,0 +1,260 @@
+"""A step against METHOD.md's formulas written out: naive losses, a pass of D for each kind of image, Adam by hand."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.draws import Draws, Stream, seed_for
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.ranks import Ranks
+from plgan_tune.training.state import TrainState
+from plgan_tune.training.step import StepContext, discriminator_step, generator_step
+
+MakeTrial = Callable[..., TrialSpec]
+MakeData = Callable[..., Dataset]
+Begin = Callable[[TrialSpec, Dataset], TrainState]
+TensorsOf = Callable[[TrainState], dict[str, Tensor]]
+
+ROUNDS = 3
+
+
+class PlainAdam:
+    """Kingma and Ba 2015, algorithm 1."""
+
+    def __init__(self, weights: Mapping[str, Tensor], rate: float, trial: TrialSpec) -> None:
+        self.weights, self.rate, self.optim = weights, rate, trial.optim
+        self.first = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        self.second = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        self.time = 0
+
+    def descend(self, loss: Tensor) -> None:
+        gradients = torch.autograd.grad(loss, list(self.weights.values()))
+        beta1, beta2 = self.optim.beta1, self.optim.beta2
+        self.time += 1
+        for (name, weight), gradient in zip(self.weights.items(), gradients, strict=True):
+            self.first[name] = beta1 * self.first[name] + (1 - beta1) * gradient
+            self.second[name] = beta2 * self.second[name] + (1 - beta2) * gradient**2
+            mean = self.first[name] / (1 - beta1**self.time)
+            deviation = (self.second[name] / (1 - beta2**self.time)) ** 0.5
+            weight.data -= self.rate * mean / (deviation + self.optim.eps)
+
+
+class Reference:
+    """Trains copies of a state's weights; how a pass goes is left to the family."""
+
+    def __init__(self, state: TrainState) -> None:
+        self.trial = trial = state.trial
+        self.D, self.G = deepcopy(state.discriminator), deepcopy(state.generator)
+        self.d, self.g = dict(self.D.named_parameters()), dict(self.G.named_parameters())
+        self.average = {name: weight.detach().clone() for name, weight in self.d.items()}
+        trained = {name: w for name, w in self.d.items() if trial.model.train_hidden_gain or not hidden_gain(name)}
+        self.adam_d = PlainAdam(trained, trial.optim.lr_discriminator, trial)
+        self.adam_g = PlainAdam(self.g, trial.optim.lr_generator, trial)
+        self.step = 0
+
+    def draws(self, stream: Stream, part: int = 0, parts: int = 1) -> Draws:
+        """This step's random numbers of the `part`-th of `parts` batches, for all of which they are drawn at once."""
+        batch = self.trial.training.batch_size
+        generator = torch.Generator().manual_seed(seed_for(self.trial.seed, self.step, stream))
+        return Draws(generator, parts * batch, torch.arange(batch) + part * batch, torch.float64)
+
+    def generate(self, stream: Stream) -> Tensor:
+        raise NotImplementedError
+
+    def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
+        """Logits and features of the batch that is number `part` of `parts`."""
+        raise NotImplementedError
+
+    def update_d(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> list[float]:
+        fakes = self.generate(Stream.LATENT_D).detach()
+        parts = [
+            self.judge(images, Stream.NOISE_D, part, 3)[0] for part, images in enumerate((labelled, unlabelled, fakes))
+        ]
+        p = parts[0].exp() / parts[0].exp().sum(dim=1, keepdim=True)
+        y = torch.eye(p.shape[1], dtype=p.dtype)[labels]
+        if self.trial.loss.supervised == "softmax":
+            C_sup = -(y * p.log()).sum(dim=1).mean()
+        else:
+            C_sup = -(y * p.log() + (1 - y) * (1 - p).log()).sum(dim=1).mean()
+        D_real, D_fake = (probability_real(logits) for logits in parts[1:])
+        C_unsup = -self.trial.loss.unsupervised_scale * (D_real.log().mean() + (1 - D_fake).log().mean())
+        self.adam_d.descend(C_sup + C_unsup)
+        self.step += 1
+        decay = min(self.trial.optim.average_decay, self.step / (self.step + 10))
+        for name, weight in self.d.items():
+            self.average[name] = decay * self.average[name] + (1 - decay) * weight.detach()
+        return [C_sup.item(), C_unsup.item()]
+
+    def update_g(self, unlabelled: Tensor, w: float) -> list[float]:
+        loss = self.trial.loss
+        logits, on_fakes = self.judge(self.generate(Stream.LATENT_G), Stream.NOISE_FAKE, 0, 1)
+        on_real = self.judge(unlabelled, Stream.NOISE_REAL, 0, 1)[1]
+        D_fake = probability_real(logits)
+        V_log = (w * (1 - D_fake).log() - (1 - w) * D_fake.log()).mean()
+        difference = on_real.mean(dim=0) - on_fakes.mean(dim=0)
+        V_feature = {
+            "mean": (difference**2).mean(),
+            "sum": (difference**2).sum(),
+            "l1": difference.abs().mean(),
+        }[loss.feature_norm]
+        self.adam_g.descend(loss.alpha * V_log + loss.beta * V_feature)
+        return [V_log.item(), V_feature.item()]
+
+
+class MlpReference(Reference):
+    """Patent table 4 from matrix products, roots and exponentials."""
+
+    def generate(self, stream: Stream) -> Tensor:
+        model = self.trial.model
+        x = self.draws(stream).uniform((model.latent_size,))
+        for layer in range(2):
+            x = x @ self.g[f"dense.{layer}.weight"].T
+            spread = ((x - x.mean(dim=0)) ** 2).mean(dim=0)
+            x = (x - x.mean(dim=0)) / (spread + 1e-6) ** 0.5 + self.g[f"norm.{layer}.shift"]
+            x = (1 + x.exp()).log()
+        if model.generator_weight_norm:
+            x = self.weight_norm(x, self.g, "out")
+        else:
+            x = x @ self.g["out.weight"].T + self.g["out.bias"]
+        return 1 / (1 + (-x).exp())
+
+    def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
+        model, draws = self.trial.model, self.draws(stream, part, parts)
+        x = images.flatten(1)
+        x = features = x + model.noise_input * draws.normal((x.shape[1],))
+        slope = 0.2 if model.activation == "leaky_relu" else 0.0
+        for layer in range(len(model.hidden or ())):
+            x = self.weight_norm(x, self.d, f"hidden.{layer}")
+            features = torch.where(x > 0, x, slope * x)
+            x = features + model.noise_hidden * draws.normal((x.shape[1],))
+        return self.weight_norm(x, self.d, "out"), features
+
+    @staticmethod
+    def weight_norm(x: Tensor, weights: Mapping[str, Tensor], layer: str) -> Tensor:
+        v, g, b = (weights[f"{layer}.{name}"] for name in "vgb")
+        return x @ (v * (g / (v**2).sum(dim=1) ** 0.5).unsqueeze(1)).T + b
+
+
+class ConvReference(Reference):
+    """The networks themselves, whose layers have tests of their own, but D in three passes."""
+
+    def generate(self, stream: Stream) -> Tensor:
+        images: Tensor = self.G(self.draws(stream).uniform((self.trial.model.latent_size,)))
+        return images
+
+    def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
+        judged = self.D(images, self.draws(stream, part, parts))
+        return judged.logits, judged.features
+
+
+def probability_real(logits: Tensor) -> Tensor:
+    Z = logits.exp().sum(dim=1)
+    return Z / (Z + 1)
+
+
+def hidden_gain(name: str) -> bool:
+    return name.startswith("hidden.") and name.endswith(".g")
+
+
+def batches(state: TrainState, data: Dataset, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Images in the pair's range, and their labels, from rows in order."""
+    batch = state.trial.training.batch_size
+    rows = (torch.arange(count * batch) % len(data.images)).view(count, batch)
+    wide = data.images.to(state.numbers.dtype)
+    images = wide / 255 if state.trial.model.kind == "mlp" else wide / 127.5 - 1
+    return [(images[part], data.labels[part]) for part in rows]
+
+
+def context_of(state: TrainState, w: float) -> StepContext:
+    return StepContext(state, Ranks(), w, None, None)
+
+
+def agree(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    distances = {name: (ours[name] - theirs[name]).abs().max().item() for name in ours.keys() | theirs.keys()}
+    assert {name: distance for name, distance in distances.items() if not distance < 1e-12} == {}
+
+
+CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
+    ("mlp", "recipe", {}, 0.0),
+    ("mlp", "recipe", {"loss": {"feature_norm": "l1", "alpha": 0.7, "beta": 0.2}}, 0.3),
+    ("mlp", "recipe", {"loss": {"alpha": 0.0, "beta": 1.0}}, 1.0),
+    ("mlp", "patent", {}, 0.3),
+    ("mlp", "patent", {"loss": {"feature_norm": "sum", "supervised": "one_vs_all"}}, 1.0),
+    ("conv", "recipe", {}, 0.3),
+    ("conv", "patent", {"model": {"zca": False}}, 1.0),  # of few images it is all noise, rounding 300-fold
+]
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize(("kind", "profile", "sections", "w"), CASES)
+def test_steps_are_the_formulas(
+    make_trial: MakeTrial,
+    make_data: MakeData,
+    begin: Begin,
+    kind: str,
+    profile: str,
+    sections: dict[str, dict[str, Any]],
+    w: float,
+    k: int,
+) -> None:
+    trial = make_trial(kind, profile, training={"precision": "float64"}, seed=3, **sections)
+    data = make_data(size=16, channels=3) if kind == "conv" else make_data()
+    state = begin(trial, data)
+    reference = (MlpReference if kind == "mlp" else ConvReference)(state)
+    context = context_of(state, w)
+    waiting = iter(batches(state, data, ROUNDS * (2 * k + 1)))
+    for _ in range(ROUNDS):
+        for _ in range(k):
+            (labelled, labels), (unlabelled, _) = next(waiting), next(waiting)
+            terms = discriminator_step(context, labelled, labels, unlabelled)
+            assert terms.tolist() == pytest.approx(reference.update_d(labelled, labels, unlabelled), abs=1e-12)
+        unlabelled, _ = next(waiting)
+        terms = generator_step(context, unlabelled)
+        assert terms.tolist() == pytest.approx(reference.update_g(unlabelled, w), abs=1e-12)
+    agree(dict(state.discriminator.named_parameters()), reference.d)
+    agree(dict(state.generator.named_parameters()), reference.g)
+    agree(dict(state.averaged.named_parameters()), reference.average)
+    assert state.step == ROUNDS * k
+
+
+def test_the_average_stops_at_its_bound(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
+    state = begin(make_trial(optim={"average_decay": 0.2}), make_data())
+    before = state.averaged.out.b.clone()
+    state.step = 1000
+    state.discriminator.out.b.data += 1.0
+    state.update_average()
+    torch.testing.assert_close(state.averaged.out.b, before + 0.8)
+
+
+@pytest.mark.parametrize(("kind", "profile"), [("mlp", "recipe"), ("mlp", "patent"), ("conv", "recipe")])
+def test_a_step_changes_its_own_network_alone(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, kind: str, profile: str
+) -> None:
+    data = make_data(size=16, channels=3) if kind == "conv" else make_data()
+    state = begin(make_trial(kind, profile), data)
+    context, (first, second, third) = context_of(state, 0.5), batches(state, data, 3)
+    gradients = [weight.requires_grad for weight in state.discriminator.parameters()]
+
+    start = tensors_of(state)
+    discriminator_step(context, first[0], first[1], second[0])
+    after_d = tensors_of(state)
+    generator_step(context, third[0])
+    after_g = tensors_of(state)
+
+    gains = {
+        f"{net}.{name}" for net in ("D", "average") for name in state.discriminator.state_dict() if hidden_gain(name)
+    }
+    frozen = set() if state.trial.model.train_hidden_gain else gains
+    assert changed(start, after_d) == {name for name in after_d if not name.startswith(("G", "adam G"))} - frozen
+    assert changed(after_d, after_g) == {name for name in after_g if name.startswith(("G", "adam G"))}
+    assert gradients == [weight.requires_grad for weight in state.discriminator.parameters()]
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """Names whose tensors are new or other; a counter or a bias may not stay by luck, for all are compared."""
+    return {name for name in after if name not in before or not torch.equal(before[name], after[name])}

@@ -1,0 +1,237 @@
+"""The search at its user's seams: the function, the files it leaves, the command."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from ray.tune import Trainable
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from plgan_tune.records import TrialStatus
+from plgan_tune.search import app
+from plgan_tune.spec.load import load_study, load_trial, study_from_mapping
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.train import train
+from plgan_tune.tuning import driver
+from plgan_tune.tuning.driver import StudyResult, run_study
+from plgan_tune.tuning.history import HistoryError
+from plgan_tune.tuning.plan import StudyError
+from plgan_tune.tuning.trainable import PlganTrainable
+
+pytestmark = pytest.mark.ray
+
+SMALL: Mapping[str, Any] = {
+    "study": "small",
+    "search": {
+        "trials": 6,
+        "concurrent": 1,
+        "sampler": {"tpe": {"startup_trials": 2}},
+        "early_stopping": {"asha": {"grace_period": 1, "reduction_factor": 2}},
+        "first": [{"loss.alpha": 0.5}],
+    },
+    "trial": {
+        "data": {"source": "digits", "labels": 20, "validation": 100, "limit": 400},
+        "model": {"kind": "mlp", "width": 0.05},
+        "loss": {"alpha": {"uniform": [0.1, 1.0]}, "ramp": {"choice": ["clamp", "one"]}},
+        "optim": {"lr_discriminator": {"log_uniform": [1e-4, 1e-2]}},
+        "training": {"epochs": 4},
+    },
+}
+
+
+def small(loss: Mapping[str, Any] = SMALL["trial"]["loss"], **search: Any) -> StudySpec:
+    trial = {**SMALL["trial"], "loss": loss}
+    return study_from_mapping({**SMALL, "search": {**SMALL["search"], **search}, "trial": trial})
+
+
+Search = Callable[..., StudyResult]
+
+
+@pytest.fixture
+def search(embedded_ray: None, tmp_path: Path) -> Search:
+    def run(spec: StudySpec, name: str = "study", **options: Any) -> StudyResult:
+        return run_study(spec, results=tmp_path, name=name, **options)
+
+    return run
+
+
+def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
+    result = search(small())
+    folder = tmp_path / "study"
+    trials = pd.read_parquet(folder / "trials")
+    epochs = pd.read_parquet(folder / "epochs")
+    assert list(trials["number"]) == list(range(6))
+    assert set(trials["status"]) == {TrialStatus.COMPLETED, TrialStatus.STOPPED}
+    assert {"params_alpha", "params_ramp", "params_lr_discriminator"} <= set(trials.columns)
+    assert trials.loc[0, "params_alpha"] == 0.5
+    assert (trials["epochs"] == epochs.groupby("trial_id")["epoch"].max().loc[trials["trial_id"]].to_numpy()).all()
+    assert not epochs.duplicated(["trial_id", "attempt", "epoch"]).any()
+    assert list(epochs["seq"]) == list(range(len(epochs)))
+    completed = trials[trials["status"] == TrialStatus.COMPLETED]
+    best = result.state.best()
+    assert best is not None
+    assert best.val_error_last == completed["val_error_last"].min()
+    assert trials["split_hash"].nunique() == 1
+    assert load_study(folder / "study.yaml").study == small()
+    assert load_trial(folder / "best.yaml") == result.best
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as a trial of one CPU has: a sum's order, and so its last digit, depends on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_train_repeats_the_best_trial_exactly(search: Search, tmp_path: Path) -> None:
+    result = search(small(early_stopping="none", trials=2))
+    rows = train(load_trial(tmp_path / "study" / "best.yaml"), tmp_path / "again")
+    best = result.state.best()
+    assert best is not None
+    logged = pd.read_parquet(tmp_path / "study" / "epochs").query(f"trial_id == '{best.trial_id}'")
+    for name in ("val_error", "val_error_raw", "loss_supervised", "loss_feature"):
+        assert list(logged[name]) == [getattr(row, name) for row in rows]
+
+
+def test_same_seed_same_rows(search: Search, tmp_path: Path) -> None:
+    search(small(), "one")
+    search(small(), "two")
+    timed = {"seconds", "images_per_second", "reported_at", "started_at", "ended_at", "node"}
+    for table in ("trials", "epochs"):
+        one, two = (
+            pd.read_parquet(tmp_path / name / table).drop(columns=timed, errors="ignore") for name in ("one", "two")
+        )
+        pd.testing.assert_frame_equal(one, two)
+
+
+def test_a_diverging_trial_does_not_end_the_search(search: Search, tmp_path: Path) -> None:
+    search(small({"unsupervised_scale": {"choice": [3e38, 0.5]}}, trials=3, first=[{"loss.unsupervised_scale": 3e38}]))
+    trials = pd.read_parquet(tmp_path / "study" / "trials")
+    first = trials.iloc[0]
+    assert first["status"] == TrialStatus.DIVERGED
+    assert "epoch 1" in first["error"]
+    assert "loss_unsupervised" in first["error"]
+    assert len(trials) == 3
+
+
+class FailingTrainable(PlganTrainable):
+    """A Trainable whose second trial raises in its second epoch."""
+
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        if self._number == 1 and result.get("epoch") == 2:
+            raise RuntimeError("planted")
+        return result
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._number = config["number"]
+        super()._begin(config)
+
+
+def test_a_failing_trial_does_not_end_the_search(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert issubclass(FailingTrainable, Trainable)
+    monkeypatch.setattr(driver, "PlganTrainable", FailingTrainable)
+    search(small(early_stopping="none", trials=3))
+    trials = pd.read_parquet(tmp_path / "study" / "trials").set_index("number")
+    assert trials.loc[1, "status"] == TrialStatus.FAILED
+    assert "planted" in trials.loc[1, "error"]
+    assert list(trials.loc[[0, 2], "status"]) == [TrialStatus.COMPLETED] * 2
+
+
+def test_resume_adds_trials_and_keeps_the_old(search: Search, tmp_path: Path) -> None:
+    search(small(trials=3))
+    before = pd.read_parquet(tmp_path / "study" / "trials")
+    search(small(trials=5), resume=True)
+    after = pd.read_parquet(tmp_path / "study" / "trials")
+    pd.testing.assert_frame_equal(after.iloc[:3].reset_index(drop=True), before)
+    assert list(after["number"]) == list(range(5))
+    assert after["params_lr_discriminator"].nunique() == 5
+    assert pd.read_parquet(tmp_path / "study" / "epochs")["seq"].is_unique
+
+
+def test_resume_refuses_another_study(search: Search) -> None:
+    search(small(trials=1))
+    with pytest.raises(HistoryError, match=r"trial.loss.beta: 0.5 -> 0.25"):
+        search(small(trials=1, loss={**SMALL["trial"]["loss"], "beta": 0.25}), resume=True)
+
+
+def test_a_time_limit_ends_the_search(search: Search, tmp_path: Path) -> None:
+    result = search(small(trials=500, hours=15 / 3600, early_stopping="none"))
+    trials = pd.read_parquet(tmp_path / "study" / "trials")
+    assert 0 < len(trials) < 500
+    assert not result.interrupted
+    assert TrialStatus.RUNNING not in set(trials["status"])
+
+
+def test_plain_lines_where_there_is_no_terminal(search: Search, tmp_path: Path) -> None:
+    with (tmp_path / "out.txt").open("w") as file:
+        search(small(trials=2), console=Console(file=file))
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert any(line.startswith("[2/2] ") for line in lines)
+    assert any(line.startswith("new best: ") for line in lines)
+
+
+def test_a_taken_name_is_refused(search: Search) -> None:
+    search(small(trials=1))
+    with pytest.raises(StudyError, match="already exists; add --resume"):
+        search(small(trials=1))
+
+
+def invoke(*words: str) -> Result:
+    return CliRunner().invoke(app, [*words])
+
+
+SPACE = """
+study: s
+trial:
+  data: {source: digits, labels: 20, validation: 100}
+  loss: {alpha: {uniform: [0, 1]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "trial.loss.alfa=1"], ["--set", "alfa", "nearest", "trial.loss.alpha"]),
+        (["--set", "trial.loss.alpha={uniform: [2, 1]}"], ["trial.loss.alpha", "low <= high", "(low=2", "high=1"]),
+        (["--set", "trial.data.labels=25"], ["labels", "25", "10"]),
+        (["--set", "trial.data.labels=2000"], ["labels", "2000", "class"]),
+        (["--set", "trial.data.source=parquet", "--set", "trial.data.path=/nowhere"], ["/nowhere"]),
+        (["--set", "trial.data.source=imagenet"], ["source", "imagenet", "cifar10"]),
+        (["--space", "/nowhere.yaml"], ["/nowhere.yaml", "exists"]),
+        (["--results", "memory://x"], ["--results", "memory://"]),
+        (["--results", "/proc/none"], ["/proc/none"]),
+        (["--resume"], ["--resume", "--name"]),
+        (["--name", "a/b"], ["--name", "'a/b'"]),
+        (["--address", "ray://host:10001"], ["ray://host:10001", "ray job submit"]),
+        (["--set", "trial.model.kind=conv"], ["conv", "16 x 16", "8 x 8"]),
+        (["--no-such-option"], ["no-such-option"]),
+    ],
+)
+def test_bad_input_exits_2_and_says_what(tmp_path: Path, words: list[str], said: list[str]) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE)
+    given = [] if "--space" in words else ["--space", str(space)]
+    where = [] if "--results" in words else ["--results", str(tmp_path / "results")]
+    result = invoke(*given, *where, *words)
+    assert result.exit_code == 2, result.output
+    for text in said:
+        assert text in result.output
+    assert not (tmp_path / "results").exists()
+
+
+def test_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
+    result = invoke("--dry-run", "--set", "search.trials=30", "--results", str(tmp_path))
+    assert result.exit_code == 0
+    for text in ("trials: 30", "at most 1,800", "at least 350", "10, 30", "1,437 with a label"):
+        assert text in result.output
+    assert not list(tmp_path.iterdir())
