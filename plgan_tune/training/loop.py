@@ -60,8 +60,7 @@ def _keep_freed_memory() -> None:
     To give it back to the system and to take it again, zeroed, is 5 to 10 % of a step of the MLP pair on a CPU. glibc
     gives back less than twice the largest block that it has seen freed, counting blocks up to 32 MiB (mallopt(3)).
     """
-    del_me = torch.empty(31 * 2**20, dtype=torch.uint8)
-    del del_me
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def _epoch(state: TrainState, data: Dataset, ranks: Ranks, clock: Clock) -> EpochMetrics:

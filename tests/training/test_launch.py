@@ -1,11 +1,12 @@
 """A process's place as torchrun's environment says it, and training under torchrun itself."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,58 @@ def test_ranks_that_lose_one_end_and_say_so(config: Path, tmp_path: Path) -> Non
     assert time.monotonic() - began < 30
     assert running.returncode != 0
     assert "rank 0 of 2 waited in vain for another rank" in told
+
+
+RANK = """
+import sys
+from datetime import timedelta
+import torch
+from plgan_tune.training.launch import joined, open_meeting
+index = int(sys.argv[1])
+url = sys.argv[2]
+if index == 0:
+    meeting = open_meeting(url)
+    url = meeting.url
+    print(url, flush=True)
+with joined(url, index, 2, torch.device("cpu"), timedelta(seconds=30)) as ranks:
+    print(ranks.all_sum(torch.tensor(index + 1)).item())
+"""
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """Two network namespaces joined by a cable, 10.98.0.1 and 10.98.0.2. Both call themselves by this machine's name."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root and the command ip, to make two hosts of one machine")
+    names = (f"plgan{os.getpid()}a", f"plgan{os.getpid()}b")
+    for name in names:
+        _ip("netns", "add", name)
+    try:
+        _ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
+        for number, name in enumerate(names, start=1):
+            _ip("-n", name, "addr", "add", f"10.98.0.{number}/24", "dev", "cable")
+            for device in ("lo", "cable"):
+                _ip("-n", name, "link", "set", device, "up")
+        yield names
+    finally:
+        for name in names:
+            _ip("netns", "del", name)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"ip {' '.join(words)} refuses: {done.stderr.strip()}")
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_ranks_on_two_hosts_meet_at_the_first_one_s_address(two_hosts: tuple[str, str]) -> None:
+    def rank(index: int, url: str) -> subprocess.Popen[str]:
+        program = [sys.executable, "-c", RANK, str(index), url]
+        return subprocess.Popen(["ip", "netns", "exec", two_hosts[index], *program], stdout=subprocess.PIPE, text=True)
+
+    first = rank(0, "10.98.0.1")
+    assert first.stdout is not None
+    second = rank(1, first.stdout.readline().strip())
+    assert [each.communicate(timeout=60)[0] for each in (first, second)] == ["3\n", "3\n"]
