@@ -12,7 +12,7 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import SpecError
 from plgan_tune.spec.load import default_space, load_study
-from plgan_tune.store.location import StoreError
+from plgan_tune.store.location import Location, StoreError
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import StudyResult, run_study, utc_now
@@ -85,14 +85,22 @@ def _conclude(
         options += [["--address", address]] if address else []
         words = [word for option in options for word in option]
         command = shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", result.location.name, "--resume"])
-    print_summary(console, result.state, utc_now(), results=result.location.url, python=python(), resume=command)
+    print_summary(console, result.state, utc_now(), results=_nearest(result.location), python=python(), resume=command)
     if result.interrupted:
         raise typer.Exit(130)
 
 
 def python() -> str:
-    """The interpreter as the user can type it: from this folder where it lies below, else whole."""
-    path = Path(sys.executable)
+    """The interpreter as the user can type it here."""
+    return _from_here(Path(sys.executable))
+
+
+def _nearest(location: Location) -> str:
+    return _from_here(location.local) if location.local else location.url
+
+
+def _from_here(path: Path) -> str:
+    """A path as it is typed in this folder: relative where it lies below, else whole."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

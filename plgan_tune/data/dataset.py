@@ -114,8 +114,7 @@ def _read_test(spec: DataSpec, folder: Path) -> Reading:
         row = int(wrong[0])
         got = test.labels[row] if test.labels[row] >= 0 else None
         raise DataError(
-            f"{test.where(row)}: a test image's label must be in [0, {n_classes - 1}], as in training, "
-            f"but got {got}"
+            f"{test.where(row)}: a test image's label must be in [0, {n_classes - 1}], as in training, but got {got}"
         )
     return read(test, np.arange(test.labels.size), form_of(train, spec.size))
 

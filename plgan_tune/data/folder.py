@@ -29,9 +29,7 @@ def open_folder(spec: DataSpec, name: HalfName) -> Half:
     classes = _classes(root)
     files = _files(root, name, classes)
     if not files:
-        raise DataError(
-            f"{root / name}: images (ending in {', '.join(sorted(_ENDINGS))}) must be there, but got none"
-        )
+        raise DataError(f"{root / name}: images (ending in {', '.join(sorted(_ENDINGS))}) must be there, but got none")
 
     def encoded(rows: Rows) -> Iterator[Sequence[Encoded]]:
         for batch in batches(rows):
@@ -66,9 +64,7 @@ def _files(root: Path, name: HalfName, classes: Sequence[str]) -> list[tuple[Pat
     """Image files with their label, the labelled first."""
     foreign = sorted(set(_folders(root / name)) - set(classes))
     if foreign:
-        raise DataError(
-            f"{root / name}: every class must be one of train/, but got {foreign}, not in {list(classes)}"
-        )
+        raise DataError(f"{root / name}: every class must be one of train/, but got {foreign}, not in {list(classes)}")
     labelled = [(file, label) for label, c in enumerate(classes) for file in _images(root / name / c)]
     unlabelled = _images(root / "unlabelled") if name == "train" else []
     return [*labelled, *((file, NO_LABEL) for file in unlabelled)]

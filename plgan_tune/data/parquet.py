@@ -73,9 +73,7 @@ def open_parquet(spec: DataSpec, name: HalfName) -> Half:
 def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
     pattern = f"{name}*.parquet"
     if spec.path is None:
-        raise DataError(
-            f"`data.path` must be a folder or URL that holds {pattern} for `source: parquet`, but got null"
-        )
+        raise DataError(f"`data.path` must be a folder or URL that holds {pattern} for `source: parquet`, but got null")
     try:
         system, folder = fsspec.core.url_to_fs(spec.path)
         if isinstance(system, LocalFileSystem):
@@ -104,9 +102,7 @@ def _inspect(system: Any, path: str) -> _File:
             column = file.read(columns=[label]).column(label)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: the file cannot be read as Parquet: {error}") from error
-    return _File(
-        system, path, _image_column(schema, path), _labels(column, path, label), _names(schema, label)
-    )
+    return _File(system, path, _image_column(schema, path), _labels(column, path, label), _names(schema, label))
 
 
 def _image_column(schema: Any, path: str) -> str:
@@ -134,9 +130,7 @@ def _is_binary(kind: Any) -> bool:
 
 
 def _label_column(schema: Any, path: str) -> str:
-    integers = [
-        field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_null(field.type)
-    ]
+    integers = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_null(field.type)]
     if "label" in schema.names:
         integers = [name for name in integers if name == "label"]
     if len(integers) != 1:
@@ -155,9 +149,7 @@ def _labels(column: Any, path: str, name: str) -> Rows:
     try:
         known: Rows = pc.fill_null(column.cast(pa.int64()), NO_LABEL).to_numpy()
     except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{path}: labels in column {name!r} must be in 0..N-1 or null, but {error}"
-        ) from error
+        raise DataError(f"{path}: labels in column {name!r} must be in 0..N-1 or null, but {error}") from error
     wrong = np.flatnonzero((known < 0) & column.is_valid().to_numpy())
     if wrong.size:
         raise DataError(

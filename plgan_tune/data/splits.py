@@ -135,9 +135,7 @@ def _too_few(labels: Rows, classes: Sequence[str], spec: DataSpec) -> list[str]:
         ]
     pool = labels.size - spec.validation - (0 if spec.labels_in_pool else spec.labels)
     if pool < 1:
-        return [
-            f"the unlabelled pool must hold at least 1 image, but got {got} of {labels.size} training images"
-        ]
+        return [f"the unlabelled pool must hold at least 1 image, but got {got} of {labels.size} training images"]
     return []
 
 

@@ -38,9 +38,7 @@ def _idx(folder: str, half: str) -> tuple[str, ...]:
 
 
 _SETS = {
-    "mnist": _Set(
-        "MNIST", _idx("MNIST", "train"), _idx("MNIST", "t10k"), "the four .gz files of MNIST, unpacked"
-    ),
+    "mnist": _Set("MNIST", _idx("MNIST", "train"), _idx("MNIST", "t10k"), "the four .gz files of MNIST, unpacked"),
     "fashion_mnist": _Set(
         "FashionMNIST",
         _idx("FashionMNIST", "train"),
@@ -98,9 +96,7 @@ def open_vision(spec: DataSpec, name: HalfName, cache: Path) -> Half:
     try:
         held = _construct(known, name, root, download=False)
     except Exception as error:  # a damaged file shows as whatever its reader stumbles over
-        raise DataError(
-            f"{root}: `source: {spec.source}` cannot be read, remove its files there: {error}"
-        ) from error
+        raise DataError(f"{root}: `source: {spec.source}` cannot be read, remove its files there: {error}") from error
     labels = np.asarray(held.labels if spec.source == "svhn" else held.targets, dtype=np.int64)
     pixels = np.asarray(held.data)
     if spec.source == "svhn":

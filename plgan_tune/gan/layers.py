@@ -1,6 +1,6 @@
 """Layers: weight normalisation with its two initialisations, batch normalisation over all ranks, noise, whitening."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -76,8 +76,9 @@ class _NormedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
         size = torch.linalg.vector_norm(v, dim=1)
         raw = F.linear(x, v)
-        ctx.save_for_backward(x, v, size, g / size, raw)
-        return torch.addcmul(b, raw, g / size)
+        scale = g / size
+        ctx.save_for_backward(x, v, size, scale, raw)
+        return torch.addcmul(b, raw, scale)
 
     @staticmethod
     @once_differentiable
@@ -187,11 +188,11 @@ class Whitening(nn.Module):
         return ((images.flatten(1) - self.mean) @ self.matrix).view_as(images)
 
 
-def add_noise(x: Tensor, deviation: float, draws: Draws | None) -> Tensor:
-    """x + N(0, deviation^2) while training; x in evaluation (draws None)."""
-    if draws is None or deviation == 0:
+def add_noise(x: Tensor, deviation: float, noise: Iterator[Tensor] | None) -> Tensor:
+    """x + deviation times the next of `noise`, N(0, 1) of x's shape, while training; x in evaluation (noise None)."""
+    if noise is None or deviation == 0:
         return x
-    return torch.add(x, draws.normal(x.shape[1:]), alpha=deviation)
+    return torch.add(x, next(noise), alpha=deviation)
 
 
 def drop_out(x: Tensor, rate: float, draws: Draws | None) -> Tensor:

@@ -105,23 +105,23 @@ class MlpDiscriminator(Discriminator):
     ) -> None:
         super().__init__(model.activation)
         units = [image.pixels, *(scaled(width, model.width) for width in model.hidden or ())]
-        self.hidden = nn.ModuleList(
-            Dense(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units)
-        )
+        self.hidden = nn.ModuleList(Dense(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units))
         self.out = Dense(units[-1], classes, spread, generator)
+        self._noisy = (units[:1] if model.noise_input else []) + (units[1:] if model.noise_hidden else [])
         self._noise_input = model.noise_input
         self._noise_hidden = model.noise_hidden
         self._feature = model.feature_layer % len(self.hidden)
 
     def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> Judgement:
-        x = add_noise(images.flatten(1), self._noise_input, draws)
+        noise = None if draws is None else iter(draws.normals(self._noisy))
+        x = add_noise(images.flatten(1), self._noise_input, noise)
         features = x
         for index, layer in enumerate(self.hidden):
             assert isinstance(layer, Dense)
             x = self._activate(apply(layer, x, 1.0))
             if index == self._feature:
                 features = x
-            x = add_noise(x, self._noise_hidden, draws)
+            x = add_noise(x, self._noise_hidden, noise)
         return Judgement(apply(self.out, x, 1.0), features)
 
 
@@ -193,9 +193,7 @@ class MlpGenerator(Generator):
     def __init__(self, model: ModelSpec, image: ImageShape, generator: torch.Generator) -> None:
         super().__init__()
         units = [model.latent_size, scaled(500, model.width), scaled(500, model.width)]
-        self.dense = nn.ModuleList(
-            _linear(inputs, outputs, generator) for inputs, outputs in pairwise(units)
-        )
+        self.dense = nn.ModuleList(_linear(inputs, outputs, generator) for inputs, outputs in pairwise(units))
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
         self.out: Dense | nn.Linear
         if model.generator_weight_norm:

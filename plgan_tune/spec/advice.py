@@ -58,11 +58,7 @@ def _about_search(study: StudySpec, epochs: int) -> list[str]:
             f"with {epochs} epochs no trial is stopped early"
         )
     if not study.domains:
-        sentences.append(
-            f"no key of trial holds a domain: all {search.trials} trials have the same configuration"
-        )
+        sentences.append(f"no key of trial holds a domain: all {search.trials} trials have the same configuration")
     if len(search.first) > search.trials:
-        sentences.append(
-            f"search.first has {len(search.first)} points, of which search.trials tries {search.trials}"
-        )
+        sentences.append(f"search.first has {len(search.first)} points, of which search.trials tries {search.trials}")
     return sentences

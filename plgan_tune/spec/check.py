@@ -125,9 +125,7 @@ def _check_section(model: type[Spec], name: str, raw: Any) -> tuple[Spec | None,
     if not isinstance(raw, dict):
         return None, [Finding((name,), f"must be {allowed(keys)}", show(raw))]
     misplaced = list(_domains_in(raw, (name,)))
-    findings = [
-        Finding(path, "no domain may stand outside trial", show(_at(raw, path[1:]))) for path in misplaced
-    ]
+    findings = [Finding(path, "no domain may stand outside trial", show(_at(raw, path[1:]))) for path in misplaced]
     try:
         return model.model_validate(raw), findings
     except ValidationError as error:
@@ -204,9 +202,7 @@ def _read_leaf(draft: _Draft, place: tuple[str, ...], value: Any) -> None:
     elif not isinstance(value, dict):
         draft.template = set_paths(draft.template, {path: value})
     elif path.startswith(_NEVER_SEARCHED):
-        draft.refuse(
-            full, "no domain may stand here, for it would make the trials' errors incomparable", value
-        )
+        draft.refuse(full, "no domain may stand here, for it would make the trials' errors incomparable", value)
     else:
         try:
             draft.domains[path] = parse_domain(value)
@@ -232,9 +228,7 @@ def _check_corners(draft: _Draft) -> list[Finding]:
     found = dict.fromkeys(_check_shape(draft))
     # Where the kind is unknown, so is which keys of the model belong to it.
     kind = ("trial", "model", "kind")
-    uncertain = (
-        {"value_error"} if kind in draft.refused or any(item.path == kind for item in found) else set()
-    )
+    uncertain = {"value_error"} if kind in draft.refused or any(item.path == kind for item in found) else set()
     for point in corners(draft.template, draft.domains):
         trial = with_defaults(set_paths(draft.template, point))
         try:
@@ -264,10 +258,7 @@ def _at_corner(path: str, rule: str, value: str, draft: _Draft) -> Finding:
 def _with_certain_defaults(draft: _Draft) -> dict[str, Any]:
     """The template with every default that is the same whatever profile and kind are drawn."""
     shapes = product(*(_valid_options(path, draft.template, draft.domains) for path in _MODEL_SHAPE))
-    filled = [
-        with_defaults(set_paths(draft.template, dict(zip(_MODEL_SHAPE, shape, strict=True))))
-        for shape in shapes
-    ]
+    filled = [with_defaults(set_paths(draft.template, dict(zip(_MODEL_SHAPE, shape, strict=True)))) for shape in shapes]
     certain: dict[str, Any] = {}
     for path in LEAVES:
         place = tuple(path.split("."))
@@ -282,11 +273,7 @@ def _check_epochs(template: Mapping[str, Any], draft: _Draft) -> list[Finding]:
     path = ("trial", "training", "epochs")
     if "epochs" in template.get("training", {}) or lies_under(path, draft.refused):
         return []
-    return [
-        Finding(
-            path, "must be given where model.kind is searched, for each kind has its own default", _ABSENT
-        )
-    ]
+    return [Finding(path, "must be given where model.kind is searched, for each kind has its own default", _ABSENT)]
 
 
 def _check_first(raw: Any, draft: _Draft) -> tuple[tuple[dict[str, Any], ...], list[Finding]]:
@@ -296,9 +283,7 @@ def _check_first(raw: Any, draft: _Draft) -> tuple[tuple[dict[str, Any], ...], l
     if not isinstance(raw, list):
         return (), [Finding(place, "must be a list of points, each a mapping of searched keys", show(raw))]
     checked = [_check_point(point, (*place, number), draft) for number, point in enumerate(raw)]
-    return tuple(point for point, _ in checked if point), [
-        item for _, findings in checked for item in findings
-    ]
+    return tuple(point for point, _ in checked if point), [item for _, findings in checked for item in findings]
 
 
 def _check_point(raw: Any, place: KeyPath, draft: _Draft) -> tuple[dict[str, Any], list[Finding]]:
@@ -311,9 +296,7 @@ def _check_point(raw: Any, place: KeyPath, draft: _Draft) -> tuple[dict[str, Any
         if domain is not None and domain.contains(value):
             point[path] = encode(domain, value)
         elif domain is not None:
-            findings.append(
-                Finding((*place, path), f"must lie in {show(domain_as_mapping(domain))}", show(value))
-            )
+            findings.append(Finding((*place, path), f"must lie in {show(domain_as_mapping(domain))}", show(value)))
         elif not lies_under(("trial", *str(path).split(".")), draft.refused):
             searched = ", ".join(draft.domains) or "none here"
             near = get_close_matches(str(path), draft.domains, n=1)

@@ -146,9 +146,7 @@ def parse_domain(mapping: dict[str, Any]) -> Domain:
     if name not in NAMES:
         raise RuleError(f"a domain is one of {', '.join(NAMES)}", show(name))
     if not isinstance(body, list):
-        raise RuleError(
-            f"{name} takes {'a list of options' if name == 'choice' else '[low, high]'}", show(body)
-        )
+        raise RuleError(f"{name} takes {'a list of options' if name == 'choice' else '[low, high]'}", show(body))
     if name == "choice":
         return Choice(tuple(body))
     if len(body) != 2:

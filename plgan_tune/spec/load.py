@@ -114,9 +114,7 @@ def _read_file(path: Path) -> Document:
     except FileNotFoundError:
         finding = Finding((), "must be a file that exists", "no such file")
     except UnicodeDecodeError as error:
-        finding = Finding(
-            (), "must be text in UTF-8", f"byte {error.object[error.start]:#04x} at {error.start}"
-        )
+        finding = Finding((), "must be text in UTF-8", f"byte {error.object[error.start]:#04x} at {error.start}")
     except OSError as error:
         finding = Finding((), "must be a file that can be read", error.strerror or str(error))
     return Document(None, findings=(finding,), unread=((),))
@@ -137,10 +135,7 @@ def _read_override(text: str) -> _Override:
     document = read_yaml(value)
     if document.findings:
         raise SpecError(
-            [
-                Problem("--set", dotted((*path, *item.path)), item.rule, item.value)
-                for item in document.findings
-            ]
+            [Problem("--set", dotted((*path, *item.path)), item.rule, item.value) for item in document.findings]
         )
     return _Override(path, document.value)
 
@@ -152,9 +147,7 @@ def _with_override(mapping: Any, override: _Override) -> Any:
     for depth, key in enumerate(override.path):
         if not isinstance(section, dict):
             above = dotted(override.path[:depth]) or "the file"
-            raise _refused(
-                dotted(override.path), f"{above} must be a mapping to set a key in it", show(section)
-            )
+            raise _refused(dotted(override.path), f"{above} must be a mapping to set a key in it", show(section))
         if depth == len(override.path) - 1:
             section[key] = override.value
         elif section.get(key) is None:
@@ -173,12 +166,9 @@ def _without_fixed(mapping: Any, overridden: Sequence[KeyPath]) -> tuple[Any, tu
     first = search.get("first") if isinstance(search, dict) else None
     if not isinstance(first, list):
         return mapping, ()
-    fixed = {
-        path for path in LEAVES if lies_under(_in_file(path), overridden) and not _is_domain(mapping, path)
-    }
+    fixed = {path for path in LEAVES if lies_under(_in_file(path), overridden) and not _is_domain(mapping, path)}
     points = [
-        {k: v for k, v in point.items() if k not in fixed} if isinstance(point, dict) else point
-        for point in first
+        {k: v for k, v in point.items() if k not in fixed} if isinstance(point, dict) else point for point in first
     ]
     notes = tuple(
         f"search.first[{number}] loses {key}, which --set has fixed"
@@ -206,11 +196,7 @@ def _placed(
 ) -> list[Problem]:
     """The findings as problems; what the YAML reader has refused is not named twice."""
     paths = [override.path for override in overrides]
-    return [
-        _problem(item, where, document, paths)
-        for item in findings
-        if not lies_under(item.path, document.unread)
-    ]
+    return [_problem(item, where, document, paths) for item in findings if not lies_under(item.path, document.unread)]
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

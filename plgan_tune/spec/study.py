@@ -53,9 +53,7 @@ class SamplerSpec(Frozen):
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.tpe is None) == (self.random is None):
-            raise RuleError(
-                "exactly one of tpe, random must be given", "neither" if self.tpe is None else "both"
-            )
+            raise RuleError("exactly one of tpe, random must be given", "neither" if self.tpe is None else "both")
         return self
 
     @model_serializer
@@ -99,6 +97,10 @@ class SearchSpec(Frozen):
     """Of the sampler."""
     concurrent: Literal["auto"] | Positive = "auto"
     """Trials at a time; auto is as many as the cluster holds."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """How often a trial may start again after an error of its own; a lost machine does not count."""
+    keep_checkpoints: Annotated[int, Field(ge=0)] = 5
+    """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
@@ -149,8 +151,7 @@ class StudySpec:
         domains = {path: domain_as_mapping(domain) for path, domain in self.domains.items()}
         search = self.search.model_dump(mode="json")
         search["first"] = [
-            {path: decode(self.domains[path], value) for path, value in point.items()}
-            for point in search["first"]
+            {path: decode(self.domains[path], value) for path, value in point.items()} for point in search["first"]
         ]
         return {
             "study": self.study,
@@ -161,9 +162,7 @@ class StudySpec:
 
     def any_trial(self) -> TrialSpec:
         """The configuration at the first corner of every domain: right in all that cannot be searched."""
-        return self.trial(
-            {path: encode(domain, domain.corners()[0]) for path, domain in self.domains.items()}
-        )
+        return self.trial({path: encode(domain, domain.corners()[0]) for path, domain in self.domains.items()})
 
     def with_path(self, path: str) -> "StudySpec":
         """The same study with its data at `path`."""

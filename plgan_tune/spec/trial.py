@@ -95,9 +95,7 @@ class ModelSpec(Frozen):
     @classmethod
     def _always_in_conv(cls, value: bool, info: ValidationInfo) -> bool:
         if info.data.get("kind") == "conv" and not value:
-            raise RuleError(
-                "the conv generator's output layer always has weight norm (patent table 5)", "false"
-            )
+            raise RuleError("the conv generator's output layer always has weight norm (patent table 5)", "false")
         return value
 
     @field_validator("feature_layer")

@@ -101,9 +101,7 @@ class _Reader:
             )
         match event:
             case AliasEvent():
-                self._leave_unread(
-                    event, path, "no alias may stand here, write the value out", f"*{event.anchor}"
-                )
+                self._leave_unread(event, path, "no alias may stand here, write the value out", f"*{event.anchor}")
                 return None
             case SequenceStartEvent():
                 return self._sequence(events, path, depth)

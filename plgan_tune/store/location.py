@@ -10,9 +10,7 @@ from typing import Any, Final, Self
 import fsspec
 from fsspec.core import url_to_fs
 
-ATOMIC_PUT: Final = frozenset(
-    {"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"}
-)
+ATOMIC_PUT: Final = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
 """Stores where a put is seen whole or not at all, and where a move would be a copy and a deletion."""
 
 
@@ -156,9 +154,7 @@ def check_writable(folder: Location) -> None:
         probe.remove()
     except StoreError as error:
         cause = _cause(error.__cause__ or error)
-        raise StoreError(
-            f"results must go where files can be written, but {folder.url} refuses: {cause}"
-        ) from error
+        raise StoreError(f"results must go where files can be written, but {folder.url} refuses: {cause}") from error
 
 
 def _puts_are_atomic(fs: Any) -> bool:

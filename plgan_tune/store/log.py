@@ -147,9 +147,7 @@ class StudyLog:
         closing = False
         while not closing:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._closing or self._asked > self._answered, timeout=self._interval
-                )
+                self._changed.wait_for(lambda: self._closing or self._asked > self._answered, timeout=self._interval)
                 closing, ticket = self._closing, self._asked
             self._write()
             with self._changed:
@@ -200,9 +198,7 @@ class StudyLog:
         self._failure = None
 
 
-def _existing_trials(
-    study: Location, columns: Mapping[str, str], types: Mapping[str, type]
-) -> list[TrialRow]:
+def _existing_trials(study: Location, columns: Mapping[str, str], types: Mapping[str, type]) -> list[TrialRow]:
     if not study.join(*TRIALS).exists():
         # Fails here, where the caller sees it, and not in the thread.
         trials_schema(columns, types)

@@ -44,9 +44,7 @@ def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
         ValueError: where the two have different paths, a column name stands twice, or a type is another.
     """
     if columns.keys() != types.keys():
-        raise ValueError(
-            f"every searched key needs a type, but got columns {list(columns)}, types {list(types)}"
-        )
+        raise ValueError(f"every searched key needs a type, but got columns {list(columns)}, types {list(types)}")
     if unknown := {path: kind for path, kind in types.items() if kind not in (bool, int, float, str)}:
         raise ValueError(f"a searched key's type is bool, int, float or str, but got {unknown}")
     result: list[Any] = []
@@ -61,19 +59,14 @@ def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
 def epochs_table(rows: Sequence[EpochRow]) -> Any:
     """`rows` as an Arrow table of `epochs_schema`."""
     schema = epochs_schema()
-    cells = {
-        name: [getattr(row.metrics if name in METRICS else row, name) for row in rows]
-        for name in schema.names
-    }
+    cells = {name: [getattr(row.metrics if name in METRICS else row, name) for row in rows] for name in schema.names}
     return pa.table(cells, schema=schema)
 
 
 def trials_table(rows: Sequence[TrialRow], columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
     """`rows` as an Arrow table of `trials_schema(columns, types)`."""
     schema = trials_schema(columns, types)
-    params = {
-        column: [_cell(row.params[path], types[path]) for row in rows] for path, column in columns.items()
-    }
+    params = {column: [_cell(row.params[path], types[path]) for row in rows] for path, column in columns.items()}
     fixed = {f.name: [getattr(row, f.name) for row in rows] for f in fields(TrialRow) if f.name != "params"}
     return pa.table(params | fixed, schema=schema)
 

@@ -142,10 +142,10 @@ def _train(context: StepContext, data: Dataset, plan: EpochPlan) -> Tensor:
     for step in range(steps):
         for turn in range(k):
             labelled = plan.labelled[step, turn, own]
-            images = to_unit_range(data.images[labelled], kind, dtype)
-            unlabelled = to_unit_range(data.images[plan.unlabelled_d[step, turn, own]], kind, dtype)
+            images = to_unit_range(data.images.index_select(0, labelled), kind, dtype)
+            unlabelled = to_unit_range(data.images.index_select(0, plan.unlabelled_d[step, turn, own]), kind, dtype)
             terms[step, :2] += discriminator_step(context, images, data.labels[labelled], unlabelled) / k
-        others = to_unit_range(data.images[plan.unlabelled_g[step, own]], kind, dtype)
+        others = to_unit_range(data.images.index_select(0, plan.unlabelled_g[step, own]), kind, dtype)
         terms[step, 2:] = generator_step(context, others)
     return terms
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.checkpoint import encode_checkpoint
 from plgan_tune.training.loop import Clock, epochs
 from plgan_tune.training.ranks import ALONE, Ranks
@@ -48,7 +49,7 @@ def session(
         for metrics in epochs(state, data, ranks, clock):
             rows.append(metrics)
             sink.epoch(metrics)
-            if _is_due(state, clock() - saved_at):
+            if is_due(state.trial, state.epoch, clock() - saved_at):
                 sink.checkpoint(encode_checkpoint(state, rows))
                 saved_at, saved_epoch = clock(), state.epoch
             yield metrics
@@ -64,6 +65,7 @@ def _finish(state: TrainState, rows: list[EpochMetrics], sink: Sink, saved_epoch
     sink.samples(sample_grid(state))
 
 
-def _is_due(state: TrainState, seconds: float) -> bool:
-    every = state.trial.training.checkpoint_every
-    return seconds >= CHECKPOINT_SECONDS if every is None else state.epoch % every == 0
+def is_due(trial: TrialSpec, epoch: int, seconds: float) -> bool:
+    """Whether `training.checkpoint_every` asks for a checkpoint after `epoch`, `seconds` after the last one."""
+    every = trial.training.checkpoint_every
+    return seconds >= CHECKPOINT_SECONDS if every is None else epoch % every == 0

@@ -65,12 +65,15 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
         logits = state.discriminator(images, context.draws(Stream.NOISE_D, parts=3)).logits
     on_labelled, on_unlabelled, on_fakes = logits.to(state.numbers.dtype).chunk(3)
     supervised = supervised_softmax if trial.loss.supervised == "softmax" else supervised_one_vs_all
-    terms = torch.stack(
-        [
-            supervised(on_labelled, labels).sum(),
-            unsupervised(on_unlabelled, on_fakes, trial.loss.unsupervised_scale).sum(),
-        ]
-    ) / trial.training.batch_size
+    terms = (
+        torch.stack(
+            [
+                supervised(on_labelled, labels).sum(),
+                unsupervised(on_unlabelled, on_fakes, trial.loss.unsupervised_scale).sum(),
+            ]
+        )
+        / trial.training.batch_size
+    )
     state.adam_d.zero_grad()
     terms.sum().backward()  # type: ignore[no-untyped-call]
     context.ranks.sum_gradients(state.trained_d)

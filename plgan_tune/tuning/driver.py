@@ -20,12 +20,14 @@ from plgan_tune.gan.networks import ImageShape
 from plgan_tune.records import TrialStatus
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.cluster import Share, check_address, connect, node_resources, share_of, trials_at_a_time
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
 from plgan_tune.tuning.history import History, read_history
+from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.plan import StudyError, check_models
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
@@ -107,13 +109,17 @@ def run_study(
         deadline=started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
         history=history,
     )
-    with _joined(address), StudyLog(location, spec.columns, spec.types) as log:
+    with (
+        StudyLog(location, spec.columns, spec.types) as log,
+        CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
+        _joined(address),
+    ):
         share, concurrent = _capacity(spec)
         sampler = OptunaSampler(spec, history)
         display = build_display(console or Console(quiet=True), state, now)
-        recorder = Recorder(state, log, display, now)
+        recorder = Recorder(state, log, display, now, keeper.trial_ended)
         with display:
-            _tune(spec, share, concurrent, sampler, recorder)
+            _tune(spec, location, share, concurrent, sampler, recorder)
         if state.deadline is not None and now() >= state.deadline:
             recorder.stop_running()
         sampler.close()
@@ -121,6 +127,9 @@ def run_study(
     trial = spec.trial(best.params) if best else None
     if best and trial:
         write_best(location, spec, best, trial, threads=max(1, int(share.cpus)))
+        samples = TrialFiles.of(location, best.trial_id).samples()
+        if samples is not None:
+            location.join(SAMPLES).write_bytes(samples)
     return StudyResult(location, state, trial, interrupted=_is_unfinished(state))
 
 
@@ -165,12 +174,21 @@ def _capacity(spec: StudySpec) -> tuple[Share, int]:
     return share, fitting if spec.search.concurrent == "auto" else spec.search.concurrent
 
 
-def _tune(spec: StudySpec, share: Share, concurrent: int, sampler: OptunaSampler, recorder: Recorder) -> None:
-    bundles = tune.PlacementGroupFactory(share.bundles(), strategy="PACK")
+def _tune(
+    spec: StudySpec, study: Location, share: Share, concurrent: int, sampler: OptunaSampler, recorder: Recorder
+) -> None:
+    # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
+    bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
         tune.Tuner(
-            tune.with_resources(PlganTrainable, bundles),
-            param_space={"cpus": share.cpus},
+            tune.with_resources(PlganTrainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
+            param_space={
+                "study": study.url,
+                "ranks": share.ranks,
+                "cpus": share.cpus,
+                "gpus": share.gpus,
+                "max_failures": spec.search.max_failures,
+            },
             tune_config=tune.TuneConfig(
                 metric=spec.search.metric,
                 mode=spec.search.mode,
@@ -186,7 +204,7 @@ def _tune(spec: StudySpec, share: Share, concurrent: int, sampler: OptunaSampler
                 storage_path=scratch,
                 callbacks=[recorder],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=0),
+                failure_config=tune.FailureConfig(max_failures=-1),
                 verbose=0,
             ),
         ).fit()

@@ -13,7 +13,14 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.read import epoch_rows, read_epochs, read_trials, trial_rows
 from plgan_tune.tuning.files import STUDY_FILE
 
-MAY_CHANGE = ("search.trials", "search.hours", "search.concurrent", "resources.")
+MAY_CHANGE = (
+    "search.trials",
+    "search.hours",
+    "search.concurrent",
+    "search.max_failures",
+    "search.keep_checkpoints",
+    "resources.",
+)
 
 
 class HistoryError(Exception):

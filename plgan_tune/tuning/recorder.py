@@ -17,6 +17,9 @@ from plgan_tune.tuning.progress import StudyState
 
 logger = logging.getLogger(__name__)
 
+LOST_MACHINE = ("its node has died", "node is dead")
+"""How Ray says that an actor's machine is gone."""
+
 ERROR_LENGTH = 400
 """Characters of an error that a trial's row keeps."""
 
@@ -47,8 +50,16 @@ class Recorder(Callback):
         first_error: what the first hook that failed raised, None where all is well.
     """
 
-    def __init__(self, state: StudyState, log: StudyLog, display: Display, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        state: StudyState,
+        log: StudyLog,
+        display: Display,
+        now: Callable[[], datetime],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.state = state
+        self._on_end = on_end
         self.first_error: Exception | None = None
         self._log = log
         self._display = display
@@ -68,7 +79,7 @@ class Recorder(Callback):
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:
         with self._surviving():
-            if result["status"] == TrialStatus.DIVERGED:
+            if result["status"] in (TrialStatus.DIVERGED, TrialStatus.FAILED):
                 return  # no epoch ended; the trial's end follows
             trial_id = trial.config["trial_id"]
             epoch = self.state.epoch(
@@ -90,8 +101,8 @@ class Recorder(Callback):
             match result.get("status"):
                 case TrialStatus.COMPLETED:
                     self._end(trial, TrialStatus.COMPLETED)
-                case TrialStatus.DIVERGED:
-                    self._end(trial, TrialStatus.DIVERGED, result.get("error"))
+                case TrialStatus.DIVERGED | TrialStatus.FAILED as status:
+                    self._end(trial, TrialStatus(status), result.get("error"))
                 case _:
                     self._end(trial, TrialStatus.STOPPED)
 
@@ -100,8 +111,14 @@ class Recorder(Callback):
             self._end(trial, TrialStatus.FAILED, _reason_of(trial))
 
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
+        """Tune starts the trial again, with its config as it stands: the next attempt reads there what it is."""
         with self._surviving():
-            self._log.trial(self.state.lost(trial.config["trial_id"], _reason_of(trial)))
+            error = _reason_of(trial)
+            trial.config["attempt"] += 1
+            trial.config["failures"] += not is_lost_machine(error)
+            trial.config["last_error"] = error
+            trial.config["logged"] = self.state.trial(trial.config["trial_id"]).epochs
+            self._log.trial(self.state.lost(trial.config["trial_id"], error))
 
     def stop_running(self) -> None:
         """Ends the trials under way as stopped: Tune tells nobody when a time limit ends them."""
@@ -127,6 +144,7 @@ class Recorder(Callback):
         row = self.state.end(trial_id, status, self._now(), error)
         self._log.trial(row)
         self._display.ended(row)
+        self._on_end()
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
@@ -137,6 +155,11 @@ class Recorder(Callback):
             if self.first_error is None:
                 self.first_error = error
                 logger.exception("an event could not be recorded; the search goes on")
+
+
+def is_lost_machine(error: str) -> bool:
+    """Whether an attempt ended because its machine went away, which is not the trial's fault."""
+    return any(phrase in error for phrase in LOST_MACHINE)
 
 
 def _reason_of(trial: Any) -> str:

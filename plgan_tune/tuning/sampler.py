@@ -107,6 +107,7 @@ class OptunaSampler(Searcher):
         self._asked: dict[str, _Asked] = {}
         self._next_number = history.next_number
         self._unfinished = list(history.unfinished)
+        self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
         with _quiet():
             sampler = build_sampler(spec.search, already=history.next_number)
@@ -138,22 +139,24 @@ class OptunaSampler(Searcher):
         point = {path: asked.params[path] for path in self._spec.domains}
         trial = self._spec.trial(point)
         self._asked[trial_id] = _Asked(asked, trial.training.epochs)
-        number, attempt = self._next_start()
+        number, attempt, logged = self._next_start()
         return {
             "trial_id": trial_name(number),
             "number": number,
             "attempt": attempt,
+            "failures": 0,
+            "logged": logged,
             "point": point,
             "trial": trial.model_dump(mode="json"),
         }
 
-    def _next_start(self) -> tuple[int, int]:
-        """Number and attempt: of a trial that an earlier start left unfinished, else of a new one."""
+    def _next_start(self) -> tuple[int, int, int]:
+        """Number, attempt and logged epochs: of a trial that an earlier start left unfinished, else of a new one."""
         if self._unfinished:
             row = self._unfinished.pop(0)
-            return row.number, row.attempt + 1
+            return row.number, row.attempt + 1, max(self._curves.get(row.trial_id, {}), default=0)
         number, self._next_number = self._next_number, self._next_number + 1
-        return number, 1
+        return number, 1, 0
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Reports the epoch's error with the epoch itself as its step."""
@@ -175,7 +178,7 @@ class OptunaSampler(Searcher):
         if completed and _is_measured(result) and not error:
             self.study.tell(asked.trial, result["val_error"], state=TrialState.COMPLETE)
             return
-        if error or completed or status == TrialStatus.DIVERGED:
+        if error or completed or status in (TrialStatus.DIVERGED, TrialStatus.FAILED):
             asked.trial.set_constraint(EPOCHS_MISSING, max(1, asked.epochs - asked.reported))
         self.study.tell(asked.trial, state=TrialState.PRUNED)
 
@@ -207,7 +210,7 @@ def _fixed(domain: Domain, value: Leaf) -> Scalar:
 
 def _is_measured(result: Mapping[str, Any]) -> bool:
     """Whether a result is that of a finished epoch, not of a divergence."""
-    return result.get("status") != TrialStatus.DIVERGED and math.isfinite(result.get("val_error", math.nan))
+    return "epoch" in result and math.isfinite(result.get("val_error", math.nan))
 
 
 @contextmanager

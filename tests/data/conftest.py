@@ -71,9 +71,7 @@ def make() -> Make:
 
     def spec(source: str, path: Path | str | None = None, **keys: Any) -> DataSpec:
         given = {"labels": 2, "validation": 2, **keys}
-        return DataSpec.model_validate(
-            {"source": source, "path": None if path is None else str(path), **given}
-        )
+        return DataSpec.model_validate({"source": source, "path": None if path is None else str(path), **given})
 
     return spec
 

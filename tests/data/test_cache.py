@@ -69,8 +69,7 @@ def test_two_processes_at_once_decode_once(cache: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _ASK, str(cache), str(tmp_path / "mark")]
     root = Path(__file__).resolve().parents[2]
     processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
-        for _ in range(2)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)
     ]
     for process in processes:
         assert process.stdout is not None
@@ -83,9 +82,7 @@ def test_two_processes_at_once_decode_once(cache: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["images.npy", "labels.npy", "classes.json", "checksums.json"])
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
-def test_damage_is_said_and_mended(
-    file: str, damage: str, cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_is_said_and_mended(file: str, damage: str, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     cached(cache, "key", reading)
     path = cache / "key" / file
     held = bytearray(path.read_bytes())

@@ -80,9 +80,7 @@ def test_parquet_by_url(make: Make, write_parquet: Write) -> None:
     assert len(load_test(spec)[1]) == 8
 
 
-def test_parquet_columns_are_found_by_type_and_names_in_metadata(
-    tmp_path: Path, make: Make, encode: Encode
-) -> None:
+def test_parquet_columns_are_found_by_type_and_names_in_metadata(tmp_path: Path, make: Make, encode: Encode) -> None:
     features = {"digit": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
     table = pa.table(
         {
@@ -184,15 +182,11 @@ def test_no_network_says_what_to_put_where(source: str, make: Make, monkeypatch:
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # the discard port: refuses at once
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(
-        DataError, match=rf"{source}.*download failed.*so that these stand in .*source: parquet"
-    ):
+    with pytest.raises(DataError, match=rf"{source}.*download failed.*so that these stand in .*source: parquet"):
         load_dataset(make(source, labels=10, validation=10))
 
 
-def test_size_shrinks_the_shorter_side_and_crops_the_centre(
-    tmp_path: Path, make: Make, write_parquet: Write
-) -> None:
+def test_size_shrinks_the_shorter_side_and_crops_the_centre(tmp_path: Path, make: Make, write_parquet: Write) -> None:
     wide = np.zeros((8, 24), np.uint8)
     wide[:, 8:16] = 200
     write_parquet(tmp_path / "train.parquet", [wide] * 6, [0, 1] * 3)

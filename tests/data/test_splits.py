@@ -38,9 +38,7 @@ def problems(draw: st.DrawFn) -> tuple[torch.Tensor, DataSpec, int]:
 def test_parts_are_balanced_disjoint_and_cover(problem: tuple[torch.Tensor, DataSpec, int]) -> None:
     labels, spec, n_classes = problem
     split = draw_split(labels, spec, n_classes)
-    labelled, pool, validation = (
-        set(part.tolist()) for part in (split.labelled, split.pool, split.validation)
-    )
+    labelled, pool, validation = (set(part.tolist()) for part in (split.labelled, split.pool, split.validation))
     for part, total in ((split.labelled, spec.labels), (split.validation, spec.validation)):
         assert labels[part].bincount(minlength=n_classes).tolist() == [total // n_classes] * n_classes
     assert not validation & (labelled | pool)
@@ -125,9 +123,7 @@ def test_quotas_are_as_even_as_the_classes_allow(available: list[int], total: in
 
 
 @given(st.integers(1, 60), st.integers(0, 20), st.integers(0, 5))
-def test_limit_is_balanced_and_keeps_at_most_as_many_unlabelled(
-    limit: int, unlabelled: int, seed: int
-) -> None:
+def test_limit_is_balanced_and_keeps_at_most_as_many_unlabelled(limit: int, unlabelled: int, seed: int) -> None:
     labels = np.concatenate([np.arange(30) % 3, np.full(unlabelled, -1)])
     rows = limit_rows(labels, spec_of(3, 3, limit=limit, split_seed=seed))
     kept = labels[rows]

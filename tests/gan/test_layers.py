@@ -245,7 +245,7 @@ def test_ranks_count_images_exactly_in_half_precision(over_ranks: OverRanks) -> 
 
 def test_noise_has_the_deviation_asked_for_and_none_in_evaluation() -> None:
     x = torch.full((100, 400), 2.0)
-    noisy = add_noise(x, 0.3, Draws(torch.Generator().manual_seed(0), 100))
+    noisy = add_noise(x, 0.3, iter(Draws(torch.Generator().manual_seed(0), 100).normals([400])))
     np.testing.assert_allclose([noisy.mean(), noisy.std()], [2, 0.3], atol=0.005)
     assert torch.equal(add_noise(x, 0.3, None), x)
 

@@ -21,13 +21,7 @@ from plgan_tune.spec.yaml import dump_yaml, read_yaml
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 ABOVE_ZERO = st.floats(min_value=1e-300, allow_infinity=False)
-OPTIONS = (
-    st.none()
-    | st.booleans()
-    | st.integers(2)
-    | st.text("abc", min_size=1)
-    | st.lists(st.integers(), max_size=3)
-)
+OPTIONS = st.none() | st.booleans() | st.integers(2) | st.text("abc", min_size=1) | st.lists(st.integers(), max_size=3)
 
 
 def _ends(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:

@@ -84,9 +84,7 @@ def test_a_dumped_study_says_what_a_user_would_write(write: Write) -> None:
 
 def test_searched_keys_keep_the_methods_order_whatever_the_files_is() -> None:
     optim = {"lr_generator": {"uniform": [0.1, 0.2]}, "lr_discriminator": {"uniform": [0.1, 0.2]}}
-    study = study_from_mapping(
-        {"study": "s", "trial": {"optim": optim, "seed": {"int": [0, 9]}, "data": DATA}}
-    )
+    study = study_from_mapping({"study": "s", "trial": {"optim": optim, "seed": {"int": [0, 9]}, "data": DATA}})
     assert list(study.domains) == ["seed", "optim.lr_discriminator", "optim.lr_generator"]
 
 
@@ -185,11 +183,7 @@ def _ranges(numbers: st.SearchStrategy[Any], *names: str) -> st.SearchStrategy[A
 
 
 def _leaf(numbers: st.SearchStrategy[Any], *names: str) -> st.SearchStrategy[Any]:
-    return (
-        numbers
-        | _ranges(numbers, *names)
-        | st.lists(numbers, min_size=1, unique=True).map(lambda o: {"choice": o})
-    )
+    return numbers | _ranges(numbers, *names) | st.lists(numbers, min_size=1, unique=True).map(lambda o: {"choice": o})
 
 
 RATES = st.floats(1e-8, 1)

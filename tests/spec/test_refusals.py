@@ -195,9 +195,7 @@ def test_a_real_range_is_refused_where_a_whole_number_stands(write: Write) -> No
         "5.0 in {uniform: [5, 20]}",
         "20.0 in {uniform: [5, 20]}",
     ]
-    assert {problem.rule for problem in problems} == {
-        "for every value of the domain: must be a whole number >= 1"
-    }
+    assert {problem.rule for problem in problems} == {"for every value of the domain: must be a whole number >= 1"}
 
 
 @pytest.mark.parametrize(
@@ -306,9 +304,7 @@ def test_a_searched_kind_decides_no_epochs(write: Write) -> None:
         ("trial.data.labels={int: [1, 2]}", "trial.data.labels", "incomparable", "{int: [1, 2]}"),
     ],
 )
-def test_a_wrong_override_is_a_problem_of_set(
-    write: Write, override: str, key: str, rule: str, value: str
-) -> None:
+def test_a_wrong_override_is_a_problem_of_set(write: Write, override: str, key: str, rule: str, value: str) -> None:
     first = "search.first=[]"
     problem = _only(write(GOOD), first, override)
     assert (problem.where, problem.line, problem.key) == ("--set", None, key)

@@ -48,9 +48,7 @@ def test_a_missing_file_is_named(study: Location) -> None:
         missing.read_text()
 
 
-def test_a_store_that_does_not_answer_is_not_an_empty_one(
-    study: Location, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_does_not_answer_is_not_an_empty_one(study: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_answer(*args: Any, **kwargs: Any) -> None:
         raise ConnectionError("no route")
 
@@ -74,9 +72,7 @@ def test_a_failed_write_keeps_the_old_content(troubled: tuple[Location, Any]) ->
     assert file.read_text() == "old"
 
 
-def test_an_unfinished_local_write_begins_with_an_underscore(
-    tmp_path: Path, troubled: tuple[Location, Any]
-) -> None:
+def test_an_unfinished_local_write_begins_with_an_underscore(tmp_path: Path, troubled: tuple[Location, Any]) -> None:
     place, trouble = troubled
     trouble.cause = OSError(28, "No space left on device")
     with pytest.raises(StoreError):

@@ -145,8 +145,6 @@ def test_types_are_fixed_and_only_what_may_be_missing_is_nullable() -> None:
         ({"a.seed": "seed"}, {"a.seed": int}, "seed stands twice"),
     ],
 )
-def test_columns_that_make_no_schema_are_refused(
-    columns: dict[str, str], types: dict[str, type], message: str
-) -> None:
+def test_columns_that_make_no_schema_are_refused(columns: dict[str, str], types: dict[str, type], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trials_schema(columns, types)

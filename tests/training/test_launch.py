@@ -164,12 +164,15 @@ with joined(url, index, 2, torch.device("cpu"), timedelta(seconds=30)) as ranks:
 
 @pytest.fixture
 def two_hosts() -> Iterator[tuple[str, str]]:
-    """Two network namespaces joined by a cable, 10.98.0.1 and 10.98.0.2. Both call themselves by this machine's name."""
+    """Two network namespaces, 10.98.0.1 and 10.98.0.2. Both call themselves by this machine's name."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and the command ip, to make two hosts of one machine")
     names = (f"plgan{os.getpid()}a", f"plgan{os.getpid()}b")
-    for name in names:
-        _ip("netns", "add", name)
+    try:
+        _ip("netns", "add", names[0])
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this machine allows no network namespace: {error.stderr.strip()}")
+    _ip("netns", "add", names[1])
     try:
         _ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
         for number, name in enumerate(names, start=1):
@@ -183,9 +186,7 @@ def two_hosts() -> Iterator[tuple[str, str]]:
 
 
 def _ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"ip {' '.join(words)} refuses: {done.stderr.strip()}")
+    subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
 
 
 @pytest.mark.slow

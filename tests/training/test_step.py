@@ -126,12 +126,15 @@ class MlpReference(Reference):
     def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
         model, draws = self.trial.model, self.draws(stream, part, parts)
         x = images.flatten(1)
-        x = features = x + model.noise_input * draws.normal((x.shape[1],))
+        noise = iter(
+            draws.normals([x.shape[1], *(len(self.d[f"hidden.{n}.b"]) for n in range(len(model.hidden or ())))])
+        )
+        x = features = x + model.noise_input * next(noise)
         slope = 0.2 if model.activation == "leaky_relu" else 0.0
         for layer in range(len(model.hidden or ())):
             x = self.weight_norm(x, self.d, f"hidden.{layer}")
             features = torch.where(x > 0, x, slope * x)
-            x = features + model.noise_hidden * draws.normal((x.shape[1],))
+            x = features + model.noise_hidden * next(noise)
         return self.weight_norm(x, self.d, "out"), features
 
     @staticmethod

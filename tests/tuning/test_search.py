@@ -1,5 +1,6 @@
 """The search at its user's seams: the function, the files it leaves, the command."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from ray.tune import Trainable
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -17,6 +17,7 @@ from plgan_tune.spec.load import load_study, load_trial, study_from_mapping
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.train import train
 from plgan_tune.tuning import driver
+from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.driver import StudyResult, run_study
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import StudyError
@@ -43,9 +44,15 @@ SMALL: Mapping[str, Any] = {
 }
 
 
-def small(loss: Mapping[str, Any] = SMALL["trial"]["loss"], **search: Any) -> StudySpec:
-    trial = {**SMALL["trial"], "loss": loss}
-    return study_from_mapping({**SMALL, "search": {**SMALL["search"], **search}, "trial": trial})
+def small(
+    loss: Mapping[str, Any] = SMALL["trial"]["loss"],
+    training: Mapping[str, Any] = SMALL["trial"]["training"],
+    ranks: int = 1,
+    **search: Any,
+) -> StudySpec:
+    trial = {**SMALL["trial"], "loss": loss, "training": training}
+    changed = {"search": {**SMALL["search"], **search}, "resources": {"ranks": ranks}, "trial": trial}
+    return study_from_mapping({**SMALL, **changed})
 
 
 Search = Callable[..., StudyResult]
@@ -121,30 +128,89 @@ def test_a_diverging_trial_does_not_end_the_search(search: Search, tmp_path: Pat
     assert len(trials) == 3
 
 
-class FailingTrainable(PlganTrainable):
-    """A Trainable whose second trial raises in its second epoch."""
+class Breaking(PlganTrainable):
+    """A Trainable whose second trial breaks before its third epoch is reported, in as many attempts as `BREAKS`."""
+
+    BREAKS = 1
+    DIES = False
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._config = config
+        super().setup(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._config = new_config
+        return super().reset_config(new_config)
 
     def step(self) -> dict[str, Any]:
         result = super().step()
-        if self._number == 1 and result.get("epoch") == 2:
+        if self._config["number"] == 1 and result.get("epoch") == 3 and self._config["attempt"] <= self.BREAKS:
+            if self.DIES:
+                os._exit(1)
             raise RuntimeError("planted")
         return result
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._number = config["number"]
-        super()._begin(config)
+
+class Dying(Breaking):
+    DIES = True
 
 
-def test_a_failing_trial_does_not_end_the_search(
+class AlwaysBreaking(Breaking):
+    BREAKS = 99
+
+
+UNTIMED = ["epoch", "val_error", "val_error_raw", "loss_supervised", "loss_feature"]
+
+
+@pytest.mark.parametrize("trainable", [Breaking, Dying])
+def test_a_broken_attempt_goes_on_from_its_checkpoint(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainable: type[Breaking]
+) -> None:
+    spec = small(early_stopping="none", trials=2, training={"epochs": 4, "checkpoint_every": 2})
+    search(spec, "whole")
+    monkeypatch.setattr(driver, "PlganTrainable", trainable)
+    search(spec, "broken")
+    trials = pd.read_parquet(tmp_path / "broken" / "trials").set_index("number")
+    assert list(trials["status"]) == [TrialStatus.COMPLETED] * 2
+    assert list(trials["attempt"]) == [1, 2]
+    whole, broken = (
+        pd.read_parquet(tmp_path / name / "epochs").query("trial_id == 't0001'") for name in ("whole", "broken")
+    )
+    assert list(broken["attempt"]) == [1, 1, 2, 2]
+    pd.testing.assert_frame_equal(whole[UNTIMED].reset_index(drop=True), broken[UNTIMED].reset_index(drop=True))
+
+
+def test_a_trial_that_always_breaks_fails_and_the_search_goes_on(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert issubclass(FailingTrainable, Trainable)
-    monkeypatch.setattr(driver, "PlganTrainable", FailingTrainable)
-    search(small(early_stopping="none", trials=3))
+    monkeypatch.setattr(driver, "PlganTrainable", AlwaysBreaking)
+    search(small(early_stopping="none", trials=3, max_failures=1))
     trials = pd.read_parquet(tmp_path / "study" / "trials").set_index("number")
-    assert trials.loc[1, "status"] == TrialStatus.FAILED
+    assert list(trials["status"]) == [TrialStatus.COMPLETED, TrialStatus.FAILED, TrialStatus.COMPLETED]
     assert "planted" in trials.loc[1, "error"]
-    assert list(trials.loc[[0, 2], "status"]) == [TrialStatus.COMPLETED] * 2
+    assert trials.loc[1, "attempt"] == 3  # the third only says that the second was the last
+
+
+def test_only_the_best_keep_their_checkpoints(search: Search, tmp_path: Path) -> None:
+    search(small(keep_checkpoints=1, trials=5))
+    trials = pd.read_parquet(tmp_path / "study" / "trials")
+    best = trials[trials["status"] == TrialStatus.COMPLETED].sort_values(["val_error_last", "number"]).iloc[0]
+    kept = list((tmp_path / "study" / "checkpoints").iterdir())
+    assert [folder.name for folder in kept] == [best["trial_id"]]
+    assert (tmp_path / "study" / "samples.png").read_bytes() == (kept[0] / "samples.png").read_bytes()
+
+
+def test_two_ranks_report_the_epochs_of_one(search: Search, tmp_path: Path) -> None:
+    for ranks in (1, 2):
+        training = {"epochs": 3, "precision": "float64"}
+        search(small(early_stopping="none", trials=2, training=training, ranks=ranks), f"ranks-{ranks}")
+    one, two = (pd.read_parquet(tmp_path / f"ranks-{ranks}" / "epochs")[UNTIMED] for ranks in (1, 2))
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
+
+
+def test_a_gang_that_the_cluster_cannot_hold_is_refused_with_the_numbers(search: Search) -> None:
+    with pytest.raises(ClusterError, match=r"3 x \(1 CPU\).*2 CPU"):
+        search(small(ranks=3))
 
 
 def test_resume_adds_trials_and_keeps_the_old(search: Search, tmp_path: Path) -> None:

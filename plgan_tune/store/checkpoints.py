@@ -1,0 +1,59 @@
+"""The checkpoints of a study's trials: moved, listed and removed here, without knowing what is in them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from plgan_tune.store.location import Location
+
+FOLDER: Final = "checkpoints"
+SAMPLES: Final = "samples.png"
+_NAME: Final = re.compile(r"attempt-(\d+)-epoch-(\d+)\.pt")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFiles:
+    """One trial's folder under `checkpoints/`.
+
+    Attributes:
+        location: `<study>/checkpoints/<trial_id>`.
+    """
+
+    location: Location
+
+    @classmethod
+    def of(cls, study: Location, trial_id: str) -> "TrialFiles":
+        return cls(study.join(FOLDER, trial_id))
+
+    def write(self, attempt: int, epoch: int, content: bytes) -> None:
+        """Adds a checkpoint; then removes all but it and the one before, to fall back on where it is damaged."""
+        name = f"attempt-{attempt:03d}-epoch-{epoch:06d}.pt"
+        self.location.join(name).write_bytes(content)
+        for older in [other for other in self._names() if other != name][1:]:
+            self.location.join(older).remove()
+
+    def newest_first(self) -> Iterator[Location]:
+        """Checkpoints by attempt and epoch, the latest first."""
+        yield from (self.location.join(name) for name in self._names())
+
+    def write_samples(self, png: bytes) -> None:
+        self.location.join(SAMPLES).write_bytes(png)
+
+    def samples(self) -> bytes | None:
+        """The trial's sample grid, if it has one."""
+        file = self.location.join(SAMPLES)
+        return file.read_bytes() if file.exists() else None
+
+    def remove(self) -> None:
+        """The trial's folder and all in it."""
+        self.location.remove()
+
+    def _names(self) -> list[str]:
+        found = [(match, name) for name in self.location.list() if (match := _NAME.fullmatch(name))]
+        return [name for _, name in sorted(found, key=lambda pair: tuple(map(int, pair[0].groups())), reverse=True)]
+
+
+def trials_with_files(study: Location) -> list[str]:
+    """Trial ids that have a folder."""
+    return study.join(FOLDER).list()

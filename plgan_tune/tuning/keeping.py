@@ -1,0 +1,77 @@
+"""Which checkpoints stay: a thousand trials must not fill a disk."""
+
+import logging
+from threading import Event, Thread
+from types import TracebackType
+from typing import Protocol, Self
+
+from plgan_tune.records import TrialStatus
+from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.tuning.progress import StudyState
+
+logger = logging.getLogger(__name__)
+
+
+class Flushed(Protocol):
+    def flush(self) -> None: ...
+
+
+class CheckpointKeeper:
+    """Removes the files of trials that ended and are not among the best, once their end is in the log.
+
+    A context manager with a thread of its own: stores may be slow, and Tune has only one thread.
+
+    Args:
+        study: the study's folder.
+        state: who ended, and how well.
+        log: flushed before anything is removed.
+        keep: how many of the best completed trials keep their files.
+    """
+
+    def __init__(self, study: Location, state: StudyState, log: Flushed, keep: int) -> None:
+        self._study, self._state, self._log, self._keep = study, state, log, keep
+        self._news = Event()
+        self._closing = False
+        self._thread = Thread(target=self._sweep_until_closed, name="checkpoint-keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        self._news.set()
+        self._thread.join()
+
+    def trial_ended(self) -> None:
+        self._news.set()
+
+    def _sweep_until_closed(self) -> None:
+        closing = False
+        while not closing:
+            self._news.wait()
+            self._news.clear()
+            closing = self._closing
+            try:
+                self._sweep()
+            except StoreError as error:
+                logger.warning("checkpoints that are no longer needed stay for now: %s", error)
+
+    def _sweep(self) -> None:
+        rows = {row.trial_id: row for row in self._state.rows()}
+        completed = sorted(
+            (row.val_error_last, row.number, row.trial_id)
+            for row in rows.values()
+            if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
+        )
+        best = {trial_id for _, _, trial_id in completed[: self._keep]}
+        ended = [trial_id for trial_id, row in rows.items() if row.status is not TrialStatus.RUNNING]
+        removable = set(ended) - best
+        present = removable.intersection(trials_with_files(self._study))
+        if present:
+            self._log.flush()
+        for trial_id in sorted(present):
+            TrialFiles.of(self._study, trial_id).remove()

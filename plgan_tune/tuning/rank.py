@@ -1,0 +1,154 @@
+"""One rank of a trial in the process that runs it: data and device stay, trials come and go."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+import torch
+
+from plgan_tune.data.dataset import Dataset, load_dataset
+from plgan_tune.records import EpochMetrics, TrialStatus
+from plgan_tune.spec.trial import DataSpec, TrialSpec
+from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.store.location import Location
+from plgan_tune.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    decode_checkpoint,
+    encode_checkpoint,
+    restore_state,
+)
+from plgan_tune.training.loop import Diverged, epochs
+from plgan_tune.training.ranks import ALONE, Ranks, check_ranks
+from plgan_tune.training.samples import sample_grid
+from plgan_tune.training.session import is_due
+from plgan_tune.training.state import TrainState, new_state
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+"""What a trial reports of an epoch: the fields of `EpochMetrics`, and `status`, `attempt`, `split_hash`, `node`,
+`reported_at`, `done`. One that diverged or failed has `error` and no metrics."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A trial's start that is under way.
+
+    Attributes:
+        rows: of the epochs that `state` has behind it.
+        unlogged: those of them that an earlier attempt saved but did not live to report.
+    """
+
+    number: int
+    trial: TrialSpec
+    files: TrialFiles
+    state: TrainState
+    rows: list[EpochMetrics]
+    unlogged: list[EpochMetrics]
+    epochs: Iterator[EpochMetrics]
+    saved_at: float
+    saved_epoch: int
+
+
+class TrialRank:
+    """A rank that trains one trial after another.
+
+    Args:
+        ranks: this process's place in the gang.
+        device: where it trains.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE, device: torch.device | None = None) -> None:
+        self._ranks = ranks
+        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._data: tuple[DataSpec, Dataset] | None = None
+        self._attempt: _Attempt | None = None
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Takes up a suggestion of `OptunaSampler`: from the trial's last checkpoint, if there is one."""
+        self._attempt = None
+        torch.set_num_threads(max(1, int(config["cpus"])))
+        trial = TrialSpec.model_validate(config["trial"])
+        files = TrialFiles.of(Location.at(config["study"]), config["trial_id"])
+        with self._ranks.in_step():
+            check_ranks(self._ranks.count, trial.training.batch_size)
+            data = self._load(trial.data)
+        saved = self._ranks.by_first(lambda: newest_checkpoint(files) if config["attempt"] > 1 else None)
+        with self._ranks.in_step():
+            state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
+        self._attempt = _Attempt(
+            number=config["attempt"],
+            trial=trial,
+            files=files,
+            state=state,
+            rows=list(saved.rows) if saved else [],
+            unlogged=[row for row in saved.rows if row.epoch > config["logged"]] if saved else [],
+            epochs=epochs(state, data, self._ranks),
+            saved_at=time.monotonic(),
+            saved_epoch=state.epoch,
+        )
+
+    def step(self) -> Result:
+        """Trains an epoch. A checkpoint is written when it is due, and at the trial's end."""
+        assert self._attempt is not None
+        attempt = self._attempt
+        if attempt.unlogged:
+            return self._report(attempt, attempt.unlogged.pop(0))
+        self._attempt = None  # an epoch that breaks leaves a state that is no epoch's, not to be saved
+        try:
+            metrics = next(attempt.epochs)
+        except Diverged as error:
+            return self._result(attempt, TrialStatus.DIVERGED) | {"error": str(error)}
+        self._attempt = attempt
+        attempt.rows.append(metrics)
+        last = metrics.epoch == attempt.trial.training.epochs
+        if last or is_due(attempt.trial, metrics.epoch, time.monotonic() - attempt.saved_at):
+            self.save()
+        if last and self._ranks.index == 0:
+            attempt.files.write_samples(sample_grid(attempt.state))
+        return self._report(attempt, metrics)
+
+    def save(self) -> None:
+        """Writes a checkpoint of the last epoch, if there is none yet. Nothing where no epoch has ended."""
+        attempt = self._attempt
+        if attempt is None or attempt.saved_epoch == attempt.state.epoch:
+            return
+        if self._ranks.index == 0:
+            content = encode_checkpoint(attempt.state, attempt.rows)
+            attempt.files.write(attempt.number, attempt.state.epoch, content)
+        attempt.saved_at, attempt.saved_epoch = time.monotonic(), attempt.state.epoch
+
+    def _report(self, attempt: _Attempt, metrics: EpochMetrics) -> Result:
+        last = metrics.epoch == attempt.trial.training.epochs
+        return asdict(metrics) | self._result(attempt, TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
+
+    def _load(self, spec: DataSpec) -> Dataset:
+        if self._data is None or self._data[0] != spec:
+            self._data = spec, load_dataset(spec).to(self._device)
+        return self._data[1]
+
+    def _result(self, attempt: _Attempt, status: TrialStatus) -> Result:
+        assert self._data is not None
+        return {
+            "status": status.value,
+            "attempt": attempt.number,
+            "split_hash": self._data[1].split.hash,
+            "node": ray.util.get_node_ip_address(),
+            "reported_at": datetime.now(UTC),
+            "done": status is not TrialStatus.RUNNING,
+        }
+
+
+def newest_checkpoint(files: TrialFiles) -> Checkpoint | None:
+    """The trial's latest checkpoint that can be read; a damaged one is named in the log and the one before taken."""
+    for file in files.newest_first():
+        try:
+            return decode_checkpoint(file.read_bytes(), file.url)
+        except CheckpointError as error:
+            logger.warning("%s; the one before it is used", error)
+    return None
