@@ -168,7 +168,7 @@ def plain(device: torch.device) -> Measure:
         adversarial = (-w * F.softplus(lse) + (1 - w) * (F.softplus(lse) - lse)).mean()
         feature = ((real_features.mean(0) - features.mean(0)) ** 2).mean()
         adam_g.zero_grad()
-        (0.5 * adversarial + 0.5 * feature).backward()  # type: ignore[no-untyped-call]
+        (0.5 * adversarial + 0.5 * feature).backward()
         adam_g.step()
         return [supervised.item(), unsupervised.item(), adversarial.item(), feature.item()]
 
@@ -186,31 +186,31 @@ def _forever(data: TensorDataset) -> Iterator[list[Tensor]]:
 
 
 class Products:
-    """The products of one pass over layers of `units`, in memory of their own."""
+    """The products of one pass over layers of `units`; what is in the matrices does not matter to the time."""
 
     def __init__(self, units: Sequence[int], batch: int, device: torch.device) -> None:
         def new(*shape: int) -> Tensor:
             return torch.randn(shape, device=device)
 
-        self._layers = [
-            (new(outputs, inputs), new(batch, inputs), new(batch, outputs)) for inputs, outputs in pairwise(units)
-        ]
+        self._v, self._dv = ([new(outputs, inputs) for inputs, outputs in pairwise(units)] for _ in range(2))
+        self._x, self._dx = ([new(batch, inputs) for inputs in units[:-1]] for _ in range(2))
+        self._y, self._dy = ([new(batch, outputs) for outputs in units[1:]] for _ in range(2))
 
     def forward(self) -> None:
-        for v, x, y in self._layers:
+        for x, v, y in zip(self._x, self._v, self._y, strict=True):
             torch.mm(x, v.T, out=y)
 
     def backward_weights(self) -> None:
-        for v, x, y in self._layers:
-            torch.mm(y.T, x, out=v)
+        for dy, x, dv in zip(self._dy, self._x, self._dv, strict=True):
+            torch.mm(dy.T, x, out=dv)
 
     def backward_inputs(self, *, first: bool) -> None:
-        for v, x, y in self._layers[0 if first else 1 :]:
-            torch.mm(y, v, out=x)
+        for dy, v, dx in list(zip(self._dy, self._v, self._dx, strict=True))[0 if first else 1 :]:
+            torch.mm(dy, v, out=dx)
 
 
 def matrix_products(device: torch.device) -> Measure:
-    """Those that our step cannot do without. Values are fed back and may overflow, which costs no time."""
+    """Those that our step cannot do without, in memory that is there already."""
     generate, generate_again = (Products(G_UNITS, BATCH, device) for _ in range(2))
     learn = Products(D_UNITS, 3 * BATCH, device)
     look = Products(D_UNITS[:-1], BATCH, device)
@@ -241,7 +241,6 @@ def peer(path: Path, device: torch.device) -> Measure:
         Exception: whatever keeps it from being imported or run under this torch.
     """
     sys.path.insert(0, str(path))
-    os.chdir(tempfile.mkdtemp())  # they write logs and models where they stand
     if (path / "ImprovedGAN.py").exists():
         return improved_gan_pytorch(device)
     if (path / "mnist_trainer.py").exists():
@@ -259,7 +258,7 @@ def improved_gan_pytorch(device: torch.device) -> Measure:
     gan.D.train()
     gan.G.train()
     images, labels = Pool.synthetic()
-    batches = (images[:10_000].float() / 255).to(device).split(BATCH)
+    batches = torch.split((images[:10_000].float() / 255).to(device), BATCH)
     y = labels[:BATCH].to(device)
     at = 0
 
@@ -275,8 +274,8 @@ def improved_gan_pytorch(device: torch.device) -> Measure:
 def ssl_bad_gan(device: torch.device) -> Measure:
     """zcwang0702/ssl_bad_gan: Trainer._train with its own in-memory loader."""
     if device.type == "cpu":  # it knows GPUs only
-        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment, misc]
-        nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
+        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
+        nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
     import config  # type: ignore[import-not-found]  # noqa: PLC0415
     import data  # type: ignore[import-not-found]  # noqa: PLC0415
     import mnist_trainer  # type: ignore[import-not-found]  # noqa: PLC0415
@@ -333,7 +332,12 @@ class Times(NamedTuple):
 def serve(pipe: Connection, contender: Contender, device: torch.device, threads: int) -> None:
     """A contender's process: prepares, then measures whatever it is asked for."""
     torch.set_num_threads(threads)
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with (
+        tempfile.TemporaryDirectory() as folder,  # peers write logs and models where they stand
+        contextlib.chdir(folder),
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
         try:
             measure = contender.prepare(device)
             measure(3, time.perf_counter)
@@ -427,7 +431,7 @@ def machine() -> str:
 
 
 def peer_at(path: Path) -> Contender:
-    """Named by its remote and commit, where the checkout is one."""
+    """Named by its folder and, where that is a checkout, its commit."""
     told = subprocess.run(["git", "-C", path, "log", "-1", "--format=%h"], capture_output=True, text=True, check=False)
     return Contender(f"{path.name} {told.stdout.strip()}".strip(), path.resolve())
 

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.display import print_summary
-from plgan_tune.tuning.driver import StudyResult, run_study, utc_now
+from plgan_tune.tuning.driver import default_name, run_study, study_location, utc_now
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import StudyError, plan_study, print_plan
 
@@ -52,42 +52,56 @@ def main(
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
     console = Console()
+    study = None
     try:
         loaded = load_study(space or default_space(), overrides or [])
+        study = name or default_name(loaded.study, utc_now())
         if dry_run:
+            study_location(results, study, resume=resume, named=name is not None)
             print_plan(console, plan_study(loaded.study), loaded.notes)
             return
+        if resume and name is None:
+            raise StudyError("--resume needs --name: which study is to go on?")
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-        result = run_study(loaded.study, results=results, name=name, address=address, resume=resume, console=console)
-    except (SpecError, DataError, StoreError, StudyError, HistoryError, ClusterError) as error:
-        console.print(str(error), style="red", soft_wrap=True, markup=False, highlight=False)
-        raise typer.Exit(2) from None
+        result = run_study(loaded.study, results=results, name=study, address=address, resume=resume, console=console)
+    except DataError as error:
+        _refuse(f"{space or default_space()}: {error}")
+    except (SpecError, StoreError, StudyError, HistoryError, ClusterError) as error:
+        _refuse(str(error))
     except KeyboardInterrupt:
-        console.print("interrupted before the first trial; nothing is lost", style="yellow")
+        console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
+        console.print(f"  {_resume(study, space, overrides, results, address)}", soft_wrap=True, highlight=False)
         raise typer.Exit(130) from None
-    _conclude(console, result, space, overrides or [], results, address)
+    again = _resume(study, space, overrides, results, address) if result.interrupted else None
+    print_summary(
+        console,
+        result.state,
+        utc_now(),
+        results=_nearest(result.location),
+        python=python(),
+        threads=result.threads,
+        resume=again,
+    )
+    if result.interrupted or result.best is None:
+        raise typer.Exit(130 if result.interrupted else 1)
 
 
-def _conclude(
-    console: Console,
-    result: StudyResult,
-    space: Path | None,
-    overrides: list[str],
-    results: str,
-    address: str | None,
-) -> None:
-    command = None
-    if result.interrupted:
-        options = [["--space", str(space)]] if space else []
-        options += [["--set", text] for text in overrides]
-        options += [["--results", results]] if results != "results" else []
-        options += [["--address", address]] if address else []
-        words = [word for option in options for word in option]
-        command = shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", result.location.name, "--resume"])
-    print_summary(console, result.state, utc_now(), results=_nearest(result.location), python=python(), resume=command)
-    if result.interrupted:
-        raise typer.Exit(130)
+def _refuse(message: str) -> NoReturn:
+    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(2)
+
+
+def _resume(
+    name: str | None, space: Path | None, overrides: list[str] | None, results: str, address: str | None
+) -> str:
+    """The command that goes on with the study."""
+    options = [["--space", str(space)]] if space else []
+    options += [["--set", text] for text in overrides or []]
+    options += [["--results", results]] if results != "results" else []
+    options += [["--address", address]] if address else []
+    words = [word for option in options for word in option]
+    return shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", str(name), "--resume"])
 
 
 def python() -> str:

@@ -93,8 +93,12 @@ def train(
 def _saved(location: Location, *, resume: bool) -> bytes | None:
     """The checkpoint to go on from; None at a start, where there must be none, in a folder that can be written."""
     saved = location.join(CHECKPOINT)
-    if saved.exists() != resume:
-        raise _at_odds(saved.url, resume=resume)
+    there = sorted({CHECKPOINT, "epochs", "study.yaml"}.intersection(location.list()))
+    if resume and CHECKPOINT not in there:
+        raise FileNotFoundError(f"--resume: there is no checkpoint {saved.url}; leave --resume out to start")
+    if there and not resume:
+        what = "add --resume to go on from it, or take another --out" if CHECKPOINT in there else "take another --out"
+        raise FileExistsError(f"{location.join(there[0]).url} already exists; {what}")
     check_writable(location)
     return saved.read_bytes() if resume else None
 
@@ -112,12 +116,6 @@ def _recorded(
         closing(session(state, earlier, data, folder, ranks)) as recorded,
     ):
         yield recorded
-
-
-def _at_odds(url: str, *, resume: bool) -> OSError:
-    if resume:
-        return FileNotFoundError(f"--resume: there is no checkpoint {url}; leave --resume out to start")
-    return FileExistsError(f"{url} already exists; add --resume to go on from it, or take another --out")
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

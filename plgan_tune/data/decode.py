@@ -58,8 +58,8 @@ def form_of(half: Half, size: int | None) -> Form:
     image = _open(first, half, 0)
     if size is None and image.width != image.height:
         raise DataError(
-            f"{half.where(0)}: with `data.size: null` images must be square, "
-            f"but got {image.width}x{image.height}; a number for data.size resizes and crops"
+            f"{half.where(0)}: with `trial.data.size: null` images must be square, "
+            f"but got {image.width}x{image.height}; a number for trial.data.size resizes and crops"
         )
     return Form(1 if image.mode == "L" else 3, size or image.width, resize=size is not None)
 
@@ -95,9 +95,9 @@ def _pixels(encoded: Encoded, half: Half, row: int, form: Form) -> Pixels:
         image = _resized(image, form.size)
     elif image.size != (form.size, form.size):
         raise DataError(
-            f"{half.where(row)}: with `data.size: null` every image must have the first one's "
+            f"{half.where(row)}: with `trial.data.size: null` every image must have the first one's "
             f"{form.size}x{form.size} pixels, but got {image.width}x{image.height}; "
-            "a number for data.size resizes and crops"
+            "a number for trial.data.size resizes and crops"
         )
     pixels: Pixels = np.asarray(image)
     return pixels[None] if form.channels == 1 else pixels.transpose(2, 0, 1)

@@ -24,7 +24,9 @@ def open_digits(spec: DataSpec, name: HalfName) -> Half:
     from sklearn.datasets import load_digits  # noqa: PLC0415 - two seconds that no other source needs
 
     if spec.path is not None:
-        raise DataError(f"`data.path` must be null for `source: digits`, which is installed, but got {spec.path!r}")
+        raise DataError(
+            f"`trial.data.path` must be null for `source: digits`, which is installed, but got {spec.path!r}"
+        )
     values, labels = load_digits(return_X_y=True)
     pixels = np.rint(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = labels.astype(np.int64)

@@ -41,13 +41,14 @@ def open_folder(spec: DataSpec, name: HalfName) -> Half:
 
 def _root(spec: DataSpec, name: HalfName) -> Path:
     if spec.path is None:
-        raise DataError("`data.path` must be a folder for `source: folder`, but got null")
+        raise DataError("`trial.data.path` must be a folder for `source: folder`, but got null")
     root = Path(spec.path).expanduser().resolve()
     for half in ("train", name):
         if not (root / half).is_dir():
             raise DataError(
-                f"{root / half}: for `source: folder` data.path must hold a folder {half}/ with a folder of "
-                f"images for each class, but there is none (data.path={spec.path!r})"
+                f"{root / half}: for `source: folder` trial.data.path must hold a folder {half}/ with a folder of "
+                f"images for each class, but there is none (trial.data.path={spec.path!r}); sort your images into "
+                f"train/CLASS/ and test/CLASS/, those without a label into unlabelled/"
             )
     return root
 

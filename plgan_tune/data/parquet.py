@@ -73,7 +73,9 @@ def open_parquet(spec: DataSpec, name: HalfName) -> Half:
 def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
     pattern = f"{name}*.parquet"
     if spec.path is None:
-        raise DataError(f"`data.path` must be a folder or URL that holds {pattern} for `source: parquet`, but got null")
+        raise DataError(
+            f"`trial.data.path` must be a folder or URL that holds {pattern} for `source: parquet`, but got null"
+        )
     try:
         system, folder = fsspec.core.url_to_fs(spec.path)
         if isinstance(system, LocalFileSystem):
@@ -81,12 +83,12 @@ def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
         infos = system.ls(folder, detail=True)
     except (OSError, ValueError, ImportError) as error:
         raise DataError(
-            f"{spec.path}: data.path must be a folder or URL that holds train*.parquet and test*.parquet (as "
+            f"{spec.path}: trial.data.path must be a folder or URL that holds train*.parquet and test*.parquet (as "
             f"`Dataset.to_parquet` of Hugging Face's datasets writes them), but got: {error!r}"
         ) from error
     files = [info for info in infos if fnmatch(info["name"].rpartition("/")[2], pattern)]
     if not files:
-        raise DataError(f"{spec.path}: data.path must hold {pattern}, but got {len(infos)} other files")
+        raise DataError(f"{spec.path}: trial.data.path must hold {pattern}, but got {len(infos)} other files")
     return system, sorted(files, key=lambda info: str(info["name"]))
 
 

@@ -130,7 +130,8 @@ def _too_few(labels: Rows, classes: Sequence[str], spec: DataSpec) -> list[str]:
     smallest = int(counts.argmin())
     if counts[smallest] < needed:
         return [
-            f"`data.labels + data.validation` must fit into every class, but got {got}, which takes {needed} "
+            f"`trial.data.labels + trial.data.validation` must fit into every class, but got {got}, which takes "
+            f"{needed} "
             f"images a class, and class {classes[smallest]!r} has {counts[smallest]}"
         ]
     pool = labels.size - spec.validation - (0 if spec.labels_in_pool else spec.labels)

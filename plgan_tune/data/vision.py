@@ -129,7 +129,7 @@ def _make_present(source: str, name: HalfName, root: Path, cache: Path) -> None:
         raise DataError(
             f"`source: {source}` is not in {root} and its download failed ({reason}). Download "
             f"{known.origin}, where there is a network, so that these stand in {root}: {', '.join(wanted)}. "
-            "Or point data.path to Parquet files with `source: parquet`"
+            "Or point trial.data.path to Parquet files with `source: parquet`"
         ) from error
 
 

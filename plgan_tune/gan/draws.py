@@ -16,7 +16,7 @@ _MASK = 2**64 - 1
 
 
 class Stream(IntEnum):
-    """What a draw is for. Numbers are part of a run's identity: append, never renumber."""
+    """What a draw is for. A trial's numbers depend on them: append, never renumber."""
 
     WEIGHTS_D = 0
     WEIGHTS_G = 1

@@ -32,6 +32,8 @@ def _check_range(low: object, high: object, *, integer: bool, log: bool) -> None
     assert isinstance(high, int | float)
     if log and low <= 0:
         raise RuleError("`low > 0` must hold for a logarithm", ends)
+    if integer and high >= 2**63:
+        raise RuleError("`high < 2**63` must hold, as results hold 64-bit numbers", ends)
     if low > high:
         raise RuleError("`low <= high` must hold", ends)
 

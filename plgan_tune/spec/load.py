@@ -30,7 +30,7 @@ class _Override:
     value: Any
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     """Reads a space file.
 
     Args:
@@ -49,7 +49,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
 
 
-def load_trial(path: Path, overrides: Sequence[str] = ()) -> TrialSpec:
+def load_trial(path: str | Path, overrides: Sequence[str] = ()) -> TrialSpec:
     """Reads one configuration: a space file without a domain; its study, search and resources do not matter.
 
     Args:
@@ -93,9 +93,9 @@ def default_space() -> Path:
     return (installed if installed.is_dir() else package.parent / "search_spaces") / "digits.yaml"
 
 
-def _read(path: Path, overrides: Sequence[str]) -> tuple[Document, list[_Override], Any, list[Problem]]:
+def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_Override], Any, list[Problem]]:
     """The file, the overrides that can be applied, the mapping they give, and the problems of both."""
-    document = _read_file(path)
+    document = _read_file(Path(path))
     problems = [_problem(item, str(path), document, ()) for item in document.findings]
     mapping, applied = deepcopy(document.value), []
     for text in overrides:

@@ -195,6 +195,17 @@ def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
     return result
 
 
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by their dotted path: the inverse of `set_paths` on an empty mapping."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def _in_order(trial: Mapping[str, Any]) -> dict[str, Any]:
     ordered: dict[str, Any] = {}
     for path in LEAVES:

@@ -80,11 +80,11 @@ class ModelSpec(Frozen):
     feature_layer: int
     """Which of D's hidden activations V_feature compares; -1 is the last, as in a list."""
 
-    @field_validator("hidden", "dropout", "noise_input", "noise_hidden")
+    @field_validator("hidden", "dropout", "noise_input", "noise_hidden", "zca")
     @classmethod
     def _belongs_to_kind(cls, value: object, info: ValidationInfo) -> object:
         kind = info.data.get("kind")
-        owner = "conv" if info.field_name == "dropout" else "mlp"
+        owner = "conv" if info.field_name in ("dropout", "zca") else "mlp"
         if kind is not None and kind != owner and value not in (None, 0):
             raise RuleError(f"{info.field_name} belongs to kind {owner}", f"{show(value)} with kind {kind}")
         if kind == owner and (value is None or value == ()):

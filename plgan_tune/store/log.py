@@ -109,6 +109,17 @@ class StudyLog:
             self._trials[row.trial_id] = row
             self._revision += 1
 
+    def open_tables(self) -> None:
+        """Writes tables without rows where there are none, so that a reader finds them from the start.
+
+        Raises:
+            StoreError: where the store cannot be written.
+        """
+        if not self._study.join(*TRIALS).exists():
+            self._put(trials_table([], self._columns, self._types), *TRIALS)
+        if not epoch_parts(self._study):
+            self._put(epochs_table([]), EPOCHS, part_name(0))
+
     def flush(self) -> None:
         """Blocks until everything handed over so far is on the store.
 

@@ -10,6 +10,7 @@ import torch
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.study import flatten
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.state import TrainState, new_state
 
@@ -98,6 +99,11 @@ def restore_state(checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, devic
     differing = differences(checkpoint.trial, trial)
     if differing:
         raise CheckpointError("only training.epochs may change at a resume, but so did " + "; ".join(differing))
+    trained = checkpoint.content["epoch"]
+    if trained > trial.training.epochs:
+        raise CheckpointError(
+            f"training.epochs must be at least the epochs that are trained, but got {trial.training.epochs} < {trained}"
+        )
     state = new_state(trial, data, device)
     try:
         _load(state, checkpoint.content)
@@ -115,20 +121,10 @@ def _load(state: TrainState, content: Mapping[str, Any]) -> None:
     state.epoch, state.step = content["epoch"], content["step"]
 
 
-MAY_CHANGE: Final = frozenset({"training.epochs", "training.checkpoint_every"})
+MAY_CHANGE: Final = frozenset({"training.epochs"})
 
 
 def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
     """`key: old -> new` for every key, but those that may change, in which two configurations differ."""
-    old, new = _flat(trained.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
+    old, new = flatten(trained.model_dump(mode="json")), flatten(asked.model_dump(mode="json"))
     return [f"{key}: {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key] and key not in MAY_CHANGE]
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

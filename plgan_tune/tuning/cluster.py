@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import ray
+from ray.exceptions import RayError
 
 from plgan_tune.spec.study import ResourcesSpec
 
@@ -24,12 +25,16 @@ def connect(address: str | None) -> None:
         ClusterError: where it cannot be joined. `check_address` finds out sooner that nobody is there.
     """
     if address is None:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        # "local": with no address Ray would join a cluster that runs on this machine.
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         return
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"--address {address}: cannot join the cluster: {error}") from error
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise ClusterError(
+            f"--address {address}: cannot join the cluster: {error} (a cluster that asks for a token needs "
+            "RAY_AUTH_MODE=token and the token in this environment)"
+        ) from error
 
 
 def check_address(address: str) -> None:

@@ -212,6 +212,7 @@ def print_summary(
     *,
     results: str,
     python: str = "python",
+    threads: int = 1,
     resume: str | None = None,
 ) -> None:
     """What a search leaves the user with, then the commands to type next.
@@ -224,10 +225,11 @@ def print_summary(
         now: UTC.
         results: the study's own folder or URL.
         python: how the user calls the interpreter.
+        threads: of each rank; a sum's last digit depends on them.
         resume: the command that goes on, where the search was interrupted.
     """
     console.print(summary(state, now, results=results, interrupted=resume is not None))
-    for what, command in _next_commands(state, results, python, resume):
+    for what, command in _next_commands(state, results, python, threads, resume):
         console.print(Text(what, "dim"))
         console.print(Text(f"  {command}"), soft_wrap=True, highlight=False)
 
@@ -278,12 +280,15 @@ def _account(state: StudyState, results: str) -> Table:
     return table
 
 
-def _next_commands(state: StudyState, results: str, python: str, resume: str | None) -> list[tuple[str, str]]:
+def _next_commands(
+    state: StudyState, results: str, python: str, threads: int, resume: str | None
+) -> list[tuple[str, str]]:
     interpreter = shlex.quote(python)
     commands = [("Go on with this study:", resume)] if resume else []
     if state.best() is not None:
         best = shlex.quote(f"{results.rstrip('/')}/best.yaml")
-        commands.append(("Train the best configuration:", f"{interpreter} -m plgan_tune.train --config {best}"))
+        train = f"OMP_NUM_THREADS={threads} {interpreter} -m plgan_tune.train --config {best}"
+        commands.append(("Train the best configuration again, to the same numbers:", train))
     code = f"import pandas; print(pandas.read_parquet({results.rstrip('/') + '/trials'!r}))"
     commands.append(("Look at all trials:", f"{interpreter} -c {_quoted(code)}"))
     return commands

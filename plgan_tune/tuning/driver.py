@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +19,11 @@ from rich.console import Console
 
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.gan.networks import ImageShape
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import TrialRow
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
-from plgan_tune.store.location import Location, check_writable
+from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.cluster import Share, check_address, connect, node_resources, share_of, trials_at_a_time
 from plgan_tune.tuning.display import build_display
@@ -45,13 +47,19 @@ class StudyResult:
         location: the study's folder.
         state: every trial's row, the best of them, counts.
         best: the best configuration, None where no trial completed.
+        threads: of each rank; the best trial's numbers are exact under as many.
         interrupted: whether it was asked to stop before its end.
     """
 
     location: Location
     state: StudyState
     best: TrialSpec | None
+    threads: int
     interrupted: bool
+
+
+class RecordingError(Exception):
+    """The search's own bookkeeping failed: results may lack rows. The cause is a defect; please report it."""
 
 
 def utc_now() -> datetime:
@@ -93,44 +101,59 @@ def run_study(
     """
     started = now()
     spec = _with_absolute_path(spec)
+    location = study_location(results, name or default_name(spec, started), resume=resume, named=name is not None)
     if address is not None:
         check_address(address)
-    location = study_location(spec, results, name, started, resume=resume)
     history = read_history(location, spec) if resume else History()
     data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
     check_models(spec, ImageShape(data.channels, data.size))
     check_writable(location)
-    write_study(location, spec, started)
+    write_study(location, spec, started, history.starts)
+    deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
+    epochs = spec.any_trial().training.epochs
     state = StudyState(
         spec.study,
         trials=spec.search.trials,
-        epochs=spec.any_trial().training.epochs,
+        epochs=epochs,
         started_at=started,
-        deadline=started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
+        deadline=deadline,
         history=history,
+        split_hash=data.split.hash,
     )
-    with (
-        StudyLog(location, spec.columns, spec.types) as log,
-        CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
-        _joined(address),
-    ):
+    with _joined(address):
         share, concurrent = _capacity(spec)
-        sampler = OptunaSampler(spec, history)
-        display = build_display(console or Console(quiet=True), state, now)
-        recorder = Recorder(state, log, display, now, keeper.trial_ended)
-        with display:
-            _tune(spec, location, share, concurrent, sampler, recorder)
-        if state.deadline is not None and now() >= state.deadline:
-            recorder.stop_running()
-        sampler.close()
-    best = state.best()
-    trial = spec.trial(best.params) if best else None
-    if best and trial:
-        write_best(location, spec, best, trial, threads=max(1, int(share.cpus)))
-        samples = TrialFiles.of(location, best.trial_id).samples()
-        if samples is not None:
-            location.join(SAMPLES).write_bytes(samples)
-    return StudyResult(location, state, trial, interrupted=_is_unfinished(state))
+        with (
+            StudyLog(location, spec.columns, spec.types) as log,
+            CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
+        ):
+            log.open_tables()
+            sampler = OptunaSampler(spec, history)
+            display = build_display(console or Console(quiet=True), state, now)
+            recorder = Recorder(state, log, display, now, keeper.trial_ended)
+            with display:
+                _tune(spec, location, share, concurrent, sampler, recorder)
+            out_of_time = deadline is not None and now() >= deadline
+            if out_of_time:
+                recorder.stop_running()
+            sampler.close()
+    if recorder.first_error is not None:
+        raise RecordingError(f"the results in {location.url} are not whole: an event could not be recorded") from (
+            recorder.first_error
+        )
+    threads = max(1, int(share.cpus))
+    trial = _write_best(location, spec, state.best(), threads)
+    return StudyResult(location, state, trial, threads, interrupted=not out_of_time and state.ended() < state.trials)
+
+
+def _write_best(location: Location, spec: StudySpec, best: TrialRow | None, threads: int) -> TrialSpec | None:
+    if best is None:
+        return None
+    trial = spec.trial(best.params)
+    write_best(location, spec, best, trial, threads)
+    samples = TrialFiles.of(location, best.trial_id).samples()
+    if samples is not None:
+        location.join(SAMPLES).write_bytes(samples)
+    return trial
 
 
 def _with_absolute_path(spec: StudySpec) -> StudySpec:
@@ -142,25 +165,34 @@ def _with_absolute_path(spec: StudySpec) -> StudySpec:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def study_location(
-    spec: StudySpec, results: str | Path, name: str | None, started: datetime, *, resume: bool
-) -> Location:
-    """The study's folder, checked to be free, or to be resumed.
+def default_name(spec: StudySpec, started: datetime) -> str:
+    """The study's name and the UTC time."""
+    return f"{spec.study}-{started:%Y%m%d-%H%M%S}"
+
+
+def study_location(results: str | Path, name: str, *, resume: bool, named: bool = True) -> Location:
+    """The study's folder, checked to be free, or to be resumed. Nothing is written.
+
+    Args:
+        named: whether the user chose the name.
 
     Raises:
         StudyError: naming the option at fault.
     """
     if str(results).startswith("memory://"):
         raise StudyError("--results memory:// is lost with its process: name a folder or a shared URL")
-    if resume and name is None:
+    if resume and not named:
         raise StudyError("--resume needs --name: which study is to go on?")
-    name = name if name is not None else f"{spec.study}-{started:%Y%m%d-%H%M%S}"
     if not NAME.fullmatch(name):
         raise StudyError(
             f"--name must be letters, digits, '.', '_' and '-', the first a letter or digit, but got {name!r}"
         )
-    location = Location.at(results).join(name)
-    if not resume and location.join(STUDY_FILE).exists():
+    try:
+        location = Location.at(results).join(name)
+        taken = set(location.list()) - {STUDY_FILE}  # left alone by a search that found no cluster
+    except StoreError as error:
+        raise StudyError(f"--results {results}: must be a folder or URL that can be written: {error}") from error
+    if taken and not resume:
         raise StudyError(
             f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name"
         )
@@ -222,13 +254,6 @@ def _scheduler(spec: StudySpec) -> TrialScheduler:
     )
 
 
-def _is_unfinished(state: StudyState) -> bool:
-    counts = state.counts()
-    ended = sum(counts.values()) - counts[TrialStatus.RUNNING]
-    out_of_time = state.deadline is not None and counts[TrialStatus.RUNNING] == 0
-    return ended < state.trials and not out_of_time
-
-
 @contextmanager
 def _joined(address: str | None) -> Iterator[None]:
     """Ray for the time of a search; a Ray that the caller started is used and left alone."""
@@ -257,11 +282,14 @@ def _quiet_tune() -> Iterator[None]:
     os.environ.update(TUNE_SETTINGS)
     logger = logging.getLogger("ray.tune")
     level = logger.level
+    interrupt = signal.getsignal(signal.SIGINT)  # Tune leaves its own handler behind
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         logger.setLevel(level)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)

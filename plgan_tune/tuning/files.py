@@ -1,6 +1,8 @@
 """The two YAML files of a study: what was asked for, and the best that was found."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from plgan_tune.records import TrialRow
 from plgan_tune.spec.study import MADE_WITH, StudySpec
@@ -13,10 +15,10 @@ STUDY_FILE = "study.yaml"
 BEST_FILE = "best.yaml"
 
 
-def write_study(location: Location, spec: StudySpec, started: datetime) -> None:
-    """The resolved study, itself a space file, and what it was started with."""
-    made_with = {"started_at": started.isoformat(timespec="seconds"), **provenance()}
-    location.join(STUDY_FILE).write_text(dump_yaml({**spec.as_mapping(), MADE_WITH: made_with}))
+def write_study(location: Location, spec: StudySpec, started: datetime, earlier: Sequence[Any] = ()) -> None:
+    """The resolved study, itself a space file, and what it was made with at this start and at `earlier` ones."""
+    start = {"started_at": started.isoformat(timespec="seconds"), **provenance()}
+    location.join(STUDY_FILE).write_text(dump_yaml({**spec.as_mapping(), MADE_WITH: [*earlier, start]}))
 
 
 def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int) -> None:

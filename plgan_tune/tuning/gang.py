@@ -5,11 +5,10 @@ from contextlib import ExitStack
 from typing import Any, cast
 
 import ray
-import torch
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from plgan_tune.training.launch import Meeting, joined, open_meeting
-from plgan_tune.tuning.rank import Result, TrialRank
+from plgan_tune.tuning.rank import Result, TrialRank, device_for
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +19,9 @@ CAUSE_SECONDS = 5.0
 class RankActor:
     """A rank's process. The process group stays from trial to trial."""
 
-    def __init__(self, index: int, count: int) -> None:
+    def __init__(self, index: int, count: int, gpus: float) -> None:
         self._index, self._count = index, count
+        self._device = device_for(gpus)
         self._stack = ExitStack()
         self._meeting: Meeting | None = None
         self._rank: TrialRank | None = None
@@ -32,10 +32,9 @@ class RankActor:
         return self._meeting.url
 
     def join(self, url: str) -> None:
-        device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        ranks = self._stack.enter_context(joined(url, self._index, self._count, device))
+        ranks = self._stack.enter_context(joined(url, self._index, self._count, self._device))
         self._meeting = None
-        self._rank = TrialRank(ranks, device)
+        self._rank = TrialRank(ranks, self._device)
 
     def begin(self, config: dict[str, Any]) -> None:
         assert self._rank is not None
@@ -64,7 +63,7 @@ class Gang:
                 num_cpus=cpus,
                 num_gpus=gpus,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
-            ).remote(index, count)
+            ).remote(index, count, gpus)
             for index in range(count)
         ]
         url = ray.get(self._actors[0].open_meeting.remote())

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plgan_tune.records import EpochRow, TrialRow, TrialStatus
+from plgan_tune.spec.errors import SpecError
 from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
 from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import epoch_rows, read_epochs, read_trials, trial_rows
@@ -40,6 +41,8 @@ class History:
     epochs: tuple[EpochRow, ...] = ()
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
+    starts: tuple[Any, ...] = ()
+    """What each start of the study was made with, as its study file says."""
 
     @property
     def ended(self) -> tuple[TrialRow, ...]:
@@ -68,21 +71,25 @@ def read_history(location: Location, spec: StudySpec) -> History:
     file = location.join(STUDY_FILE)
     if not file.exists():
         return History()
-    _check_same(file, spec)
+    starts = _check_same(file, spec)
     trials = sorted(trial_rows(read_trials(location), spec.columns), key=lambda row: row.number)
     epochs = epoch_rows(read_epochs(location))
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in epochs:
         curves[row.trial_id][row.metrics.epoch] = row.metrics.val_error
-    return History(tuple(trials), tuple(epochs), curves)
+    return History(tuple(trials), tuple(epochs), curves, starts)
 
 
-def _check_same(file: Location, spec: StudySpec) -> None:
+def _check_same(file: Location, spec: StudySpec) -> tuple[Any, ...]:
+    """What the study was started with, start by start."""
     document = read_yaml(file.read_text())
     if not isinstance(document.value, dict):
         raise HistoryError(f"{file.url} is no study")
-    earlier = study_from_mapping(document.value)
-    old, new = _flat(earlier.as_mapping()), _flat(spec.as_mapping())
+    try:
+        earlier = study_from_mapping(document.value)
+    except SpecError as error:
+        raise HistoryError(f"{file.url} is no longer a study that can be gone on with: {error}") from error
+    old, new = flatten(earlier.as_mapping()), flatten(spec.as_mapping())
     differing = [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in dict.fromkeys([*old, *new])
@@ -93,13 +100,4 @@ def _check_same(file: Location, spec: StudySpec) -> None:
             f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
             + "; ".join(differing)
         )
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    return tuple(document.value.get(MADE_WITH) or ())

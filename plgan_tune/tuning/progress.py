@@ -21,6 +21,7 @@ class StudyState:
         epochs: of a whole training.
         started_at: UTC.
         deadline: when the search ends whatever its state, UTC; None is never.
+        split_hash: of the data, which all trials share.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.
     """
 
@@ -33,8 +34,10 @@ class StudyState:
         started_at: datetime,
         deadline: datetime | None = None,
         history: History = History(),  # noqa: B008 - frozen
+        split_hash: str | None = None,
     ) -> None:
         self.study = study
+        self.split_hash = split_hash
         self.trials = trials
         self.epochs = epochs
         self.started_at = started_at
@@ -71,7 +74,7 @@ class StudyState:
                 best_epoch=None,
                 params=dict(params),
                 seed=seed,
-                split_hash=None,
+                split_hash=self.split_hash,
                 seconds=0.0,
                 node=None,
                 started_at=now,
@@ -164,6 +167,10 @@ class StudyState:
         """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
         return best_of(self.rows())
 
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return sum(row.status is not TrialStatus.RUNNING for row in self.rows())
+
     def epochs_trained(self) -> int:
         """Epochs that the trials stand at, summed."""
         return sum(row.epochs for row in self.rows())
@@ -180,7 +187,7 @@ class StudyState:
         ended = [row.epochs for row in self.rows() if row.status is not TrialStatus.RUNNING]
         trained = self.epochs_trained() - self._already_trained
         if not ended or trained <= 0:
-            return None
+            return None if self.deadline is None else max(timedelta(), self.deadline - now)
         usual = sum(ended) / len(ended)
         under_way = [row.epochs for row in self.running()]
         to_come = max(0, self.trials - len(ended) - len(under_way))

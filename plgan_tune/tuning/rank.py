@@ -23,12 +23,18 @@ from plgan_tune.training.checkpoint import (
     restore_state,
 )
 from plgan_tune.training.loop import Diverged, epochs
-from plgan_tune.training.ranks import ALONE, Ranks, check_ranks
+from plgan_tune.training.ranks import Ranks, check_ranks
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.session import is_due
 from plgan_tune.training.state import TrainState, new_state
 
 logger = logging.getLogger(__name__)
+
+
+def device_for(gpus: float) -> torch.device:
+    """The GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none."""
+    return torch.device("cuda", 0) if gpus else torch.device("cpu")
+
 
 Result = dict[str, Any]
 """What a trial reports of an epoch: the fields of `EpochMetrics`, and `status`, `attempt`, `split_hash`, `node`,
@@ -63,9 +69,9 @@ class TrialRank:
         device: where it trains.
     """
 
-    def __init__(self, ranks: Ranks = ALONE, device: torch.device | None = None) -> None:
+    def __init__(self, ranks: Ranks, device: torch.device) -> None:
         self._ranks = ranks
-        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device
         self._data: tuple[DataSpec, Dataset] | None = None
         self._attempt: _Attempt | None = None
 

@@ -7,8 +7,9 @@ import ray
 from ray import tune
 
 from plgan_tune.records import TrialStatus
+from plgan_tune.training.ranks import ALONE
 from plgan_tune.tuning.gang import Gang
-from plgan_tune.tuning.rank import Result, TrialRank
+from plgan_tune.tuning.rank import Result, TrialRank, device_for
 
 
 class PlganTrainable(tune.Trainable):
@@ -31,8 +32,8 @@ class PlganTrainable(tune.Trainable):
         if self._given_up is not None:
             return
         if self._rank is None:
-            ranks = config["ranks"]
-            self._rank = TrialRank() if ranks == 1 else Gang(ranks, config["cpus"], config["gpus"])
+            ranks, cpus, gpus = config["ranks"], config["cpus"], config["gpus"]
+            self._rank = TrialRank(ALONE, device_for(gpus)) if ranks == 1 else Gang(ranks, cpus, gpus)
         self._rank.begin(config)
 
     def step(self) -> Result:

@@ -1,0 +1,294 @@
+"""What the documents promise of the commands, and the commands from where a user stands."""
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from plgan_tune.spec.load import load_study
+
+ROOT = Path(__file__).resolve().parents[1]
+README, CONTRIBUTING, CI = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", ".ci/run")
+)
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "results" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of a language."""
+    return [body.strip() for body in re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)]
+
+
+def elsewhere(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Python started in another folder than the checkout's; `path` is looked through first for packages."""
+    env = os.environ | {"COLUMNS": "120", "TERM": "dumb", "PLGAN_TUNE_CACHE": str(folder / "cache")}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=env | ({"PYTHONPATH": str(path)} if path else {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+Options = Mapping[str, set[str]]
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    """The options that each command's --help lists in any folder, itself left out."""
+    return {
+        module: options_in(tmp_path_factory.mktemp("help"), module)
+        for module in ("plgan_tune.search", "plgan_tune.train")
+    }
+
+
+def options_in(folder: Path, module: str) -> set[str]:
+    shown = elsewhere(folder, "-m", module, "--help")
+    assert shown.returncode == 0, shown.stderr
+    return set(re.findall(r"^\W*(--[a-z-]+)", shown.stdout, re.MULTILINE)) - {"--help"}
+
+
+# The documents
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    assert blocks("sh")[:2] == [
+        "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/python -m plgan_tune.search",
+        'python3 -m venv .venv && .venv/bin/pip install -e ".[dev]" && .venv/bin/python -m pytest',
+    ]
+
+
+def steps(script: str) -> list[str]:
+    """What a script installs and starts, in its order, wherever its Python stands."""
+    return re.findall(r'(?<=-m )venv|(?<=-e )(?:"[^"]+"|\S+)|(?<=-m )(?:plgan_tune\.\w+|pytest\b)', script)
+
+
+def test_ci_runs_the_readme_s_commands_in_a_fresh_environment() -> None:
+    search, test = (steps(command) for command in blocks("sh")[:2])
+    assert (search, test) == (["venv", ".", "plgan_tune.search"], ["venv", '".[dev]"', "pytest"])
+    done = steps(CI)
+    assert done[:3] == search  # before anything of [dev] is there to help
+    installed = done.index(test[1])
+    assert installed > done.index(search[-1])
+    assert done[installed + 1] == test[2]
+    assert "home=$(mktemp -d)" in CI
+    assert 'python="$home/venv/bin/python"' in CI
+
+
+def test_ci_holds_every_check_and_stops_at_the_first_that_fails() -> None:
+    commands = [shlex.split(line) for line in CI.splitlines() if line.startswith('"$')]
+    checks = [" ".join([command[0].rpartition("/")[2], *command[1:]]) for command in commands]
+    for check in ("ruff check", "ruff format --check", "mypy", "lint-imports", "$python -m pytest -m slow"):
+        assert check in checks
+    assert "set -euo pipefail" in CI
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_readme_s_space_file_loads(tmp_path: Path) -> None:
+    (example,) = blocks("yaml")
+    (tmp_path / "mine.yaml").write_text(example)
+    loaded = load_study(tmp_path / "mine.yaml")
+    assert set(loaded.study.domains) == {"loss.alpha", "loss.switch_epoch", "optim.lr_discriminator"}
+    assert loaded.notes == ()
+
+
+def test_the_readme_s_table_lists_exactly_the_options_of_search(options: Options) -> None:
+    listed = re.findall(r"^\| `(--[a-z-]+)", README, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == options["plgan_tune.search"]
+    assert set(listed) == {"--space", "--set", "--results", "--name", "--address", "--resume", "--dry-run"}
+
+
+def test_the_readme_s_commands_use_options_that_there_are(options: Options) -> None:
+    lines = [line for block in blocks("sh")[2:] for line in block.splitlines()]
+    used = [shlex.split(line, comments=True) for line in lines]
+    assert {words[2] for words in used} == options.keys()
+    for words in used:
+        assert {word for word in words if word.startswith("--")} <= options[words[2]]
+
+
+def test_the_readme_s_python_imports_what_there_is() -> None:
+    trees = [ast.parse(block) for block in blocks("python")]
+    imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    ours = [(node.module, name.name) for node in imports for name in node.names if "plgan_tune" in str(node.module)]
+    assert {name for _, name in ours} == {"load_study", "load_trial", "train", "run_study"}
+    for module, name in ours:
+        assert callable(getattr(importlib.import_module(str(module)), name))
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def prose(document: Path) -> str:
+    """A document without its fenced blocks, where a comment looks like a heading."""
+    return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(document)) if "://" not in link]
+    assert links or document.name != "README.md" or document.parent != ROOT
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (document.parent / file).resolve() if file else document
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in {slug(heading) for heading in re.findall(r"^#+ (.+)$", prose(target), re.MULTILINE)}, link
+
+
+def test_contributing_names_the_rooms_there_are() -> None:
+    table = [line.split("|")[1] for line in CONTRIBUTING.splitlines() if line.startswith("| `")]
+    named = {name for cell in table for name in re.findall(r"`([^`]+)`", cell)}
+    package = ROOT / "plgan_tune"
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert named == files | {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+
+
+def test_contributing_names_no_file_that_is_not_there() -> None:
+    code = re.findall(r"`([^`\n]+)`", prose(ROOT / "CONTRIBUTING.md"))
+    files = [text for text in code if re.fullmatch(r"[\w./-]+(\.py|\.toml|\.md|/)", text)]
+    assert {"gan/draws.py", "pyproject.toml"} <= set(files)
+    assert [file for file in files if not any((base / file).exists() for base in (ROOT, ROOT / "plgan_tune"))] == []
+
+
+def test_contributing_names_the_markers() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    markers = [marker.partition(":")[0] for marker in project["tool"]["pytest"]["ini_options"]["markers"]]
+    (sentence,) = re.findall(r"Markers: ([^.]+)\.", CONTRIBUTING)
+    assert re.findall(r"`(\w+)`", sentence) == markers
+
+
+# The commands from another folder, and from a wheel
+
+
+def test_train_imports_neither_ray_nor_optuna(tmp_path: Path) -> None:
+    code = "import sys, plgan_tune.train; print(sorted({'ray', 'optuna', 'torch'} & sys.modules.keys()))"
+    imported = elsewhere(tmp_path, "-c", code)
+    assert imported.stdout.strip() == "['torch']", imported.stderr
+
+
+def test_train_shows_its_options_in_any_folder(options: Options) -> None:
+    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    built = elsewhere(folder, "-m", "pip", "wheel", "--no-deps", "--disable-pip-version-check", "-w", ".", str(ROOT))
+    if "No matching distribution found for hatchling" in built.stdout + built.stderr:
+        pytest.skip("needs hatchling, and no package index can be reached")
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_package_and_every_space_file_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    spaces = {f"plgan_tune/{path.relative_to(ROOT)}" for path in (ROOT / "search_spaces").glob("*.yaml")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "plgan_tune").rglob("*.py")}
+    assert len(spaces) >= 4
+    assert len(names) == len(set(names))
+    held = {name for name in names if ".dist-info/" not in name}
+    assert held == spaces | modules | {"plgan_tune/py.typed"}
+
+
+@pytest.mark.slow
+def test_the_default_space_is_found_in_an_unpacked_wheel(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    code = "from plgan_tune.spec.load import default_space; print(default_space())"
+    found = elsewhere(tmp_path, "-c", code, path=site)
+    assert found.stdout.strip() == str(site / "plgan_tune" / "search_spaces" / "digits.yaml"), found.stderr
+    planned = elsewhere(tmp_path, "-m", "plgan_tune.search", "--dry-run", path=site)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "study: digits" in planned.stdout
+
+
+# Images that cannot be used
+
+
+def png(size: int, seed: int) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(file: Path, images: Sequence[bytes]) -> None:
+    held = pa.array([{"bytes": image, "path": None} for image in images])
+    pq.write_table(pa.table({"image": held, "label": [row % 2 for row in range(len(images))]}), file)
+
+
+SPACE = """
+study: s
+search: {trials: 1}
+trial:
+  data: {source: parquet, path: PATH, labels: 2, validation: 2}
+  loss: {alpha: {uniform: [0, 1]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (png(8, seed=99)[:60], "the image cannot be decoded"),
+        (png(9, seed=99), "must have the first one's 8x8 pixels, but got 9x9"),
+    ],
+    ids=["truncated", "of another size"],
+)
+def test_a_bad_image_ends_the_search_with_its_file_and_row_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, why: str
+) -> None:
+    import ray  # noqa: PLC0415 - seconds
+    from typer.testing import CliRunner  # noqa: PLC0415
+
+    from plgan_tune.search import app  # noqa: PLC0415
+
+    def refuse(**_: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("PLGAN_TUNE_CACHE", str(tmp_path / "cache"))
+    good = [png(8, seed) for seed in range(10)]
+    data = tmp_path / "data"
+    data.mkdir()
+    write(data / "train-0.parquet", good)
+    write(data / "train-1.parquet", [*good[:7], bad, *good[8:]])
+    write(data / "test-0.parquet", good)
+    (tmp_path / "space.yaml").write_text(SPACE.replace("PATH", str(data)))
+    before = ray.is_initialized()
+    words = ["--space", str(tmp_path / "space.yaml"), "--results", str(tmp_path / "results")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2, result.output
+    assert f"{data}/train-1.parquet, row 7: " in result.output
+    assert why in result.output
+    assert ray.is_initialized() == before
+    assert not (tmp_path / "results").exists()
