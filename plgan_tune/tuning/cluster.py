@@ -1,9 +1,12 @@
 """The Ray cluster: joining it, and how many trials it holds at a time."""
 
 import logging
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
@@ -26,15 +29,37 @@ def connect(address: str | None) -> None:
     """
     if address is None:
         # "local": with no address Ray would join a cluster that runs on this machine.
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with _interrupts_kept():
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         return
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _interrupts_kept():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
             f"--address {address}: cannot join the cluster: {error} (a cluster that asks for a token needs "
             "RAY_AUTH_MODE=token and the token in this environment)"
         ) from error
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Holds Ctrl-C back until the block ends.
+
+    Ray forks while it starts, and Python drops an exception that is raised in a fork's hooks: the search would go on,
+    or hang on logging's lock.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def check_address(address: str) -> None:
@@ -47,7 +72,7 @@ def check_address(address: str) -> None:
         raise ClusterError(
             f"--address takes auto or host:port, but got {address}: Ray Client would take the display and the "
             "results away from this machine; run the search on the cluster with "
-            "`ray job submit --address http://HOST:8265 -- python -m plgan_tune.search ...`"
+            "`ray job submit --address http://HOST:8265 -- python -m plgan_tune.search --address auto ...`"
         )
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
     command += [] if address == "auto" else ["--address", address]

@@ -51,7 +51,7 @@ def test_digits_test_set_is_the_same_whatever_the_split(make: Make) -> None:
 
 
 def test_digits_take_no_path(make: Make) -> None:
-    with pytest.raises(DataError, match=r"`data\.path` must be null"):
+    with pytest.raises(DataError, match=r"`trial\.data\.path` must be null"):
         load_dataset(make("digits", "somewhere", labels=20, validation=300))
 
 

@@ -31,8 +31,8 @@ def _ends(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 DOMAINS: st.SearchStrategy[Domain] = st.one_of(
     _ends(NUMBERS).map(lambda ends: Uniform(*ends)),
     _ends(ABOVE_ZERO).map(lambda ends: LogUniform(*ends)),
-    _ends(st.integers()).map(lambda ends: Int(*ends)),
-    _ends(st.integers(1)).map(lambda ends: LogInt(*ends)),
+    _ends(st.integers(-(2**63), 2**63 - 1)).map(lambda ends: Int(*ends)),
+    _ends(st.integers(1, 2**63 - 1)).map(lambda ends: LogInt(*ends)),
     st.lists(OPTIONS, min_size=1, max_size=5, unique_by=repr).map(lambda options: Choice(tuple(options))),
 )
 

@@ -222,7 +222,6 @@ runpy.run_module("plgan_tune.search", run_name="__main__", alter_sys=True)
 Where it strikes the logging module's own hook a lock stays taken for ever, and the log's thread then waits for it."""
 
 
-@pytest.mark.xfail(strict=True, reason="Ctrl-C while Ray starts is lost")
 def test_ctrl_c_while_ray_starts_is_obeyed(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     words = ["--space", "space.yaml", "--set", "search.trials=1", "--set", "trial.training.epochs=2", "--name", "mine"]

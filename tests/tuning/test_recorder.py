@@ -81,6 +81,8 @@ class Tune:
             "number": number,
             "point": {"loss.alpha": number / 10},
             "trial": {"seed": 7},
+            "attempt": 1,
+            "failures": 0,
         }
         trial = SimpleNamespace(trial_id=f"ray{number}", config=config, last_result={}, error_file=None)
         return self._trials.setdefault(number, trial)
