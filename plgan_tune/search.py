@@ -56,12 +56,10 @@ def main(
     try:
         loaded = load_study(space or default_space(), overrides or [])
         study = name or default_name(loaded.study, utc_now())
+        study_location(results, study, resume=resume, named=name is not None)
         if dry_run:
-            study_location(results, study, resume=resume, named=name is not None)
             print_plan(console, plan_study(loaded.study), loaded.notes)
             return
-        if resume and name is None:
-            raise StudyError("--resume needs --name: which study is to go on?")
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
         result = run_study(loaded.study, results=results, name=study, address=address, resume=resume, console=console)
