@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from machine import machine
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
@@ -417,17 +417,6 @@ def verdict(bar: Bar, results: dict[str, Times | str]) -> str:
     cpu = f" ({median(map(truediv, slower.cpu, faster.cpu)):.2f} x in CPU time)" if slower.cpu else ""
     met = (bar.least or 0) <= wall <= (bar.most or math.inf)
     return f"{claim} {wall:.2f} x{cpu}, {'met' if met else 'missed'}"
-
-
-def machine() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    processor = ", ".join(sorted(names)) or platform.processor()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU here"
-    capability = torch.backends.cpu.get_cpu_capability()
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"{processor} ({capability}), {os.cpu_count()} cores; {gpu}; {platform.system()}; {versions}"
 
 
 def peer_at(path: Path) -> Contender:

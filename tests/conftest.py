@@ -15,7 +15,8 @@ def embedded_ray() -> Iterator[None]:
     """A Ray of two CPUs. Starting one costs seconds: everything that needs Ray shares this one."""
     import ray  # noqa: PLC0415 - seconds
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # "local": without an address Ray joins a cluster that already runs on this machine.
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 

@@ -6,7 +6,7 @@ in [-1, 1] for the convolutional pair (tanh output).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -33,6 +33,13 @@ from plgan_tune.spec.trial import CONV_FEATURES, Kind, ModelSpec
 
 SMALLEST_CONV = 16
 LARGEST_ZCA = 48
+DATA_SPREAD: Mapping[Kind, float] = {"mlp": 0.4, "conv": 0.05}
+"""Deviation of all weights of both networks before data-dependent initialisation.
+
+Only their direction matters to the output, but their size to Adam: the smaller, the further each step turns them.
+The convolutional pair's is improved-gan's. The MLP pair's is measured (benchmarks/initial_weights.md): under METHOD's
+learning rate of 0.003 improved-gan's 0.1 for D, with Xavier's 0.05 for G, makes G ignore z within an epoch.
+"""
 
 
 class Judgement(NamedTuple):
@@ -190,16 +197,16 @@ class Generator(nn.Module):
 class MlpGenerator(Generator):
     """2 x [Dense 500, no bias - BatchNorm, no gain - softplus] - Dense pixels - sigmoid."""
 
-    def __init__(self, model: ModelSpec, image: ImageShape, generator: torch.Generator) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, spread: Spread, generator: torch.Generator) -> None:
         super().__init__()
         units = [model.latent_size, scaled(500, model.width), scaled(500, model.width)]
-        self.dense = nn.ModuleList(_linear(inputs, outputs, generator) for inputs, outputs in pairwise(units))
+        self.dense = nn.ModuleList(_linear(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units))
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
         self.out: Dense | nn.Linear
         if model.generator_weight_norm:
-            self.out = Dense(units[-1], image.pixels, "xavier", generator)
+            self.out = Dense(units[-1], image.pixels, spread, generator)
         else:
-            self.out = _linear(units[-1], image.pixels, generator, bias=True)
+            self.out = _linear(units[-1], image.pixels, spread, generator, bias=True)
         self._image = image
 
     def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
@@ -213,20 +220,20 @@ class MlpGenerator(Generator):
 class ConvGenerator(Generator):
     """Dense - BN - ReLU - 512 maps of ceil(size / 8) - transposed 5x5: 256, 128 (BN, ReLU), channels (tanh) - crop."""
 
-    def __init__(self, model: ModelSpec, image: ImageShape, generator: torch.Generator) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, spread: Spread, generator: torch.Generator) -> None:
         super().__init__()
         self._maps = scaled(512, model.width)
         self._start = math.ceil(image.size / 8)
         self._image = image
         units = [self._maps, scaled(256, model.width), scaled(128, model.width)]
-        self.dense = _linear(model.latent_size, self._maps * self._start**2, generator)
+        self.dense = _linear(model.latent_size, self._maps * self._start**2, spread, generator)
         self.dense_norm = BatchNorm(self._maps * self._start**2)
         self.weights = nn.ParameterList(
-            draw_weights((inputs, outputs, 5, 5), inputs * 25, outputs * 25, "xavier", generator)
+            draw_weights((inputs, outputs, 5, 5), inputs * 25, outputs * 25, spread, generator)
             for inputs, outputs in pairwise(units)
         )
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
-        self.out = ConvTransposed(units[-1], image.channels, "xavier", generator)
+        self.out = ConvTransposed(units[-1], image.channels, spread, generator)
 
     def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
         x = F.relu(self.dense_norm(self.dense(latent), all_sum))
@@ -270,15 +277,14 @@ def build(
         ValueError: where `check_image` finds that model and images do not fit.
     """
     check_image(model, image)
-    # Under data-dependent initialisation only the direction of v matters to the output, its size to Adam's steps.
-    spread: Spread = "xavier" if model.weight_norm_init == "xavier" else {"mlp": 0.1, "conv": 0.05}[model.kind]
+    spread: Spread = "xavier" if model.weight_norm_init == "xavier" else DATA_SPREAD[model.kind]
     for_d, for_g = generators
     D: Discriminator
     G: Generator
     if model.kind == "mlp":
-        D, G = MlpDiscriminator(model, image, classes, spread, for_d), MlpGenerator(model, image, for_g)
+        D, G = MlpDiscriminator(model, image, classes, spread, for_d), MlpGenerator(model, image, spread, for_g)
     else:
-        D, G = ConvDiscriminator(model, image, classes, spread, for_d), ConvGenerator(model, image, for_g)
+        D, G = ConvDiscriminator(model, image, classes, spread, for_d), ConvGenerator(model, image, spread, for_g)
     if not model.train_hidden_gain:
         D.freeze_hidden_gains()
     D.whitening = whitening
@@ -301,12 +307,12 @@ def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
     return draw((model.latent_size,))
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = False) -> nn.Linear:
+def _linear(inputs: int, outputs: int, spread: Spread, generator: torch.Generator, *, bias: bool = False) -> nn.Linear:
     # nn.Linear would initialise itself from the global RNG.
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
-        layer.weight.copy_(draw_weights((outputs, inputs), inputs, outputs, "xavier", generator))
+        layer.weight.copy_(draw_weights((outputs, inputs), inputs, outputs, spread, generator))
         if bias:
             layer.bias.zero_()
     return layer

@@ -5,16 +5,22 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import ray
 from ray.exceptions import RayError
 
 from plgan_tune.spec.study import ResourcesSpec
+from plgan_tune.tuning.autoscaler import Growth, read_growth
 
 ANSWER_SECONDS = 20.0
+
+HEAD = "node:__internal_head__"
+"""A resource that Ray gives to the head of a cluster alone."""
 
 
 class ClusterError(Exception):
@@ -121,18 +127,46 @@ def share_of(resources: ResourcesSpec, nodes: Iterable[Mapping[str, float]]) -> 
     return Share(resources.ranks, resources.cpus_per_rank, gpus)
 
 
-def trials_at_a_time(share: Share, nodes: Iterable[Mapping[str, float]]) -> int:
-    """How many trials the nodes hold together.
+def trials_at_a_time(share: Share, nodes: Iterable[Mapping[str, float]], growth: Growth | None = None) -> int:
+    """How many trials the nodes, and those that an autoscaler may add to them, hold together.
 
     Raises:
         ClusterError: where they hold none, with the numbers.
     """
     nodes = list(nodes)
-    trials = sum(share.fits(node) for node in nodes) // share.ranks
+    added = sorted(growth.nodes, key=share.fits, reverse=True)[: growth.most] if growth else []
+    trials = sum(share.fits(node) for node in [*nodes, *added]) // share.ranks
     if trials == 0:
-        held = ", ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes) or "nothing"
-        raise ClusterError(f"a trial needs {share}, but the cluster can never hold one: it has {held}")
+        may = f"; its autoscaler may add up to {growth.most} of {_held(growth.nodes)}" if growth else ""
+        raise ClusterError(f"a trial needs {share}, but the cluster can never hold one: it has {_held(nodes)}{may}")
     return trials
+
+
+def _held(nodes: Iterable[Mapping[str, float]]) -> str:
+    each = Counter(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+    return ", ".join(f"{count} x ({one})" if count > 1 else one for one, count in each.items()) or "nothing"
+
+
+def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tuple[Share, int]:
+    """A trial's share of the joined cluster, and how many trials are to run at a time.
+
+    Raises:
+        ClusterError: where the cluster can never hold a trial, or `auto` would count nodes that come and go.
+    """
+    growth = read_growth(ray.get_runtime_context().gcs_address)
+    nodes = node_resources()
+    if growth is not None:  # its nodes of now are among those that it may have
+        nodes = [node for node in nodes if HEAD in node]
+    share = share_of(resources, [*nodes, *(growth.nodes if growth else ())])
+    trials = trials_at_a_time(share, nodes, growth)
+    if growth is not None and "auto" in (concurrent, resources.gpus_per_rank):
+        raise ClusterError(
+            "`search.concurrent` and `resources.gpus_per_rank` must be given where an autoscaler can add nodes, since "
+            "auto knows only the nodes of now, but got "
+            f"(search.concurrent={concurrent}, resources.gpus_per_rank={resources.gpus_per_rank}); with all the nodes "
+            f"that it may add, {trials} trials of {share} run at a time"
+        )
+    return share, trials if concurrent == "auto" else concurrent
 
 
 def node_resources() -> list[Mapping[str, float]]:

@@ -25,12 +25,12 @@ from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.cluster import Share, check_address, connect, node_resources, share_of, trials_at_a_time
+from plgan_tune.tuning.cluster import Share, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
 from plgan_tune.tuning.history import History, read_history
 from plgan_tune.tuning.keeping import CheckpointKeeper
-from plgan_tune.tuning.plan import StudyError, check_models
+from plgan_tune.tuning.plan import StudyError, check_trials
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.sampler import OptunaSampler
@@ -106,7 +106,7 @@ def run_study(
         check_address(address)
     history = read_history(location, spec) if resume else History()
     data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
-    check_models(spec, ImageShape(data.channels, data.size))
+    check_trials(spec, ImageShape(data.channels, data.size))
     check_writable(location)
     write_study(location, spec, started, history.starts)
     deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
@@ -121,7 +121,7 @@ def run_study(
         split_hash=data.split.hash,
     )
     with _joined(address):
-        share, concurrent = _capacity(spec)
+        share, concurrent = capacity(spec.resources, spec.search.concurrent)
         with (
             StudyLog(location, spec.columns, spec.types) as log,
             CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
@@ -197,13 +197,6 @@ def study_location(results: str | Path, name: str, *, resume: bool, named: bool 
             f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name"
         )
     return location
-
-
-def _capacity(spec: StudySpec) -> tuple[Share, int]:
-    nodes = node_resources()
-    share = share_of(spec.resources, nodes)
-    fitting = trials_at_a_time(share, nodes)
-    return share, fitting if spec.search.concurrent == "auto" else spec.search.concurrent
 
 
 def _tune(

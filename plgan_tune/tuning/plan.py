@@ -13,15 +13,20 @@ from plgan_tune.gan.networks import ImageShape, check_image
 from plgan_tune.spec.advice import advice, corner_trials, rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.training.ranks import check_ranks
 
 
-def check_models(study: StudySpec, image: ImageShape) -> None:
-    """Raises StudyError where a model of the study cannot work on the data's images."""
+def check_trials(study: StudySpec, image: ImageShape) -> None:
+    """Raises StudyError where a trial of the study cannot work: its model on the images, its batch over the ranks."""
     for trial in corner_trials(study):
         try:
             check_image(trial.model, image)
         except ValueError as error:
             raise StudyError(f"trial.{error}") from None
+        try:
+            check_ranks(study.resources.ranks, trial.training.batch_size)
+        except ValueError as error:
+            raise StudyError(f"resources: {error}") from None
 
 
 class StudyError(Exception):
@@ -59,7 +64,7 @@ def plan_study(study: StudySpec) -> Plan:
     stops = rungs(asha, epochs) if asha else ()
     least = epochs + (trials - 1) * stops[0] if stops else trials * epochs
     data = check_data(trial.data)
-    check_models(study, ImageShape(data.channels, data.size))
+    check_trials(study, ImageShape(data.channels, data.size))
     return Plan(study, stops, trials * epochs, least, data)
 
 

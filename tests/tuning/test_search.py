@@ -1,12 +1,14 @@
 """The search at its user's seams: the function, the files it leaves, the command."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import ray
 import torch
 from rich.console import Console
 from typer.testing import CliRunner, Result
@@ -19,6 +21,7 @@ from plgan_tune.train import train
 from plgan_tune.tuning import driver
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.driver import StudyResult, run_study
+from plgan_tune.tuning.gang import Gang, RankActor
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import StudyError
 from plgan_tune.tuning.trainable import PlganTrainable
@@ -206,6 +209,76 @@ def test_two_ranks_report_the_epochs_of_one(search: Search, tmp_path: Path) -> N
         search(small(early_stopping="none", trials=2, training=training, ranks=ranks), f"ranks-{ranks}")
     one, two = (pd.read_parquet(tmp_path / f"ranks-{ranks}" / "epochs")[UNTIMED] for ranks in (1, 2))
     pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
+
+
+class LosingARank(PlganTrainable):
+    """A Trainable whose rank 1 fails in its third epoch, in as many attempts as `BREAKS`, while rank 0 waits for it."""
+
+    BREAKS = 1
+
+    def _take_up(self, config: dict[str, Any]) -> None:
+        super()._take_up(config)
+        self._epoch, self._attempt = config["logged"], config["attempt"]
+
+    def step(self) -> dict[str, Any]:
+        self._epoch += 1
+        if isinstance(self._rank, Gang) and self._epoch == 3 and self._attempt <= self.BREAKS:
+            ray.get(self._rank._actors[1].__ray_call__.remote(self.plant))
+        return super().step()
+
+    @staticmethod
+    def plant(actor: RankActor) -> None:
+        def die() -> None:
+            os._exit(1)
+
+        assert actor._rank is not None
+        actor._rank.step = die  # type: ignore[method-assign,assignment]
+
+
+class RaisingInARank(LosingARank):
+    BREAKS = 99
+
+    @staticmethod
+    def plant(actor: RankActor) -> None:
+        def step() -> None:
+            raise RuntimeError("planted in rank 1")
+
+        assert actor._rank is not None
+        actor._rank.step = step  # type: ignore[method-assign,assignment]
+
+
+TWO_RANKS: Mapping[str, Any] = {"ranks": 2, "early_stopping": "none", "trials": 1}
+
+
+def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small(training={"epochs": 4, "checkpoint_every": 1}, **TWO_RANKS)
+    search(spec, "whole")
+    monkeypatch.setattr(driver, "PlganTrainable", LosingARank)
+    search(spec, "broken")
+    whole, broken = (pd.read_parquet(tmp_path / name / "epochs") for name in ("whole", "broken"))
+    assert list(broken["attempt"]) == [1, 1, 2, 2]
+    pd.testing.assert_frame_equal(whole[UNTIMED], broken[UNTIMED])
+    assert set(pd.read_parquet(tmp_path / "broken" / "trials")["status"]) == {TrialStatus.COMPLETED}
+
+
+def test_the_first_failure_of_a_gang_is_what_the_trial_says(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "PlganTrainable", RaisingInARank)
+    began = time.monotonic()
+    search(small(max_failures=0, **TWO_RANKS))
+    assert time.monotonic() - began < 120  # no rank waits out a collective's ten minutes
+    (row,) = pd.read_parquet(tmp_path / "study" / "trials").itertuples()
+    assert row.status == TrialStatus.FAILED
+    assert "planted in rank 1" in str(row.error)
+
+
+def test_more_ranks_than_images_in_a_batch_are_refused_before_any_trial(search: Search, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"ranks=3, training.batch_size=2"):
+        search(small(training={"epochs": 1, "batch_size": 2}, ranks=3))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_gang_that_the_cluster_cannot_hold_is_refused_with_the_numbers(search: Search) -> None:
