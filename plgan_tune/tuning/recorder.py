@@ -17,8 +17,11 @@ from plgan_tune.tuning.progress import StudyState
 
 logger = logging.getLogger(__name__)
 
-LOST_MACHINE = ("its node has died", "node is dead")
-"""How Ray says that an actor's machine is gone."""
+LOST_MACHINE = ("its node has died", "node is dead", "ActorUnavailableError")
+"""How Ray says that an actor's machine is gone.
+
+The last is said while Ray does not know yet. Of a process that died on a living machine Ray knows at once.
+"""
 
 ERROR_LENGTH = 400
 """Characters of an error that a trial's row keeps."""

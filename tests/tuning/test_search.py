@@ -250,6 +250,7 @@ class RaisingInARank(LosingARank):
 TWO_RANKS: Mapping[str, Any] = {"ranks": 2, "early_stopping": "none", "trials": 1}
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +264,7 @@ def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
     assert set(pd.read_parquet(tmp_path / "broken" / "trials")["status"]) == {TrialStatus.COMPLETED}
 
 
+@pytest.mark.slow
 def test_the_first_failure_of_a_gang_is_what_the_trial_says(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
