@@ -17,10 +17,11 @@ from plgan_tune.tuning.progress import StudyState
 
 logger = logging.getLogger(__name__)
 
-LOST_MACHINE = ("its node has died", "node is dead", "ActorUnavailableError")
+LOST_MACHINE = re.compile(r"its node has died|node is dead|The actor \w+ is unavailable: ")
 """How Ray says that an actor's machine is gone.
 
-The last is said while Ray does not know yet. Of a process that died on a living machine Ray knows at once.
+The last is said while Ray does not know yet: by a rank's actor, or by the trial's own, whose error comes without its
+type's name. Of a process that died on a living machine Ray knows at once.
 """
 
 ERROR_LENGTH = 400
@@ -162,7 +163,7 @@ class Recorder(Callback):
 
 def is_lost_machine(error: str) -> bool:
     """Whether an attempt ended because its machine went away, which is not the trial's fault."""
-    return any(phrase in error for phrase in LOST_MACHINE)
+    return LOST_MACHINE.search(error) is not None
 
 
 def _reason_of(trial: Any) -> str:

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray import cloudpickle
+from ray.exceptions import ActorUnavailableError
 from ray.tune import Callback
 from ray.tune.callback import CallbackList
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
 from plgan_tune.tuning.progress import StudyState
-from plgan_tune.tuning.recorder import ERROR_LENGTH, Recorder, reason
+from plgan_tune.tuning.recorder import ERROR_LENGTH, Recorder, is_lost_machine, reason
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EPOCHS = 5
@@ -298,6 +299,23 @@ def test_the_reason_of_a_traceback_is_its_exception_on_one_line() -> None:
         "The actor died unexpectedly. class_name: Trial"
     )
     assert reason("") == ""
+
+
+UNAVAILABLE = ActorUnavailableError("The actor is temporarily unavailable: RpcError: Socket closed", b"a" * 16)
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        pytest.param(str(UNAVAILABLE), True, id="the trial's own actor, seen by Tune: without the type's name"),
+        pytest.param(f"ray.exceptions.ActorUnavailableError: {UNAVAILABLE}", True, id="a rank's actor"),
+        pytest.param("The actor died because its node has died. Node Id: 5d", True, id="a dead node"),
+        pytest.param("The actor died because all references to the actor were removed", False, id="a dead process"),
+        pytest.param("OSError: the share is unavailable: try again", False, id="the trial's own fault"),
+    ],
+)
+def test_a_lost_machine_is_known_by_what_ray_says(said: str, lost: bool) -> None:
+    assert is_lost_machine(reason(said)) is lost
 
 
 @given(st.text(max_size=2000))
