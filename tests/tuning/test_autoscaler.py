@@ -1,13 +1,12 @@
 """Clusters that grow: what the autoscaler's file allows, and what `auto` says there."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +76,11 @@ def test_another_clusters_autoscaler_is_left_alone() -> None:
     assert read_growth("192.0.2.1:6379") is None
 
 
+Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+
+
 @pytest.fixture
-def growing(tmp_path: Path) -> Iterator[str]:
+def growing(tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a real Ray head that was started with an autoscaler's file."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -86,35 +88,22 @@ def growing(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "autoscaler.json").write_text(json.dumps(CONFIG))
     words = ["--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=1"]
     words += ["--include-dashboard=false", f"--autoscaling-config={tmp_path / 'autoscaler.json'}"]
-    environment = os.environ | {"RAY_FAKE_CLUSTER": "1", "RAY_AUTH_MODE": "disabled"}
-    with (
-        (tmp_path / "ray.txt").open("w") as said,
-        subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", *words],
-            env=environment,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as head,
-    ):
-        try:
-            for _ in range(600):
-                if "Ray runtime started" in (tmp_path / "ray.txt").read_text():
-                    break
-                time.sleep(0.1)
-            yield f"127.0.0.1:{port}"
-        finally:
-            head.terminate()
-            try:
-                head.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(head.pid, signal.SIGKILL)
+    monkeypatch.setenv("RAY_FAKE_CLUSTER", "1")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with started(tmp_path, sys.executable, "-m", "ray.scripts.scripts", "start", *words) as head:
+        for _ in range(600):
+            if "Ray runtime started" in (tmp_path / "said.txt").read_text():
+                break
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+        head.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            head.wait(timeout=20)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_auto_is_refused_where_the_cluster_grows(growing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+def test_auto_is_refused_where_the_cluster_grows(growing: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "plgan_tune.search", "--address", growing, "--results", str(tmp_path / "results")]
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert said.returncode == 2, said.stdout + said.stderr

@@ -5,9 +5,8 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,42 +45,11 @@ def read(study: Path) -> Tables:
     return Tables(pd.read_parquet(study / "trials"), pd.read_parquet(study / "epochs"))
 
 
-@contextmanager
-def searching(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in a terminal's place: a process group of its own, which is what Ctrl-C interrupts."""
-    with (
-        (folder / "said.txt").open("w") as said,
-        subprocess.Popen(
-            words,
-            cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as search,
-    ):
-        try:
-            yield search
-        finally:
-            if search.poll() is None:
-                os.killpg(search.pid, signal.SIGKILL)
+Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 
 
 def said(folder: Path) -> str:
     return (folder / "said.txt").read_text()
-
-
-def wait_for_epochs(search: subprocess.Popen[str], study: Path, at_least: int) -> None:
-    """Until the log on disk holds so many epochs."""
-    for _ in range(2400):
-        if search.poll() is not None:
-            raise AssertionError(f"the search ended by itself with {search.returncode}: {said(study.parents[1])}")
-        parts = study / "epochs"
-        if parts.is_dir() and any(parts.glob("*.parquet")) and len(pd.read_parquet(parts)) >= at_least:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no {at_least} epochs within two minutes: {said(study.parents[1])}")
 
 
 @dataclass(frozen=True)
@@ -113,12 +81,14 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+def interrupted(
+    tmp_path_factory: pytest.TempPathFactory, started: Started, wait_for_epochs: Callable[..., None]
+) -> Interrupted:
     folder = tmp_path_factory.mktemp("interrupted")
     study = folder / "results" / "mine"
     (folder / "my space.yaml").write_text(SPACE)
     words = ["--space", "my space.yaml", "--set", f"search.trials={TRIALS}", "--name", "mine"]
-    with searching(folder, sys.executable, "-m", "plgan_tune.search", *words) as search:
+    with started(folder, sys.executable, "-m", "plgan_tune.search", *words) as search:
         wait_for_epochs(search, study, at_least=3)
         before = read(study)
         os.killpg(search.pid, signal.SIGINT)
@@ -127,9 +97,9 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
 
 
 @pytest.fixture(scope="module")
-def finished(interrupted: Interrupted) -> tuple[int, Tables, str]:
+def finished(interrupted: Interrupted, started: Started) -> tuple[int, Tables, str]:
     """What the printed command, typed in the same folder, makes of it."""
-    with searching(interrupted.folder, "sh", "-c", interrupted.command) as search:
+    with started(interrupted.folder, "sh", "-c", interrupted.command) as search:
         status = search.wait(timeout=300)
     return status, read(interrupted.study), said(interrupted.folder)
 
@@ -222,10 +192,10 @@ runpy.run_module("plgan_tune.search", run_name="__main__", alter_sys=True)
 Where it strikes the logging module's own hook a lock stays taken for ever, and the log's thread then waits for it."""
 
 
-def test_ctrl_c_while_ray_starts_is_obeyed(tmp_path: Path) -> None:
+def test_ctrl_c_while_ray_starts_is_obeyed(tmp_path: Path, started: Started) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     words = ["--space", "space.yaml", "--set", "search.trials=1", "--set", "trial.training.epochs=2", "--name", "mine"]
-    with searching(tmp_path, sys.executable, "-c", INTERRUPTED_IN_A_FORK, *words) as search:
+    with started(tmp_path, sys.executable, "-c", INTERRUPTED_IN_A_FORK, *words) as search:
         status = search.wait(timeout=120)
     assert status == 130, said(tmp_path)
     assert any(line.endswith("--name mine --resume") for line in said(tmp_path).splitlines())

@@ -1,11 +1,9 @@
 """A gang over several nodes, one of which is lost in mid-search."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,9 @@ trial:
 """
 
 
+Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head without a CPU and two nodes of one each: a gang of two ranks sits on both."""
@@ -42,39 +43,19 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     nodes.shutdown()
 
 
-def logged(study: Path) -> int:
-    parts = study / "epochs"
-    return len(pd.read_parquet(parts)) if parts.is_dir() and any(parts.glob("*.parquet")) else 0
-
-
-def test_a_lost_node_costs_an_attempt_but_no_failure(cluster: Any, tmp_path: Path) -> None:
+def test_a_lost_node_costs_an_attempt_but_no_failure(
+    cluster: Any, tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None]
+) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     study = tmp_path / "results" / "mine"
     words = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address]
-    with (
-        (tmp_path / "said.txt").open("w") as said,
-        subprocess.Popen(
-            [sys.executable, "-m", "plgan_tune.search", *words],
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as search,
-    ):
-        try:
-            for _ in range(1200):
-                if search.poll() is not None or logged(study) >= 2:
-                    break
-                time.sleep(0.1)
-            before = logged(study)
-            lost = next(iter(cluster.worker_nodes))
-            cluster.add_node(num_cpus=1)
-            cluster.remove_node(lost, allow_graceful=False)
-            status = search.wait(timeout=300)
-        finally:
-            if search.poll() is None:
-                os.killpg(search.pid, signal.SIGKILL)
+    with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *words) as search:
+        wait_for_epochs(search, study, at_least=2)
+        before = len(pd.read_parquet(study / "epochs"))
+        lost = next(iter(cluster.worker_nodes))
+        cluster.add_node(num_cpus=1)
+        cluster.remove_node(lost, allow_graceful=False)
+        status = search.wait(timeout=300)
     assert status == 0, (tmp_path / "said.txt").read_text()
     assert 2 <= before < EPOCHS  # else nothing was lost
     (trial,) = pd.read_parquet(study / "trials").itertuples()
