@@ -1,7 +1,6 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -18,6 +17,7 @@ from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import default_name, run_study, study_location, utc_now
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import StudyError, plan_study, print_plan
+from plgan_tune.typed import from_here, python
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -102,18 +102,8 @@ def _resume(
     return shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", str(name), "--resume"])
 
 
-def python() -> str:
-    """The interpreter as the user can type it here."""
-    return _from_here(Path(sys.executable))
-
-
 def _nearest(location: Location) -> str:
-    return _from_here(location.local) if location.local else location.url
-
-
-def _from_here(path: Path) -> str:
-    """A path as it is typed in this folder: relative where it lies below, else whole."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return from_here(location.local) if location.local else location.url
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """`python -m plgan_tune.train`: trains one configuration, without Ray or Optuna."""
 
-import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -28,6 +26,7 @@ from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.typed import command, python, torchrun
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -193,10 +192,10 @@ def _where(trial: TrialSpec, out: str | None, *, resume: bool) -> str:
 
 
 def _resume_command(config: Path, overrides: list[str], where: str, ranks: int) -> str:
-    launcher = [Path(sys.executable).name] if ranks == 1 else ["torchrun", f"--nproc-per-node={ranks}"]
+    launcher = [python()] if ranks == 1 else [torchrun(), f"--nproc-per-node={ranks}"]
     words = [*launcher, "-m", "plgan_tune.train", "--config", str(config)]
     words += [word for override in overrides for word in ("--set", override)]
-    return shlex.join([*words, "--out", where, "--resume"])
+    return command([*words, "--out", where, "--resume"])
 
 
 def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str) -> None:

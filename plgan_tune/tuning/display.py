@@ -267,7 +267,10 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
 def _account(state: StudyState, results: str) -> Table:
     counts = state.counts()
     tally = Text(", ").join(
-        Text(f"{counts[status]} {status}", STYLES[status] if counts[status] else "dim")
+        Text(
+            f"{counts[status]} {'unfinished' if status is TrialStatus.RUNNING else status}",
+            STYLES[status] if counts[status] else "dim",
+        )
         for status in TrialStatus
         if status is not TrialStatus.RUNNING or counts[status]
     )

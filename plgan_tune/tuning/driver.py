@@ -100,12 +100,17 @@ def run_study(
         ClusterError: where the cluster cannot be joined or is too small.
     """
     started = now()
+    console = console or Console(quiet=True)
     spec = _with_absolute_path(spec)
     location = study_location(results, name or default_name(spec, started), resume=resume, named=name is not None)
     if address is not None:
         check_address(address)
     history = read_history(location, spec) if resume else History()
-    data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
+    for change in history.changes:
+        note = f"note: not as at the last start: {change}"
+        console.print(note, style="yellow", soft_wrap=True, markup=False, highlight=False)
+    with console.status("reading the images"):
+        data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
     check_trials(spec, ImageShape(data.channels, data.size))
     check_writable(location)
     write_study(location, spec, started, history.starts)
@@ -120,7 +125,7 @@ def run_study(
         history=history,
         split_hash=data.split.hash,
     )
-    with _joined(address):
+    with _joined(address, console):
         share, concurrent = capacity(spec.resources, spec.search.concurrent)
         with (
             StudyLog(location, spec.columns, spec.types) as log,
@@ -128,7 +133,7 @@ def run_study(
         ):
             log.open_tables()
             sampler = OptunaSampler(spec, history)
-            display = build_display(console or Console(quiet=True), state, now)
+            display = build_display(console, state, now)
             recorder = Recorder(state, log, display, now, keeper.trial_ended)
             with display:
                 _tune(spec, location, share, concurrent, sampler, recorder)
@@ -248,12 +253,13 @@ def _scheduler(spec: StudySpec) -> TrialScheduler:
 
 
 @contextmanager
-def _joined(address: str | None) -> Iterator[None]:
+def _joined(address: str | None, console: Console) -> Iterator[None]:
     """Ray for the time of a search; a Ray that the caller started is used and left alone."""
     if ray.is_initialized():
         yield
         return
-    connect(address)
+    with console.status("starting Ray" if address is None else f"joining the cluster at {address}"):
+        connect(address)
     try:
         yield
     finally:

@@ -43,6 +43,8 @@ class History:
     """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
     starts: tuple[Any, ...] = ()
     """What each start of the study was made with, as its study file says."""
+    changes: tuple[str, ...] = ()
+    """What is asked for now, of the keys that may change, and was not at the last start: `key: old -> new`."""
 
     @property
     def ended(self) -> tuple[TrialRow, ...]:
@@ -71,17 +73,17 @@ def read_history(location: Location, spec: StudySpec) -> History:
     file = location.join(STUDY_FILE)
     if not file.exists():
         return History()
-    starts = _check_same(file, spec)
+    starts, changes = _compare(file, spec)
     trials = sorted(trial_rows(read_trials(location), spec.columns), key=lambda row: row.number)
     epochs = epoch_rows(read_epochs(location))
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in epochs:
         curves[row.trial_id][row.metrics.epoch] = row.metrics.val_error
-    return History(tuple(trials), tuple(epochs), curves, starts)
+    return History(tuple(trials), tuple(epochs), curves, starts, changes)
 
 
-def _check_same(file: Location, spec: StudySpec) -> tuple[Any, ...]:
-    """What the study was started with, start by start."""
+def _compare(file: Location, spec: StudySpec) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """What the study was made with, start by start, and what has changed since the last."""
     document = read_yaml(file.read_text())
     if not isinstance(document.value, dict):
         raise HistoryError(f"{file.url} is no study")
@@ -90,14 +92,15 @@ def _check_same(file: Location, spec: StudySpec) -> tuple[Any, ...]:
     except SpecError as error:
         raise HistoryError(f"{file.url} is no longer a study that can be gone on with: {error}") from error
     old, new = flatten(earlier.as_mapping()), flatten(spec.as_mapping())
-    differing = [
-        f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+    changes = {
+        key: f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
-    ]
-    if differing:
+        if old.get(key) != new.get(key)
+    }
+    refused = [change for key, change in changes.items() if not key.startswith(MAY_CHANGE)]
+    if refused:
         raise HistoryError(
             f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
-            + "; ".join(differing)
+            + "; ".join(refused)
         )
-    return tuple(document.value.get(MADE_WITH) or ())
+    return tuple(document.value.get(MADE_WITH) or ()), tuple(changes.values())

@@ -105,7 +105,7 @@ def test_ctrl_c_stops_all_ranks_after_the_same_epoch_and_one_rank_can_go_on(conf
         assert running.poll() is None
     running.send_signal(signal.SIGINT)
     told, _ = running.communicate(timeout=60)
-    assert f"torchrun --nproc-per-node=2 -m plgan_tune.train --config {config}" in told
+    assert f"bin/torchrun --nproc-per-node=2 -m plgan_tune.train --config {config}" in told
     stopped_after = len(rows_of(out))
     assert 2 <= stopped_after < 1000
     trial = load_trial(config, [f"trial.training.epochs={stopped_after + 2}"])

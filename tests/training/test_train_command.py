@@ -182,8 +182,8 @@ def test_ctrl_c_ends_the_epoch_and_says_how_to_go_on(config: Path, tmp_path: Pat
     assert finished >= 2
     assert pd.read_parquet(out / "epochs").epoch.tolist() == list(range(1, finished + 1))
 
-    words = shlex.split(last)[1:]
-    assert words[:2] == ["-m", "plgan_tune.train"]
+    threads, _, *words = shlex.split(last)
+    assert [threads, *words[:2]] == ["OMP_NUM_THREADS=1", "-m", "plgan_tune.train"]
     go_on = [*words[2:], "--set", f"trial.training.epochs={finished + 2}"]
     said = command(*go_on)
     assert said.status == 0, said.text

@@ -189,7 +189,7 @@ def test_the_summary_holds_the_best_configuration_and_what_the_search_did(state:
     assert "alpha             0.123457" in rows
     assert "lr_discriminator  0.0003" in rows
     assert "switch_epoch      20" in rows
-    assert "trials   2 running, 1 completed, 1 stopped, 1 diverged, 1 failed" in rows
+    assert "trials   2 unfinished, 1 completed, 1 stopped, 1 diverged, 1 failed" in rows
     assert "epochs   90 trained of at most 1,440; early stopping saved 40" in rows
     assert f"results  {RESULTS}" in rows
     assert (

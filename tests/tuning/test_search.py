@@ -1,5 +1,6 @@
 """The search at its user's seams: the function, the files it leaves, the command."""
 
+import io
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -291,7 +292,11 @@ def test_a_gang_that_the_cluster_cannot_hold_is_refused_with_the_numbers(search:
 def test_resume_adds_trials_and_keeps_the_old(search: Search, tmp_path: Path) -> None:
     search(small(trials=3))
     before = pd.read_parquet(tmp_path / "study" / "trials")
-    search(small(trials=5), resume=True)
+    said = io.StringIO()
+    search(small(trials=5), resume=True, console=Console(file=said))
+    assert [line for line in said.getvalue().splitlines() if line.startswith("note")] == [
+        "note: not as at the last start: search.trials: 3 -> 5"
+    ]
     after = pd.read_parquet(tmp_path / "study" / "trials")
     pd.testing.assert_frame_equal(after.iloc[:3].reset_index(drop=True), before)
     assert list(after["number"]) == list(range(5))
