@@ -41,7 +41,7 @@ def supervised_one_vs_all(logits: Tensor, labels: Tensor) -> Tensor:
     return -torch.where(is_label, logits - lse, others - lse).sum(dim=1)
 
 
-def unsupervised(real_logits: Tensor, fake_logits: Tensor, scale: float) -> Tensor:
+def unsupervised(real_logits: Tensor, fake_logits: Tensor, scale: float | Tensor) -> Tensor:
     """C_unsup = -s (log D(x_u) + log(1 - D(G(z)))) (patent eq. 14). Shapes (B, N), (B, N) -> (B,)."""
     return -scale * (log_real(real_logits) + log_fake(fake_logits))
 

@@ -9,15 +9,14 @@ from torch import Tensor
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Stream, generator_for
-from plgan_tune.gan.networks import to_unit_range
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.diagnostics import diagnose
 from plgan_tune.training.evaluate import classify
+from plgan_tune.training.program import Program
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.state import TrainState
-from plgan_tune.training.step import StepContext, discriminator_step, generator_step
 
 TERMS = ("loss_supervised", "loss_unsupervised", "loss_adversarial", "loss_feature")
 
@@ -47,11 +46,18 @@ def epochs(
     Raises:
         Diverged: where a loss term or D's output stops being finite, with the epoch and the term.
     """
+    yield from run(Program(state, data, ranks), clock)
+
+
+def run(program: Program, clock: Clock = time.perf_counter) -> Iterator[EpochMetrics]:
+    """`epochs` by a program that an earlier trial may have left."""
+    state = program.state
     # Equal already where the ranks' machines are alike; calibration and whitening may round otherwise where not.
-    ranks.copy_first(state.tensors())
+    program.ranks.copy_first(state.tensors())
     _keep_freed_memory()
+    state.numbers.allow_tf32()
     while state.epoch < state.trial.training.epochs:
-        yield _epoch(state, data, ranks, clock)
+        yield _epoch(program, clock)
 
 
 def _keep_freed_memory() -> None:
@@ -63,18 +69,16 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
-def _epoch(state: TrainState, data: Dataset, ranks: Ranks, clock: Clock) -> EpochMetrics:
+def _epoch(program: Program, clock: Clock) -> EpochMetrics:
+    state, data, ranks = program.state, program.data, program.ranks
     trial, began = state.trial, clock()
     w = ramp(state.epoch, trial.loss.switch_epoch, trial.loss.ramp)
     factor = learning_rate_factor(state.epoch, trial.optim.decay_epoch, trial.optim.min_factor)
     lr_d, lr_g = trial.optim.lr_discriminator * factor, trial.optim.lr_generator * factor
-    _set_rate(state.adam_d, lr_d)
-    _set_rate(state.adam_g, lr_g)
+    state.before_epoch(w, lr_d, lr_g)
+    program.prepare()
     plan = plan_epoch(trial, data, state.epoch)
-    batch, device = trial.training.batch_size, state.device
-    context = StepContext(state, ranks, w, ranks.row_indices(batch, 1, device), ranks.row_indices(batch, 3, device))
-    terms = _train(context, data, plan)
-    means = _finite_means(ranks.all_sum(terms), state.epoch + 1)
+    means = _finite_means(ranks.all_sum(_train(program, plan)), state.epoch + 1)
     trained = clock()
     averaged, raw = _validate(state, data, ranks)
     diagnostics = diagnose(state, data, w)
@@ -132,21 +136,18 @@ def _tiled(count: int, length: int, generator: torch.Generator) -> Tensor:
     return torch.cat([torch.randperm(count, generator=generator) for _ in range(repeats)])[:length]
 
 
-def _train(context: StepContext, data: Dataset, plan: EpochPlan) -> Tensor:
+def _train(program: Program, plan: EpochPlan) -> Tensor:
     """All steps of an epoch. Returns this rank's part of the four terms of each step, shape (steps, 4)."""
-    state = context.state
-    kind, dtype = state.trial.model.kind, state.numbers.dtype
+    state = program.state
     steps, k, batch = plan.labelled.shape
-    own = context.ranks.rows(batch)
-    terms = torch.zeros(steps, len(TERMS), dtype=dtype, device=state.device)
+    own = program.ranks.rows(batch)
+    terms = torch.zeros(steps, len(TERMS), dtype=state.numbers.dtype, device=state.device)
     for step in range(steps):
         for turn in range(k):
-            labelled = plan.labelled[step, turn, own]
-            images = to_unit_range(data.images.index_select(0, labelled), kind, dtype)
-            unlabelled = to_unit_range(data.images.index_select(0, plan.unlabelled_d[step, turn, own]), kind, dtype)
-            terms[step, :2] += discriminator_step(context, images, data.labels[labelled], unlabelled) / k
-        others = to_unit_range(data.images.index_select(0, plan.unlabelled_g[step, own]), kind, dtype)
-        terms[step, 2:] = generator_step(context, others)
+            terms[step, :2] += (
+                program.discriminator(plan.labelled[step, turn, own], plan.unlabelled_d[step, turn, own]) / k
+            )
+        terms[step, 2:] = program.generator(plan.unlabelled_g[step, own])
     return terms
 
 
@@ -169,8 +170,3 @@ def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float, fl
     if not all(verdict.finite for verdict in verdicts):
         raise Diverged(state.epoch + 1, "discriminator output")
     return verdicts[0].error, verdicts[1].error
-
-
-def _set_rate(adam: torch.optim.Adam, rate: float) -> None:
-    for group in adam.param_groups:
-        group["lr"] = rate

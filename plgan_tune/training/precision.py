@@ -10,10 +10,19 @@ from plgan_tune.spec.trial import Kind, Precision
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The type of weights, noise and losses, and the type that matrix products are autocast to, if another."""
+    """How a trial computes.
+
+    Attributes:
+        dtype: of weights, noise and losses.
+        products: what matrix products and convolutions are autocast to, if another.
+        tf32: whether a GPU may round the factors of float32 products to 10 bits of mantissa.
+        channels_last: whether convolutions work on channels last, as tensor cores do.
+    """
 
     dtype: torch.dtype
     products: torch.dtype | None
+    tf32: bool
+    channels_last: bool
     device_type: str
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -21,10 +30,23 @@ class Numbers:
             return nullcontext()
         return torch.autocast(self.device_type, dtype=self.products)
 
+    def allow_tf32(self) -> None:
+        """torch keeps this for the whole process: said anew at a trial's start."""
+        torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        torch.backends.cudnn.allow_tf32 = self.tf32
+
 
 def numbers_for(precision: Precision, kind: Kind, device: torch.device) -> Numbers:
-    """`auto` is bf16 products for the convolutional pair on a GPU, else float32 throughout."""
+    """`auto` on a GPU is bf16 products for the convolutional pair and TF32 elsewhere; on a CPU float32 throughout."""
+    on_gpu = device.type == "cuda"
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and kind == "conv" else "float32"
-    dtype = torch.float64 if precision == "float64" else torch.float32
-    return Numbers(dtype, torch.bfloat16 if precision == "bf16" else None, device.type)
+        products = torch.bfloat16 if on_gpu and kind == "conv" else None
+    else:
+        products = torch.bfloat16 if precision == "bf16" else None
+    return Numbers(
+        dtype=torch.float64 if precision == "float64" else torch.float32,
+        products=products,
+        tf32=on_gpu and precision in ("auto", "bf16"),
+        channels_last=on_gpu and kind == "conv",
+        device_type=device.type,
+    )

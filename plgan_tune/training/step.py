@@ -1,12 +1,13 @@
 """One update of D and one of G: the only `.backward()` of the project (patent claim 1, steps 2 and 3)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from plgan_tune.gan.draws import Draws, Stream, generator_for
+from plgan_tune.gan.draws import Draws, Stream
 from plgan_tune.gan.losses import (
     adversarial,
     feature_distance,
@@ -21,26 +22,23 @@ from plgan_tune.training.state import TrainState
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What every step of an epoch shares.
+    """What every step of a trial shares.
 
     Attributes:
         rows: this rank's rows in a pass over one global batch; None is all.
         rows_of_three: likewise over three batches laid end to end.
-        w: the ramp in this epoch.
     """
 
     state: TrainState
     ranks: Ranks
-    w: float
     rows: Tensor | None
     rows_of_three: Tensor | None
 
     def draws(self, stream: Stream, parts: int = 1) -> Draws:
         """Random numbers of this step's `stream`, for a pass over `parts` global batches (1 or 3)."""
         state = self.state
-        generator = generator_for(state.trial.seed, state.step, stream, state.device)
         rows = self.rows if parts == 1 else self.rows_of_three
-        return Draws(generator, parts * state.trial.training.batch_size, rows, state.numbers.dtype)
+        return Draws(state.generators[stream], parts * state.trial.training.batch_size, rows, state.numbers.dtype)
 
     def fakes(self, stream: Stream) -> Tensor:
         latent = draw_latent(self.draws(stream), self.state.trial.model)
@@ -48,7 +46,7 @@ class StepContext:
 
 
 def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> Tensor:
-    """Updates D on labelled, unlabelled and as many generated images in one concatenated pass.
+    """Updates D on labelled, unlabelled and as many generated images in one concatenated pass, after `before_d`.
 
     Args:
         labelled: this rank's images, (b, channels, size, size), with `labels` (b,).
@@ -69,7 +67,7 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
         torch.stack(
             [
                 supervised(on_labelled, labels).sum(),
-                unsupervised(on_unlabelled, on_fakes, trial.loss.unsupervised_scale).sum(),
+                unsupervised(on_unlabelled, on_fakes, state.dials.unsupervised_scale.value).sum(),
             ]
         )
         / trial.training.batch_size
@@ -78,38 +76,42 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
     terms.sum().backward()  # type: ignore[no-untyped-call]
     context.ranks.sum_gradients(state.trained_d)
     state.adam_d.step()
-    state.step += 1
     state.update_average()
     return terms.detach()
 
 
 def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
-    """Updates G on other unlabelled images and fresh fakes; D is frozen, its noise on.
+    """Updates G on other unlabelled images and fresh fakes, after `before_g`; D is frozen, its noise on.
 
     Returns:
         This rank's part of V_log and V_feature, shape (2,), detached; parts of all ranks add up to the values.
     """
-    state, trial, ranks = context.state, context.state.trial, context.ranks
+    state, trial, dials, ranks = context.state, context.state.trial, context.state.dials, context.ranks
     batch = trial.training.batch_size
-    _freeze(state.trained_d, frozen=True)
-    with state.numbers.autocast():
+    with _frozen(state.trained_d), state.numbers.autocast():
         with torch.no_grad():
             real = state.discriminator(unlabelled, context.draws(Stream.NOISE_REAL)).features
         judged = state.discriminator(context.fakes(Stream.LATENT_G), context.draws(Stream.NOISE_FAKE))
-    _freeze(state.trained_d, frozen=False)
     dtype = state.numbers.dtype
     real_mean = ranks.all_sum(real.to(dtype).sum(dim=0)) / batch
     fake_mean = ranks.all_sum(judged.features.to(dtype).sum(dim=0)) / batch
-    V_log = adversarial(judged.logits.to(dtype), context.w).sum() / batch
+    V_log = adversarial(judged.logits.to(dtype), dials.w.value).sum() / batch
     # Every rank holds the whole V_feature, so each contributes its share of it to the sum over ranks.
     V_feature = feature_distance(real_mean, fake_mean, trial.loss.feature_norm) / ranks.count
     state.adam_g.zero_grad()
-    (trial.loss.alpha * V_log + trial.loss.beta * V_feature).backward()  # type: ignore[no-untyped-call]
+    (dials.alpha.value * V_log + dials.beta.value * V_feature).backward()  # type: ignore[no-untyped-call]
     ranks.sum_gradients(state.generator.parameters())
     state.adam_g.step()
     return torch.stack([V_log, V_feature]).detach()
 
 
-def _freeze(parameters: Iterable[Tensor], *, frozen: bool) -> None:
+@contextmanager
+def _frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Passes in the block leave these parameters out of their graphs."""
     for parameter in parameters:
-        parameter.requires_grad_(not frozen)
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -22,7 +22,8 @@ from plgan_tune.training.checkpoint import (
     encode_checkpoint,
     restore_state,
 )
-from plgan_tune.training.loop import Diverged, epochs
+from plgan_tune.training.loop import Diverged, run
+from plgan_tune.training.program import Program, program_for
 from plgan_tune.training.ranks import Ranks, check_ranks
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.session import is_due
@@ -73,6 +74,7 @@ class TrialRank:
         self._ranks = ranks
         self._device = device
         self._data: tuple[DataSpec, Dataset] | None = None
+        self._program: Program | None = None
         self._attempt: _Attempt | None = None
 
     def begin(self, config: Mapping[str, Any]) -> None:
@@ -87,14 +89,15 @@ class TrialRank:
         saved = self._ranks.by_first(lambda: newest_checkpoint(files) if config["attempt"] > 1 else None)
         with self._ranks.in_step():
             state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
+            self._program = program_for(state, data, self._ranks, self._program)
         self._attempt = _Attempt(
             number=config["attempt"],
             trial=trial,
             files=files,
-            state=state,
+            state=self._program.state,
             rows=list(saved.rows) if saved else [],
             unlogged=[row for row in saved.rows if row.epoch > config["logged"]] if saved else [],
-            epochs=epochs(state, data, self._ranks),
+            epochs=run(self._program),
             saved_at=time.monotonic(),
             saved_epoch=state.epoch,
         )

@@ -38,6 +38,22 @@ def test_a_precision_is_a_type_of_weights_and_one_of_products(
     assert (numbers.dtype, numbers.products) == (dtype, products)
 
 
+@pytest.mark.parametrize(
+    ("precision", "kind", "device", "tf32", "channels_last"),
+    [
+        ("auto", "mlp", "cuda", True, False),
+        ("auto", "conv", "cuda", True, True),
+        ("float32", "conv", "cuda", False, True),
+        ("auto", "conv", "cpu", False, False),
+    ],
+)
+def test_a_gpu_rounds_only_where_it_is_left_to_choose(
+    precision: Precision, kind: Kind, device: str, tf32: bool, channels_last: bool
+) -> None:
+    numbers = numbers_for(precision, kind, torch.device(device))
+    assert (numbers.tf32, numbers.channels_last) == (tf32, channels_last)
+
+
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
 def test_every_precision_trains_close_to_float64(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, kind: Kind

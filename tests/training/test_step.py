@@ -174,7 +174,8 @@ def batches(state: TrainState, data: Dataset, count: int) -> list[tuple[Tensor, 
 
 
 def context_of(state: TrainState, w: float) -> StepContext:
-    return StepContext(state, Ranks(), w, None, None)
+    state.before_epoch(w, state.trial.optim.lr_discriminator, state.trial.optim.lr_generator)
+    return StepContext(state, Ranks(), None, None)
 
 
 def agree(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
@@ -214,9 +215,11 @@ def test_steps_are_the_formulas(
     for _ in range(ROUNDS):
         for _ in range(k):
             (labelled, labels), (unlabelled, _) = next(waiting), next(waiting)
+            state.before_d()
             terms = discriminator_step(context, labelled, labels, unlabelled)
             assert terms.tolist() == pytest.approx(reference.update_d(labelled, labels, unlabelled), abs=1e-12)
         unlabelled, _ = next(waiting)
+        state.before_g()
         terms = generator_step(context, unlabelled)
         assert terms.tolist() == pytest.approx(reference.update_g(unlabelled, w), abs=1e-12)
     agree(dict(state.discriminator.named_parameters()), reference.d)
@@ -230,6 +233,7 @@ def test_the_average_stops_at_its_bound(make_trial: MakeTrial, make_data: MakeDa
     before = state.averaged.out.b.clone()
     state.step = 1000
     state.discriminator.out.b.data += 1.0
+    state.before_d()
     state.update_average()
     torch.testing.assert_close(state.averaged.out.b, before + 0.8)
 
@@ -244,8 +248,10 @@ def test_a_step_changes_its_own_network_alone(
     gradients = [weight.requires_grad for weight in state.discriminator.parameters()]
 
     start = tensors_of(state)
+    state.before_d()
     discriminator_step(context, first[0], first[1], second[0])
     after_d = tensors_of(state)
+    state.before_g()
     generator_step(context, third[0])
     after_g = tensors_of(state)
 

@@ -1,0 +1,200 @@
+"""The two steps of one trial after another, over tensors that stay where they are, so that a GPU can replay them.
+
+On a CPU, and for several ranks, the steps run as they stand. On a GPU each of the two is captured once as a CUDA graph:
+one launch instead of some hundred. A graph keeps addresses, so what changes from step to step is written to where it
+looks: rows, numbers (`Dial`), seeds of generators. A later trial of the same shapes takes the tensors over
+(`TrainState.take_over`), and with them the graphs.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.networks import to_unit_range
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.ranks import ALONE, Ranks
+from plgan_tune.training.state import STREAMS_D, STREAMS_G, TrainState
+from plgan_tune.training.step import StepContext, discriminator_step, generator_step
+
+logger = logging.getLogger(__name__)
+
+Play = Callable[[], Tensor]
+"""Takes a step over the rows, numbers and seeds of now; returns its terms, shape (2,), until the next call."""
+
+WARM_UP = 3
+"""Steps before a capture: libraries choose and allocate at their first calls (torch's notes on CUDA graphs)."""
+
+TOLERANCE = 1e-2
+"""By how much terms of a replayed step may differ from those of a plain one, relative or, below 1, absolute.
+
+Convolutions sum in an order of their own each time, in bf16; a seed or an update that a graph missed shows in full.
+"""
+
+
+class Program:
+    """A trial's steps.
+
+    Args:
+        state: what they change; its tensors stay with the program.
+        data: on the state's device.
+        ranks: this process's place.
+    """
+
+    def __init__(self, state: TrainState, data: Dataset, ranks: Ranks = ALONE) -> None:
+        self.state, self.data, self.ranks = state, data, ranks
+        batch, device = state.trial.training.batch_size, state.device
+        own = len(range(batch)[ranks.rows(batch)])
+        self._labelled, self._unlabelled, self._others = torch.zeros(3, own, dtype=torch.int64, device=device).unbind()
+        self._place_rows(0)
+        self._context = StepContext(
+            state, ranks, ranks.row_indices(batch, 1, device), ranks.row_indices(batch, 3, device)
+        )
+        self._play_d: Play = self._plain_d
+        self._play_g: Play = self._plain_g
+        self._prepared = device.type != "cuda"
+
+    def fits(self, trial: TrialSpec, data: Dataset) -> bool:
+        """Whether a trial on these data may take this program over."""
+        return data is self.data and _fixed(trial) == _fixed(self.state.trial)
+
+    def discriminator(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
+        """D's step on these rows of the data, this rank's, shape (b,); see `discriminator_step`."""
+        self._labelled.copy_(labelled)
+        self._unlabelled.copy_(unlabelled)
+        self.state.before_d()
+        return self._play_d()
+
+    def generator(self, unlabelled: Tensor) -> Tensor:
+        """G's step on these rows of the data, this rank's, shape (b,); see `generator_step`."""
+        self._others.copy_(unlabelled)
+        self.state.before_g()
+        return self._play_g()
+
+    def prepare(self) -> None:
+        """Captures the steps where that is possible and still to be done; else says once why it is not."""
+        if self._prepared:
+            return
+        self._prepared = True
+        if self.ranks.count > 1:
+            logger.warning("steps are launched kernel by kernel: those of several ranks are not captured")
+            return
+        try:
+            with unchanged(self.state):
+                _warm_up([self._plain_d, self._plain_g])
+            play_d = captured(self._plain_d, [self.state.generators[stream] for stream in STREAMS_D])
+            play_g = captured(self._plain_g, [self.state.generators[stream] for stream in STREAMS_G])
+            check_alike(self, play_d, play_g)
+        except (RuntimeError, CaptureError) as error:
+            logger.warning("steps are launched kernel by kernel, since they could not be captured: %s", error)
+            return
+        self._play_d, self._play_g = play_d, play_g
+
+    def trial_run(self, play_d: Play, play_g: Play) -> Tensor:
+        """Terms of two rounds by these plays, shape (2, 4); afterwards nothing has changed."""
+        terms = []
+        with unchanged(self.state):
+            for round_ in range(2):
+                self._place_rows(round_)
+                self.state.before_d()
+                of_d = play_d().clone()
+                self.state.before_g()
+                terms.append(torch.cat([of_d, play_g()]))
+            return torch.stack(terms)
+
+    def _place_rows(self, first: int) -> None:
+        """Some rows of the right kind, for steps that only warm up or compare."""
+        split = self.data.split
+        for rows, pool in (
+            (self._labelled, split.labelled),
+            (self._unlabelled, split.pool),
+            (self._others, split.pool),
+        ):
+            rows.copy_(pool[(first + torch.arange(len(rows), device=pool.device)) % len(pool)])
+
+    def _plain_d(self) -> Tensor:
+        return discriminator_step(
+            self._context,
+            self._images(self._labelled),
+            self.data.labels[self._labelled],
+            self._images(self._unlabelled),
+        )
+
+    def _plain_g(self) -> Tensor:
+        return generator_step(self._context, self._images(self._others))
+
+    def _images(self, rows: Tensor) -> Tensor:
+        state = self.state
+        return to_unit_range(self.data.images.index_select(0, rows), state.trial.model.kind, state.numbers.dtype)
+
+
+def _fixed(trial: TrialSpec) -> tuple[object, ...]:
+    """What of a trial is in its steps beside numbers that are written to a device."""
+    loss, optim, training = trial.loss, trial.optim, trial.training
+    return (
+        *(trial.data, trial.model, loss.feature_norm, loss.supervised),
+        *(optim.beta1, optim.beta2, optim.eps, training.batch_size, training.precision),
+    )
+
+
+class CaptureError(Exception):
+    """A captured step does not do what the plain one does."""
+
+
+def captured(step: Play, generators: Sequence[torch.Generator]) -> Play:
+    """The step as one CUDA graph, its generators' seeds read at each replay."""
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        terms = step()
+
+    def play() -> Tensor:
+        graph.replay()
+        return terms
+
+    return play
+
+
+def check_alike(program: Program, play_d: Play, play_g: Play) -> None:
+    """Raises CaptureError where two rounds by these plays do not come to the terms of the plain steps."""
+    plain, played = program.trial_run(program._plain_d, program._plain_g), program.trial_run(play_d, play_g)
+    if not torch.allclose(played, plain, rtol=TOLERANCE, atol=TOLERANCE):
+        raise CaptureError(f"replayed terms {played.tolist()} are not the plain ones {plain.tolist()}")
+
+
+def _warm_up(steps: Sequence[Play]) -> None:
+    """On a stream of its own, as a capture will be."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            for step in steps:
+                step()
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+@contextmanager
+def unchanged(state: TrainState) -> Iterator[None]:
+    """Puts the state back as it was at the block's beginning, in the same tensors."""
+    step, before = state.step, [(tensor, tensor.clone()) for tensor in state.memory()]
+    try:
+        yield
+    finally:
+        state.step = step
+        with torch.no_grad():
+            for tensor in state.memory():
+                tensor.zero_()  # an optimiser's that the block created stay so
+            for tensor, value in before:
+                tensor.copy_(value)
+
+
+def program_for(state: TrainState, data: Dataset, ranks: Ranks, earlier: Program | None) -> Program:
+    """`earlier`'s tensors and graphs for this trial where they fit it, else a program of its own."""
+    if earlier is None or not earlier.fits(state.trial, data):
+        return Program(state, data, ranks)
+    earlier.state.take_over(state)
+    return earlier
