@@ -1,6 +1,8 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -9,10 +11,10 @@ from rich.console import Console
 
 from plgan_tune.data.errors import DataError
 from plgan_tune.spec.advice import advice
-from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.tuning.cluster import ClusterError
+from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import default_name, run_study, study_location, utc_now
 from plgan_tune.tuning.history import HistoryError
@@ -52,25 +54,27 @@ def main(
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
     console = Console()
-    study = None
-    try:
-        loaded = load_study(space or default_space(), overrides or [])
-        study = name or default_name(loaded.study, utc_now())
-        study_location(results, study, resume=resume, named=name is not None)
+    file = space or default_space()
+    with _refusing(file):
+        loaded = load_study(file, overrides or [])
+        study = default_name(loaded.study, utc_now()) if name is None else name
+        study_location(results, name, study, resume=resume)
         if dry_run:
+            if address is not None:
+                check_protocol(address)
             print_plan(console, plan_study(loaded.study), loaded.notes)
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-        result = run_study(loaded.study, results=results, name=study, address=address, resume=resume, console=console)
-    except DataError as error:
-        _refuse(f"{space or default_space()}: {error}")
-    except (SpecError, StoreError, StudyError, HistoryError, ClusterError) as error:
-        _refuse(str(error))
-    except KeyboardInterrupt:
-        console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
-        console.print(f"  {_resume(study, space, overrides, results, address)}", soft_wrap=True, highlight=False)
-        raise typer.Exit(130) from None
+        try:
+            result = run_study(
+                loaded.study, results=results, name=study, address=address, resume=resume, console=console
+            )
+        except KeyboardInterrupt:
+            console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
+            go_on = _resume(study, space, overrides, results, address)
+            console.print(f"  {go_on}", soft_wrap=True, markup=False, highlight=False)
+            raise
     again = _resume(study, space, overrides, results, address) if result.interrupted else None
     print_summary(
         console,
@@ -85,21 +89,32 @@ def main(
         raise typer.Exit(130 if result.interrupted else 1)
 
 
+@contextmanager
+def _refusing(file: Path) -> Iterator[None]:
+    """What the user can mend ends with one message and status 2; Ctrl-C with 130."""
+    try:
+        yield
+    except (DataError, RuleError) as error:
+        _refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
+    except (SpecError, StoreError, StudyError, HistoryError, ClusterError) as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
 def _refuse(message: str) -> NoReturn:
     Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
     raise typer.Exit(2)
 
 
-def _resume(
-    name: str | None, space: Path | None, overrides: list[str] | None, results: str, address: str | None
-) -> str:
+def _resume(name: str, space: Path | None, overrides: list[str] | None, results: str, address: str | None) -> str:
     """The command that goes on with the study."""
     options = [["--space", str(space)]] if space else []
     options += [["--set", text] for text in overrides or []]
     options += [["--results", results]] if results != "results" else []
     options += [["--address", address]] if address else []
     words = [word for option in options for word in option]
-    return shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", str(name), "--resume"])
+    return shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
 
 
 def _nearest(location: Location) -> str:

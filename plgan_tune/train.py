@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import load_trial
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
@@ -67,7 +67,7 @@ def train(
         FileNotFoundError: where there is none to resume from.
         CheckpointError: where the checkpoint is damaged or of another configuration.
         DataError, StoreError: where data or `out` cannot be used.
-        ValueError: where model and images do not fit, or ranks outnumber a batch's images.
+        RuleError: where model and images do not fit, or ranks outnumber a batch's images.
         Diverged: where a loss is no longer finite; the last checkpoint stays.
         RankFailedError: where another rank could not begin.
         RankLostError: where another rank died.
@@ -164,18 +164,17 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
             )
     except (
         SpecError,
-        DataError,
         StoreError,
         CheckpointError,
         RankFailedError,
-        ValueError,
         FileExistsError,
         FileNotFoundError,
     ) as error:
-        console.print(str(error), style="red", soft_wrap=True, markup=False, highlight=False)
-        return 2
+        return _refused(ranks, str(error))
+    except (DataError, RuleError) as error:
+        return _refused(ranks, f"{config}: {error}")
     except Diverged as error:
-        console.print(f"diverged: {error}", style="red", soft_wrap=True)
+        console.print(f"diverged: {error}", style="red", soft_wrap=True, markup=False)
         return 1
     _conclude(console, rows, trial, where)
     if not rows or rows[-1].epoch < trial.training.epochs:
@@ -183,6 +182,13 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
         console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
         return 130
     return 0
+
+
+def _refused(ranks: Ranks, message: str) -> int:
+    Console(stderr=True, quiet=ranks.index > 0).print(
+        message, style="red", soft_wrap=True, markup=False, highlight=False
+    )
+    return 2
 
 
 def _where(trial: TrialSpec, out: str | None, *, resume: bool) -> str:
@@ -206,7 +212,9 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
             f"(raw weights {last.val_error_raw:.4f})",
             highlight=False,
         )
-    console.print(f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, highlight=False)
+    console.print(
+        f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, markup=False, highlight=False
+    )
 
 
 @contextmanager

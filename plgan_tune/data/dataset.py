@@ -1,6 +1,7 @@
 """A data set as a trial holds it: one uint8 tensor of images, drawn from by index."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from plgan_tune.data.decode import Reading, form_of, read
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.sources import open_half, stamp_half
 from plgan_tune.data.splits import Split, draw_split, limit_rows
+from plgan_tune.data.zca import fit_zca
 from plgan_tune.spec.trial import DataSpec
 
 
@@ -40,6 +42,12 @@ class Dataset:
             validation=self.split.validation.to(device),
         )
         return replace(self, images=self.images.to(device), labels=self.labels.to(device), split=split)
+
+    @cached_property
+    def whitening(self) -> tuple[Tensor, Tensor]:
+        """Mean and map of `fit_zca` on the pool, on the CPU; computed once, since a trial's data are the study's."""
+        pool = self.images[self.split.pool].flatten(1).to(torch.float32) / 127.5 - 1.0
+        return fit_zca(pool.cpu())
 
     @property
     def channels(self) -> int:

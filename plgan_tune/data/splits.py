@@ -110,7 +110,7 @@ def even_quotas(available: Sequence[int], total: int) -> list[int]:
 
 def _indivisible(n_classes: int, spec: DataSpec) -> list[str]:
     return [
-        f"`data.{key}` must be a multiple of the number of classes, but got "
+        f"`trial.data.{key}` must be a multiple of the number of classes, but got "
         f"({key}={value}, classes={n_classes}); "
         f"the next ones are {' and '.join(str(m) for m in _neighbours(value, n_classes))}"
         for key, value in (("labels", spec.labels), ("validation", spec.validation))
@@ -126,13 +126,13 @@ def _neighbours(value: int, step: int) -> list[int]:
 def _too_few(labels: Rows, classes: Sequence[str], spec: DataSpec) -> list[str]:
     counts = np.bincount(labels[labels != NO_LABEL], minlength=len(classes))
     needed = -(-spec.labels // len(classes)) + -(-spec.validation // len(classes))
-    got = f"(labels={spec.labels}, validation={spec.validation}, limit={spec.limit})"
+    limit = "" if spec.limit is None else f", limit={spec.limit}"
+    got = f"(labels={spec.labels}, validation={spec.validation}{limit})"
     smallest = int(counts.argmin())
     if counts[smallest] < needed:
         return [
             f"`trial.data.labels + trial.data.validation` must fit into every class, but got {got}, which takes "
-            f"{needed} "
-            f"images a class, and class {classes[smallest]!r} has {counts[smallest]}"
+            f"{needed} images a class, and class {classes[smallest]!r} has {counts[smallest]}"
         ]
     pool = labels.size - spec.validation - (0 if spec.labels_in_pool else spec.labels)
     if pool < 1:

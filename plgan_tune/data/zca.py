@@ -1,12 +1,7 @@
 """ZCA whitening: the fixed linear map that the patent's CIFAR-10 discriminator sees its images through."""
 
-from math import isqrt
-
 import torch
 from torch import Tensor
-
-LARGEST = 48
-"""Height and width above which the covariance (6,912 squared for colour) costs more than it brings."""
 
 _FLOOR = 1e-5
 _ROWS = 4096
@@ -23,16 +18,8 @@ def fit_zca(images: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         mean (d,) and W (d, d), float32, on the device of `images`.
 
-    Raises:
-        ValueError: where the images are larger than 48x48.
     """
     n, d = images.shape
-    size = isqrt(d // 3) if d % 3 == 0 and isqrt(d // 3) ** 2 == d // 3 else isqrt(d)
-    if size > LARGEST:
-        raise ValueError(
-            f"`zca` needs images of at most {LARGEST}x{LARGEST}, but got {size}x{size} (d={d}); "
-            "set model.zca to false, or data.size to a smaller number"
-        )
     mean = images.mean(dim=0, dtype=torch.float64)
     covariance = torch.zeros(d, d, dtype=torch.float64, device=images.device)
     for start in range(0, n, _ROWS):

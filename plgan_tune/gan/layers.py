@@ -185,7 +185,9 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", matrix)
 
     def forward(self, images: Tensor) -> Tensor:
-        return ((images.flatten(1) - self.mean) @ self.matrix).view_as(images)
+        # Its entries are large and cancel: bf16 would add noise of a fifth of the image.
+        with torch.autocast(images.device.type, enabled=False):
+            return ((images.to(self.matrix.dtype).flatten(1) - self.mean) @ self.matrix).view_as(images)
 
 
 def add_noise(x: Tensor, deviation: float, noise: Iterator[Tensor] | None) -> Tensor:

@@ -29,10 +29,12 @@ from plgan_tune.gan.layers import (
     draw_weights,
     drop_out,
 )
+from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.trial import CONV_FEATURES, Kind, ModelSpec
 
 SMALLEST_CONV = 16
 LARGEST_ZCA = 48
+"""Height and width above which the covariance (6,912 squared for colour) costs more than it brings."""
 DATA_SPREAD: Mapping[Kind, float] = {"mlp": 0.4, "conv": 0.05}
 """Deviation of all weights of both networks before data-dependent initialisation.
 
@@ -252,12 +254,16 @@ class Pair(NamedTuple):
 
 
 def check_image(model: ModelSpec, image: ImageShape) -> None:
-    """Raises ValueError where the model cannot work on images of this shape."""
+    """Raises RuleError where the model cannot work on images of this shape."""
     size = f"{image.size} x {image.size}"
     if model.kind == "conv" and image.size < SMALLEST_CONV:
-        raise ValueError(f"model.kind conv needs images of at least 16 x 16, but got {size}: use mlp")
+        least = f"{SMALLEST_CONV} x {SMALLEST_CONV}"
+        raise RuleError(f"trial.model.kind: conv needs images of at least {least} (use mlp)", size)
     if model.zca and image.size > LARGEST_ZCA:
-        raise ValueError(f"model.zca needs images of at most 48 x 48, but got {size}: set it to false")
+        most = f"{LARGEST_ZCA} x {LARGEST_ZCA}"
+        raise RuleError(
+            f"trial.model.zca: needs images of at most {most} (set it to false, or trial.data.size smaller)", size
+        )
 
 
 def build(
@@ -274,7 +280,7 @@ def build(
         whitening: D's first operation where `model.zca` asks for one.
 
     Raises:
-        ValueError: where `check_image` finds that model and images do not fit.
+        RuleError: where `check_image` finds that model and images do not fit.
     """
     check_image(model, image)
     spread: Spread = "xavier" if model.weight_norm_init == "xavier" else DATA_SPREAD[model.kind]

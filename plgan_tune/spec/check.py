@@ -1,6 +1,5 @@
 """From a mapping to a study or a trial: every rule that a file can break, all findings at once."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,13 +13,12 @@ from plgan_tune.spec.defaults import KIND, PROFILE, with_defaults
 from plgan_tune.spec.domains import NAMES, Domain, Leaf, domain_as_mapping, parse_domain
 from plgan_tune.spec.errors import Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.spec.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
-from plgan_tune.spec.study import MADE_WITH, ResourcesSpec, SearchSpec, StudySpec, encode, set_paths
+from plgan_tune.spec.study import MADE_WITH, NAME, NAME_LENGTH, ResourcesSpec, SearchSpec, StudySpec, held, set_paths
 from plgan_tune.spec.trial import LEAVES, SECTIONS, Frozen, Kind, Profile, TrialSpec
 
 Spec = TypeVar("Spec", bound=Frozen)
 
 _TRIAL_KEYS: Final = keys_of(TrialSpec)
-_STUDY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _ABSENT: Final = "nothing"
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
 _MODEL_SHAPE: Final = {"profile": get_args(Profile), "model.kind": get_args(Kind)}
@@ -112,9 +110,10 @@ def _unknown_keys(mapping: Mapping[str, Any]) -> list[Finding]:
 
 def _check_name(mapping: Mapping[str, Any]) -> list[Finding]:
     name = mapping.get("study")
-    if isinstance(name, str) and _STUDY_NAME.fullmatch(name):
+    if isinstance(name, str) and NAME.fullmatch(name) and len(name) <= NAME_LENGTH:
         return []
-    rule = "must be text that can name a folder: at most 80 letters, digits, '.', '_', '-', the first no sign"
+    signs = "letters, digits, '.', '_', '-', the first no sign"
+    rule = f"must be text that can name a folder: at most {NAME_LENGTH} {signs}"
     return [Finding(("study",), rule, show(name) if "study" in mapping else _ABSENT)]
 
 
@@ -294,7 +293,7 @@ def _check_point(raw: Any, place: KeyPath, draft: _Draft) -> tuple[dict[str, Any
     for path, value in raw.items():
         domain = draft.domains.get(path)
         if domain is not None and domain.contains(value):
-            point[path] = encode(domain, value)
+            point[path] = held(domain, value)
         elif domain is not None:
             findings.append(Finding((*place, path), f"must lie in {show(domain_as_mapping(domain))}", show(value)))
         elif not lies_under(("trial", *str(path).split(".")), draft.refused):

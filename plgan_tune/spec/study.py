@@ -1,10 +1,11 @@
 """A study: a trial in which values may be domains, how to search it, and what one trial needs."""
 
 import json
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_serializer, model_validator
 
@@ -20,7 +21,7 @@ from plgan_tune.spec.domains import (
     Uniform,
     domain_as_mapping,
 )
-from plgan_tune.spec.errors import RuleError
+from plgan_tune.spec.errors import RuleError, show
 from plgan_tune.spec.trial import LEAVES, Frozen, Positive, TrialSpec
 
 MADE_WITH = "made_with"
@@ -80,11 +81,19 @@ class EarlyStoppingSpec(Frozen):
     def _from_name(cls, value: Any) -> Any:
         if value is None or value == "none":
             return {}
+        if isinstance(value, str) and value not in cls.model_fields:
+            raise RuleError("must be none or a mapping of asha", show(value))
         return {value: {}} if isinstance(value, str) else value
 
     @model_serializer
     def _as_name(self) -> Any:
         return "none" if self.asha is None else {"asha": self.asha.model_dump()}
+
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Of a study and of its folder."""
+
+NAME_LENGTH: Final = 80
 
 
 class SearchSpec(Frozen):
@@ -230,6 +239,18 @@ def _column_type(domain: Domain) -> type:
 def encode(domain: Domain, value: Leaf) -> Scalar:
     """A value as samplers and results files hold it: lists of a choice become JSON text."""
     return json.dumps(value) if isinstance(domain, Choice) and isinstance(value, list) else value  # type: ignore[return-value]
+
+
+def held(domain: Domain, value: Leaf) -> Scalar:
+    """A value of the domain as samplers hold it: 1 of a real domain is 1.0, a choice is its own option, encoded."""
+    match domain:
+        case Uniform() | LogUniform():
+            assert isinstance(value, int | float)
+            return float(value)
+        case Choice(options):
+            return encode(domain, next(option for option in options if Choice((option,)).contains(value)))
+        case _:
+            return encode(domain, value)
 
 
 def decode(domain: Domain, value: Scalar) -> Leaf:

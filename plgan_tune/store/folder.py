@@ -6,12 +6,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from plgan_tune.records import EpochMetrics, EpochRow
+from plgan_tune.store.checkpoints import SAMPLES
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_epochs
 
 CHECKPOINT: Final = "checkpoint.pt"
-SAMPLES: Final = "samples.png"
 
 
 class TrainingFolder:

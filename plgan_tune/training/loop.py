@@ -1,5 +1,6 @@
 """The engine: a trial as a stream of epochs. It yields what it measured and calls nobody back."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -82,6 +83,8 @@ def _epoch(program: Program, clock: Clock) -> EpochMetrics:
     trained = clock()
     averaged, raw = _validate(state, data, ranks)
     diagnostics = diagnose(state, data, w)
+    if not all(map(math.isfinite, diagnostics)):
+        raise Diverged(state.epoch + 1, "generator output")
     state.epoch += 1
     images = plan.unlabelled_d.numel()
     return EpochMetrics(

@@ -37,7 +37,7 @@ class Numbers:
 
 
 def numbers_for(precision: Precision, kind: Kind, device: torch.device) -> Numbers:
-    """`auto` on a GPU is bf16 products for the convolutional pair and TF32 elsewhere; on a CPU float32 throughout."""
+    """`auto` on a GPU is bf16 products for the convolutional pair, TF32 for the MLP pair; on a CPU all is float32."""
     on_gpu = device.type == "cuda"
     if precision == "auto":
         products = torch.bfloat16 if on_gpu and kind == "conv" else None
@@ -46,7 +46,7 @@ def numbers_for(precision: Precision, kind: Kind, device: torch.device) -> Numbe
     return Numbers(
         dtype=torch.float64 if precision == "float64" else torch.float32,
         products=products,
-        tf32=on_gpu and precision in ("auto", "bf16"),
+        tf32=on_gpu and precision == "auto" and kind == "mlp",
         channels_last=on_gpu and kind == "conv",
         device_type=device.type,
     )

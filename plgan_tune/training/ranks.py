@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from plgan_tune.spec.errors import RuleError
+
 T = TypeVar("T")
 
 
@@ -130,12 +132,12 @@ def check_ranks(count: int, batch_size: int) -> None:
     """For whoever starts the ranks, before starting them.
 
     Raises:
-        ValueError: where a rank would be without an image.
+        RuleError: where a rank would be without an image.
     """
     if count > batch_size:
-        raise ValueError(
-            f"`ranks <= training.batch_size` must hold, as every rank needs an image of each batch, but got "
-            f"(ranks={count}, training.batch_size={batch_size})"
+        raise RuleError(
+            "`ranks <= training.batch_size` must hold, as every rank needs an image of each batch",
+            f"(ranks={count}, training.batch_size={batch_size})",
         )
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.data.zca import fit_zca
 from plgan_tune.gan.draws import Draws, Stream, generator_for, seed_for
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, Generator, ImageShape, build, draw_latent, to_unit_range
@@ -177,7 +176,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     numbers = numbers_for(trial.training.precision, trial.model.kind, device)
     weights = (generator_for(trial.seed, 0, Stream.WEIGHTS_D), generator_for(trial.seed, 0, Stream.WEIGHTS_G))
     image = ImageShape(data.channels, data.size)
-    whitening = _fit_whitening(data) if trial.model.zca else None
+    whitening = Whitening(*data.whitening) if trial.model.zca else None
     pair = build(trial.model, image, data.n_classes, weights, whitening)
     D, G = pair.discriminator.to(device, numbers.dtype), pair.generator.to(device, numbers.dtype)
     if numbers.channels_last:
@@ -210,11 +209,6 @@ def _adam(parameters: list[nn.Parameter], rate: float, optim: OptimSpec, device:
         fused=True,
         capturable=on_gpu,
     )
-
-
-def _fit_whitening(data: Dataset) -> Whitening:
-    pool = data.images[data.split.pool].flatten(1).to(torch.float32) / 127.5 - 1.0
-    return Whitening(*fit_zca(pool.cpu()))
 
 
 def _calibrate(trial: TrialSpec, data: Dataset, D: Discriminator, G: Generator, dtype: torch.dtype) -> None:

@@ -68,18 +68,23 @@ def _interrupts_kept() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def check_address(address: str) -> None:
-    """Asks the cluster for a sign of life.
-
-    Raises:
-        ClusterError: where there is none within 20 s, or the address is one of Ray Client.
-    """
+def check_protocol(address: str) -> None:
+    """Raises ClusterError where the address is one of Ray Client."""
     if address.startswith("ray://"):
         raise ClusterError(
             f"--address takes auto or host:port, but got {address}: Ray Client would take the display and the "
             "results away from this machine; run the search on the cluster with "
             "`ray job submit --address http://HOST:8265 -- python -m plgan_tune.search --address auto ...`"
         )
+
+
+def check_address(address: str) -> None:
+    """Asks the cluster for a sign of life.
+
+    Raises:
+        ClusterError: where there is none within 20 s, or the address is one of Ray Client.
+    """
+    check_protocol(address)
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
     command += [] if address == "auto" else ["--address", address]
     try:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 import tempfile
 import threading
@@ -17,15 +16,18 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 
+from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_dataset
+from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.errors import RuleError
+from plgan_tune.spec.study import NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.cluster import Share, capacity, check_address, connect
+from plgan_tune.tuning.cluster import ClusterError, Share, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
 from plgan_tune.tuning.history import History, read_history
@@ -94,7 +96,9 @@ def run_study(
         now: the UTC time.
 
     Raises:
-        StudyError: for a name that is taken, or a resume of another study.
+        StudyError: for a name that is taken.
+        HistoryError: for a resume of another study.
+        RuleError: where a trial's model does not fit the images, or its batch the ranks.
         StoreError: where the results cannot be written.
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
@@ -102,18 +106,46 @@ def run_study(
     started = now()
     console = console or Console(quiet=True)
     spec = _with_absolute_path(spec)
-    location = study_location(results, name or default_name(spec, started), resume=resume, named=name is not None)
+    location = study_location(results, name, default_name(spec, started), resume=resume)
     if address is not None:
         check_address(address)
     history = read_history(location, spec) if resume else History()
     for change in history.changes:
         note = f"note: not as at the last start: {change}"
         console.print(note, style="yellow", soft_wrap=True, markup=False, highlight=False)
-    with console.status("reading the images"):
-        data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
-    check_trials(spec, ImageShape(data.channels, data.size))
+    summary = check_data(spec.any_trial().data)
+    check_trials(spec, ImageShape(summary.channels, summary.size))
+    with _claimed(location, spec, started, history):
+        return _search(spec, location, history, started, address, console, now)
+
+
+@contextmanager
+def _claimed(location: Location, spec: StudySpec, started: datetime, history: History) -> Iterator[None]:
+    """The study's file is there from the beginning, so that no other search takes the name.
+
+    A new study that is refused before its first trial leaves nothing.
+    """
     check_writable(location)
     write_study(location, spec, started, history.starts)
+    try:
+        yield
+    except (ClusterError, DataError, RuleError):
+        if location.list() == [STUDY_FILE]:
+            location.remove()
+        raise
+
+
+def _search(
+    spec: StudySpec,
+    location: Location,
+    history: History,
+    started: datetime,
+    address: str | None,
+    console: Console,
+    now: Now,
+) -> StudyResult:
+    with console.status("reading the images"):
+        data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
     deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
     epochs = spec.any_trial().training.epochs
     state = StudyState(
@@ -167,34 +199,38 @@ def _with_absolute_path(spec: StudySpec) -> StudySpec:
     return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
 
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
 def default_name(spec: StudySpec, started: datetime) -> str:
     """The study's name and the UTC time."""
     return f"{spec.study}-{started:%Y%m%d-%H%M%S}"
 
 
-def study_location(results: str | Path, name: str, *, resume: bool, named: bool = True) -> Location:
+LONGEST_NAME = 200
+
+
+def study_location(results: str | Path, name: str | None, default: str, *, resume: bool) -> Location:
     """The study's folder, checked to be free, or to be resumed. Nothing is written.
 
     Args:
-        named: whether the user chose the name.
+        name: that the user chose; None takes `default`.
 
     Raises:
         StudyError: naming the option at fault.
     """
+    if not str(results):
+        raise StudyError("--results must be a folder or URL, but got ''")
     if str(results).startswith("memory://"):
         raise StudyError("--results memory:// is lost with its process: name a folder or a shared URL")
-    if resume and not named:
+    if resume and name is None:
         raise StudyError("--resume needs --name: which study is to go on?")
-    if not NAME.fullmatch(name):
+    name = default if name is None else name
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise StudyError(
-            f"--name must be letters, digits, '.', '_' and '-', the first a letter or digit, but got {name!r}"
+            f"--name must be at most {LONGEST_NAME} letters, digits, '.', '_' and '-', the first a letter or digit, "
+            f"but got {name!r}"
         )
     try:
         location = Location.at(results).join(name)
-        taken = set(location.list()) - {STUDY_FILE}  # left alone by a search that found no cluster
+        taken = location.list()
     except StoreError as error:
         raise StudyError(f"--results {results}: must be a folder or URL that can be written: {error}") from error
     if taken and not resume:

@@ -17,16 +17,10 @@ from plgan_tune.training.ranks import check_ranks
 
 
 def check_trials(study: StudySpec, image: ImageShape) -> None:
-    """Raises StudyError where a trial of the study cannot work: its model on the images, its batch over the ranks."""
+    """Raises RuleError where a trial of the study cannot work: its model on the images, its batch over the ranks."""
     for trial in corner_trials(study):
-        try:
-            check_image(trial.model, image)
-        except ValueError as error:
-            raise StudyError(f"trial.{error}") from None
-        try:
-            check_ranks(study.resources.ranks, trial.training.batch_size)
-        except ValueError as error:
-            raise StudyError(f"resources: {error}") from None
+        check_image(trial.model, image)
+        check_ranks(study.resources.ranks, trial.training.batch_size)
 
 
 class StudyError(Exception):
@@ -56,7 +50,7 @@ def plan_study(study: StudySpec) -> Plan:
 
     Raises:
         DataError: where the data are missing, broken or too few.
-        StudyError: where a model does not fit the images.
+        RuleError: where a model does not fit the images, or a batch the ranks.
     """
     trial = study.any_trial()
     asha = study.search.early_stopping.asha
@@ -70,7 +64,11 @@ def plan_study(study: StudySpec) -> Plan:
 
 def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
     """The resolved study as YAML, then its extent, then what its user should know."""
-    console.print(Syntax(dump_yaml(plan.study.as_mapping()), "yaml", background_color="default", word_wrap=True))
+    text = dump_yaml(plan.study.as_mapping())
+    if console.is_terminal:
+        console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
+    else:
+        console.out(text, highlight=False)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

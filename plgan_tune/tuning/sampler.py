@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.domains import Choice, Domain, Int, Leaf, LogInt, LogUniform, Scalar, Uniform
+from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
 from plgan_tune.spec.study import SearchSpec, StudySpec, encode
 from plgan_tune.tuning.history import History
 
@@ -116,7 +116,7 @@ class OptunaSampler(Searcher):
         for row in history.unfinished:
             self.study.enqueue_trial(dict(row.params))
         for point in spec.search.first[history.next_number : spec.search.trials]:
-            self.study.enqueue_trial({path: _fixed(spec.domains[path], value) for path, value in point.items()})
+            self.study.enqueue_trial(dict(point))
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> optuna.trial.FrozenTrial:
         """A trial of the log as the sampler would know it, had it been told while the trial ran."""
@@ -194,18 +194,6 @@ class OptunaSampler(Searcher):
 def trial_name(number: int) -> str:
     """The study's own id of its trial `number`, from 0."""
     return f"t{number:04d}"
-
-
-def _fixed(domain: Domain, value: Leaf) -> Scalar:
-    """A value of `first` as the sampler holds it: 1 of a real domain is 1.0, a choice is its option."""
-    match domain:
-        case Uniform() | LogUniform():
-            assert isinstance(value, int | float)
-            return float(value)
-        case Choice(options):
-            return encode(domain, next(option for option in options if Choice((option,)).contains(value)))
-        case _:
-            return encode(domain, value)
 
 
 def _is_measured(result: Mapping[str, Any]) -> bool:

@@ -86,8 +86,8 @@ def test_more_labels_hold_the_fewer_and_leave_validation_alone() -> None:
 @pytest.mark.parametrize(
     ("labels", "validation", "said"),
     [
-        (5, 4, r"`data.labels` must be a multiple .*labels=5, classes=2.*4 and 6"),
-        (4, 1, r"`data.validation` must be a multiple .*validation=1, classes=2.*ones are 2$"),
+        (5, 4, r"`trial.data.labels` must be a multiple .*labels=5, classes=2.*4 and 6"),
+        (4, 1, r"`trial.data.validation` must be a multiple .*validation=1, classes=2.*ones are 2$"),
         (12, 10, r"must fit into every class.*takes 11 images a class, and class '0' has 10"),
     ],
 )

@@ -169,6 +169,24 @@ def test_what_the_last_step_breaks_shows_at_validation(
         next(epochs(state, data))
 
 
+def test_a_generator_that_the_last_step_breaks_diverges(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D and the terms of all steps are finite then."""
+    data = make_data()
+    state = begin(make_trial(training={"epochs": 1}), data)
+
+    def then_break(context: StepContext, unlabelled: Tensor) -> Tensor:
+        terms = generator_step(context, unlabelled)
+        if state.step == 4:
+            next(state.generator.parameters()).data.fill_(math.nan)
+        return terms
+
+    monkeypatch.setattr(program, "generator_step", then_break)
+    with pytest.raises(Diverged, match="generator output is not finite in epoch 1"):
+        next(epochs(state, data))
+
+
 def test_an_optimiser_that_explodes_diverges(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
     """Adam bounds its steps by the rate unless the second moment forgets: then a silent unit's step is m / eps."""
     explosive = {"lr_discriminator": 1.0, "lr_generator": 1.0, "beta1": 0.9, "beta2": 0.0, "eps": 1e-38}

@@ -287,9 +287,9 @@ def test_a_foreign_checkpoint_is_refused(config: Path, copied: Path) -> None:
         ("trial.loss.alfa=1", ["trial.loss.alfa", "alpha"]),
         ("trial.loss.alpha=-1", ["trial.loss.alpha", "-1"]),
         ("trial.loss.alpha={uniform: [0, 1]}", ["trial.loss.alpha"]),
-        ("trial.data.labels=7", ["labels", "7"]),
+        ("trial.data.labels=7", ["trial.yaml: `trial.data.labels`", "7"]),
         ("trial.data.source=parquet", ["data.path"]),
-        ("trial.model.kind=conv", ["16 x 16"]),
+        ("trial.model.kind=conv", ["trial.yaml: trial.model.kind", "16 x 16"]),
     ],
 )
 def test_a_wrong_configuration_is_refused(config: Path, tmp_path: Path, override: str, words: list[str]) -> None:

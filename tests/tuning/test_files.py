@@ -9,17 +9,22 @@ from plgan_tune.tuning.driver import study_location
 from plgan_tune.tuning.plan import StudyError
 
 
-def test_a_folder_with_anything_but_a_study_file_is_taken(tmp_path: Path) -> None:
+def test_a_folder_with_a_study_is_taken(tmp_path: Path) -> None:
+    assert study_location(tmp_path, "mine", "other", resume=False) == Location.at(tmp_path).join("mine")
+    assert study_location(tmp_path, None, "other", resume=False) == Location.at(tmp_path).join("other")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "study.yaml").write_text("study: mine")
-    assert study_location(tmp_path, "mine", resume=False) == Location.at(tmp_path).join("mine")
-    (tmp_path / "mine" / "epochs").mkdir()
     with pytest.raises(StudyError, match="already exists; add --resume"):
-        study_location(tmp_path, "mine", resume=False)
-    assert study_location(tmp_path, "mine", resume=True).name == "mine"
+        study_location(tmp_path, "mine", "other", resume=False)
+    assert study_location(tmp_path, "mine", "other", resume=True).name == "mine"
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "-x"])
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "-x", 201 * "a"])
 def test_a_name_is_a_folder_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StudyError, match="--name must be letters"):
-        study_location(tmp_path, name, resume=False)
+    with pytest.raises(StudyError, match="--name must be at most 200 letters"):
+        study_location(tmp_path, name, "other", resume=True)
+
+
+def test_results_must_go_somewhere() -> None:
+    with pytest.raises(StudyError, match="--results must be a folder"):
+        study_location("", "mine", "other", resume=False)

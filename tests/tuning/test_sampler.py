@@ -15,6 +15,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.utils import flatten_dict
 
 from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
+from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import ResourcesSpec, SearchSpec, StudySpec, decode
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, distributions
@@ -150,18 +151,21 @@ def test_a_logarithmic_domain_gives_every_decade_its_share() -> None:
 
 
 def test_first_points_come_first_in_their_order_and_leave_the_rest_to_the_sampler() -> None:
-    first = [
-        {"loss.alpha": 1, "model.hidden": [8.0, 4]},
-        {"loss.alpha": 0.25, "loss.switch_epoch": 3},
-    ]
-    spec = study(
+    spec = study_from_mapping(
         {
-            "loss.alpha": Uniform(0, 1),
-            "loss.switch_epoch": Int(1, 5),
-            "model.hidden": Choice(([8, 4], [16])),
-        },
-        first=first,
-        trials=6,
+            "study": "test",
+            "search": {
+                "sampler": TPE,
+                "trials": 6,
+                "first": [{"loss.alpha": 1, "model.hidden": [8.0, 4]}, {"loss.alpha": 0.25, "loss.switch_epoch": 3}],
+            },
+            "trial": {
+                "data": {"source": "digits", "labels": 20, "validation": 100},
+                "loss": {"alpha": {"uniform": [0, 1]}, "switch_epoch": {"int": [1, 5]}},
+                "model": {"hidden": {"choice": [[16], [8, 4]]}},
+                "training": {"epochs": EPOCHS},
+            },
+        }
     )
     points = search(OptunaSampler(spec), lambda point: completed(0.5))
     assert points[0]["loss.alpha"] == 1

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,17 +15,22 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from plgan_tune import search as search_command
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.data.errors import DataError
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
+from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.load import load_study, load_trial, study_from_mapping
 from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.trial import DataSpec
 from plgan_tune.train import train
 from plgan_tune.tuning import driver
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.driver import StudyResult, run_study
 from plgan_tune.tuning.gang import Gang, RankActor
 from plgan_tune.tuning.history import HistoryError
-from plgan_tune.tuning.plan import StudyError
+from plgan_tune.tuning.plan import Plan, StudyError
 from plgan_tune.tuning.trainable import PlganTrainable
 
 pytestmark = pytest.mark.ray
@@ -279,7 +285,7 @@ def test_the_first_failure_of_a_gang_is_what_the_trial_says(
 
 
 def test_more_ranks_than_images_in_a_batch_are_refused_before_any_trial(search: Search, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"ranks=3, training.batch_size=2"):
+    with pytest.raises(RuleError, match=r"ranks=3, training.batch_size=2"):
         search(small(training={"epochs": 1, "batch_size": 2}, ranks=3))
     assert list(tmp_path.iterdir()) == []
 
@@ -357,9 +363,16 @@ trial:
         (["--results", "memory://x"], ["--results", "memory://"]),
         (["--results", "/proc/none"], ["/proc/none"]),
         (["--resume"], ["--resume", "--name"]),
+        (["--resume", "--name", ""], ["--name", "letters"]),
+        (["--dry-run", "--address", "ray://host:10001"], ["ray://host:10001", "ray job submit"]),
+        (["--set", "search.early_stopping=foo"], ["early_stopping", "none", "asha"]),
+        (
+            ["--set", "trial.data.labels=25", "--set", "trial.data.validation=95"],
+            ["space.yaml: `trial.data.validation`"],
+        ),
         (["--name", "a/b"], ["--name", "'a/b'"]),
         (["--address", "ray://host:10001"], ["ray://host:10001", "ray job submit"]),
-        (["--set", "trial.model.kind=conv"], ["conv", "16 x 16", "8 x 8"]),
+        (["--set", "trial.model.kind=conv"], ["space.yaml: trial.model.kind", "conv", "16 x 16", "8 x 8"]),
         (["--no-such-option"], ["no-such-option"]),
     ],
 )
@@ -373,6 +386,55 @@ def test_bad_input_exits_2_and_says_what(tmp_path: Path, words: list[str], said:
     for text in said:
         assert text in result.output
     assert not (tmp_path / "results").exists()
+
+
+def test_a_choice_of_lists_may_come_first(search: Search, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        SPACE
+        + "  model: {hidden: {choice: [[8], [6, 5]]}}\n  training: {epochs: 1}\n"
+        + "search: {trials: 1, first: [{model.hidden: [6, 5]}]}\n"
+    )
+    result = search(load_study(space).study)
+    assert result.best is not None
+    assert result.best.model.hidden == (6, 5)
+
+
+def test_what_is_refused_after_the_name_was_taken_gives_it_back(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def broken(spec: DataSpec) -> Dataset:
+        seen.append((tmp_path / "study" / "study.yaml").exists())
+        raise DataError("train.parquet, row 7: truncated")
+
+    monkeypatch.setattr(driver, "load_dataset", broken)
+    with pytest.raises(DataError):
+        search(small())
+    assert seen == [True]
+    assert not (tmp_path / "study").exists()
+
+
+def test_ctrl_c_before_the_first_trial_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(spec: DataSpec) -> Dataset:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "load_dataset", interrupted)
+    words = ["--set", "trial.loss.ramp={choice: [clamp, one]}", "--results", str(tmp_path), "--name", "mine"]
+    result = invoke(*words)
+    assert result.exit_code == 130
+    (line,) = [line for line in result.output.splitlines() if line.endswith("--resume")]
+    assert shlex.split(line)[3:] == [*words, "--resume"]
+
+
+def test_ctrl_c_in_a_dry_run_has_nothing_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(spec: StudySpec) -> Plan:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_command, "plan_study", interrupted)
+    result = invoke("--dry-run", "--results", str(tmp_path))
+    assert (result.exit_code, result.output) == (130, "")
 
 
 def test_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
