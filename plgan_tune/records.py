@@ -24,6 +24,13 @@ class TrialStatus(StrEnum):
     FAILED = "failed"
 
 
+class Verdict(StrEnum):
+    """What early stopping decides of a trial at a rung."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
 def column(meaning: str, unit: str = "") -> Any:
     """A dataclass field with its meaning and unit, which the results schema shows."""
     return field(metadata={"meaning": meaning, "unit": unit})
@@ -91,3 +98,19 @@ class TrialRow:
     started_at: datetime = column("when the first attempt started", "UTC")
     ended_at: datetime | None = column("when the trial ended", "UTC")
     error: str | None = column("why a trial diverged or failed")
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """One decision of early stopping."""
+
+    seq: int = column("the epoch's that was judged")
+    trial_id: str = column("the study's own trial id")
+    attempt: int = column("the trial's n-th start; the first is 1")
+    epoch: int = column("epochs completed when it was judged", "epochs")
+    rung: int = column("epochs from where the trial's rungs count: its start, or its switch epoch", "epochs")
+    value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction")
+    cutoff: float | None = column("the largest value that went on", "fraction")
+    competitors: int = column("values at this rung so far, the trial's own among them")
+    verdict: Verdict = column("continue or stop")
+    reason: str = column("the verdict in words")

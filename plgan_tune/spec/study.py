@@ -69,6 +69,12 @@ class AshaSpec(Frozen):
     """Epochs before the first decision."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     """One of this many trials goes on from each rung."""
+    min_competitors: Positive = 3
+    """Values at a rung before anyone is stopped there."""
+    smoothing: Positive = 1
+    """A trial's value is the mean of its last so many epochs' errors."""
+    align: Literal["epoch", "switch"] = "epoch"
+    """Where rungs count from: a trial's start, or its own switch epoch, before which nobody is judged."""
 
 
 class EarlyStoppingSpec(Frozen):
@@ -151,6 +157,15 @@ class StudySpec:
             raise KeyError(f"point has {sorted(point)}, the study searches {sorted(self.domains)}")
         values = {path: decode(self.domains[path], value) for path, value in point.items()}
         return TrialSpec.model_validate(with_defaults(set_paths(self.template, values)))
+
+    def holds(self, point: Point) -> bool:
+        """Whether `point`, of this study or of one that searched the same keys elsewhere, lies in its domains."""
+        return point.keys() == self.domains.keys() and all(
+            value in [encode(domain, option) for option in domain.options]
+            if isinstance(domain, Choice)
+            else domain.contains(value)
+            for domain, value in ((domain, point[path]) for path, domain in self.domains.items())
+        )
 
     def as_mapping(self) -> dict[str, Any]:
         """The study as a space file says it, every default that no searched key decides filled in.
@@ -255,7 +270,7 @@ def held(domain: Domain, value: Leaf) -> Scalar:
 
 def decode(domain: Domain, value: Scalar) -> Leaf:
     """The inverse of `encode`."""
-    if isinstance(domain, Choice) and isinstance(value, str) and not domain.contains(value):
+    if isinstance(domain, Choice) and isinstance(value, str) and value.startswith("["):
         decoded: Leaf = json.loads(value)
         return decoded
     return value

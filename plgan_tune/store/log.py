@@ -7,13 +7,12 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Final, Self
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from plgan_tune.records import EpochRow, TrialRow
+from plgan_tune.records import DecisionRow, EpochRow, TrialRow
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.read import EPOCHS, TRIALS, epoch_parts, part_name, read_table, read_trials, trial_rows
-from plgan_tune.store.schemas import check_params, epochs_schema, epochs_table, trials_schema, trials_table
+from plgan_tune.store.parts import Parts
+from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS, read_trials, trial_rows
+from plgan_tune.store.schemas import check_params, decisions_table, epochs_table, trials_schema, trials_table
+from plgan_tune.store.tables import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +21,11 @@ CLOSING_TRIES: Final = 3
 
 
 class StudyLog:
-    """A study's `trials/` and `epochs/`, kept up to date on any store.
+    """A study's `trials/`, `epochs/` and `decisions/`, kept up to date on any store.
 
-    A study that is there already is gone on with: its trials and its newest part of epochs are read first, so
-    that nothing is overwritten. The trials snapshot is put before the epochs and holds every trial that came
-    before them: an epoch on the store has its trial there.
+    A study that is there already is gone on with: its trials and its newest parts are read first, so that nothing
+    is overwritten. The trials snapshot is put before the epochs and holds every trial that came before them, and
+    epochs before decisions: an epoch on the store has its trial there, and a decision its epoch.
 
     A store that fails loses no row: `failure` says why, the rows wait and are tried again every interval.
 
@@ -59,13 +58,13 @@ class StudyLog:
         self._study, self._columns, self._types = study, dict(columns), dict(types)
         self._interval, self._rows_per_part = interval, rows_per_part
         self._trials = {row.trial_id: row for row in _existing_trials(study, columns, types)}
-        self._epochs: list[EpochRow] = []
-        self._number, self._part = _existing_part(study, rows_per_part)
+        self._changed = Condition()
+        self._epochs = Parts(study, EPOCHS, epochs_table, rows_per_part, self._changed)
+        self._decisions = Parts(study, DECISIONS, decisions_table, rows_per_part, self._changed)
         self._revision = self._written = 0
         self._asked = self._answered = 0
         self._closing = False
         self._failure: str | None = None
-        self._changed = Condition()
         self._thread = Thread(target=self._write_until_closed, name="study-log", daemon=True)
         self._thread.start()
 
@@ -84,8 +83,8 @@ class StudyLog:
 
     @property
     def waiting(self) -> int:
-        """Epoch rows in memory that are not yet on the store."""
-        return len(self._epochs)
+        """Rows of epochs and of decisions in memory that are not yet on the store."""
+        return len(self._epochs) + len(self._decisions)
 
     def epoch(self, row: EpochRow) -> None:
         """Adds an epoch. Rows come in order of `seq`.
@@ -96,6 +95,16 @@ class StudyLog:
         with self._changed:
             self._check_open()
             self._epochs.append(row)
+
+    def decision(self, row: DecisionRow) -> None:
+        """Adds a decision, after the epoch that was judged.
+
+        Raises:
+            ValueError: after `close`.
+        """
+        with self._changed:
+            self._check_open()
+            self._decisions.append(row)
 
     def trial(self, row: TrialRow) -> None:
         """Adds a trial, or replaces the row of the same `trial_id`.
@@ -116,9 +125,9 @@ class StudyLog:
             StoreError: where the store cannot be written.
         """
         if not self._study.join(*TRIALS).exists():
-            self._put(trials_table([], self._columns, self._types), *TRIALS)
-        if not epoch_parts(self._study):
-            self._put(epochs_table([]), EPOCHS, part_name(0))
+            write_table(trials_table([], self._columns, self._types), self._study.join(*TRIALS))
+        self._epochs.open()
+        self._decisions.open()
 
     def flush(self) -> None:
         """Blocks until everything handed over so far is on the store.
@@ -147,7 +156,7 @@ class StudyLog:
             self._changed.notify_all()
         self._thread.join()
         if self._failure is not None:
-            lost = f"the last rows, {self.waiting} epochs among them, could not be written"
+            lost = f"the last rows, {len(self._epochs)} epochs among them, could not be written"
             raise StoreError(f"{self._study.url}: {lost}: {self._failure}")
 
     def _check_open(self) -> None:
@@ -172,31 +181,18 @@ class StudyLog:
     def _write(self) -> None:
         # Taken at one moment, or an epoch could reach the store before its trial.
         with self._changed:
-            revision, trials, epochs = self._revision, list(self._trials.values()), len(self._epochs)
+            revision, trials = self._revision, list(self._trials.values())
+            epochs, decisions = len(self._epochs), len(self._decisions)
         try:
             if revision != self._written:
-                self._put(trials_table(trials, self._columns, self._types), *TRIALS)
+                write_table(trials_table(trials, self._columns, self._types), self._study.join(*TRIALS))
                 self._written = revision
-            self._write_epochs(epochs)
+            self._epochs.write(epochs)
+            self._decisions.write(decisions)
         except Exception as error:  # whatever went wrong, rows go on being collected
             self._note_failure(error)
         else:
             self._note_success()
-
-    def _write_epochs(self, count: int) -> None:
-        while count:
-            rows = self._epochs[: min(count, self._rows_per_part - self._part.num_rows)]
-            part = pa.concat_tables([self._part, epochs_table(rows)]).combine_chunks()
-            self._put(part, EPOCHS, part_name(self._number))
-            with self._changed:
-                del self._epochs[: len(rows)]
-            count -= len(rows)
-            self._number, self._part = _next_part(self._number, part, self._rows_per_part)
-
-    def _put(self, table: Any, *names: str) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        self._study.join(*names).write_bytes(sink.getvalue().to_pybytes())
 
     def _note_failure(self, error: Exception) -> None:
         if self._failure is None:
@@ -221,19 +217,6 @@ def _existing_trials(study: Location, columns: Mapping[str, str], types: Mapping
             f"but got {_named(table.schema)}"
         )
     return trial_rows(table, columns)
-
-
-def _existing_part(study: Location, rows_per_part: int) -> tuple[int, Any]:
-    """Number and rows of the part that is being filled."""
-    parts = epoch_parts(study)
-    if not parts:
-        return 0, epochs_table([])
-    newest = read_table(parts[-1], epochs_schema().names)
-    return _next_part(len(parts) - 1, newest, rows_per_part)
-
-
-def _next_part(number: int, part: Any, rows_per_part: int) -> tuple[int, Any]:
-    return (number, part) if part.num_rows < rows_per_part else (number + 1, epochs_table([]))
 
 
 def _named(schema: Any) -> str:

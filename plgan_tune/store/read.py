@@ -7,21 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.schemas import (
     METRICS,
-    SCHEMA_VERSION,
-    VERSION_KEY,
-    epochs_schema,
+    decisions_table,
     epochs_table,
     trials_schema,
 )
+from plgan_tune.store.tables import read_table
 
 TRIALS: Final = ("trials", "trials.parquet")
 EPOCHS: Final = "epochs"
+DECISIONS: Final = "decisions"
 UNIX_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,12 +45,24 @@ def read_epochs(study: Location) -> Any:
     Raises:
         StoreError: where the study is not there, or a part is missing, corrupt or of a newer version.
     """
-    parts = epoch_parts(study)
-    if not parts:
+    return _read_parts(study, EPOCHS, epochs_table([]))
+
+
+def read_decisions(study: Location) -> Any:
+    """Every decision of early stopping, an Arrow table of `decisions_schema`, in order of `seq`.
+
+    Raises:
+        StoreError: as `read_epochs`.
+    """
+    return _read_parts(study, DECISIONS, decisions_table([]))
+
+
+def _read_parts(study: Location, table: str, empty: Any) -> Any:
+    files = parts(study, table)
+    if not files:
         _check_there(study)
-        return epochs_table([])
-    tables = [read_table(part, epochs_schema().names) for part in parts]
-    return pa.concat_tables(tables).sort_by("seq")
+        return empty
+    return pa.concat_tables([read_table(file, empty.column_names) for file in files]).sort_by("seq")
 
 
 def epoch_rows(table: Any) -> list[EpochRow]:
@@ -62,6 +73,13 @@ def epoch_rows(table: Any) -> list[EpochRow]:
         EpochRow(seq, trial_id, attempt, measured, reported_at)
         for (seq, trial_id, attempt, reported_at), measured in zip(others, metrics, strict=True)
     ]
+
+
+def decision_rows(table: Any) -> list[DecisionRow]:
+    """The inverse of `decisions_table`."""
+    names = [f.name for f in fields(DecisionRow)]
+    rows = (dict(zip(names, cells, strict=True)) for cells in _zipped(table, names))
+    return [DecisionRow(**row | {"verdict": Verdict(row["verdict"])}) for row in rows]
 
 
 def trial_rows(table: Any, columns: Mapping[str, str]) -> list[TrialRow]:
@@ -76,13 +94,13 @@ def trial_rows(table: Any, columns: Mapping[str, str]) -> list[TrialRow]:
     return rows
 
 
-def epoch_parts(study: Location) -> list[Location]:
-    """The parts of the epochs table, oldest first, without a writer's unfinished temporaries.
+def parts(study: Location, table: str) -> list[Location]:
+    """The parts of `epochs` or `decisions`, oldest first, without a writer's unfinished temporaries.
 
     Raises:
         StoreError: where a part is missing or a file is there that is none.
     """
-    folder = study.join(EPOCHS)
+    folder = study.join(table)
     names = [name for name in folder.list() if name.endswith(".parquet") and not name.startswith(("_", "."))]
     if foreign := [name for name in names if not re.fullmatch(r"part-\d{5,}\.parquet", name)]:
         raise StoreError(f"{folder.url} holds part-<number>.parquet only, but got {', '.join(foreign)}")
@@ -94,35 +112,6 @@ def epoch_parts(study: Location) -> list[Location]:
 
 def part_name(number: int) -> str:
     return f"part-{number:05}.parquet"
-
-
-def read_table(file: Location, required: Sequence[str]) -> Any:
-    """One Parquet file of a study.
-
-    Raises:
-        StoreError: naming the file, where it is corrupt, of a newer version or lacks a required column.
-    """
-    content = file.read_bytes()
-    try:
-        parquet = pq.ParquetFile(pa.BufferReader(content))
-        _check_version(file, parquet.schema_arrow.metadata or {})
-        table = parquet.read()
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"cannot read {file.url}: it is corrupt or no Parquet file ({error})") from error
-    if missing := [name for name in required if name not in table.column_names]:
-        raise StoreError(f"{file.url} must have every column, but {', '.join(missing)} is not there")
-    return table
-
-
-def _check_version(file: Location, metadata: dict[bytes, bytes]) -> None:
-    key, version = VERSION_KEY.decode(), metadata.get(VERSION_KEY, b"none").decode()
-    if not version.isdecimal():
-        raise StoreError(f"{file.url} must carry a {key}, but got {version}")
-    if int(version) > SCHEMA_VERSION:
-        raise StoreError(
-            f"{file.url} was written with {key} {version}, but this installation reads up to "
-            f"{SCHEMA_VERSION}: use the newer plgan-tune that wrote it"
-        )
 
 
 def _zipped(table: Any, names: Sequence[str]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 
 import pyarrow as pa
 
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, Value
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, Value
 
 SCHEMA_VERSION: Final = 1
 VERSION_KEY: Final = b"plgan_tune.schema_version"
@@ -31,6 +31,11 @@ def epochs_schema() -> Any:
     for f in fields(EpochRow):
         columns += map(_column, fields(EpochMetrics)) if f.name == "metrics" else [_column(f)]
     return _versioned(columns)
+
+
+def decisions_schema() -> Any:
+    """One row a decision of early stopping: the fields of `DecisionRow`."""
+    return _versioned([_column(f) for f in fields(DecisionRow)])
 
 
 def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
@@ -61,6 +66,12 @@ def epochs_table(rows: Sequence[EpochRow]) -> Any:
     schema = epochs_schema()
     cells = {name: [getattr(row.metrics if name in METRICS else row, name) for row in rows] for name in schema.names}
     return pa.table(cells, schema=schema)
+
+
+def decisions_table(rows: Sequence[DecisionRow]) -> Any:
+    """`rows` as an Arrow table of `decisions_schema`."""
+    schema = decisions_schema()
+    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def trials_table(rows: Sequence[TrialRow], columns: Mapping[str, str], types: Mapping[str, type]) -> Any:

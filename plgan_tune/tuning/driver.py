@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,14 +13,13 @@ from pathlib import Path
 
 import ray
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
-from plgan_tune.records import TrialRow
+from plgan_tune.records import DecisionRow, TrialRow
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec
@@ -30,12 +29,13 @@ from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.cluster import ClusterError, Share, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
-from plgan_tune.tuning.history import History, read_history
+from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.plan import StudyError, check_trials
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.sampler import OptunaSampler
+from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 from plgan_tune.tuning.trainable import PlganTrainable
 
 Now = Callable[[], datetime]
@@ -110,9 +110,12 @@ def run_study(
     if address is not None:
         check_address(address)
     history = read_history(location, spec) if resume else History()
-    for change in history.changes:
-        note = f"note: not as at the last start: {change}"
-        console.print(note, style="yellow", soft_wrap=True, markup=False, highlight=False)
+    outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
+    notes = [f"not as at the last start: {change}" for change in history.changes]
+    if outside:
+        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
+    for note in notes:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     summary = check_data(spec.any_trial().data)
     check_trials(spec, ImageShape(summary.channels, summary.size))
     with _claimed(location, spec, started, history):
@@ -146,8 +149,13 @@ def _search(
 ) -> StudyResult:
     with console.status("reading the images"):
         data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
-    deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
     epochs = spec.any_trial().training.epochs
+    halving, start = build_halving(spec), start_of(spec)
+    starts = {row.trial_id: start(row.params) for row in history.trials}
+    decisions = tuple(replayed(history.epochs, halving, starts, epochs))
+    known = history
+    history = brought_to_date(history, spec, decisions)
+    deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
     state = StudyState(
         spec.study,
         trials=spec.search.trials,
@@ -164,11 +172,13 @@ def _search(
             CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
         ):
             log.open_tables()
+            _log_what_was_lost(log, known, history, decisions)
             sampler = OptunaSampler(spec, history)
+            stopping = EarlyStopping(halving, start)
             display = build_display(console, state, now)
-            recorder = Recorder(state, log, display, now, keeper.trial_ended)
+            recorder = Recorder(state, log, display, now, keeper.trial_ended, stopping.taken)
             with display:
-                _tune(spec, location, share, concurrent, sampler, recorder)
+                _tune(spec, location, share, concurrent, sampler, stopping, recorder)
             out_of_time = deadline is not None and now() >= deadline
             if out_of_time:
                 recorder.stop_running()
@@ -180,6 +190,17 @@ def _search(
     threads = max(1, int(share.cpus))
     trial = _write_best(location, spec, state.best(), threads)
     return StudyResult(location, state, trial, threads, interrupted=not out_of_time and state.ended() < state.trials)
+
+
+def _log_what_was_lost(log: StudyLog, known: History, now: History, decisions: Sequence[DecisionRow]) -> None:
+    """What the epochs in the log imply and its driver did not live to write."""
+    for before, after in zip(known.trials, now.trials, strict=True):
+        if before != after:
+            log.trial(after)
+    last = known.decisions[-1].seq if known.decisions else -1
+    for row in decisions:
+        if row.seq > last:
+            log.decision(row)
 
 
 def _write_best(location: Location, spec: StudySpec, best: TrialRow | None, threads: int) -> TrialSpec | None:
@@ -241,7 +262,13 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
 
 
 def _tune(
-    spec: StudySpec, study: Location, share: Share, concurrent: int, sampler: OptunaSampler, recorder: Recorder
+    spec: StudySpec,
+    study: Location,
+    share: Share,
+    concurrent: int,
+    sampler: OptunaSampler,
+    stopping: EarlyStopping,
+    recorder: Recorder,
 ) -> None:
     # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
     bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
@@ -259,7 +286,7 @@ def _tune(
                 metric=spec.search.metric,
                 mode=spec.search.mode,
                 search_alg=sampler,
-                scheduler=_scheduler(spec),
+                scheduler=stopping,
                 num_samples=spec.search.trials,
                 max_concurrent_trials=concurrent,
                 time_budget_s=spec.search.hours * 3600 if spec.search.hours else None,
@@ -274,18 +301,6 @@ def _tune(
                 verbose=0,
             ),
         ).fit()
-
-
-def _scheduler(spec: StudySpec) -> TrialScheduler:
-    asha = spec.search.early_stopping.asha
-    if asha is None:
-        return FIFOScheduler()
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        grace_period=asha.grace_period,
-        reduction_factor=asha.reduction_factor,
-        max_t=max(spec.any_trial().training.epochs, asha.grace_period),
-    )
 
 
 @contextmanager

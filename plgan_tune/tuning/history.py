@@ -1,17 +1,17 @@
 """What an earlier start of the same study left: read from its log, and from nothing else."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plgan_tune.records import EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import DecisionRow, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.spec.errors import SpecError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
 from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location
-from plgan_tune.store.read import epoch_rows, read_epochs, read_trials, trial_rows
+from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs, read_trials, trial_rows
 from plgan_tune.tuning.files import STUDY_FILE
 
 MAY_CHANGE = (
@@ -20,8 +20,13 @@ MAY_CHANGE = (
     "search.concurrent",
     "search.max_failures",
     "search.keep_checkpoints",
+    "search.sampler",
+    "search.early_stopping",
     "resources.",
 )
+
+
+OUTSIDE = "its point is outside the study's domains of now"
 
 
 class HistoryError(Exception):
@@ -43,6 +48,8 @@ class History:
     """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
     starts: tuple[Any, ...] = ()
     """What each start of the study was made with, as its study file says."""
+    decisions: tuple[DecisionRow, ...] = ()
+    """Of early stopping, as the log holds them."""
     changes: tuple[str, ...] = ()
     """What is asked for now, of the keys that may change, and was not at the last start: `key: old -> new`."""
 
@@ -79,7 +86,35 @@ def read_history(location: Location, spec: StudySpec) -> History:
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in epochs:
         curves[row.trial_id][row.metrics.epoch] = row.metrics.val_error
-    return History(tuple(trials), tuple(epochs), curves, starts, changes)
+    decisions = decision_rows(read_decisions(location))
+    return History(tuple(trials), tuple(epochs), curves, starts, tuple(decisions), changes)
+
+
+def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[DecisionRow]) -> History:
+    """The history with those trials ended that its driver did not live to end, or that are no longer searched.
+
+    Args:
+        spec: the study of now.
+        decisions: what the epochs imply by its rule.
+    """
+    last = spec.any_trial().training.epochs
+    stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
+    latest = {row.trial_id: row for row in history.epochs}
+
+    def ended(row: TrialRow) -> TrialRow:
+        if row.status is not TrialStatus.RUNNING:
+            return row
+        epoch = latest.get(row.trial_id)
+        ended_at = epoch.reported_at if epoch else row.started_at
+        if epoch is not None and epoch.metrics.epoch == last:
+            return replace(row, status=TrialStatus.COMPLETED, ended_at=ended_at)
+        if row.trial_id in stopped:
+            return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at)
+        if not spec.holds(row.params):
+            return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at, error=OUTSIDE)
+        return row
+
+    return replace(history, trials=tuple(map(ended, history.trials)))
 
 
 def _compare(file: Location, spec: StudySpec) -> tuple[tuple[Any, ...], tuple[str, ...]]:
@@ -97,7 +132,9 @@ def _compare(file: Location, spec: StudySpec) -> tuple[tuple[Any, ...], tuple[st
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     }
-    refused = [change for key, change in changes.items() if not key.startswith(MAY_CHANGE)]
+    # A domain may become narrower or wider; a key that was not searched has no column.
+    domains = tuple(f"trial.{path}." for path in earlier.domains.keys() & spec.domains.keys())
+    refused = [change for key, change in changes.items() if not key.startswith((*MAY_CHANGE, *domains))]
     if refused:
         raise HistoryError(
             f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "

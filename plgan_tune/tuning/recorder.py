@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 from ray.tune import Callback
 
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.tuning.halving import Judgement
 from plgan_tune.tuning.progress import StudyState
+from plgan_tune.tuning.stopping import decision
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class StudyLog(Protocol):
     """Where rows go. Must not wait for files: it is called on Tune's only thread."""
 
     def epoch(self, row: EpochRow, /) -> None: ...
+    def decision(self, row: DecisionRow, /) -> None: ...
     def trial(self, row: TrialRow, /) -> None: ...
 
 
@@ -49,6 +52,10 @@ class Recorder(Callback):
     Tune calls it on the driver's thread, after searcher and scheduler. Which trial it is comes from the
     trial's config, because Tune writes its own id over `trial_id` of every result.
 
+    Args:
+        on_end: called when a trial has ended.
+        judgement_of: what early stopping decided on the epoch that a trial has just reported, if anything.
+
     Attributes:
         state: the bookkeeping.
         first_error: what the first hook that failed raised, None where all is well.
@@ -61,9 +68,11 @@ class Recorder(Callback):
         display: Display,
         now: Callable[[], datetime],
         on_end: Callable[[], None] = lambda: None,
+        judgement_of: Callable[[str], Judgement | None] = lambda trial_id: None,  # noqa: ARG005
     ) -> None:
         self.state = state
         self._on_end = on_end
+        self._judgement_of = judgement_of
         self.first_error: Exception | None = None
         self._log = log
         self._display = display
@@ -95,8 +104,11 @@ class Recorder(Callback):
                 split_hash=result["split_hash"],
             )
             row = self.state.trial(trial_id)
+            self._log.trial(row)  # first: the log's trials are never behind its epochs, nor these behind decisions
             self._log.epoch(epoch)
-            self._log.trial(row)
+            judgement = self._judgement_of(trial_id)
+            if judgement is not None:
+                self._log.decision(decision(epoch, judgement))
             self._display.progressed(row)
 
     def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:

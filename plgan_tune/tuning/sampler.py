@@ -112,7 +112,8 @@ class OptunaSampler(Searcher):
         with _quiet():
             sampler = build_sampler(spec.search, already=history.next_number)
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
-        self.study.add_trials([self._as_told(row, history.curves.get(row.trial_id, {})) for row in history.ended])
+        known = [row for row in history.ended if spec.holds(row.params)]
+        self.study.add_trials([self._as_told(row, history.curves.get(row.trial_id, {})) for row in known])
         for row in history.unfinished:
             self.study.enqueue_trial(dict(row.params))
         for point in spec.search.first[history.next_number : spec.search.trials]:

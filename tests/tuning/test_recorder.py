@@ -17,7 +17,7 @@ from ray.exceptions import ActorUnavailableError
 from ray.tune import Callback
 from ray.tune.callback import CallbackList
 
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import ERROR_LENGTH, Recorder, is_lost_machine, reason
 
@@ -30,11 +30,15 @@ class Memory:
 
     def __init__(self) -> None:
         self.epochs: list[EpochRow] = []
+        self.decisions: list[DecisionRow] = []
         self.trials: list[TrialRow] = []
         self.news: list[tuple[str, str]] = []
 
     def epoch(self, row: EpochRow) -> None:
         self.epochs.append(row)
+
+    def decision(self, row: DecisionRow) -> None:
+        self.decisions.append(row)
 
     def trial(self, row: TrialRow) -> None:
         self.trials.append(row)

@@ -1,0 +1,78 @@
+"""A table that only grows, as numbered files: the newest is rewritten whole until it is full."""
+
+from collections.abc import Callable, Sequence
+from threading import Condition
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from plgan_tune.store.location import Location
+from plgan_tune.store.read import part_name, parts
+from plgan_tune.store.tables import read_table, write_table
+
+Row = TypeVar("Row")
+
+
+class Parts(Generic[Row]):
+    """Rows wait here until they are on the store.
+
+    Args:
+        study: the study's folder.
+        table: the table's folder in it.
+        as_table: rows as an Arrow table.
+        rows_per_part: after which a new part begins.
+        lock: held while rows come and go.
+
+    Raises:
+        StoreError: where the newest part is there and cannot be read.
+    """
+
+    def __init__(
+        self,
+        study: Location,
+        table: str,
+        as_table: Callable[[Sequence[Row]], Any],
+        rows_per_part: int,
+        lock: Condition,
+    ) -> None:
+        self._study, self._table, self._as_table = study, table, as_table
+        self._rows_per_part, self._lock = rows_per_part, lock
+        self._waiting: list[Row] = []
+        self._number, self._part = 0, as_table([])
+        if files := parts(study, table):
+            self._follow(len(files) - 1, read_table(files[-1], self._part.column_names))
+
+    def __len__(self) -> int:
+        """Rows that wait."""
+        return len(self._waiting)
+
+    def append(self, row: Row) -> None:
+        self._waiting.append(row)
+
+    def open(self) -> None:
+        """Writes a table without rows where there is none.
+
+        Raises:
+            StoreError: where the store cannot be written.
+        """
+        if not parts(self._study, self._table):
+            write_table(self._part, self._study.join(self._table, part_name(0)))
+
+    def write(self, count: int) -> None:
+        """Puts the first `count` waiting rows on the store.
+
+        Raises:
+            StoreError: where it cannot be written; what is not on it goes on waiting.
+        """
+        while count:
+            rows = self._waiting[: min(count, self._rows_per_part - self._part.num_rows)]
+            part = pa.concat_tables([self._part, self._as_table(rows)]).combine_chunks()
+            write_table(part, self._study.join(self._table, part_name(self._number)))
+            with self._lock:
+                del self._waiting[: len(rows)]
+            count -= len(rows)
+            self._follow(self._number, part)
+
+    def _follow(self, number: int, part: Any) -> None:
+        full = part.num_rows >= self._rows_per_part
+        self._number, self._part = (number + 1, self._as_table([])) if full else (number, part)

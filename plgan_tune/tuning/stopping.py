@@ -1,0 +1,96 @@
+"""Early stopping as Ray Tune asks for it, and as the log implies it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from plgan_tune.records import DecisionRow, EpochRow, TrialStatus, Verdict
+from plgan_tune.spec.advice import rungs
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.tuning.halving import Halving, Judgement
+
+StartOf = Callable[[Mapping[str, Any]], int]
+"""A trial's point -> the epoch from which its rungs count."""
+
+
+def build_halving(spec: StudySpec) -> Halving:
+    """The study's rule; without early stopping one that has no rung."""
+    asha = spec.search.early_stopping.asha
+    if asha is None:
+        return Halving((), 2)
+    return Halving(
+        rungs(asha, spec.any_trial().training.epochs), asha.reduction_factor, asha.min_competitors, asha.smoothing
+    )
+
+
+def start_of(spec: StudySpec) -> StartOf:
+    """Where rungs count from: 0, or where `align` is `switch` a trial's own switch epoch (patent paragraph 0060)."""
+    asha = spec.search.early_stopping.asha
+    if asha is None or asha.align == "epoch":
+        return lambda point: 0  # noqa: ARG005
+    return lambda point: spec.trial(point).loss.switch_epoch
+
+
+class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
+    """Stops trials by `halving`. Tune's own ASHA is not used: it forgets its rungs, and lets NaN go on.
+
+    Args:
+        halving: told every epoch, in the order in which Tune reports them.
+        start: where a trial's rungs count from.
+    """
+
+    def __init__(self, halving: Halving, start: StartOf) -> None:
+        super().__init__()
+        self._halving, self._start = halving, start
+        self._latest: dict[str, Judgement] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """Tune ends trials that are `done` itself: a completed one is judged by nobody, a broken one has no epoch."""
+        if result["status"] != TrialStatus.RUNNING:
+            return str(TrialScheduler.CONTINUE)
+        trial_id = trial.config["trial_id"]
+        start = self._start(trial.config["point"])
+        judgement = self._halving.report(trial_id, result["epoch"], result["val_error"], start)
+        if judgement is None:
+            return str(TrialScheduler.CONTINUE)
+        self._latest[trial_id] = judgement
+        return str(TrialScheduler.STOP if judgement.verdict is Verdict.STOP else TrialScheduler.CONTINUE)
+
+    def taken(self, trial_id: str) -> Judgement | None:
+        """The judgement of the epoch that the trial has just reported, once."""
+        return self._latest.pop(trial_id, None)
+
+
+def decision(epoch: EpochRow, judgement: Judgement) -> DecisionRow:
+    """The judgement as the log holds it."""
+    return DecisionRow(
+        seq=epoch.seq,
+        trial_id=epoch.trial_id,
+        attempt=epoch.attempt,
+        epoch=epoch.metrics.epoch,
+        rung=judgement.rung,
+        value=judgement.value,
+        cutoff=judgement.cutoff,
+        competitors=judgement.competitors,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+    )
+
+
+def replayed(
+    epochs: Iterable[EpochRow], halving: Halving, starts: Mapping[str, int], last: int
+) -> Iterator[DecisionRow]:
+    """Tells `halving` the log's epochs in their order; yields what it decided.
+
+    Args:
+        starts: trial_id -> the epoch from which its rungs count.
+        last: epochs of a whole training, after which nobody is judged.
+    """
+    for epoch in epochs:
+        if epoch.metrics.epoch < last:
+            judgement = halving.report(
+                epoch.trial_id, epoch.metrics.epoch, epoch.metrics.val_error, starts[epoch.trial_id]
+            )
+            if judgement is not None:
+                yield decision(epoch, judgement)
