@@ -74,7 +74,7 @@ class PlainDisplay:
 
     def started(self, row: TrialRow, /) -> None:
         if row.attempt > 1:
-            self._print(f"{row.trial_id} starts again, attempt {row.attempt}: {row.error or 'unknown cause'}")
+            self._print(f"{row.trial_id} starts again, attempt {row.attempt}: {row.error or 'the search had ended'}")
 
     def progressed(self, row: TrialRow, /) -> None: ...
 

@@ -23,7 +23,7 @@ from plgan_tune.records import DecisionRow, TrialRow
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
+from plgan_tune.store.checkpoints import SAMPLES, TrialFiles, trials_with_files
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.cluster import ClusterError, Share, capacity, check_address, connect
@@ -172,6 +172,7 @@ def _search(
             CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
         ):
             log.open_tables()
+            _remove_unknown(location, history)
             _log_what_was_lost(log, known, history, decisions)
             sampler = OptunaSampler(spec, history)
             stopping = EarlyStopping(halving, start)
@@ -190,6 +191,12 @@ def _search(
     threads = max(1, int(share.cpus))
     trial = _write_best(location, spec, state.best(), threads)
     return StudyResult(location, state, trial, threads, interrupted=not out_of_time and state.ended() < state.trials)
+
+
+def _remove_unknown(location: Location, history: History) -> None:
+    """Removes files of trials that began after the log was last written: their numbers are given anew."""
+    for trial_id in sorted(set(trials_with_files(location)) - {row.trial_id for row in history.trials}):
+        TrialFiles.of(location, trial_id).remove()
 
 
 def _log_what_was_lost(log: StudyLog, known: History, now: History, decisions: Sequence[DecisionRow]) -> None:

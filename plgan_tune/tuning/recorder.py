@@ -129,6 +129,7 @@ class Recorder(Callback):
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
         """Tune starts the trial again, with its config as it stands: the next attempt reads there what it is."""
         with self._surviving():
+            self._see_to_it_that_it_started(trial)
             error = _reason_of(trial)
             trial.config["attempt"] += 1
             trial.config["failures"] += not is_lost_machine(error)
@@ -151,10 +152,13 @@ class Recorder(Callback):
         self._display.started(row)
 
     def _end(self, trial: Any, status: TrialStatus, error: str | None = None) -> None:
-        trial_id = trial.config["trial_id"]
-        if trial_id not in self.state:  # it ended before its actor was there
+        self._see_to_it_that_it_started(trial)
+        self._record_end(trial.config["trial_id"], status, error)
+
+    def _see_to_it_that_it_started(self, trial: Any) -> None:
+        """Tune announces no start of a trial whose actor was never there."""
+        if trial.config["trial_id"] not in self.state:
             self._start(trial)
-        self._record_end(trial_id, status, error)
 
     def _record_end(self, trial_id: str, status: TrialStatus, error: str | None) -> None:
         row = self.state.end(trial_id, status, self._now(), error)

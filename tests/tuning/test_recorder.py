@@ -212,6 +212,17 @@ def test_a_trial_that_ends_before_it_starts_has_a_row(tune: Tune) -> None:
     assert (tune.memory.trials[-1].trial_id, tune.memory.trials[-1].status) == ("t0004", TrialStatus.FAILED)
 
 
+def test_a_trial_whose_set_up_fails_may_start_again(tune: Tune) -> None:
+    """Tune says nothing of a start that never was."""
+    tune.fail(4, "OSError: the images are gone for now", retry=True)
+    tune.start(4)
+    tune.epoch(4, measured(1, 0.4), attempt=2, status="completed")
+    tune.complete(4)
+    assert tune.recorder.first_error is None
+    row = tune.memory.trials[-1]
+    assert (row.status, row.attempt) == (TrialStatus.COMPLETED, 2)
+
+
 def test_a_time_limit_stops_what_is_under_way(tune: Tune) -> None:
     train(tune, 0, [0.5, 0.4])
     tune.start(1)

@@ -114,9 +114,7 @@ def _valid(found: list[Any]) -> bool:
 
 
 # Optuna divides by 0 in a domain that is as narrow as rounding.
-ranges = (
-    st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)).map(sorted).filter(lambda ends: ends[1] > 1.001 * ends[0])
-)
+ranges = st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)).map(sorted).filter(lambda r: r[1] > 1.001 * r[0])
 whole_ranges = st.tuples(st.integers(1, 500), st.integers(1, 500)).map(sorted)
 options = st.lists(
     st.one_of(st.floats(-9, 9), st.text(max_size=3), st.none(), st.lists(st.integers(0, 9), max_size=2)),

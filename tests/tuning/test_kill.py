@@ -1,0 +1,85 @@
+"""A search whose driver is killed, time and again, at moments that nobody chose."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from plgan_tune.records import DecisionRow, EpochRow, Verdict
+from plgan_tune.spec.load import load_study
+from plgan_tune.store.location import Location
+from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
+from plgan_tune.tuning.stopping import build_halving, replayed
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+KILLS = 10
+EPOCHS = 12
+SPACE = f"""
+study: killed
+search: {{trials: 9999, concurrent: 2, early_stopping: {{asha: {{grace_period: 2, reduction_factor: 2}}}}}}
+resources: {{gpus_per_rank: 0}}
+trial:
+  data: {{source: digits, labels: 20, validation: 200}}
+  model: {{width: 0.05}}
+  loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 6}}
+  training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1}}
+"""
+
+Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+
+
+def logged(study: Path) -> tuple[list[EpochRow], list[DecisionRow]]:
+    location = Location.at(study)
+    return epoch_rows(read_epochs(location)), decision_rows(read_decisions(location))
+
+
+def test_nothing_is_lost_or_counted_twice(
+    tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None]
+) -> None:
+    """Kills a search ten times, then lets it end, and holds the log against what it implies."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    study = tmp_path / "results" / "mine"
+    words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--name", "mine", "--resume"]
+    moments = random.Random(0)
+    epochs: list[EpochRow] = []
+    decisions: list[DecisionRow] = []
+    for _ in range(KILLS):
+        with started(tmp_path, *words) as search:
+            wait_for_epochs(search, study, at_least=len(epochs) + 1)
+            time.sleep(moments.uniform(0.0, 4.0))
+            os.killpg(search.pid, signal.SIGKILL)
+            search.wait(timeout=30)
+        before, (epochs, decisions) = (epochs, decisions), logged(study)
+        assert epochs[: len(before[0])] == before[0]
+        assert decisions[: len(before[1])] == before[1]
+    suggested = pd.read_parquet(study / "trials")["number"].max() + 3
+    with started(tmp_path, *words, "--set", f"search.trials={suggested}") as search:
+        assert search.wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    last, (epochs, decisions) = (epochs, decisions), logged(study)
+    assert epochs[: len(last[0])] == last[0]
+    assert decisions[: len(last[1])] == last[1]
+    trials = pd.read_parquet(study / "trials")
+
+    assert [row.seq for row in epochs] == list(range(len(epochs)))
+    curves = pd.DataFrame({"trial_id": row.trial_id, "epoch": row.metrics.epoch} for row in epochs)
+    for _, curve in curves.groupby("trial_id"):
+        assert list(curve["epoch"]) == list(range(1, len(curve) + 1))  # checkpoints follow each epoch
+    assert sorted(trials["number"]) == list(range(suggested))
+    assert trials["attempt"].max() > 1
+
+    spec = load_study(tmp_path / "space.yaml").study
+    implied = replayed(epochs, build_halving(spec), dict.fromkeys(trials["trial_id"], 0), EPOCHS)
+    assert list(implied) == decisions
+    stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
+    assert stopped == set(trials.loc[trials["status"] == "stopped", "trial_id"])
+    assert set(trials.loc[trials["status"] != "stopped", "status"]) == {"completed"}
+    assert set(trials.loc[trials["status"] == "completed", "epochs"]) == {EPOCHS}
