@@ -1,6 +1,7 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
 import shlex
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.lock import LockedError
 from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import default_name, run_study, study_location, utc_now
@@ -67,9 +69,10 @@ def main(
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
         try:
-            result = run_study(
-                loaded.study, results=results, name=study, address=address, resume=resume, console=console
-            )
+            with _stopping_as_ctrl_c():
+                result = run_study(
+                    loaded.study, results=results, name=study, address=address, resume=resume, console=console
+                )
         except KeyboardInterrupt:
             console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
             go_on = _resume(study, space, overrides, results, address)
@@ -96,10 +99,22 @@ def _refusing(file: Path) -> Iterator[None]:
         yield
     except (DataError, RuleError) as error:
         _refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
-    except (SpecError, StoreError, StudyError, HistoryError, ClusterError) as error:
+    except (SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def _stopping_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGUSR1, by which batch systems announce the end, stop a search as Ctrl-C does."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -110,6 +110,21 @@ class Location:
             else:
                 self._write_beside_and_move(content)
 
+    def create(self, content: bytes) -> bool:
+        """Makes the file and its folder; whether it did: False where the file was there.
+
+        Raises:
+            StoreError: where it cannot be written.
+        """
+        with _naming("write", self.url):
+            try:
+                if not _puts_are_atomic(self.fs):
+                    self.fs.makedirs(self.path.rpartition("/")[0], exist_ok=True)
+                self.fs.pipe_file(self.path, content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
     def _write_beside_and_move(self, content: bytes) -> None:
         folder, _, name = self.path.rpartition("/")
         # Readers of Parquet folders skip names that begin with an underscore.

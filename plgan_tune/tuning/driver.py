@@ -25,6 +25,7 @@ from plgan_tune.spec.study import NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles, trials_with_files
 from plgan_tune.store.location import Location, StoreError, check_writable
+from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.cluster import ClusterError, Share, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
@@ -98,6 +99,7 @@ def run_study(
     Raises:
         StudyError: for a name that is taken.
         HistoryError: for a resume of another study.
+        LockedError: where another search is writing that study.
         RuleError: where a trial's model does not fit the images, or its batch the ranks.
         StoreError: where the results cannot be written.
         DataError: where the data cannot be read, or has too few images.
@@ -118,22 +120,22 @@ def run_study(
         console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     summary = check_data(spec.any_trial().data)
     check_trials(spec, ImageShape(summary.channels, summary.size))
-    with _claimed(location, spec, started, history):
+    check_writable(location)
+    with StudyLock(location), _named(location, spec, started, history):
         return _search(spec, location, history, started, address, console, now)
 
 
 @contextmanager
-def _claimed(location: Location, spec: StudySpec, started: datetime, history: History) -> Iterator[None]:
-    """The study's file is there from the beginning, so that no other search takes the name.
+def _named(location: Location, spec: StudySpec, started: datetime, history: History) -> Iterator[None]:
+    """The study's file is there from the beginning, so that no later search takes the name.
 
     A new study that is refused before its first trial leaves nothing.
     """
-    check_writable(location)
     write_study(location, spec, started, history.starts)
     try:
         yield
     except (ClusterError, DataError, RuleError):
-        if location.list() == [STUDY_FILE]:
+        if set(location.list()) <= {STUDY_FILE, LOCK}:
             location.remove()
         raise
 

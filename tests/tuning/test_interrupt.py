@@ -199,3 +199,17 @@ def test_ctrl_c_while_ray_starts_is_obeyed(tmp_path: Path, started: Started) -> 
         status = search.wait(timeout=120)
     assert status == 130, said(tmp_path)
     assert any(line.endswith("--name mine --resume") for line in said(tmp_path).splitlines())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_what_batch_systems_send_is_ctrl_c(
+    tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None], number: signal.Signals
+) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    words = ["--space", "space.yaml", "--name", "mine"]
+    with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *words) as search:
+        wait_for_epochs(search, tmp_path / "results" / "mine", at_least=1)
+        search.send_signal(number)
+        assert search.wait(timeout=60) == 130, said(tmp_path)
+    assert any(line.endswith("--name mine --resume") for line in said(tmp_path).splitlines())
+    assert not (tmp_path / "results" / "mine" / "_lock.json").exists()

@@ -1,0 +1,105 @@
+"""One search at a time in a study's folder."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.lock import LOCK, LockedError, Owner, StudyLock
+
+
+def leave(study: Location, owner: Owner) -> None:
+    study.join(LOCK).write_bytes(json.dumps(asdict(owner)).encode())
+
+
+def left(study: Location) -> Owner:
+    return Owner(**json.loads(study.join(LOCK).read_text()))
+
+
+def elsewhere() -> Owner:
+    return replace(Owner.here(), host="other/boot", token="theirs")
+
+
+def never(seconds: float) -> None:
+    assert seconds < 1, "waits for a lease"
+
+
+def test_a_lock_is_there_while_it_is_held(study: Location) -> None:
+    with StudyLock(study):
+        assert left(study).pid == Owner.here().pid
+    assert study.list() == []
+
+
+def test_the_second_is_refused_at_once(study: Location) -> None:
+    with StudyLock(study), pytest.raises(LockedError, match=r"another search is writing here, process \d+ on"):
+        StudyLock(study, sleep=never).__enter__()
+    with StudyLock(study, sleep=never):
+        pass
+
+
+def test_a_dead_process_of_this_host_is_followed_at_once(study: Location) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    leave(study, replace(Owner.here(), pid=process.pid, token="theirs"))
+    with StudyLock(study, sleep=never):
+        assert left(study).token != "theirs"
+
+
+def test_a_process_number_given_anew_is_another_process(study: Location) -> None:
+    owner = Owner.here()
+    leave(study, replace(owner, started=owner.started - 60, token="theirs"))
+    with StudyLock(study, sleep=never):
+        assert left(study).token != "theirs"
+
+
+def test_another_host_that_is_silent_for_a_lease_is_followed(study: Location) -> None:
+    leave(study, elsewhere())
+    waited: list[float] = []
+    with StudyLock(study, sleep=waited.append):
+        assert left(study).token != "theirs"
+    assert max(waited) == 30.0
+
+
+@pytest.mark.parametrize("change", [{"renewal": 1}, {"token": "new"}])
+def test_another_host_that_lives_is_not(study: Location, change: dict[str, Any]) -> None:
+    leave(study, elsewhere())
+    with pytest.raises(LockedError, match="on other"):
+        StudyLock(study, sleep=lambda _: leave(study, replace(elsewhere(), **change))).__enter__()
+    assert left(study).host == "other/boot"
+
+
+def test_of_two_that_follow_one_alone_has_it(study: Location) -> None:
+    leave(study, elsewhere())
+
+    def outrun(seconds: float) -> None:
+        if seconds < 1:
+            leave(study, replace(elsewhere(), token="faster"))
+
+    with pytest.raises(LockedError):
+        StudyLock(study, sleep=outrun).__enter__()
+    assert left(study).token == "faster"
+
+
+def test_it_is_renewed(study: Location) -> None:
+    with StudyLock(study, lease=0.04):
+        deadline = time.monotonic() + 10
+        while left(study).renewal < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_what_is_no_lock_is_not_removed(study: Location) -> None:
+    study.join(LOCK).write_text("half a")
+    with pytest.raises(StoreError, match="remove it if no search of this study runs"):
+        StudyLock(study).__enter__()
+
+
+def test_a_file_is_created_once(study: Location) -> None:
+    assert study.join("a").create(b"1")
+    assert not study.join("a").create(b"2")
+    assert study.join("a").read_bytes() == b"1"
