@@ -40,11 +40,23 @@ class RandomSpec(Frozen):
     pass
 
 
+class CmaesSpec(Frozen):
+    startup_trials: Annotated[int, Field(ge=0)] = 20
+    """Finished trials before CMA-ES takes over from random sampling."""
+
+
+class GpSpec(Frozen):
+    startup_trials: Annotated[int, Field(ge=0)] = 20
+    """Finished trials before the Gaussian process takes over from random sampling."""
+
+
 class SamplerSpec(Frozen):
     """Exactly one sampler. `random` is short for `{random: {}}`."""
 
     tpe: TpeSpec | None = None
     random: RandomSpec | None = None
+    cmaes: CmaesSpec | None = None
+    gp: GpSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -53,13 +65,21 @@ class SamplerSpec(Frozen):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.tpe is None) == (self.random is None):
-            raise RuleError("exactly one of tpe, random must be given", "neither" if self.tpe is None else "both")
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            rule = f"exactly one of {', '.join(type(self).model_fields)} must be given"
+            raise RuleError(rule, " and ".join(given) or "none")
         return self
 
     @model_serializer
     def _as_name(self) -> Any:
-        return "random" if self.tpe is None else {"tpe": self.tpe.model_dump()}
+        if self.random is not None:
+            return "random"
+        return {
+            name: chosen.model_dump()
+            for name, chosen in (("tpe", self.tpe), ("cmaes", self.cmaes), ("gp", self.gp))
+            if chosen is not None
+        }
 
 
 class AshaSpec(Frozen):
@@ -118,6 +138,8 @@ class SearchSpec(Frozen):
     """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
+    warm_start: tuple[str, ...] = Field(default=(), strict=False)
+    """Folders or URLs of older studies, whose finished trials the sampler is told first."""
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
     """Each a `Point` to try before the sampler is asked; it may leave searched keys to the sampler."""
 

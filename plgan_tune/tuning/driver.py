@@ -29,15 +29,17 @@ from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.cluster import ClusterError, Share, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
+from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
 from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.keeping import CheckpointKeeper
-from plgan_tune.tuning.plan import StudyError, check_trials
+from plgan_tune.tuning.plan import check_trials
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
-from plgan_tune.tuning.sampler import OptunaSampler
+from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 from plgan_tune.tuning.trainable import PlganTrainable
+from plgan_tune.tuning.warm_start import Older, read_older
 
 Now = Callable[[], datetime]
 
@@ -112,17 +114,19 @@ def run_study(
     if address is not None:
         check_address(address)
     history = read_history(location, spec) if resume else History()
+    older = read_older(spec)
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     notes = [f"not as at the last start: {change}" for change in history.changes]
     if outside:
         notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
-    for note in notes:
+    for note in [*notes, *(study.note for study in older)]:
         console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+    check_sampler(spec.search)
     summary = check_data(spec.any_trial().data)
     check_trials(spec, ImageShape(summary.channels, summary.size))
     check_writable(location)
     with StudyLock(location), _named(location, spec, started, history):
-        return _search(spec, location, history, started, address, console, now)
+        return _search(spec, location, history, older, started, address, console, now)
 
 
 @contextmanager
@@ -144,6 +148,7 @@ def _search(
     spec: StudySpec,
     location: Location,
     history: History,
+    older: Sequence[Older],
     started: datetime,
     address: str | None,
     console: Console,
@@ -176,7 +181,7 @@ def _search(
             log.open_tables()
             _remove_unknown(location, history)
             _log_what_was_lost(log, known, history, decisions)
-            sampler = OptunaSampler(spec, history)
+            sampler = OptunaSampler(spec, history, older)
             stopping = EarlyStopping(halving, start)
             display = build_display(console, state, now)
             recorder = Recorder(state, log, display, now, keeper.trial_ended, stopping.taken)

@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "search.max_failures",
     "search.keep_checkpoints",
     "search.sampler",
+    "search.warm_start",
     "search.early_stopping",
     "resources.",
 )

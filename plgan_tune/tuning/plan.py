@@ -14,6 +14,7 @@ from plgan_tune.spec.advice import advice, corner_trials, rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.training.ranks import check_ranks
+from plgan_tune.tuning.sampler import check_sampler
 
 
 def check_trials(study: StudySpec, image: ImageShape) -> None:
@@ -21,10 +22,6 @@ def check_trials(study: StudySpec, image: ImageShape) -> None:
     for trial in corner_trials(study):
         check_image(trial.model, image)
         check_ranks(study.resources.ranks, trial.training.batch_size)
-
-
-class StudyError(Exception):
-    """A study that cannot be started as asked. The message names the key or option, the rule and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,7 @@ def plan_study(study: StudySpec) -> Plan:
     epochs, trials = trial.training.epochs, study.search.trials
     stops = rungs(asha, epochs) if asha else ()
     least = epochs + (trials - 1) * stops[0] if stops else trials * epochs
+    check_sampler(study.search)
     data = check_data(trial.data)
     check_trials(study, ImageShape(data.channels, data.size))
     return Plan(study, stops, trials * epochs, least, data)

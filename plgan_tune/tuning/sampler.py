@@ -1,9 +1,11 @@
 """Suggestions: a thin Ray Tune searcher over Optuna's ask and tell."""
 
 import math
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import optuna
@@ -14,14 +16,17 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
-from plgan_tune.spec.study import SearchSpec, StudySpec, encode
+from plgan_tune.spec.errors import RuleError
+from plgan_tune.spec.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec, encode
 from plgan_tune.tuning.history import History
+from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
 """The Optuna constraint a diverged or failed trial breaks, by the epochs it fell short of its last one."""
@@ -54,11 +59,41 @@ def build_sampler(search: SearchSpec, already: int = 0) -> BaseSampler:
         already: trials that earlier starts of the study suggested; the sampler's random numbers are not theirs.
     """
     seed = search.seed if already == 0 else int(SeedSequence([search.seed, already]).generate_state(1)[0])
-    if search.sampler.tpe is None:
-        return RandomSampler(seed=seed)
+    match search.sampler:
+        case SamplerSpec(tpe=TpeSpec(startup_trials=startup)):
+            return _tpe(seed, startup)
+        case SamplerSpec(cmaes=CmaesSpec(startup_trials=startup)):
+            return _cmaes(seed, startup)
+        case SamplerSpec(gp=GpSpec(startup_trials=startup)):
+            return GPSampler(
+                seed=seed, n_startup_trials=startup, deterministic_objective=False, warn_independent_sampling=False
+            )
+        case _:
+            return RandomSampler(seed=seed)
+
+
+def check_sampler(search: SearchSpec) -> None:
+    """Raises RuleError where the sampler's own package is not there."""
+    if search.sampler.cmaes is not None and find_spec("cmaes") is None:
+        raise RuleError("search.sampler: cmaes needs the package cmaes (pip install cmaes)", "none installed")
+
+
+def _cmaes(seed: int, startup: int) -> CmaEsSampler:
+    with warnings.catch_warnings():
+        # Experimental, but without it early stopping would leave it the few completed trials alone.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return CmaEsSampler(
+            seed=seed,
+            n_startup_trials=startup,
+            consider_pruned_trials=True,
+            warn_independent_sampling=False,  # of choices: it has no other way
+        )
+
+
+def _tpe(seed: int, startup: int) -> TPESampler:
     return TPESampler(
         seed=seed,
-        n_startup_trials=search.sampler.tpe.startup_trials,
+        n_startup_trials=startup,
         n_ei_candidates=24,
         multivariate=True,
         group=False,  # decomposes conditional spaces; here every trial has every key
@@ -96,11 +131,18 @@ class OptunaSampler(Searcher):
       a square diverges and nearly all other trials are stopped, TPE proposes the bad half 93 % of the time
       after FAIL, 66 % after a worst value, 18 % after the constraint (trials 20 to 59, eight seeds).
 
+    The finished trials of `older` studies are told first, as if they had been this one's.
+
     NaN is never told. No trial stays running in Optuna, where constant_liar would hold it for bad for ever:
     a search that ends with trials under way calls `close`.
     """
 
-    def __init__(self, spec: StudySpec, history: History = History()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        spec: StudySpec,
+        history: History = History(),  # noqa: B008 - frozen
+        older: Sequence[Older] = (),
+    ) -> None:
         super().__init__(metric=spec.search.metric, mode=spec.search.mode)
         self._spec = spec
         self._distributions = distributions(spec.domains)
@@ -112,6 +154,8 @@ class OptunaSampler(Searcher):
         with _quiet():
             sampler = build_sampler(spec.search, already=history.next_number)
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
+        for study in older:
+            self.study.add_trials([self._as_told(row, study.curves.get(row.trial_id, {})) for row in study.trials])
         known = [row for row in history.ended if spec.holds(row.params)]
         self.study.add_trials([self._as_told(row, history.curves.get(row.trial_id, {})) for row in known])
         for row in history.unfinished:

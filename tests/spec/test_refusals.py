@@ -60,8 +60,13 @@ def test_the_good_file_is_good(write: Write) -> None:
         ("search: {concurrent: 0}", "search.concurrent", "auto or a whole number >= 1", "0"),
         ("search: {metric: loss}", "search.metric", "val_error", "'loss'"),
         ("search: {sampler: tpo}", "search.sampler.tpo", "nearest: tpe", "'tpo'"),
-        ("search: {sampler: {tpe: {}, random: {}}}", "search.sampler", "exactly one of tpe, random", "both"),
-        ("search: {sampler: {}}", "search.sampler", "exactly one of tpe, random", "neither"),
+        (
+            "search: {sampler: {tpe: {}, random: {}}}",
+            "search.sampler",
+            "exactly one of tpe, random, cmaes, gp",
+            "tpe and random",
+        ),
+        ("search: {sampler: {}}", "search.sampler", "exactly one of tpe, random, cmaes, gp", "none"),
         ("search: {sampler: {tpe: 3}}", "search.sampler.tpe", "a mapping of startup_trials", "3"),
         (
             "search: {early_stopping: asha}",

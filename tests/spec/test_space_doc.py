@@ -15,7 +15,7 @@ from plgan_tune.spec.defaults import with_defaults
 from plgan_tune.spec.domains import NAMES, parse_domain
 from plgan_tune.spec.keys import KNOWN, Keys
 from plgan_tune.spec.load import default_space, load_study, study_from_mapping
-from plgan_tune.spec.study import AshaSpec, ResourcesSpec, SearchSpec, StudySpec, TpeSpec
+from plgan_tune.spec.study import AshaSpec, CmaesSpec, GpSpec, ResourcesSpec, SearchSpec, StudySpec, TpeSpec
 from plgan_tune.spec.trial import Kind, Profile
 from plgan_tune.spec.yaml import read_yaml
 
@@ -88,8 +88,11 @@ def _defaults(profile: str, kind: str) -> dict[str, Any]:
         **_model_defaults(SearchSpec, "search"),
         **_model_defaults(ResourcesSpec, "resources"),
         **_model_defaults(TpeSpec, "search.sampler.tpe"),
+        **_model_defaults(CmaesSpec, "search.sampler.cmaes"),
+        **_model_defaults(GpSpec, "search.sampler.gp"),
         **_model_defaults(AshaSpec, "search.early_stopping.asha"),
         "search.first": list(SearchSpec().first),
+        "search.warm_start": list(SearchSpec().warm_start),
         "search.sampler.random": SearchSpec().sampler.random,
         "trial.profile": with_defaults({})["profile"],
         "trial.model.kind": with_defaults({})["model"]["kind"],

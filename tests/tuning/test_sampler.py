@@ -15,10 +15,11 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.utils import flatten_dict
 
 from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
+from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import ResourcesSpec, SearchSpec, StudySpec, decode
 from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, distributions
+from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler, distributions
 
 EPOCHS = 9
 TEMPLATE: dict[str, Any] = {
@@ -326,3 +327,29 @@ def test_tune_can_pickle_it_into_its_snapshot(tmp_path: Any) -> None:
     cloudpickle.dumps(sampler)
     sampler.save_to_dir(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["cmaes", "gp", "tpe", "random"])
+def test_every_sampler_fills_a_study_and_is_seeded(name: str) -> None:
+    """Diverged and stopped trials among them, and a choice, which CMA-ES and GP sample apart."""
+    chosen = "random" if name == "random" else {name: {"startup_trials": 3}}
+    spec = study(
+        {"loss.alpha": Uniform(0, 1), "loss.switch_epoch": Int(1, 5), "loss.ramp": Choice(("clamp", "one"))},
+        trials=8,
+        sampler=chosen,
+    )
+
+    def course(point: Mapping[str, Any]) -> Course:
+        return diverged(2) if point["loss.alpha"] < 0.2 else completed(point["loss.alpha"] / 2)
+
+    points = search(OptunaSampler(spec), course)
+    assert len(points) == 8
+    assert points == search(OptunaSampler(spec), course)
+    assert len({point["loss.alpha"] for point in points}) == 8
+
+
+def test_a_sampler_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plgan_tune.tuning.sampler.find_spec", lambda name: None)
+    with pytest.raises(RuleError, match="needs the package cmaes"):
+        check_sampler(study({}, sampler="cmaes").search)
+    check_sampler(study({}).search)

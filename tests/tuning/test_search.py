@@ -28,9 +28,10 @@ from plgan_tune.train import train
 from plgan_tune.tuning import driver
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.driver import StudyResult, run_study
+from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.gang import Gang, RankActor
 from plgan_tune.tuning.history import HistoryError
-from plgan_tune.tuning.plan import Plan, StudyError
+from plgan_tune.tuning.plan import Plan
 from plgan_tune.tuning.trainable import PlganTrainable
 
 pytestmark = pytest.mark.ray

@@ -1,0 +1,72 @@
+"""What older studies know of this one's space: their finished trials, told to the sampler before it is asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from plgan_tune.records import TrialRow
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import StudySpec, encode, flatten
+from plgan_tune.spec.trial import trial_as_mapping
+from plgan_tune.spec.yaml import read_yaml
+from plgan_tune.store.location import Location
+from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.files import STUDY_FILE
+from plgan_tune.tuning.history import read_history
+
+
+@dataclass(frozen=True, slots=True)
+class Older:
+    """What one older study brings.
+
+    Attributes:
+        trials: its finished trials that lie in this study's domains, their points completed to its keys.
+        curves: trial_id -> epoch -> val_error.
+        note: what was taken and what not, for the user.
+    """
+
+    trials: tuple[TrialRow, ...]
+    curves: Mapping[str, Mapping[int, float]]
+    note: str
+
+
+def read_older(spec: StudySpec) -> list[Older]:
+    """The studies of `search.warm_start`.
+
+    Raises:
+        StudyError: where one of them is not there.
+        StoreError: where one cannot be read.
+    """
+    return [_read(spec, Location.at(place)) for place in spec.search.warm_start]
+
+
+def _read(spec: StudySpec, location: Location) -> Older:
+    file = location.join(STUDY_FILE)
+    if not file.exists():
+        raise StudyError(f"search.warm_start: each must be the folder of a study, but got {location.url}")
+    older = study_from_mapping(read_yaml(file.read_text()).value)
+    foreign = sorted(older.domains.keys() - spec.domains.keys())
+    if foreign:
+        why = f"for it searches {', '.join(foreign)}, which this study does not"
+        return Older((), {}, f"warm start from {location.url}: took none, {why}")
+    history = read_history(location, older)
+    given = _fixed_values(older, spec)
+    complete = [replace(row, params={**given, **row.params}) for row in history.ended]
+    taken = tuple(row for row in complete if spec.holds(row.params))
+    said = [f"took {len(taken)} of {len(complete)} finished trials"]
+    if len(taken) < len(complete):
+        said.append(f"{len(complete) - len(taken)} lie outside the domains of now")
+    if differing := _differing(older, spec):
+        said.append(f"their errors may not compare, since it has {', '.join(differing)}")
+    return Older(taken, history.curves, f"warm start from {location.url}: {'; '.join(said)}")
+
+
+def _fixed_values(older: StudySpec, spec: StudySpec) -> dict[str, str | float | int | bool | None]:
+    """The older study's values of the keys that it did not search and this one does."""
+    trial = flatten(trial_as_mapping(older.any_trial())["trial"])
+    return {path: encode(domain, trial[path]) for path, domain in spec.domains.items() if path not in older.domains}
+
+
+def _differing(older: StudySpec, spec: StudySpec) -> list[str]:
+    """`key value` for each key that both studies fix, but not alike."""
+    theirs, ours = (flatten(study.template) for study in (older, spec))
+    return [f"{key} {theirs[key]!r}" for key in theirs if key in ours and theirs[key] != ours[key]]

@@ -1,0 +1,115 @@
+"""What older studies bring to a new one."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.store.location import Location
+from plgan_tune.store.log import StudyLog
+from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.files import write_study
+from plgan_tune.tuning.sampler import OptunaSampler
+from plgan_tune.tuning.warm_start import read_older
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def study(loss: dict[str, Any], warm_start: list[str] | None = None, epochs: int = 6) -> StudySpec:
+    return study_from_mapping(
+        {
+            "study": "test",
+            "search": {"sampler": "random", "warm_start": warm_start or []},
+            "trial": {
+                "data": {"source": "digits", "labels": 20, "validation": 100},
+                "loss": loss,
+                "training": {"epochs": epochs},
+            },
+        }
+    )
+
+
+def leave(folder: Path, spec: StudySpec, points: list[dict[str, Any]]) -> str:
+    """A study of these points, each with an error of its number in hundredths; the last is still running."""
+    location = Location.at(folder)
+    write_study(location, spec, START)
+    with StudyLog(location, spec.columns, spec.types) as log:
+        log.open_tables()
+        for number, point in enumerate(points):
+            last = number == len(points) - 1
+            status = TrialStatus.RUNNING if last else TrialStatus.COMPLETED
+            log.trial(trial(number, point, status))
+    return str(folder)
+
+
+def trial(number: int, point: dict[str, Any], status: TrialStatus) -> TrialRow:
+    error = number / 100
+    return TrialRow(
+        trial_id=f"t{number}",
+        number=number,
+        status=status,
+        attempt=1,
+        epochs=6,
+        val_error_last=error,
+        val_error_best=error,
+        best_epoch=6,
+        params=point,
+        seed=0,
+        split_hash=None,
+        seconds=1.0,
+        node=None,
+        started_at=START,
+        ended_at=None,
+        error=None,
+    )
+
+
+def told(spec: StudySpec) -> list[tuple[dict[str, Any], float | None]]:
+    trials = OptunaSampler(spec, older=read_older(spec)).study.get_trials(states=[TrialState.COMPLETE])
+    return [(found.params, found.value) for found in trials]
+
+
+UNIT = {"uniform": [0.0, 1.0]}
+
+
+def test_finished_trials_of_the_same_keys_are_told(tmp_path: Path) -> None:
+    points = [{"loss.alpha": 0.25}, {"loss.alpha": 0.75}, {"loss.alpha": 0.5}]
+    path = leave(tmp_path / "older", study({"alpha": UNIT}), points)
+    spec = study({"alpha": UNIT}, [path])
+    assert told(spec) == [({"loss.alpha": 0.25}, 0.0), ({"loss.alpha": 0.75}, 0.01)]
+    assert [older.note for older in read_older(spec)] == [f"warm start from {path}: took 2 of 2 finished trials"]
+
+
+def test_a_key_that_was_fixed_has_its_value(tmp_path: Path) -> None:
+    path = leave(tmp_path / "older", study({"alpha": UNIT, "beta": 0.125}), [{"loss.alpha": 0.25}] * 2)
+    spec = study({"alpha": UNIT, "beta": UNIT}, [path])
+    assert told(spec) == [({"loss.alpha": 0.25, "loss.beta": 0.125}, 0.0)]
+
+
+def test_what_lies_outside_is_not_taken_and_what_differs_is_said(tmp_path: Path) -> None:
+    points = [{"loss.alpha": 0.25}, {"loss.alpha": 0.75}, {"loss.alpha": 0.5}]
+    path = leave(tmp_path / "older", study({"alpha": UNIT}, epochs=6), points)
+    spec = study({"alpha": {"uniform": [0.5, 1.0]}}, [path], epochs=9)
+    assert told(spec) == [({"loss.alpha": 0.75}, 0.01)]
+    (older,) = read_older(spec)
+    assert older.note == (
+        f"warm start from {path}: took 1 of 2 finished trials; 1 lie outside the domains of now; "
+        "their errors may not compare, since it has training.epochs 6"
+    )
+
+
+def test_a_study_of_other_keys_brings_nothing(tmp_path: Path) -> None:
+    path = leave(tmp_path / "older", study({"beta": UNIT}), [{"loss.beta": 0.25}] * 2)
+    (older,) = read_older(study({"alpha": UNIT}, [path]))
+    assert older.trials == ()
+    assert older.note.endswith("took none, for it searches loss.beta, which this study does not")
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="each must be the folder of a study, but got"):
+        read_older(study({"alpha": UNIT}, [str(tmp_path)]))
