@@ -33,9 +33,10 @@ from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
 from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.keeping import CheckpointKeeper
+from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.plan import check_trials
 from plgan_tune.tuning.progress import StudyState
-from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.tuning.recorder import Logs, Recorder
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 from plgan_tune.tuning.trainable import PlganTrainable
@@ -177,6 +178,7 @@ def _search(
         with (
             StudyLog(location, spec.columns, spec.types) as log,
             CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
+            _mirrored(location, spec, history) as mirrors,
         ):
             log.open_tables()
             _remove_unknown(location, history)
@@ -184,7 +186,7 @@ def _search(
             sampler = OptunaSampler(spec, history, older)
             stopping = EarlyStopping(halving, start)
             display = build_display(console, state, now)
-            recorder = Recorder(state, log, display, now, keeper.trial_ended, stopping.taken)
+            recorder = Recorder(state, Logs(log, *mirrors), display, now, keeper.trial_ended, stopping.taken)
             with display:
                 _tune(spec, location, share, concurrent, sampler, stopping, recorder)
             out_of_time = deadline is not None and now() >= deadline
@@ -198,6 +200,16 @@ def _search(
     threads = max(1, int(share.cpus))
     trial = _write_best(location, spec, state.best(), threads)
     return StudyResult(location, state, trial, threads, interrupted=not out_of_time and state.ended() < state.trials)
+
+
+@contextmanager
+def _mirrored(location: Location, spec: StudySpec, history: History) -> Iterator[list[OptunaMirror]]:
+    """The study for optuna-dashboard, whose file must be a local one."""
+    if location.local is None:
+        yield []
+        return
+    with OptunaMirror(location.local / MIRROR, spec, history) as mirror:
+        yield [mirror]
 
 
 def _remove_unknown(location: Location, history: History) -> None:

@@ -38,6 +38,25 @@ class StudyLog(Protocol):
     def trial(self, row: TrialRow, /) -> None: ...
 
 
+class Logs:
+    """Several logs as one: the study's own, and what is derived from the same rows."""
+
+    def __init__(self, *logs: StudyLog) -> None:
+        self._logs = logs
+
+    def epoch(self, row: EpochRow, /) -> None:
+        for log in self._logs:
+            log.epoch(row)
+
+    def decision(self, row: DecisionRow, /) -> None:
+        for log in self._logs:
+            log.decision(row)
+
+    def trial(self, row: TrialRow, /) -> None:
+        for log in self._logs:
+            log.trial(row)
+
+
 class Display(Protocol):
     """Who shows the study to the user."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any
 
 import optuna
@@ -151,7 +152,7 @@ class OptunaSampler(Searcher):
         self._unfinished = list(history.unfinished)
         self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
-        with _quiet():
+        with quiet():
             sampler = build_sampler(spec.search, already=history.next_number)
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
         for study in older:
@@ -246,12 +247,17 @@ def _is_measured(result: Mapping[str, Any]) -> bool:
     return "epoch" in result and math.isfinite(result.get("val_error", math.nan))
 
 
+_VERBOSITY = Lock()
+"""Optuna's is the whole process's, and the mirror has a thread of its own."""
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Optuna announces every study at INFO, in the middle of our display."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    with _VERBOSITY:
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            yield
+        finally:
+            optuna.logging.set_verbosity(verbosity)
