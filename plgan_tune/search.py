@@ -18,8 +18,9 @@ from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
 from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
-from plgan_tune.tuning.driver import default_name, run_study, study_location, utc_now
+from plgan_tune.tuning.driver import run_study, utc_now
 from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.files import default_name, study_location
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import plan_study, print_plan
 from plgan_tune.typed import from_here, python

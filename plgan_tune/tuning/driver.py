@@ -1,18 +1,12 @@
 """A study from its specification to its results: the rooms put together."""
 
-import logging
-import os
-import signal
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import ray
-from ray import tune
 from rich.console import Console
 
 from plgan_tune.data.check import check_data
@@ -21,16 +15,15 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
 from plgan_tune.records import DecisionRow, TrialRow
 from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.study import NAME, StudySpec
+from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles, trials_with_files
-from plgan_tune.store.location import Location, StoreError, check_writable
+from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.cluster import ClusterError, Share, capacity, check_address, connect
+from plgan_tune.tuning.cluster import ClusterError, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import STUDY_FILE, write_best, write_study
+from plgan_tune.tuning.files import STUDY_FILE, default_name, study_location, write_best, write_study
 from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
@@ -39,7 +32,7 @@ from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Logs, Recorder
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
-from plgan_tune.tuning.trainable import PlganTrainable
+from plgan_tune.tuning.tuner import run_tune
 from plgan_tune.tuning.warm_start import Older, read_older
 
 Now = Callable[[], datetime]
@@ -114,20 +107,26 @@ def run_study(
     location = study_location(results, name, default_name(spec, started), resume=resume)
     if address is not None:
         check_address(address)
-    history = read_history(location, spec) if resume else History()
-    older = read_older(spec)
-    outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
-    notes = [f"not as at the last start: {change}" for change in history.changes]
-    if outside:
-        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
-    for note in [*notes, *(study.note for study in older)]:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     check_sampler(spec.search)
     summary = check_data(spec.any_trial().data)
     check_trials(spec, ImageShape(summary.channels, summary.size))
+    older = read_older(spec)
     check_writable(location)
-    with StudyLock(location), _named(location, spec, started, history):
-        return _search(spec, location, history, older, started, address, console, now)
+    with StudyLock(location):
+        history = read_history(location, spec) if resume else History()
+        for note in _notes(spec, history, older):
+            console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+        with _named(location, spec, started, history):
+            return _search(spec, location, history, older, started, address, console, now)
+
+
+def _notes(spec: StudySpec, history: History, older: Sequence[Older]) -> list[str]:
+    """What the user should know of what is gone on with and started from."""
+    notes = [f"not as at the last start: {change}" for change in history.changes]
+    outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
+    if outside:
+        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
+    return [*notes, *(study.note for study in older)]
 
 
 @contextmanager
@@ -188,7 +187,7 @@ def _search(
             display = build_display(console, state, now)
             recorder = Recorder(state, Logs(log, *mirrors), display, now, keeper.trial_ended, stopping.taken)
             with display:
-                _tune(spec, location, share, concurrent, sampler, stopping, recorder)
+                run_tune(spec, location, share, concurrent, sampler, stopping, recorder)
             out_of_time = deadline is not None and now() >= deadline
             if out_of_time:
                 recorder.stop_running()
@@ -246,89 +245,6 @@ def _with_absolute_path(spec: StudySpec) -> StudySpec:
     return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
 
 
-def default_name(spec: StudySpec, started: datetime) -> str:
-    """The study's name and the UTC time."""
-    return f"{spec.study}-{started:%Y%m%d-%H%M%S}"
-
-
-LONGEST_NAME = 200
-
-
-def study_location(results: str | Path, name: str | None, default: str, *, resume: bool) -> Location:
-    """The study's folder, checked to be free, or to be resumed. Nothing is written.
-
-    Args:
-        name: that the user chose; None takes `default`.
-
-    Raises:
-        StudyError: naming the option at fault.
-    """
-    if not str(results):
-        raise StudyError("--results must be a folder or URL, but got ''")
-    if str(results).startswith("memory://"):
-        raise StudyError("--results memory:// is lost with its process: name a folder or a shared URL")
-    if resume and name is None:
-        raise StudyError("--resume needs --name: which study is to go on?")
-    name = default if name is None else name
-    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        raise StudyError(
-            f"--name must be at most {LONGEST_NAME} letters, digits, '.', '_' and '-', the first a letter or digit, "
-            f"but got {name!r}"
-        )
-    try:
-        location = Location.at(results).join(name)
-        taken = location.list()
-    except StoreError as error:
-        raise StudyError(f"--results {results}: must be a folder or URL that can be written: {error}") from error
-    if taken and not resume:
-        raise StudyError(
-            f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name"
-        )
-    return location
-
-
-def _tune(
-    spec: StudySpec,
-    study: Location,
-    share: Share,
-    concurrent: int,
-    sampler: OptunaSampler,
-    stopping: EarlyStopping,
-    recorder: Recorder,
-) -> None:
-    # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
-    bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
-    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
-        tune.Tuner(
-            tune.with_resources(PlganTrainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
-            param_space={
-                "study": study.url,
-                "ranks": share.ranks,
-                "cpus": share.cpus,
-                "gpus": share.gpus,
-                "max_failures": spec.search.max_failures,
-            },
-            tune_config=tune.TuneConfig(
-                metric=spec.search.metric,
-                mode=spec.search.mode,
-                search_alg=sampler,
-                scheduler=stopping,
-                num_samples=spec.search.trials,
-                max_concurrent_trials=concurrent,
-                time_budget_s=spec.search.hours * 3600 if spec.search.hours else None,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="study",
-                storage_path=scratch,
-                callbacks=[recorder],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=-1),
-                verbose=0,
-            ),
-        ).fit()
-
-
 @contextmanager
 def _joined(address: str | None, console: Console) -> Iterator[None]:
     """Ray for the time of a search; a Ray that the caller started is used and left alone."""
@@ -341,33 +257,3 @@ def _joined(address: str | None, console: Console) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-TUNE_SETTINGS: Mapping[str, str] = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a diverged trial's last result has no val_error
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's snapshots are never read: the log is the state
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-
-
-@contextmanager
-def _quiet_tune() -> Iterator[None]:
-    """Tune reads settings from the environment alone, and prints every failure that the log already holds."""
-    before = {key: os.environ.get(key) for key in TUNE_SETTINGS}
-    os.environ.update(TUNE_SETTINGS)
-    logger = logging.getLogger("ray.tune")
-    level = logger.level
-    interrupt = signal.getsignal(signal.SIGINT)  # Tune leaves its own handler behind
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, interrupt)
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value

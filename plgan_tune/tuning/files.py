@@ -1,14 +1,16 @@
-"""The two YAML files of a study: what was asked for, and the best that was found."""
+"""A study's folder: which it is, and its two YAML files, what was asked for and the best that was found."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.study import MADE_WITH, StudySpec
+from plgan_tune.spec.study import MADE_WITH, NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec, trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.provenance import provenance
 
 STUDY_FILE = "study.yaml"
@@ -30,3 +32,44 @@ def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: Trial
         f"#   OMP_NUM_THREADS={threads} python -m plgan_tune.train --config {BEST_FILE}\n"
     )
     location.join(BEST_FILE).write_text(header + dump_yaml({"study": spec.study, **trial_as_mapping(trial)}))
+
+
+def default_name(spec: StudySpec, started: datetime) -> str:
+    """The study's name and the UTC time."""
+    return f"{spec.study}-{started:%Y%m%d-%H%M%S}"
+
+
+LONGEST_NAME = 200
+
+
+def study_location(results: str | Path, name: str | None, default: str, *, resume: bool) -> Location:
+    """The study's folder, checked to be free, or to be resumed. Nothing is written.
+
+    Args:
+        name: that the user chose; None takes `default`.
+
+    Raises:
+        StudyError: naming the option at fault.
+    """
+    if not str(results):
+        raise StudyError("--results must be a folder or URL, but got ''")
+    if str(results).startswith("memory://"):
+        raise StudyError("--results memory:// is lost with its process: name a folder or a shared URL")
+    if resume and name is None:
+        raise StudyError("--resume needs --name: which study is to go on?")
+    name = default if name is None else name
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise StudyError(
+            f"--name must be at most {LONGEST_NAME} letters, digits, '.', '_' and '-', the first a letter or digit, "
+            f"but got {name!r}"
+        )
+    try:
+        location = Location.at(results).join(name)
+        taken = location.list()
+    except StoreError as error:
+        raise StudyError(f"--results {results}: must be a folder or URL that can be written: {error}") from error
+    if taken and not resume:
+        raise StudyError(
+            f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name"
+        )
+    return location

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from plgan_tune.store.location import Location
-from plgan_tune.tuning.driver import study_location
 from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.files import study_location
 
 
 def test_a_folder_with_a_study_is_taken(tmp_path: Path) -> None:

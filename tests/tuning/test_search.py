@@ -24,8 +24,10 @@ from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.load import load_study, load_trial, study_from_mapping
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import DataSpec
+from plgan_tune.store.location import Location
+from plgan_tune.store.lock import StudyLock
 from plgan_tune.train import train
-from plgan_tune.tuning import driver
+from plgan_tune.tuning import driver, tuner
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.driver import StudyResult, run_study
 from plgan_tune.tuning.errors import StudyError
@@ -179,7 +181,7 @@ def test_a_broken_attempt_goes_on_from_its_checkpoint(
 ) -> None:
     spec = small(early_stopping="none", trials=2, training={"epochs": 4, "checkpoint_every": 2})
     search(spec, "whole")
-    monkeypatch.setattr(driver, "PlganTrainable", trainable)
+    monkeypatch.setattr(tuner, "PlganTrainable", trainable)
     search(spec, "broken")
     trials = pd.read_parquet(tmp_path / "broken" / "trials").set_index("number")
     assert list(trials["status"]) == [TrialStatus.COMPLETED] * 2
@@ -194,7 +196,7 @@ def test_a_broken_attempt_goes_on_from_its_checkpoint(
 def test_a_trial_that_always_breaks_fails_and_the_search_goes_on(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PlganTrainable", AlwaysBreaking)
+    monkeypatch.setattr(tuner, "PlganTrainable", AlwaysBreaking)
     search(small(early_stopping="none", trials=3, max_failures=1))
     trials = pd.read_parquet(tmp_path / "study" / "trials").set_index("number")
     assert list(trials["status"]) == [TrialStatus.COMPLETED, TrialStatus.FAILED, TrialStatus.COMPLETED]
@@ -264,7 +266,7 @@ def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
 ) -> None:
     spec = small(training={"epochs": 4, "checkpoint_every": 1}, **TWO_RANKS)
     search(spec, "whole")
-    monkeypatch.setattr(driver, "PlganTrainable", LosingARank)
+    monkeypatch.setattr(tuner, "PlganTrainable", LosingARank)
     search(spec, "broken")
     whole, broken = (pd.read_parquet(tmp_path / name / "epochs") for name in ("whole", "broken"))
     assert list(broken["attempt"]) == [1, 1, 2, 2]
@@ -276,7 +278,7 @@ def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
 def test_the_first_failure_of_a_gang_is_what_the_trial_says(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PlganTrainable", RaisingInARank)
+    monkeypatch.setattr(tuner, "PlganTrainable", RaisingInARank)
     began = time.monotonic()
     search(small(max_failures=0, **TWO_RANKS))
     assert time.monotonic() - began < 120  # no rank waits out a collective's ten minutes
@@ -318,7 +320,7 @@ def test_resume_refuses_another_study(search: Search) -> None:
 
 
 def test_a_time_limit_ends_the_search(search: Search, tmp_path: Path) -> None:
-    result = search(small(trials=500, hours=15 / 3600, early_stopping="none"))
+    result = search(small(trials=500, hours=25 / 3600, early_stopping="none"))
     trials = pd.read_parquet(tmp_path / "study" / "trials")
     assert 0 < len(trials) < 500
     assert not result.interrupted
@@ -415,6 +417,14 @@ def test_what_is_refused_after_the_name_was_taken_gives_it_back(
         search(small())
     assert seen == [True]
     assert not (tmp_path / "study").exists()
+
+
+def test_a_second_search_of_a_study_is_refused(tmp_path: Path) -> None:
+    with StudyLock(Location.at(tmp_path / "mine")):
+        result = invoke("--results", str(tmp_path), "--name", "mine", "--resume")
+    assert result.exit_code == 2
+    assert "another search is writing here, process" in result.output
+    assert not (tmp_path / "mine" / "study.yaml").exists()
 
 
 def test_ctrl_c_before_the_first_trial_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,92 @@
+"""Ray Tune as a study uses it: one reused Trainable, none of its own loggers, snapshots and checkpoints."""
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ray import tune
+
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.store.location import Location
+from plgan_tune.tuning.cluster import Share
+from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.tuning.sampler import OptunaSampler
+from plgan_tune.tuning.stopping import EarlyStopping
+from plgan_tune.tuning.trainable import PlganTrainable
+
+
+def run_tune(
+    spec: StudySpec,
+    study: Location,
+    share: Share,
+    concurrent: int,
+    sampler: OptunaSampler,
+    stopping: EarlyStopping,
+    recorder: Recorder,
+) -> None:
+    """Runs the study's trials on the joined cluster until all have ended, its time is over or it is asked to stop."""
+    # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
+    bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
+    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
+        tune.Tuner(
+            tune.with_resources(PlganTrainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
+            param_space={
+                "study": study.url,
+                "ranks": share.ranks,
+                "cpus": share.cpus,
+                "gpus": share.gpus,
+                "max_failures": spec.search.max_failures,
+            },
+            tune_config=tune.TuneConfig(
+                metric=spec.search.metric,
+                mode=spec.search.mode,
+                search_alg=sampler,
+                scheduler=stopping,
+                num_samples=spec.search.trials,
+                max_concurrent_trials=concurrent,
+                time_budget_s=spec.search.hours * 3600 if spec.search.hours else None,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=scratch,
+                callbacks=[recorder],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=-1),
+                verbose=0,
+            ),
+        ).fit()
+
+
+TUNE_SETTINGS: Mapping[str, str] = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a diverged trial's last result has no val_error
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's snapshots are never read: the log is the state
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Tune reads settings from the environment alone, and prints every failure that the log already holds."""
+    before = {key: os.environ.get(key) for key in TUNE_SETTINGS}
+    os.environ.update(TUNE_SETTINGS)
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    interrupt = signal.getsignal(signal.SIGINT)  # Tune leaves its own handler behind
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
