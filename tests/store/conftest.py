@@ -12,6 +12,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from moto.server import ThreadedMotoServer
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
 from plgan_tune.store.location import Location
@@ -66,13 +67,34 @@ def rows() -> Rows:
     )
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket on a server of its own that speaks S3."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        fsspec.filesystem("s3").mkdir("studies")
+        yield "s3://studies"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
 def study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     """An empty place, its name as awkward as a user's may be."""
     if request.param == "local":
         yield Location.at(tmp_path / "my results [1]" / "a study")
         return
-    place = Location.at(f"memory://{uuid.uuid4()}/a study [1]")
+    root = f"{request.getfixturevalue('bucket')}/" if request.param == "s3" else "memory://"
+    place = Location.at(f"{root}{uuid.uuid4()}/a study [1]")
     yield place
     place.remove()
 
@@ -119,12 +141,13 @@ class TroubledMemory(MemoryFileSystem):  # type: ignore[misc,unused-ignore]
         super().pipe_file(path, value, mode, **kwargs)
 
 
-@pytest.fixture
-def troubled(study: Location) -> tuple[Location, Trouble]:
-    """The same place through a filesystem that fails on command."""
+@pytest.fixture(params=["local", "memory"])
+def troubled(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Location, Trouble]:
+    """An empty place on a filesystem that fails on command."""
     trouble = Trouble()
-    fs = TroubledLocal(trouble) if study.local else TroubledMemory(trouble)
-    return Location(fs, study.path), trouble
+    if request.param == "local":
+        return Location(TroubledLocal(trouble), str(tmp_path / "my results [1]" / "a study")), trouble
+    return Location(TroubledMemory(trouble), f"/{uuid.uuid4()}/a study [1]"), trouble
 
 
 @pytest.fixture(autouse=True, scope="session")

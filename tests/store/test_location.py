@@ -52,7 +52,7 @@ def test_a_store_that_does_not_answer_is_not_an_empty_one(study: Location, monke
     def no_answer(*args: Any, **kwargs: Any) -> None:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(type(study.fs), "info", no_answer)
+    monkeypatch.setattr(study.fs, "info", no_answer)
     with pytest.raises(StoreError, match=r"cannot look for .*f: ConnectionError: no route"):
         study.join("f").exists()
 
