@@ -50,20 +50,23 @@ def connect(address: str | None) -> None:
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Holds Ctrl-C back until the block ends.
+    """Holds Ctrl-C back until the block ends, and keeps the caller's own handler of SIGTERM.
 
     Ray forks while it starts, and Python drops an exception that is raised in a fork's hooks: the search would go on,
-    or hang on logging's lock.
+    or hang on logging's lock. For SIGTERM it installs a handler that aborts the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     asked: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    at_end = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        if callable(at_end):
+            signal.signal(signal.SIGTERM, at_end)
     if asked:
         raise KeyboardInterrupt
 
