@@ -180,7 +180,12 @@ class _Representer(SafeRepresenter):
         flow = not data or (len(data) == 1 and next(iter(data)) in NAMES)
         return self.represent_mapping(f"{_TAG}map", data, flow_style=flow)
 
+    def represent_str(self, data: Any) -> ScalarNode:
+        # Plain `?0` in a flow sequence would be read as a key; ruamel quotes only `? 0`.
+        return self.represent_scalar(f"{_TAG}str", data, style="'" if data.startswith("?") else None)
 
+
+_Representer.add_representer(str, _Representer.represent_str)
 _Representer.add_representer(list, _Representer.represent_list)
 _Representer.add_representer(dict, _Representer.represent_dict)
 
