@@ -291,4 +291,4 @@ def test_a_bad_image_ends_the_search_with_its_file_and_row_before_ray_starts(
     assert f"{data}/train-1.parquet, row 7: " in result.output
     assert why in result.output
     assert ray.is_initialized() == before
-    assert list(tmp_path.glob("results/*")) == []
+    assert not (tmp_path / "results").exists()

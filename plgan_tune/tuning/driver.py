@@ -111,13 +111,26 @@ def run_study(
     summary = check_data(spec.any_trial().data)
     check_trials(spec, ImageShape(summary.channels, summary.size))
     older = read_older(spec)
-    check_writable(location)
-    with StudyLock(location):
-        history = read_history(location, spec) if resume else History()
-        for note in _notes(spec, history, older):
-            console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
-        with _named(location, spec, started, history):
-            return _search(spec, location, history, older, started, address, console, now)
+    with _no_empty_folder_left(location):
+        check_writable(location)
+        with StudyLock(location):
+            history = read_history(location, spec) if resume else History()
+            for note in _notes(spec, history, older):
+                console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+            with _named(location, spec, started, history):
+                return _search(spec, location, history, older, started, address, console, now)
+
+
+@contextmanager
+def _no_empty_folder_left(study: Location) -> Iterator[None]:
+    """Takes the folder of results away again where the block has made it and left nothing in it."""
+    results = study.local.parent if study.local else None
+    made_here = results is not None and not results.exists()
+    try:
+        yield
+    finally:
+        if results is not None and made_here and results.is_dir() and not any(results.iterdir()):
+            results.rmdir()
 
 
 def _notes(spec: StudySpec, history: History, older: Sequence[Older]) -> list[str]:
