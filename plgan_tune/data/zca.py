@@ -17,7 +17,6 @@ def fit_zca(images: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         mean (d,) and W (d, d), float32, on the device of `images`.
-
     """
     n, d = images.shape
     mean = images.mean(dim=0, dtype=torch.float64)

@@ -35,6 +35,7 @@ from plgan_tune.spec.trial import CONV_FEATURES, Kind, ModelSpec
 SMALLEST_CONV = 16
 LARGEST_ZCA = 48
 """Height and width above which the covariance (6,912 squared for colour) costs more than it brings."""
+
 DATA_SPREAD: Mapping[Kind, float] = {"mlp": 0.4, "conv": 0.05}
 """Deviation of all weights of both networks before data-dependent initialisation.
 

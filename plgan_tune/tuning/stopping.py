@@ -43,6 +43,7 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
     def __init__(self, halving: Halving, start: StartOf) -> None:
         super().__init__()
         self._halving, self._start = halving, start
+        self._starts: dict[str, int] = {}
         self._latest: dict[str, Judgement] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:  # noqa: ARG002
@@ -50,8 +51,9 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
         if result["status"] != TrialStatus.RUNNING:
             return str(TrialScheduler.CONTINUE)
         trial_id = trial.config["trial_id"]
-        start = self._start(trial.config["point"])
-        judgement = self._halving.report(trial_id, result["epoch"], result["val_error"], start)
+        if trial_id not in self._starts:  # once a trial: it may build a whole configuration
+            self._starts[trial_id] = self._start(trial.config["point"])
+        judgement = self._halving.report(trial_id, result["epoch"], result["val_error"], self._starts[trial_id])
         if judgement is None:
             return str(TrialScheduler.CONTINUE)
         self._latest[trial_id] = judgement

@@ -157,14 +157,15 @@ def test_other_sizes_and_channels(
 
 
 def test_conv_pair_refuses_images_below_16(make_model: MakeModel, make_pair: MakePair) -> None:
-    with pytest.raises(ValueError, match=r"at least 16 x 16 .*, but got 15 x 15"):
+    with pytest.raises(ValueError, match=r"at least 16 x 16 \(use mlp\), but got 15 x 15"):
         make_pair(make_model("recipe", "conv"), 3, 15)
 
 
 def test_zca_refuses_images_above_48(make_model: MakeModel, make_pair: MakePair) -> None:
     make_pair(make_model("patent", "conv", width=0.02), 3, 48)
     make_pair(make_model("patent", "conv", width=0.02, zca=False), 3, 49)
-    with pytest.raises(ValueError, match=r"at most 48 x 48 .*, but got 49 x 49"):
+    refusal = r"at most 48 x 48 \(set it to false, or trial\.data\.size smaller\), but got 49 x 49"
+    with pytest.raises(ValueError, match=refusal):
         make_pair(make_model("patent", "conv", width=0.02), 3, 49)
 
 

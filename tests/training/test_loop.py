@@ -152,38 +152,31 @@ def test_a_planted_nan_is_named_with_its_epoch_and_term(
     assert (caught.value.epoch, caught.value.term) == (2, term)
 
 
-def test_what_the_last_step_breaks_shows_at_validation(
-    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch
+def _break_all_of_g(state: TrainState) -> None:
+    next(state.generator.parameters()).data.fill_(torch.nan)
+
+
+@pytest.mark.parametrize(("plant", "term"), [(_break_d, "discriminator output"), (_break_all_of_g, "generator output")])
+def test_what_the_last_step_breaks_shows_at_its_epochs_end(
+    make_trial: MakeTrial,
+    make_data: MakeData,
+    begin: Begin,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[TrainState], None],
+    term: str,
 ) -> None:
+    """The terms of all steps are finite then."""
     data = make_data()
     state = begin(make_trial(training={"epochs": 1}), data)
 
     def then_break(context: StepContext, unlabelled: Tensor) -> Tensor:
         terms = generator_step(context, unlabelled)
         if state.step == 4:
-            _break_d(state)
+            plant(state)
         return terms
 
     monkeypatch.setattr(program, "generator_step", then_break)
-    with pytest.raises(Diverged, match="discriminator output is not finite in epoch 1"):
-        next(epochs(state, data))
-
-
-def test_a_generator_that_the_last_step_breaks_diverges(
-    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """D and the terms of all steps are finite then."""
-    data = make_data()
-    state = begin(make_trial(training={"epochs": 1}), data)
-
-    def then_break(context: StepContext, unlabelled: Tensor) -> Tensor:
-        terms = generator_step(context, unlabelled)
-        if state.step == 4:
-            next(state.generator.parameters()).data.fill_(math.nan)
-        return terms
-
-    monkeypatch.setattr(program, "generator_step", then_break)
-    with pytest.raises(Diverged, match="generator output is not finite in epoch 1"):
+    with pytest.raises(Diverged, match=f"{term} is not finite in epoch 1"):
         next(epochs(state, data))
 
 
