@@ -21,9 +21,10 @@ from plgan_tune.store.checkpoints import SAMPLES, TrialFiles, trials_with_files
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.log import StudyLog
+from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.cluster import ClusterError, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
-from plgan_tune.tuning.files import STUDY_FILE, default_name, study_location, write_best, write_study
+from plgan_tune.tuning.files import default_name, study_location, write_best, write_study
 from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror

@@ -10,10 +10,10 @@ from plgan_tune.spec.study import MADE_WITH, NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec, trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.provenance import provenance
 
-STUDY_FILE = "study.yaml"
 BEST_FILE = "best.yaml"
 
 

@@ -11,8 +11,15 @@ from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
 from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location
-from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs, read_trials, trial_rows
-from plgan_tune.tuning.files import STUDY_FILE
+from plgan_tune.store.read import (
+    STUDY_FILE,
+    decision_rows,
+    epoch_rows,
+    read_decisions,
+    read_epochs,
+    read_trials,
+    trial_rows,
+)
 
 MAY_CHANGE = (
     "search.trials",

@@ -9,8 +9,8 @@ from plgan_tune.spec.study import StudySpec, encode, flatten
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location
+from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import STUDY_FILE
 from plgan_tune.tuning.history import read_history
 
 
