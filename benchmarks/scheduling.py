@@ -2,26 +2,34 @@
 
     python benchmarks/scheduling.py [--trials 10000] [--at-a-time 1000] [--epochs 100]
 
-No training and no Ray cluster: trials report in turn, as fast as the driver takes their reports. Then the log is read
-and replayed, as a resume does. Prints a table and writes it to scheduling.md.
+No training and no Ray cluster: trials report in turn, as fast as the driver takes their reports. The peer is what Tune
+brings: OptunaSearch around the same sampler, AsyncHyperBandScheduler, its JSON and CSV loggers. Each contender has a
+process of its own. Then a log of about a million rows is read and replayed, as a resume does. Prints a table and writes
+it to scheduling.md.
 """
 
 import argparse
+import multiprocessing
+import pickle
 import random
 import resource
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from machine import machine
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+from synthetic import synthetic_spec, write_synthetic
 
 from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
 from plgan_tune.spec.load import study_from_mapping
@@ -32,10 +40,11 @@ from plgan_tune.tuning.files import write_study
 from plgan_tune.tuning.history import brought_to_date, read_history
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
-from plgan_tune.tuning.sampler import OptunaSampler
+from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, distributions
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 
 MEASURES = [field.name for field in fields(EpochMetrics)]
+RUNG = {"grace_period": 5, "reduction_factor": 3}
 
 
 class NoDisplay:
@@ -51,7 +60,7 @@ def study(trials: int, epochs: int) -> StudySpec:
             "search": {
                 "trials": trials,
                 "sampler": {"tpe": {"startup_trials": 50}},
-                "early_stopping": {"asha": {"grace_period": max(1, epochs // 20)}},
+                "early_stopping": {"asha": RUNG},
             },
             "trial": {
                 "data": {"source": "digits", "labels": 20, "validation": 400},
@@ -63,8 +72,18 @@ def study(trials: int, epochs: int) -> StudySpec:
     )
 
 
-class Driver:
-    """The hooks that Tune calls for an event, in its order, and the time that they take."""
+class Driver(Protocol):
+    """The hooks that Tune calls for an event, in its order."""
+
+    def suggest(self, number: int) -> Any | None: ...
+
+    def report(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Whether the trial goes on."""
+        ...
+
+
+class Ours:
+    """The driver of a search."""
 
     def __init__(self, spec: StudySpec, log: StudyLog) -> None:
         self.sampler = OptunaSampler(spec)
@@ -72,68 +91,223 @@ class Driver:
         epochs, trials = spec.any_trial().training.epochs, spec.search.trials
         state = StudyState(spec.study, trials=trials, epochs=epochs, started_at=now())
         self.recorder = Recorder(state, log, NoDisplay(), now, judgement_of=self.stopping.taken)
-        self.asking: list[float] = []
-        self.reports: list[float] = []
 
     def suggest(self, number: int) -> Any | None:
-        began = time.perf_counter()
         config = self.sampler.suggest(str(number))
         if config == Searcher.FINISHED:
             return None
-        self.asking.append(time.perf_counter() - began)
         trial = SimpleNamespace(trial_id=str(number), config=config, last_result={}, error_file=None)
         self.recorder.on_trial_start(trial=trial)
         return trial
 
     def report(self, trial: Any, result: dict[str, Any]) -> bool:
-        """Whether the trial goes on."""
-        began = time.perf_counter()
         done = result["status"] == TrialStatus.COMPLETED
         if not done:
             self.sampler.on_trial_result(trial.trial_id, result)
         verdict = self.stopping.on_trial_result(None, trial, result)
         self.recorder.on_trial_result(trial=trial, result=result)
-        self.reports.append(time.perf_counter() - began)
         trial.last_result = result
-        if done or verdict == EarlyStopping.STOP:
+        if done or verdict == TrialScheduler.STOP:
             self.sampler.on_trial_complete(trial.trial_id, result)
             self.recorder.on_trial_complete(trial=trial)
             return False
         return True
 
 
+class Stock:
+    """Tune's own parts."""
+
+    def __init__(self, spec: StudySpec, folder: Path) -> None:
+        self.left = spec.search.trials
+        space: Any = distributions(spec.domains)
+        self.searcher = OptunaSearch(space=space, metric="val_error", mode="min", sampler=build_sampler(spec.search))
+        epochs = spec.any_trial().training.epochs
+        self.stopping = AsyncHyperBandScheduler(metric="val_error", mode="min", max_t=epochs, **RUNG)
+        self.loggers = (JsonLoggerCallback(), CSVLoggerCallback())
+        self.folder = folder
+
+    def suggest(self, number: int) -> Any | None:
+        if number == self.left:
+            return None
+        trial_id = str(number)
+        point = self.searcher.suggest(trial_id)
+        place = self.folder / trial_id
+        trial = FolderTrial(trial_id, {"point": point}, place)
+        trial.init_local_path()  # as Tune does before the first callback
+        self.stopping.on_trial_add(None, trial)
+        for logger in self.loggers:
+            logger.log_trial_start(trial)
+        return trial
+
+    def report(self, trial: Any, result: dict[str, Any]) -> bool:
+        done = result["status"] == TrialStatus.COMPLETED
+        if not done:
+            self.searcher.on_trial_result(trial.trial_id, result)
+        verdict = self.stopping.on_trial_result(None, trial, result)
+        for logger in self.loggers:
+            logger.log_trial_result(result["epoch"], trial, result)
+        if done or verdict == TrialScheduler.STOP:
+            self.searcher.on_trial_complete(trial.trial_id, result)
+            self.stopping.on_trial_complete(None, trial, result)
+            for logger in self.loggers:
+                logger.log_trial_end(trial)
+            return False
+        return True
+
+
+@dataclass(eq=False)
+class FolderTrial:
+    """As much of a Tune trial as its loggers ask for."""
+
+    trial_id: str
+    config: dict[str, Any]
+    local_path: Path
+    checkpoint: None = None
+
+    def init_local_path(self) -> None:
+        self.local_path.mkdir(parents=True, exist_ok=True)
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 
 
-def results(trial: Any, epochs: int, noise: random.Random) -> Iterator[dict[str, Any]]:
-    point = trial.config["point"]
+def results(point: dict[str, float], epochs: int, noise: random.Random) -> Iterator[dict[str, Any]]:
     floor = 0.1 + 0.5 * (point["loss.alpha"] - 0.6) ** 2 + 0.2 * abs(point["loss.beta"] - 0.3)
     for epoch in range(1, epochs + 1):
         error = min(0.9, floor + 0.6 / epoch + noise.gauss(0, 0.01))
         status = TrialStatus.COMPLETED if epoch == epochs else TrialStatus.RUNNING
         about = {"status": status.value, "attempt": 1, "split_hash": "s", "node": "n", "reported_at": now()}
-        yield {**dict.fromkeys(MEASURES, 0.5), **about, "epoch": epoch, "val_error": abs(error), "seconds": 1.0}
+        measured = {**dict.fromkeys(MEASURES, 0.5), "epoch": epoch, "val_error": abs(error), "seconds": 1.0}
+        yield {**measured, **about, "training_iteration": epoch}
 
 
-def drive(driver: Driver, at_a_time: int, epochs: int) -> int:
-    """All trials to their ends, a turn of an epoch each; the number of epochs."""
+@dataclass(frozen=True)
+class Course:
+    """Seconds that a contender took."""
+
+    asks: list[float]
+    """Of each suggestion."""
+    reports: list[tuple[int, float]]
+    """Of each epoch's report, with the trial's number."""
+    wall: float
+
+
+def drive(driver: Driver, at_a_time: int, epochs: int) -> Course:
+    """All trials to their ends, a turn of an epoch each."""
     noise = random.Random(0)
-    turns: deque[tuple[Any, Iterator[dict[str, Any]]]] = deque()
-    number = 0
-    while True:
-        while len(turns) < at_a_time and (trial := driver.suggest(number)) is not None:
-            turns.append((trial, results(trial, epochs, noise)))
-            number += 1
-        if not turns:
-            return len(driver.reports)
-        trial, course = turns.popleft()
-        if driver.report(trial, next(course)):
-            turns.append((trial, course))
+    turns: deque[tuple[int, Any, Iterator[dict[str, Any]]]] = deque()
+    asks: list[float] = []
+    reports: list[tuple[int, float]] = []
+    began = time.perf_counter()
+    number, more = 0, True
+    while more or turns:
+        while more and len(turns) < at_a_time:
+            asked = time.perf_counter()
+            trial = driver.suggest(number)
+            asks.append(time.perf_counter() - asked)
+            more = trial is not None
+            if trial is not None:
+                turns.append((number, trial, results(trial.config["point"], epochs, noise)))
+                number += 1
+        if turns:
+            of, trial, course = turns.popleft()
+            result = next(course)
+            reported = time.perf_counter()
+            goes_on = driver.report(trial, result)
+            reports.append((of, time.perf_counter() - reported))
+            if goes_on:
+                turns.append((of, trial, course))
+    return Course(asks, reports, time.perf_counter() - began)
 
 
-def milliseconds(times: list[float]) -> float:
-    return 1000 * median(times)
+def ours(trials: int, at_a_time: int, epochs: int) -> dict[str, str]:
+    spec = study(trials, epochs)
+    with tempfile.TemporaryDirectory() as folder:
+        location = Location.at(folder).join("study")
+        write_study(location, spec, now())
+        with StudyLog(location, spec.columns, spec.types) as log:
+            driver = Ours(spec, log)
+            course = drive(driver, at_a_time, epochs)
+        if driver.recorder.first_error is not None:
+            raise driver.recorder.first_error
+        files = sum(1 for file in Path(folder).rglob("*") if file.is_file())
+        history = read_history(location, spec)
+        decisions = list(replayed(history.epochs, build_halving(spec), dict.fromkeys(history.curves, 0), epochs))
+        assert tuple(decisions) == history.decisions
+    return figures(course, files)
+
+
+def stock(trials: int, at_a_time: int, epochs: int) -> dict[str, str]:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # two open files a running trial
+    with tempfile.TemporaryDirectory() as folder:
+        driver = Stock(study(trials, epochs), Path(folder))
+        course = drive(driver, at_a_time, epochs)
+        began = time.perf_counter()
+        saved = len(pickle.dumps(driver.searcher.__dict__)) / 2**20
+        saving = time.perf_counter() - began
+        count = sum(1 for file in Path(folder).rglob("*") if file.is_file())
+    return figures(course, count) | {"a save of the searcher's state": f"{saving:.1f} s, {saved:.0f} MiB"}
+
+
+def figures(course: Course, files: int) -> dict[str, str]:
+    spent = [seconds for _, seconds in course.reports]
+    trials = len(course.asks) - 1  # the last asks got none
+    early, late = (
+        median(seconds for number, seconds in course.reports if low <= number < low + trials // 50)
+        for low in (trials // 100, trials - trials // 50)
+    )
+    return {
+        "epochs that early stopping left": f"{len(spent):,}",
+        "an epoch's report, median": f"{1000 * median(spent):.3f} ms",
+        "an epoch's report, mean": f"{1000 * sum(spent) / len(spent):.3f} ms",
+        f"a report of the last {trials // 50} trials, against {trials // 50} from trial {trials // 100} on": (
+            f"{late / early:.2f} x"
+        ),
+        "a suggestion, median of the first 100": f"{1000 * median(course.asks[:100]):.1f} ms",
+        "a suggestion, median of the last 100": f"{1000 * median(course.asks[-101:-1]):.1f} ms",
+        "suggestions, in all": f"{sum(course.asks):.0f} s",
+        "the whole, in all": f"{course.wall:.0f} s",
+        "memory at most": f"{memory():.2f} GiB",
+        "files left": f"{files:,}",
+    }
+
+
+def resumed(trials: int, epochs: int) -> dict[str, str]:
+    """A log in which early stopping was off is read, and replayed under the rule: the longest replay there is."""
+    with tempfile.TemporaryDirectory() as folder:
+        location = Location.at(folder).join("study")
+        write_synthetic(location, trials, epochs, early_stopping=False)
+        spec = synthetic_spec(trials, epochs)
+        began = time.perf_counter()
+        history = read_history(location, spec)
+        read = time.perf_counter() - began
+        starts = dict.fromkeys(history.curves, 0)
+        decisions = list(replayed(history.epochs, build_halving(spec), starts, epochs))
+        history = brought_to_date(history, spec, decisions)
+        replay = time.perf_counter() - began
+        OptunaSampler(spec, history)
+        told = time.perf_counter() - began
+        return {
+            "rows": f"{len(history.epochs):,}",
+            "read": f"{read:.1f} s",
+            "read and replayed": f"{replay:.1f} s",
+            "read, replayed and told to the sampler": f"{told:.1f} s",
+            "memory at most": f"{memory():.2f} GiB",
+        }
+
+
+def memory() -> float:
+    """The most that this process has taken, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+BARS = {
+    "an epoch's report, median": "under 1 ms",
+    "a report of the last": "at most 1.5 x",
+    "memory at most": "under 2 GiB",
+}
 
 
 def main() -> None:
@@ -142,46 +316,39 @@ def main() -> None:
     parser.add_argument("--at-a-time", type=int, default=1_000)
     parser.add_argument("--epochs", type=int, default=100)
     asked = parser.parse_args()
-    spec = study(asked.trials, asked.epochs)
-    with tempfile.TemporaryDirectory() as folder:
-        location = Location.at(folder).join("study")
-        write_study(location, spec, now())
-        with StudyLog(location, spec.columns, spec.types) as log:
-            driver = Driver(spec, log)
-            began = time.perf_counter()
-            epochs = drive(driver, asked.at_a_time, asked.epochs)
-            wall = time.perf_counter() - began
-        if driver.recorder.first_error is not None:
-            raise driver.recorder.first_error
-        began = time.perf_counter()
-        history = read_history(location, spec)
-        read = time.perf_counter() - began
-        decisions = list(replayed(history.epochs, build_halving(spec), dict.fromkeys(history.curves, 0), asked.epochs))
-        brought_to_date(history, spec, decisions)
-        replay = time.perf_counter() - began
-        assert tuple(decisions) == history.decisions
-    part = max(1, len(driver.reports) // 10)
-    first, last = milliseconds(driver.reports[:part]), milliseconds(driver.reports[-part:])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    sizes = (asked.trials, asked.at_a_time, asked.epochs)
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(1, maxtasksperchild=1) as pool:
+        replay = pool.apply(resumed, (asked.trials, asked.epochs))
+        print("\n".join(f"{what}: {figure}" for what, figure in replay.items()), flush=True)
+        mine = pool.apply(ours, sizes)
+        print("\n".join(f"{what}: {figure}" for what, figure in mine.items()), flush=True)
+        peer = pool.apply(stock, sizes)
     lines = [
         "# The driver",
         "",
-        f"{machine()}. {asked.trials:,} trials, {asked.at_a_time:,} at a time, of {asked.epochs} epochs; early "
-        f"stopping left {epochs:,} epochs in all, in {wall:.0f} s.",
+        f"{machine()}. {asked.trials:,} trials, {asked.at_a_time:,} at a time, of at most {asked.epochs} epochs.",
+        "",
+        "| | plgan-tune | OptunaSearch, ASHA and loggers of Tune | bar |",
+        "| --- | --- | --- | --- |",
+        *(f"| {what} | {mine.get(what, '-')} | {peer[what]} | {bar(what)} |" for what in peer),
+        "",
+        "A resume, from a log without early stopping that is replayed under the rule:",
         "",
         "| | | bar |",
         "| --- | --- | --- |",
-        f"| an epoch's report, median | {milliseconds(driver.reports):.3f} ms | under 1 ms |",
-        f"| the last tenth of them against the first | {last / first:.2f} x | at most 1.5 x |",
-        f"| a suggestion, TPE's own time, median of the first 100 | {milliseconds(driver.asking[:100]):.1f} ms | |",
-        f"| a suggestion, median of the last 100 | {milliseconds(driver.asking[-100:]):.1f} ms | |",
-        f"| memory at most | {memory:.2f} GiB | under 2 GiB |",
-        f"| reading the log, {epochs:,} rows | {read:.1f} s | |",
-        f"| reading and replaying it | {replay:.1f} s | under 20 s for 1,000,000 rows |",
+        *(
+            f"| {what} | {figure} | {'under 20 s' if what == 'read and replayed' else ''} |"
+            for what, figure in replay.items()
+        ),
     ]
     text = "\n".join(lines) + "\n"
     print(text)
     Path(__file__).with_suffix(".md").write_text(text)
+
+
+def bar(what: str) -> str:
+    return next((bound for begin, bound in BARS.items() if what.startswith(begin)), "")
 
 
 if __name__ == "__main__":
