@@ -233,7 +233,7 @@ def ours(trials: int, at_a_time: int, epochs: int) -> dict[str, str]:
             raise driver.recorder.first_error
         files = sum(1 for file in Path(folder).rglob("*") if file.is_file())
         history = read_history(location, spec)
-        decisions = list(replayed(history.epochs, build_halving(spec), dict.fromkeys(history.curves, 0), epochs))
+        decisions = list(replayed(history.reports, build_halving(spec), dict.fromkeys(history.curves, 0), epochs))
         assert tuple(decisions) == history.decisions
     return figures(course, files)
 
@@ -284,13 +284,13 @@ def resumed(trials: int, epochs: int) -> dict[str, str]:
         history = read_history(location, spec)
         read = time.perf_counter() - began
         starts = dict.fromkeys(history.curves, 0)
-        decisions = list(replayed(history.epochs, build_halving(spec), starts, epochs))
+        decisions = list(replayed(history.reports, build_halving(spec), starts, epochs))
         history = brought_to_date(history, spec, decisions)
         replay = time.perf_counter() - began
         OptunaSampler(spec, history)
         told = time.perf_counter() - began
         return {
-            "rows": f"{len(history.epochs):,}",
+            "rows": f"{len(history.reports):,}",
             "read": f"{read:.1f} s",
             "read and replayed": f"{replay:.1f} s",
             "read, replayed and told to the sampler": f"{told:.1f} s",

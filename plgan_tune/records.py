@@ -68,6 +68,17 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """An epoch as early stopping sees it: all that a replay needs, a tenth of the row."""
+
+    seq: int
+    trial_id: str
+    attempt: int
+    epoch: int
+    val_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class EpochRow:
     """One epoch of one attempt of one trial, as the study's log holds it."""
 
@@ -76,6 +87,10 @@ class EpochRow:
     attempt: int = column("the trial's n-th start; the first is 1")
     metrics: EpochMetrics = column("spread over its columns")
     reported_at: datetime = column("when the epoch ended", "UTC")
+
+    @property
+    def report(self) -> Report:
+        return Report(self.seq, self.trial_id, self.attempt, self.metrics.epoch, self.metrics.val_error)
 
 
 @dataclass(frozen=True, slots=True)

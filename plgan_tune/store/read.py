@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, Report, TrialRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.schemas import (
     METRICS,
@@ -76,6 +77,24 @@ def epoch_rows(table: Any) -> list[EpochRow]:
         EpochRow(seq, trial_id, attempt, measured, reported_at)
         for (seq, trial_id, attempt, reported_at), measured in zip(others, metrics, strict=True)
     ]
+
+
+def reports(table: Any) -> list[Report]:
+    """Of `epochs_table`, what early stopping saw."""
+    ids = table.column("trial_id").combine_chunks().dictionary_encode()
+    names = ids.dictionary.to_pylist()  # a trial's reports share one text
+    cells = _zipped(table, ("seq", "attempt", "epoch", "val_error"))
+    return [
+        Report(seq, names[place], attempt, epoch, val_error)
+        for place, (seq, attempt, epoch, val_error) in zip(ids.indices.to_pylist(), cells, strict=True)
+    ]
+
+
+def latest_rows(table: Any) -> dict[str, EpochRow]:
+    """Of `epochs_table`, each trial's row of the greatest `seq`."""
+    last = table.select(["trial_id", "seq"]).group_by("trial_id").aggregate([("seq", "max")]).column("seq_max")
+    rows = epoch_rows(table.filter(pc.is_in(table.column("seq"), value_set=last.combine_chunks())))
+    return {row.trial_id: row for row in rows}
 
 
 def decision_rows(table: Any) -> list[DecisionRow]:

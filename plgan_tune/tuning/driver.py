@@ -173,7 +173,7 @@ def _search(
     epochs = spec.any_trial().training.epochs
     halving, start = build_halving(spec), start_of(spec)
     starts = {row.trial_id: start(row.params) for row in history.trials}
-    decisions = tuple(replayed(history.epochs, halving, starts, epochs))
+    decisions = tuple(replayed(history.reports, halving, starts, epochs))
     known = history
     history = brought_to_date(history, spec, decisions)
     deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None

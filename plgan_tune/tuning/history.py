@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plgan_tune.records import DecisionRow, EpochRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Verdict
 from plgan_tune.spec.errors import SpecError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
@@ -14,10 +14,11 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.read import (
     STUDY_FILE,
     decision_rows,
-    epoch_rows,
+    latest_rows,
     read_decisions,
     read_epochs,
     read_trials,
+    reports,
     trial_rows,
 )
 
@@ -47,11 +48,13 @@ class History:
 
     Attributes:
         trials: by number.
-        epochs: of all trials, by seq.
+        reports: of all trials' epochs, by seq.
+        latest: trial_id -> its last epoch's row.
     """
 
     trials: tuple[TrialRow, ...] = ()
-    epochs: tuple[EpochRow, ...] = ()
+    reports: tuple[Report, ...] = ()
+    latest: Mapping[str, EpochRow] = field(default_factory=dict)
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
     starts: tuple[Any, ...] = ()
@@ -75,7 +78,7 @@ class History:
 
     @property
     def next_seq(self) -> int:
-        return self.epochs[-1].seq + 1 if self.epochs else 0
+        return self.reports[-1].seq + 1 if self.reports else 0
 
 
 def read_history(location: Location, spec: StudySpec) -> History:
@@ -90,12 +93,13 @@ def read_history(location: Location, spec: StudySpec) -> History:
         return History()
     starts, changes = _compare(file, spec)
     trials = sorted(trial_rows(read_trials(location), spec.columns), key=lambda row: row.number)
-    epochs = epoch_rows(read_epochs(location))
+    table = read_epochs(location)
+    reported = reports(table)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in epochs:
-        curves[row.trial_id][row.metrics.epoch] = row.metrics.val_error
+    for row in reported:
+        curves[row.trial_id][row.epoch] = row.val_error
     decisions = decision_rows(read_decisions(location))
-    return History(tuple(trials), tuple(epochs), curves, starts, tuple(decisions), changes)
+    return History(tuple(trials), tuple(reported), latest_rows(table), curves, starts, tuple(decisions), changes)
 
 
 def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[DecisionRow]) -> History:
@@ -107,12 +111,11 @@ def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[Decis
     """
     last = spec.any_trial().training.epochs
     stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
-    latest = {row.trial_id: row for row in history.epochs}
 
     def ended(row: TrialRow) -> TrialRow:
         if row.status is not TrialStatus.RUNNING:
             return row
-        epoch = latest.get(row.trial_id)
+        epoch = history.latest.get(row.trial_id)
         ended_at = epoch.reported_at if epoch else row.started_at
         if epoch is not None and epoch.metrics.epoch == last:
             return replace(row, status=TrialStatus.COMPLETED, ended_at=ended_at)

@@ -45,7 +45,7 @@ class StudyState:
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
         self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
         self._curves: dict[str, list[float]] = {}
-        self._latest: dict[str, EpochMetrics] = {row.trial_id: row.metrics for row in history.epochs}
+        self._latest: dict[str, EpochMetrics] = {trial_id: row.metrics for trial_id, row in history.latest.items()}
         self._seq = history.next_seq
         self._already_trained = self.epochs_trained()
 

@@ -127,7 +127,7 @@ class Recorder(Callback):
             self._log.epoch(epoch)
             judgement = self._judgement_of(trial_id)
             if judgement is not None:
-                self._log.decision(decision(epoch, judgement))
+                self._log.decision(decision(epoch.report, judgement))
             self._display.progressed(row)
 
     def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:

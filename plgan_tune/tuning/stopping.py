@@ -5,7 +5,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from plgan_tune.records import DecisionRow, EpochRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, Report, TrialStatus, Verdict
 from plgan_tune.spec.advice import rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.tuning.halving import Halving, Judgement
@@ -64,13 +64,13 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
         return self._latest.pop(trial_id, None)
 
 
-def decision(epoch: EpochRow, judgement: Judgement) -> DecisionRow:
+def decision(report: Report, judgement: Judgement) -> DecisionRow:
     """The judgement as the log holds it."""
     return DecisionRow(
-        seq=epoch.seq,
-        trial_id=epoch.trial_id,
-        attempt=epoch.attempt,
-        epoch=epoch.metrics.epoch,
+        seq=report.seq,
+        trial_id=report.trial_id,
+        attempt=report.attempt,
+        epoch=report.epoch,
         rung=judgement.rung,
         value=judgement.value,
         cutoff=judgement.cutoff,
@@ -81,18 +81,16 @@ def decision(epoch: EpochRow, judgement: Judgement) -> DecisionRow:
 
 
 def replayed(
-    epochs: Iterable[EpochRow], halving: Halving, starts: Mapping[str, int], last: int
+    reports: Iterable[Report], halving: Halving, starts: Mapping[str, int], last: int
 ) -> Iterator[DecisionRow]:
-    """Tells `halving` the log's epochs in their order; yields what it decided.
+    """Tells `halving` the log's reports in their order; yields what it decided.
 
     Args:
         starts: trial_id -> the epoch from which its rungs count.
         last: epochs of a whole training, after which nobody is judged.
     """
-    for epoch in epochs:
-        if epoch.metrics.epoch < last:
-            judgement = halving.report(
-                epoch.trial_id, epoch.metrics.epoch, epoch.metrics.val_error, starts[epoch.trial_id]
-            )
+    for report in reports:
+        if report.epoch < last:
+            judgement = halving.report(report.trial_id, report.epoch, report.val_error, starts[report.trial_id])
             if judgement is not None:
-                yield decision(epoch, judgement)
+                yield decision(report, judgement)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -6,7 +7,7 @@ import pytest
 
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.store.read import epoch_rows, read_epochs, read_trials
+from plgan_tune.store.read import epoch_rows, latest_rows, read_epochs, read_trials, reports
 from plgan_tune.store.schemas import epochs_table, trials_table
 
 
@@ -84,6 +85,15 @@ def test_unfinished_temporaries_are_ignored(filled: Location, rows: Any) -> None
     filled.join("trials", "_trials.parquet.tmp").write_text("half")
     assert epoch_rows(read_epochs(filled)) == [rows.epoch(seq) for seq in range(5)]
     assert read_trials(filled).num_rows == 1
+
+
+def test_reports_and_latest_rows_are_the_rows_own(study: Location, rows: Any) -> None:
+    written = [replace(rows.epoch(seq), trial_id=f"t{seq % 3}") for seq in range(8)]
+    table = epochs_table(written)
+    assert reports(table) == [row.report for row in written]
+    assert latest_rows(table) == {row.trial_id: row for row in written}
+    assert latest_rows(epochs_table([])) == {}
+    assert reports(epochs_table([])) == []
 
 
 def test_rows_come_in_order_of_seq(study: Location, rows: Any) -> None:

@@ -77,7 +77,9 @@ def test_nothing_is_lost_or_counted_twice(
     assert trials["attempt"].max() > 1
 
     spec = load_study(tmp_path / "space.yaml").study
-    implied = replayed(epochs, build_halving(spec), dict.fromkeys(trials["trial_id"], 0), EPOCHS)
+    implied = replayed(
+        [row.report for row in epochs], build_halving(spec), dict.fromkeys(trials["trial_id"], 0), EPOCHS
+    )
     assert list(implied) == decisions
     stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
     assert stopped == set(trials.loc[trials["status"] == "stopped", "trial_id"])

@@ -91,7 +91,7 @@ def live(spec: StudySpec) -> tuple[list[EpochRow], list[DecisionRow], set[str]]:
         judgement = stopping.taken(trial_id)
         assert stopping.taken(trial_id) is None
         if judgement is not None:
-            decisions.append(decision(epochs[-1], judgement))
+            decisions.append(decision(epochs[-1].report, judgement))
         if verdict == TrialScheduler.STOP:
             stopped.add(trial_id)
     return epochs, decisions, stopped
@@ -104,7 +104,7 @@ def test_the_log_implies_what_was_decided(asha: dict[str, Any]) -> None:
     assert stopped == {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
     assert stopped
     starts = dict.fromkeys({row.trial_id for row in epochs}, start_of(spec)({"loss.alpha": 0, "loss.switch_epoch": 3}))
-    assert list(replayed(epochs, build_halving(spec), starts, EPOCHS)) == decisions
+    assert list(replayed([row.report for row in epochs], build_halving(spec), starts, EPOCHS)) == decisions
 
 
 def test_rungs_count_from_the_switch_where_they_are_aligned_to_it() -> None:
@@ -139,7 +139,7 @@ def test_trials_that_their_driver_did_not_live_to_end_are_ended() -> None:
     )
     trials = (*(trial_row(f"t{number}") for number in range(4)), trial_row("t4", TrialStatus.DIVERGED))
     stop = DecisionRow(0, "t0", 1, 1, 1, 0.9, 0.5, 3, Verdict.STOP, "place 3 of 3")
-    now = brought_to_date(History(trials, epochs), study(), [stop])
+    now = brought_to_date(History(trials, latest={row.trial_id: row for row in epochs}), study(), [stop])
     statuses = [row.status.value for row in now.trials]
     assert statuses == ["stopped", "completed", "running", "running", "diverged"]
     assert [row.ended_at for row in now.trials[:2]] == [START, START + timedelta(seconds=1)]
