@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -85,6 +85,7 @@ class StudyLock:
         self._lease, self._sleep = lease, sleep
         self._owner = Owner.here()
         self._ended = Event()
+        self._follower: Owner | None = None
         self._thread = Thread(target=self._renew, name="study-lock", daemon=True)
 
     def __enter__(self) -> Self:
@@ -107,6 +108,11 @@ class StudyLock:
         if found is not None and found.token == self._owner.token:
             self._file.remove()
 
+    def check(self) -> None:
+        """Raises StoreError where another search has taken the study over: this one could renew nothing for a lease."""
+        if self._follower is not None:
+            raise StoreError(f"{self._study.url} has been taken over by another search, {self._follower}")
+
     def _wait_for_end_of(self, found: Owner) -> None:
         dead = found.is_dead()
         if dead is False:
@@ -128,8 +134,12 @@ class StudyLock:
 
     def _renew(self) -> None:
         while not self._ended.wait(self._lease / RENEWALS):
-            self._owner = Owner(**asdict(self._owner) | {"renewal": self._owner.renewal + 1})
+            self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
             try:
+                found = self._read()
+                if found is not None and found.token != self._owner.token:
+                    self._follower = found
+                    return
                 self._write()
             except StoreError as error:  # the rows say so too, and wait
                 logger.debug("the lock could not be renewed: %s", error)

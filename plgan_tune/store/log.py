@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,7 +16,7 @@ from plgan_tune.store.tables import write_table
 
 logger = logging.getLogger(__name__)
 
-CLOSING_TRIES: Final = 3
+CLOSING_TRIES: Final = 15
 """How often `close` tries a store that fails, an interval apart, before it gives the rows up."""
 
 
@@ -41,6 +41,7 @@ class StudyLog:
         types: Mapping[str, type],
         interval: float = 5.0,
         rows_per_part: int = 50_000,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         """Opens the log and starts its thread.
 
@@ -50,13 +51,14 @@ class StudyLog:
             types: searched dotted path -> bool, int, float or str.
             interval: seconds between two writes.
             rows_per_part: rows of a part of epochs, after which a new one begins.
+            guard: called before each write; raises StoreError where nothing may be written.
 
         Raises:
             ValueError: where `columns` and `types` do not make a schema.
             StoreError: where a study is there that cannot be read or searches other keys.
         """
         self._study, self._columns, self._types = study, dict(columns), dict(types)
-        self._interval, self._rows_per_part = interval, rows_per_part
+        self._interval, self._guard = interval, guard
         self._trials = {row.trial_id: row for row in _existing_trials(study, columns, types)}
         self._changed = Condition()
         self._epochs = Parts(study, EPOCHS, epochs_table, rows_per_part, self._changed)
@@ -184,6 +186,7 @@ class StudyLog:
             revision, trials = self._revision, list(self._trials.values())
             epochs, decisions = len(self._epochs), len(self._decisions)
         try:
+            self._guard()
             if revision != self._written:
                 write_table(trials_table(trials, self._columns, self._types), self._study.join(*TRIALS))
                 self._written = revision

@@ -28,6 +28,7 @@ from plgan_tune.tuning.files import default_name, study_location, write_best, wr
 from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
+from plgan_tune.tuning.pause import Pause
 from plgan_tune.tuning.plan import check_trials
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Logs, Recorder
@@ -114,12 +115,12 @@ def run_study(
     older = read_older(spec)
     with _no_empty_folder_left(location):
         check_writable(location)
-        with StudyLock(location):
+        with StudyLock(location) as lock:
             history = read_history(location, spec) if resume else History()
             for note in _notes(spec, history, older):
                 console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
             with _named(location, spec, started, history):
-                return _search(spec, location, history, older, started, address, console, now)
+                return _search(spec, location, lock, history, older, started, address, console, now)
 
 
 @contextmanager
@@ -161,6 +162,7 @@ def _named(location: Location, spec: StudySpec, started: datetime, history: Hist
 def _search(
     spec: StudySpec,
     location: Location,
+    lock: StudyLock,
     history: History,
     older: Sequence[Older],
     started: datetime,
@@ -189,7 +191,7 @@ def _search(
     with _joined(address, console):
         share, concurrent = capacity(spec.resources, spec.search.concurrent)
         with (
-            StudyLog(location, spec.columns, spec.types) as log,
+            StudyLog(location, spec.columns, spec.types, guard=lock.check) as log,
             CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
             _mirrored(location, spec, history) as mirrors,
         ):
@@ -201,7 +203,7 @@ def _search(
             display = build_display(console, state, now)
             recorder = Recorder(state, Logs(log, *mirrors), display, now, keeper.trial_ended, stopping.taken)
             with display:
-                run_tune(spec, location, share, concurrent, sampler, stopping, recorder)
+                run_tune(spec, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
             out_of_time = deadline is not None and now() >= deadline
             if out_of_time:
                 recorder.stop_running()

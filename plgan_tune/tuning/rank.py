@@ -14,7 +14,8 @@ from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.records import EpochMetrics, TrialStatus
 from plgan_tune.spec.trial import DataSpec, TrialSpec
 from plgan_tune.store.checkpoints import TrialFiles
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.patience import patiently
 from plgan_tune.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -86,7 +87,7 @@ class TrialRank:
         with self._ranks.in_step():
             check_ranks(self._ranks.count, trial.training.batch_size)
             data = self._load(trial.data)
-        saved = self._ranks.by_first(lambda: newest_checkpoint(files) if config["attempt"] > 1 else None)
+        saved = self._ranks.by_first(lambda: _newest(files) if config["attempt"] > 1 else None)
         with self._ranks.in_step():
             state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
             self._program = program_for(state, data, self._ranks, self._program)
@@ -116,10 +117,10 @@ class TrialRank:
         self._attempt = attempt
         attempt.rows.append(metrics)
         last = metrics.epoch == attempt.trial.training.epochs
-        if last or is_due(attempt.trial, metrics.epoch, time.monotonic() - attempt.saved_at):
-            self.save()
-        if last and self._ranks.index == 0:
-            attempt.files.write_samples(sample_grid(attempt.state))
+        if last:
+            self._save_whole_trial(attempt)
+        elif is_due(attempt.trial, metrics.epoch, time.monotonic() - attempt.saved_at):
+            self._save_or_say_why_not()
         return self._report(attempt, metrics)
 
     def save(self) -> None:
@@ -131,6 +132,24 @@ class TrialRank:
             content = encode_checkpoint(attempt.state, attempt.rows)
             attempt.files.write(attempt.number, attempt.state.epoch, content)
         attempt.saved_at, attempt.saved_epoch = time.monotonic(), attempt.state.epoch
+
+    def _save_or_say_why_not(self) -> None:
+        """A store that fails for a while costs a checkpoint, not the attempt: the next that is due is tried again."""
+        try:
+            self.save()
+        except StoreError as error:
+            logger.warning("no checkpoint could be written: %s", error)
+
+    def _save_whole_trial(self, attempt: _Attempt) -> None:
+        def write() -> None:
+            self.save()
+            if self._ranks.index == 0:
+                attempt.files.write_samples(sample_grid(attempt.state))
+
+        try:
+            patiently(write)
+        except StoreError as error:  # its epochs count without it
+            logger.warning("the trial's last checkpoint and samples are missing: %s", error)
 
     def _report(self, attempt: _Attempt, metrics: EpochMetrics) -> Result:
         last = metrics.epoch == attempt.trial.training.epochs
@@ -151,6 +170,10 @@ class TrialRank:
             "reported_at": datetime.now(UTC),
             "done": status is not TrialStatus.RUNNING,
         }
+
+
+def _newest(files: TrialFiles) -> Checkpoint | None:
+    return patiently(lambda: newest_checkpoint(files))
 
 
 def newest_checkpoint(files: TrialFiles) -> Checkpoint | None:

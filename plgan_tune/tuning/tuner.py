@@ -5,15 +5,15 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ray import tune
+from ray.tune import Callback
 
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location
 from plgan_tune.tuning.cluster import Share
-from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.stopping import EarlyStopping
 from plgan_tune.tuning.trainable import PlganTrainable
@@ -26,7 +26,7 @@ def run_tune(
     concurrent: int,
     sampler: OptunaSampler,
     stopping: EarlyStopping,
-    recorder: Recorder,
+    callbacks: Sequence[Callback],
 ) -> None:
     """Runs the study's trials on the joined cluster until all have ended, its time is over or it is asked to stop."""
     # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
@@ -54,7 +54,7 @@ def run_tune(
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=scratch,
-                callbacks=[recorder],
+                callbacks=[*callbacks],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
                 verbose=0,

@@ -103,3 +103,24 @@ def test_a_file_is_created_once(study: Location) -> None:
     assert study.join("a").create(b"1")
     assert not study.join("a").create(b"2")
     assert study.join("a").read_bytes() == b"1"
+
+
+def test_who_was_silent_for_too_long_leaves_the_study_to_its_follower(study: Location) -> None:
+    """A store that fails for longer than a lease: nothing of the first may overwrite what the second writes."""
+    with StudyLock(study, lease=0.04) as lock:
+        lock.check()
+        leave(study, elsewhere())
+        deadline = time.monotonic() + 10
+        while not (taken := _says(lock)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert "taken over by another search" in taken
+    assert left(study).token == "theirs"
+
+
+def _says(lock: StudyLock) -> str | None:
+    try:
+        lock.check()
+    except StoreError as error:
+        return str(error)
+    return None

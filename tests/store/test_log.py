@@ -210,6 +210,17 @@ def test_close_tries_again(troubled: tuple[Location, Any], rows: Any) -> None:
     assert seqs(study) == [0]
 
 
+def test_nothing_is_written_where_the_guard_forbids_it(study: Location, rows: Any) -> None:
+    def refuse() -> None:
+        raise StoreError("taken over")
+
+    log = StudyLog(study, rows.columns, rows.types, interval=0.001, guard=refuse)
+    log.epoch(rows.epoch(0))
+    with pytest.raises(StoreError, match="taken over"):
+        log.close()
+    assert not study.exists()
+
+
 def test_callers_never_wait_for_the_store(troubled: tuple[Location, Any], rows: Any) -> None:
     study, trouble = troubled
     with StudyLog(study, rows.columns, rows.types, interval=0.001) as log:

@@ -34,9 +34,9 @@ def _started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(command.pid, signal.SIGKILL)
 
 
-def _wait_for_epochs(search: subprocess.Popen[str], study: Path, at_least: int) -> None:
-    """Until the log on disk holds so many epochs."""
-    said = study.parents[1] / "said.txt"
+def _wait_for_epochs(search: subprocess.Popen[str], study: Path, at_least: int, said: Path | None = None) -> None:
+    """Until the log on disk holds so many epochs. `said` is what the search prints, default beside its results."""
+    said = said or study.parents[1] / "said.txt"
     for _ in range(2400):
         if search.poll() is not None:
             raise AssertionError(f"the search ended by itself with {search.returncode}: {said.read_text()}")
@@ -54,5 +54,5 @@ def started() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
 
 
 @pytest.fixture(scope="session")
-def wait_for_epochs() -> Callable[[subprocess.Popen[str], Path, int], None]:
+def wait_for_epochs() -> Callable[..., None]:
     return _wait_for_epochs
