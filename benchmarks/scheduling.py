@@ -31,6 +31,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from synthetic import synthetic_spec, write_synthetic
 
+from plgan_tune.distributions import distributions
 from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
@@ -40,7 +41,7 @@ from plgan_tune.tuning.files import write_study
 from plgan_tune.tuning.history import brought_to_date, read_history
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
-from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, distributions
+from plgan_tune.tuning.sampler import OptunaSampler, build_sampler
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 
 MEASURES = [field.name for field in fields(EpochMetrics)]

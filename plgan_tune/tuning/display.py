@@ -1,9 +1,8 @@
 """What the user sees of a search: live on a terminal, elsewhere a line an event, and a summary at the end."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from itertools import pairwise
+from collections.abc import Callable
+from datetime import datetime
 from typing import Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -14,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from plgan_tune.records import TrialRow, TrialStatus, Value
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.tuning.progress import StudyState
+from plgan_tune.wording import brief, duration, named, percent, sparkline
 
 Clock = Callable[[], datetime]
 
@@ -189,22 +189,6 @@ def _phase(state: StudyState, row: TrialRow) -> Text:
     return Text("switched") if latest.ramp >= 1 else Text(f"w {latest.ramp:.2f}", "dim")
 
 
-def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) -> str:
-    """The curve of `values` between its own lowest and highest, at most `width` characters, oldest first.
-
-    A longer curve is averaged in `width` equal stretches.
-    """
-    glyphs = "_.-=*#" if ascii_only else "▁▂▃▄▅▆▇█"
-    if len(values) > width:
-        edges = [place * len(values) // width for place in range(width + 1)]
-        values = [sum(values[start:stop]) / (stop - start) for start, stop in pairwise(edges)]
-    if not values:
-        return ""
-    low, spread = min(values), max(values) - min(values)
-    top = len(glyphs) - 1
-    return "".join(glyphs[round(top * (value - low) / spread) if spread else 0] for value in values)
-
-
 def print_summary(
     console: Console,
     state: StudyState,
@@ -259,8 +243,8 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
     if latest is not None:
         error.append(f" (raw weights {percent(latest.val_error_raw)})", "dim")
     table.add_row("val_error", error)
-    for name, value in _named(best.params).items():
-        table.add_row(name, _value(value, digits=6))
+    for name, value in named(best.params).items():
+        table.add_row(name, brief(value, digits=6))
     return table
 
 
@@ -314,33 +298,6 @@ def _how_it_ended(row: TrialRow) -> str:
     return f"{error}: {row.error}" if row.error else error
 
 
-def _named(params: Mapping[str, Value]) -> dict[str, Value]:
-    """Searched values by their leaf; by the full path where two leaves share a name."""
-    leaves = [path.rpartition(".")[2] for path in params]
-    return {
-        path if leaves.count(leaf) > 1 else leaf: value
-        for leaf, (path, value) in zip(leaves, params.items(), strict=True)
-    }
-
-
 def _point(row: TrialRow) -> str:
     """`alpha 0.5, beta 0.25`; no-break spaces keep a name and its value on one line."""
-    return ", ".join(f"{name}\N{NO-BREAK SPACE}{_value(value)}" for name, value in _named(row.params).items())
-
-
-def _value(value: Value, digits: int = 3) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
-
-
-def percent(error: float | None) -> str:
-    """A fraction as a percentage, `15.28 %`; a dash for none."""
-    return "-" if error is None else f"{100 * error:.2f} %"
-
-
-def duration(time: timedelta) -> str:
-    """`42 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
-    seconds = max(0, round(time.total_seconds()))
-    for size, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // part} {small}"
-    return f"{seconds} s"
+    return ", ".join(f"{name}\N{NO-BREAK SPACE}{brief(value)}" for name, value in named(row.params).items())

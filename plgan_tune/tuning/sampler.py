@@ -11,45 +11,20 @@ from typing import Any
 
 import optuna
 from numpy.random import SeedSequence
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from plgan_tune.distributions import distributions
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
 from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec, encode
+from plgan_tune.spec.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec
 from plgan_tune.tuning.history import History
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
 """The Optuna constraint a diverged or failed trial breaks, by the epochs it fell short of its last one."""
-
-
-def distributions(domains: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of each searched key; a list of a choice stands as its JSON text."""
-    return {path: _distribution(domain) for path, domain in domains.items()}
-
-
-def _distribution(domain: Domain) -> BaseDistribution:
-    match domain:
-        case Uniform(low, high):
-            return FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return FloatDistribution(low, high, log=True)
-        case Int(low, high):
-            return IntDistribution(low, high)
-        case LogInt(low, high):
-            return IntDistribution(low, high, log=True)
-        case Choice(options):
-            return CategoricalDistribution([encode(domain, option) for option in options])
 
 
 def build_sampler(search: SearchSpec, already: int = 0) -> BaseSampler:

@@ -14,12 +14,13 @@ from ray import cloudpickle
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.utils import flatten_dict
 
+from plgan_tune.distributions import distributions
 from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import ResourcesSpec, SearchSpec, StudySpec, decode
 from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler, distributions
+from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler
 
 EPOCHS = 9
 TEMPLATE: dict[str, Any] = {

@@ -1,0 +1,27 @@
+"""A study's domains as Optuna knows them."""
+
+from collections.abc import Mapping
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
+from plgan_tune.spec.study import encode
+
+
+def distributions(domains: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
+    """Optuna's distribution of each searched key; a list of a choice stands as its JSON text."""
+    return {path: _distribution(domain) for path, domain in domains.items()}
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    match domain:
+        case Uniform(low, high):
+            return FloatDistribution(low, high)
+        case LogUniform(low, high):
+            return FloatDistribution(low, high, log=True)
+        case Int(low, high):
+            return IntDistribution(low, high)
+        case LogInt(low, high):
+            return IntDistribution(low, high, log=True)
+        case Choice(options):
+            return CategoricalDistribution([encode(domain, option) for option in options])
