@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 def write_synthetic(study: Location, trials: int, epochs: int, *, early_stopping: bool = True, seed: int = 0) -> None:
     """Writes a finished study of `trials` trials of at most `epochs` epochs, a second each, into the folder `study`.
 
-    The error is 0.05 + 0.5 (alpha - 0.6)^2 + 0.05 beta + 0.6 / epoch and noise of deviation 0.005: alpha decides, beta
+    The error is 0.05 + 0.5 (alpha - 0.6)^2 + 0.01 beta + 0.6 / epoch and noise of deviation 0.005: alpha decides, beta
     matters little, switch_epoch and lr_discriminator not at all. Every 50th trial diverges after its second epoch. Of
     the trials at a rung the best third goes on.
     """
@@ -42,7 +42,7 @@ def write_synthetic(study: Location, trials: int, epochs: int, *, early_stopping
         "loss.switch_epoch": draw.integers(2, max(3, epochs // 2) + 1, trials),
         "optim.lr_discriminator": 10 ** draw.uniform(-4, -1, trials),
     }
-    floor = 0.05 + 0.5 * (point["loss.alpha"] - 0.6) ** 2 + 0.05 * point["loss.beta"]
+    floor = 0.05 + 0.5 * (point["loss.alpha"] - 0.6) ** 2 + 0.01 * point["loss.beta"]
     noise = draw.normal(0, 0.005, (trials, epochs))
     errors = np.clip(floor[:, None] + 0.6 / np.arange(1, epochs + 1) + noise, 0, 1)
     diverged = np.arange(trials) % 50 == 49
@@ -62,7 +62,7 @@ def synthetic_spec(trials: int, epochs: int, *, early_stopping: bool = True) -> 
     return study_from_mapping(
         {
             "study": "synthetic",
-            "search": {"trials": trials, "early_stopping": asha if early_stopping else "none"},
+            "search": {"trials": max(1, trials), "early_stopping": asha if early_stopping else "none"},
             "trial": {
                 "data": {"source": "digits", "labels": 20, "validation": 400},
                 "loss": {
@@ -82,6 +82,8 @@ def _judged(errors: Floats, length: Ints, at: tuple[int, ...]) -> dict[str, NDAr
     found: list[dict[str, NDArray[Any]]] = []
     for rung in at:
         there = np.flatnonzero(length > rung)
+        if not len(there):
+            break
         values = errors[there, rung - 1]
         cutoff = np.sort(values)[-(-len(there) // 3) - 1]
         length[there[values > cutoff]] = rung
@@ -95,10 +97,10 @@ def _arrivals(length: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     starts = np.concatenate([np.cumsum(length[node::NODES]) - length[node::NODES] for node in range(NODES)])
     starts = starts[np.argsort(np.concatenate([np.arange(node, len(length), NODES) for node in range(NODES)]))]
     number = np.repeat(np.arange(len(length)), length)
-    epoch = np.concatenate([np.arange(1, epochs + 1) for epochs in length])
+    epoch = np.concatenate([np.empty(0, int), *(np.arange(1, epochs + 1) for epochs in length)])
     order = np.lexsort((number, starts[number] + epoch))
     number, epoch = number[order], epoch[order]
-    seq = np.full((len(length), int(length.max()) + 1), -1)
+    seq = np.full((len(length), int(length.max(initial=0)) + 1), -1)
     seq[number, epoch] = np.arange(len(number))
     return number, epoch, seq, starts
 

@@ -1,19 +1,22 @@
 """A study as data frames: what it asked for and what its log holds, running or finished."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import TrialStatus, Value
+from plgan_tune.spec.domains import Choice
 from plgan_tune.spec.errors import SpecError
 from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.study import StudySpec, encode
+from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import STUDY_FILE, read_decisions, read_epochs, read_trials
+from plgan_tune.store.schemas import cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,36 @@ class Study:
         """Completed trials, the lowest error at the last epoch first; of equals, the first suggested."""
         completed = self.trials[self.trials["status"] == TrialStatus.COMPLETED]
         return completed.sort_values(["val_error_last", "number"])
+
+    def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:
+        """The point of a row of `trials`, as the sampler suggested it: searched path -> value."""
+        return {path: self._value(path, row[column]) for path, column in self.spec.columns.items()}
+
+    def trial(self, trial_id: str) -> TrialSpec:
+        """The configuration of a trial.
+
+        Raises:
+            KeyError: where the study has no such trial.
+        """
+        rows = self.trials[self.trials["trial_id"] == trial_id].to_dict("records")
+        if not rows:
+            raise KeyError(f"{self.location.url} has no trial {trial_id}; it has {_span(self.trials)}")
+        return self.spec.trial(self.params(rows[0]))
+
+    def _value(self, path: str, stored: Any) -> Value:
+        """A frame holds whole numbers as floats where one is missing, and None as NaN."""
+        domain, kind = self.spec.domains[path], self.spec.types[path]
+        if pd.isna(stored):
+            return None
+        if not isinstance(domain, Choice):
+            number: int | float = int(stored) if kind is int else float(stored)
+            return number
+        options = [encode(domain, option) for option in domain.options]
+        return next((option for option in options if cell(option, kind) == stored), kind(stored))
+
+
+def _span(trials: pd.DataFrame) -> str:
+    return f"{trials['trial_id'].iloc[0]} to {trials['trial_id'].iloc[-1]}" if len(trials) else "none"
 
 
 def read_study(place: str | Path) -> Study:

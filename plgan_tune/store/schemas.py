@@ -77,7 +77,7 @@ def decisions_table(rows: Sequence[DecisionRow]) -> Any:
 def trials_table(rows: Sequence[TrialRow], columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
     """`rows` as an Arrow table of `trials_schema(columns, types)`."""
     schema = trials_schema(columns, types)
-    params = {column: [_cell(row.params[path], types[path]) for row in rows] for path, column in columns.items()}
+    params = {column: [cell(row.params[path], types[path]) for row in rows] for path, column in columns.items()}
     fixed = {f.name: [getattr(row, f.name) for row in rows] for f in fields(TrialRow) if f.name != "params"}
     return pa.table(params | fixed, schema=schema)
 
@@ -103,7 +103,8 @@ def _fits(value: Value, kind: type) -> bool:
     return isinstance(value, int) or (kind is float and isinstance(value, float))
 
 
-def _cell(value: Value, kind: type) -> Value:
+def cell(value: Value, kind: type) -> Value:
+    """A searched value as its column holds it: in a column of text, what is no text stands as JSON."""
     return json.dumps(value) if kind is str and not isinstance(value, str | None) else value
 
 

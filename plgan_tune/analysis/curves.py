@@ -1,0 +1,23 @@
+"""Learning curves cut at one epoch, so that trials of different lengths compare."""
+
+import pandas as pd
+
+from plgan_tune.analysis.study import Study
+from plgan_tune.records import TrialStatus
+
+
+def errors_at_equal_epoch(study: Study) -> tuple[int, "pd.Series[float]"]:
+    """The last epoch that at least half of the trials reached, and their errors there by trial_id.
+
+    Those that diverged before it are among them, with the worst error there. An error of 1 would outweigh all else in a
+    variance.
+    """
+    reached = study.epochs["epoch"].value_counts()
+    enough = reached[reached >= len(study.trials) / 2]
+    if enough.empty:
+        return 0, pd.Series(dtype=float)
+    epoch = int(enough.index.max())
+    rows = study.epochs[study.epochs["epoch"] == epoch]
+    errors = pd.Series(rows["val_error"].to_numpy(), index=rows["trial_id"].astype(str))
+    broken = study.trials[(study.trials["status"] == TrialStatus.DIVERGED) & (study.trials["epochs"] < epoch)]
+    return epoch, pd.concat([errors, pd.Series(errors.max(), index=broken["trial_id"])])

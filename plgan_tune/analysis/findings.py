@@ -1,0 +1,208 @@
+"""What a practitioner would warn of or point at, in sentences."""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import pandas as pd
+
+from plgan_tune.analysis.curves import errors_at_equal_epoch
+from plgan_tune.analysis.study import Study
+from plgan_tune.records import TrialStatus, Value
+from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform, domain_as_mapping
+from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import StudySpec, set_paths
+from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.wording import brief, percent
+
+EDGE: Final = 0.05
+"""So near to an end of its domain, as a share of it, a best value points beyond."""
+
+COLLAPSED: Final = 0.5
+"""Below this share of the uniform distribution's entropy a generator makes few classes only."""
+
+MANY: Final = 0.1
+"""Share of trials from which on something is worth a warning."""
+
+SUM_MATTERS: Final = 1e-6
+"""From about this eps on Adam's steps depend on the size of the generator's gradient, which is of the order 1e-4."""
+
+
+def findings(study: Study) -> list[str]:
+    """Sentences about the study, the most urgent first; none of a study in which nothing has ended."""
+    return [
+        *_few_completed(study),
+        *_diverged(study),
+        *_edges(study),
+        *_never_switched(study),
+        *_collapsed(study),
+        *_averages_worse(study),
+        *_weights(study),
+    ]
+
+
+def _few_completed(study: Study) -> Iterator[str]:
+    completed, ended = len(study.ranked), (study.trials["status"] != TrialStatus.RUNNING).sum()
+    if ended and completed == 0:
+        yield f"none of {ended} ended trials completed, so none is ranked"
+    elif 0 < completed < 3 <= ended:
+        yield f"{completed} of {ended} ended trials completed: the best was chosen from few"
+
+
+def _diverged(study: Study) -> Iterator[str]:
+    """How many, and the searched key that tells them best from the others."""
+    diverged = study.trials["status"] == TrialStatus.DIVERGED
+    if diverged.mean() < MANY or not diverged.any():
+        return
+    sentence = f"{diverged.sum()} of {len(diverged)} trials diverged"
+    yield sentence + (_where(study, diverged) if not diverged.all() else "")
+
+
+def _where(study: Study, diverged: "pd.Series[bool]") -> str:
+    separations: list[tuple[float, str, str]] = []
+    for path, domain in study.spec.domains.items():
+        if isinstance(domain, Choice):
+            continue
+        values = study.trials[study.spec.columns[path]].astype(float)
+        ranks = values.rank()
+        bad, good = int(diverged.sum()), int((~diverged).sum())
+        # The chance that a diverged trial's value is above another's (Mann and Whitney 1947).
+        above = (ranks[diverged].sum() - bad * (bad + 1) / 2) / (bad * good)
+        edge = values[diverged].quantile(0.2 if above > 0.5 else 0.8)
+        beyond = values >= edge if above > 0.5 else values <= edge
+        sign = "≥" if above > 0.5 else "≤"
+        counts = f"{(beyond & diverged).sum()} of the {beyond.sum()} trials with {path} {sign} {brief(float(edge))}"
+        separations.append((abs(above - 0.5), path, counts))
+    if not separations or max(separations)[0] < 0.25:
+        return ", in no one region of a single key"
+    return f"; {max(separations)[2]} did"
+
+
+def _edges(study: Study) -> Iterator[str]:
+    if study.ranked.empty:
+        return
+    best = study.ranked.iloc[0]
+    for path, value in study.params(best.to_dict()).items():
+        domain = study.spec.domains[path]
+        place = unit(domain, value)
+        if place is None or EDGE <= place <= 1 - EDGE:
+            continue
+        end = "lower" if place < EDGE else "upper"
+        sentence = f"the best trial's {path} {_text(value)} lies at the {end} end of {_domain(domain)}"
+        wider = _wider(study.spec, path, end)
+        yield sentence + (f"; a wider domain: --set 'trial.{path}={_domain(wider)}'" if wider else "")
+
+
+def unit(domain: Domain, value: Value) -> float | None:
+    """Where a value lies between its domain's ends, in [0, 1], on the domain's own scale; None for a choice."""
+    if isinstance(domain, Choice) or not isinstance(value, int | float) or domain.low == domain.high:
+        return None
+    if isinstance(domain, LogUniform | LogInt):
+        return math.log(value / domain.low) / math.log(domain.high / domain.low)
+    return (value - domain.low) / (domain.high - domain.low)
+
+
+def _wider(spec: StudySpec, path: str, end: str) -> Domain | None:
+    """The domain half as long again beyond that end, as far as the key's own rules let it; None where they do not."""
+    domain = spec.domains[path]
+    for step in (0.5, 0.25, 0.1):
+        wider = _stretched(domain, end, step)
+        try:
+            mapping = spec.as_mapping()
+            trial = set_paths(mapping["trial"], {path: domain_as_mapping(wider)})
+            study_from_mapping({**mapping, "trial": trial})
+        except SpecError:
+            continue
+        return wider
+    return None
+
+
+def _stretched(domain: Domain, end: str, share: float) -> Domain:
+    match domain:
+        case Uniform(low, high):
+            by = share * (high - low)
+            return Uniform(_round(low - by), high) if end == "lower" else Uniform(low, _round(high + by))
+        case Int(low, high):
+            whole = max(1, round(share * (high - low)))
+            return Int(low - whole, high) if end == "lower" else Int(low, high + whole)
+        case LogUniform(low, high):
+            factor = (high / low) ** share
+            return LogUniform(_round(low / factor), high) if end == "lower" else LogUniform(low, _round(high * factor))
+        case LogInt(low, high):
+            factor = (high / low) ** share
+            return LogInt(max(1, int(low / factor)), high) if end == "lower" else LogInt(low, math.ceil(high * factor))
+        case Choice():
+            return domain
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _never_switched(study: Study) -> Iterator[str]:
+    """PL-GAN's loss reaches its final form at T (patent paragraph 0060); a trial that ended before never showed it."""
+    column = study.spec.columns.get("loss.switch_epoch")
+    fixed = study.spec.any_trial().loss
+    if fixed.ramp not in ("clamp", "literal") or study.trials.empty:
+        return
+    switch = study.trials[column] if column else fixed.switch_epoch
+    early = study.trials["epochs"] <= switch
+    ended = study.trials["status"] != TrialStatus.RUNNING
+    if (early & ended).sum() >= max(1, MANY * ended.sum()):
+        yield f"{(early & ended).sum()} of {ended.sum()} trials ended before their switch epoch: nothing judged it"
+    if not study.ranked.empty and early[study.ranked.index[0]]:
+        yield "the best trial's switch epoch is later than its last epoch: its loss never took its final form"
+
+
+def _collapsed(study: Study) -> Iterator[str]:
+    last = study.epochs.drop_duplicates("trial_id", keep="last").set_index("trial_id")["entropy_generated"]
+    # Ten classes unless trials show more: the log has no number of classes.
+    few = last[last < COLLAPSED * max(math.log(10), float(last.max()) if len(last) else 0)]
+    if len(few) < max(1, MANY * len(last)):
+        return
+    sentence = f"{len(few)} of {len(last)} generators make few classes (entropy below half of what all classes give)"
+    best = study.ranked["trial_id"].iloc[0] if not study.ranked.empty else None
+    yield sentence + (", the best trial's among them" if best in set(few.index) else "")
+
+
+def _averages_worse(study: Study) -> Iterator[str]:
+    """val_error is the averaged weights'; where raw ones are better, the average lags or training is too short."""
+    completed = study.ranked["trial_id"]
+    last = study.epochs[study.epochs["trial_id"].isin(completed)].drop_duplicates("trial_id", keep="last")
+    worse = last["error_gap"] < 0
+    if len(last) >= 3 and worse.mean() > 0.5:
+        gap = -float(last["error_gap"].median())
+        yield (
+            f"averaged weights are worse than raw ones in {worse.sum()} of {len(last)} completed trials, by "
+            f"{percent(gap)} at the median: train longer, or lower optim.average_decay"
+        )
+
+
+def _weights(study: Study) -> Iterator[str]:
+    """Alpha and beta act through their ratio, and through their sum where eps damps Adam's steps (METHOD)."""
+    columns = [column for path, column in study.spec.columns.items() if path in ("loss.alpha", "loss.beta")]
+    if len(columns) < 2 or study.ranked.empty:
+        return
+    _, errors = errors_at_equal_epoch(study)
+    rows = study.trials.set_index("trial_id").loc[errors.index]
+    alpha, beta = (rows[column].astype(float) for column in columns)
+    best = study.ranked.iloc[0]
+    ratio, total = (drawn.rank().corr(errors.rank()) for drawn in (alpha / (alpha + beta), alpha + beta))
+    a, b = (float(best[column]) for column in columns)
+    eps = study.spec.any_trial().optim.eps
+    role = "also acts as the generator's learning rate" if eps >= SUM_MATTERS else "hardly matters to Adam"
+    yield (
+        f"alpha and beta matter by their ratio; with eps {eps:g} their sum {role}. The best trial has "
+        f"alpha / (alpha + beta) {brief(a / (a + b))} and alpha + beta {brief(a + b)}; rank correlation with the error "
+        f"at equal epochs {ratio:+.2f} and {total:+.2f}"
+    )
+
+
+def _domain(domain: Domain) -> str:
+    """As a space file or `--set` says it."""
+    return dump_yaml({"domain": domain_as_mapping(domain)}).removeprefix("domain: ").strip()
+
+
+def _text(value: Value) -> str:
+    return brief(value) if isinstance(value, float) else str(value)

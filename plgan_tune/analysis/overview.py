@@ -1,0 +1,147 @@
+"""A study at a glance: what was trained, what that cost, what early stopping spared, when the best was found."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from plgan_tune.analysis.intervals import Interval, tied, wilson
+from plgan_tune.analysis.study import Study
+from plgan_tune.records import TrialStatus, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Sums over a study.
+
+    Attributes:
+        counts: trials by status, those of none left out.
+        epochs: epochs trained, of trials that ended or run.
+        epochs_saved: that early stopping spared: what its stopped trials lacked to their last epoch.
+        time_saved: those epochs at the stopped trials' own pace.
+        training: seconds of training, summed over trials, as time.
+        began: of the first trial, UTC; None where there is none.
+        until: the latest epoch's end or trial's end.
+        images_per_second: median over all epochs, of one trial; None where there is no epoch.
+    """
+
+    counts: dict[TrialStatus, int]
+    epochs: int
+    epochs_saved: int
+    time_saved: timedelta
+    training: timedelta
+    began: datetime | None
+    until: datetime | None
+    images_per_second: float | None
+
+    @property
+    def trials(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def took(self) -> timedelta:
+        """From the first trial's start to the latest news."""
+        return self.until - self.began if self.began and self.until else timedelta()
+
+    @property
+    def epochs_per_hour(self) -> float:
+        """Of the whole study: its throughput."""
+        hours = self.took.total_seconds() / 3600
+        return self.epochs / hours if hours else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A completed trial's place.
+
+    Attributes:
+        params: searched path -> value.
+        last: val_error at the last epoch, which ranks.
+        best: lowest val_error of any epoch, for which luck has been selected.
+        interval: 95 %, of `last`, from the number of validation images.
+        tied: whether the validation images cannot tell it from the first.
+    """
+
+    trial_id: str
+    params: dict[str, Value]
+    last: float
+    best: float
+    interval: Interval
+    tied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """When the best trial ended: after how much of the study's time, and as which of its trials to end."""
+
+    after: timedelta
+    place: int
+
+
+def overview(study: Study) -> Overview:
+    trials = study.trials
+    stopped = trials[trials["status"] == TrialStatus.STOPPED]
+    missing = (study.last_epoch - stopped["epochs"]).clip(lower=0)
+    pace = stopped["seconds"] / stopped["epochs"].clip(lower=1)
+    last = [times.max() for times in (study.epochs["reported_at"], trials["ended_at"]) if times.notna().any()]
+    speeds = study.epochs["images_per_second"]
+    counts = trials["status"].value_counts()
+    return Overview(
+        counts={status: int(counts[status]) for status in TrialStatus if status in counts.index},
+        epochs=int(trials["epochs"].sum()),
+        epochs_saved=int(missing.sum()),
+        time_saved=timedelta(seconds=float((missing * pace).sum())),
+        training=timedelta(seconds=float(trials["seconds"].sum())),
+        began=trials["started_at"].min().to_pydatetime() if len(trials) else None,
+        until=max(last).to_pydatetime() if last else None,
+        images_per_second=float(speeds.median()) if len(speeds) else None,
+    )
+
+
+def ranking(study: Study) -> list[Ranked]:
+    """Completed trials, the best first, and how they compare with it."""
+    rows = study.ranked
+    if rows.empty:
+        return []
+    images, first = study.validation, float(rows["val_error_last"].iloc[0])
+    return [
+        Ranked(
+            trial_id=row["trial_id"],
+            params=study.params(row),
+            last=row["val_error_last"],
+            best=row["val_error_best"],
+            interval=wilson(row["val_error_last"], images),
+            tied=tied(row["val_error_last"], first, images),
+        )
+        for row in rows.to_dict("records")
+    ]
+
+
+def found(study: Study) -> Found | None:
+    """When the best trial of now was found; None where none has completed."""
+    if study.ranked.empty:
+        return None
+    best = study.ranked.iloc[0]
+    ended = study.trials["ended_at"]
+    after: pd.Timedelta = best["ended_at"] - study.trials["started_at"].min()
+    return Found(after.to_pytimedelta(), int((ended <= best["ended_at"]).sum()))
+
+
+def best_so_far(study: Study) -> pd.DataFrame:
+    """One row a completed trial that was better than all before it.
+
+    Columns: trial_id, val_error, ended_at, epochs (trained by all trials until then).
+    """
+    completed = study.ranked.sort_values("ended_at")
+    better = completed[
+        completed["val_error_last"] < completed["val_error_last"].cummin().shift(fill_value=float("inf"))
+    ]
+    epochs = study.epochs["reported_at"].sort_values()
+    return pd.DataFrame(
+        {
+            "trial_id": better["trial_id"].to_numpy(),
+            "val_error": better["val_error_last"].to_numpy(),
+            "ended_at": better["ended_at"].to_numpy(),
+            "epochs": epochs.searchsorted(better["ended_at"], side="right") if len(epochs) else 0,
+        }
+    )

@@ -1,0 +1,140 @@
+"""`python -m plgan_tune.analyze`: what a study found, from its Parquet files alone."""
+
+import csv
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from plgan_tune.analysis.query import QueryError, query
+from plgan_tune.analysis.study import Study, read_study
+from plgan_tune.analysis.terminal import comparison, importance_table, view
+from plgan_tune.records import TrialStatus
+from plgan_tune.spec.trial import trial_as_mapping
+from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.store.location import StoreError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    results: Annotated[list[str], typer.Argument(metavar="RESULTS...", help="Folders or URLs of studies.")],
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
+    sql: Annotated[
+        str | None,
+        typer.Option(metavar="QUERY", help="Print a query over the tables trials, epochs and decisions instead."),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the best configuration for train and evaluate.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option(metavar="ID", help="Export this trial instead of the best.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the study anew until it ends.")] = False,
+) -> None:
+    """Say what a study found: its best trials, what to mind, which keys matter."""
+    console = Console()
+    with _refusing():
+        studies = [read_study(place) for place in results]
+        if len(studies) > 1 and (sql is not None or export is not None or watch):
+            _refuse("--sql, --export and --watch take one study, but several are given")
+        if trial is not None and export is None:
+            _refuse("--trial says what --export writes, which is not given")
+        study = studies[0]
+        if sql is not None:
+            _print_query(console, study, sql)
+        elif export is not None:
+            _export(console, study, trial, export)
+        elif len(studies) > 1:
+            console.print(comparison(studies))
+        elif watch:
+            _watch(console, results[0], top)
+        else:
+            console.print(view(study, top))
+            _print_importance(console, study)
+
+
+def _print_importance(console: Console, study: Study) -> None:
+    """After all else: Optuna's evaluators take a second to import."""
+    from plgan_tune.analysis.importance import LEAST, importances  # noqa: PLC0415
+
+    found = importances(study)
+    console.print()
+    if found is None:
+        console.print(f"what matters: not known before {LEAST} trials and two searched keys", style="dim")
+    else:
+        console.print(importance_table(found))
+
+
+def _print_query(console: Console, study: Study, sql: str) -> None:
+    """A table on a terminal, CSV in a file or pipe."""
+    names, rows = query(study, sql)
+    if not console.is_terminal:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+        return
+    table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def _export(console: Console, study: Study, trial_id: str | None, file: Path) -> None:
+    """The configuration of a trial, whole, as `train --config` reads it."""
+    if trial_id is None:
+        if study.ranked.empty:
+            _refuse(f"--export: no trial of {study.location.url} has completed; --trial ID exports one of the others")
+        trial_id = str(study.ranked["trial_id"].iloc[0])
+    try:
+        trial = study.trial(trial_id)
+    except KeyError as error:
+        _refuse(f"--trial: {error.args[0]}")
+    try:
+        with file.open("x") as stream:
+            stream.write(f"# Trial {trial_id} of study {study.name}.\n")
+            stream.write(dump_yaml({"study": study.spec.study, **trial_as_mapping(trial)}))
+    except OSError as error:
+        _refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
+    console.print(f"trial {trial_id} is in {file}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _watch(console: Console, place: str, top: int) -> None:
+    """Until no trial runs any more, or Ctrl-C."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            study = read_study(place)
+            live.update(view(study, top), refresh=True)
+            if not (study.trials["status"] == TrialStatus.RUNNING).any() and len(study.trials):
+                return
+            time.sleep(WATCH_SECONDS)
+
+
+WATCH_SECONDS = 5.0
+"""Between two looks: a search writes as often."""
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the user can mend ends with one message and status 2; Ctrl-C with 130."""
+    try:
+        yield
+    except (StoreError, QueryError) as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _refuse(message: str) -> NoReturn:
+    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()
