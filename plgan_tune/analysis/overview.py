@@ -1,5 +1,6 @@
 """A study at a glance: what was trained, what that cost, what early stopping spared, when the best was found."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -98,9 +99,9 @@ def overview(study: Study) -> Overview:
     )
 
 
-def ranking(study: Study) -> list[Ranked]:
-    """Completed trials, the best first, and how they compare with it."""
-    rows = study.ranked
+def ranking(study: Study, top: int | None = None) -> list[Ranked]:
+    """Completed trials, the best first, and how they compare with it; the best `top` of them, default all."""
+    rows = study.ranked.head(top) if top is not None else study.ranked
     if rows.empty:
         return []
     images, first = study.validation, float(rows["val_error_last"].iloc[0])
@@ -115,6 +116,12 @@ def ranking(study: Study) -> list[Ranked]:
         )
         for row in rows.to_dict("records")
     ]
+
+
+def ties(study: Study) -> int:
+    """How many completed trials the validation images cannot tell from the best, itself included."""
+    errors = study.ranked["val_error_last"].tolist()
+    return bisect_left(errors, True, key=lambda error: not tied(error, errors[0], study.validation))
 
 
 def found(study: Study) -> Found | None:

@@ -125,6 +125,7 @@ def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:
 
 
 def _latest(epochs: pd.DataFrame) -> pd.DataFrame:
-    """A retried trial reports some epochs again."""
-    again = epochs.duplicated(["trial_id", "epoch"], keep="last")
-    return epochs[~again].reset_index(drop=True) if again.any() else epochs
+    """A trial's later attempts report some epochs again."""
+    if (epochs["attempt"] == 1).all():
+        return epochs
+    return epochs.drop_duplicates(["trial_id", "epoch"], keep="last", ignore_index=True)

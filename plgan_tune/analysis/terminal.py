@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.analysis.findings import findings
-from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking
+from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
 from plgan_tune.wording import brief, duration, named, percent
@@ -23,16 +23,19 @@ STYLES = {
     TrialStatus.FAILED: "red",
     TrialStatus.RUNNING: "cyan",
 }
+LONG = 8
+"""Characters from which on a column's name is broken."""
+
 BAR = 20
 """Characters of a whole bar."""
 
 
 def view(study: Study, top: int) -> RenderableType:
     """All that is quick to work out; `importance_table` is not."""
-    ranked = ranking(study)
+    ranked = ranking(study, top)
     parts: list[RenderableType] = [_glance(study, overview(study), ranked)]
     if ranked:
-        parts += ["", _best(study, ranked, top)]
+        parts += ["", _best(study, ranked)]
     sentences = findings(study)
     if sentences:
         parts += ["", *_listed(sentences)]
@@ -89,7 +92,7 @@ def _ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def _best(study: Study, ranked: Sequence[Ranked], top: int) -> RenderableType:
+def _best(study: Study, ranked: Sequence[Ranked]) -> RenderableType:
     names = list(named(ranked[0].params))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("trial", no_wrap=True)
@@ -97,8 +100,8 @@ def _best(study: Study, ranked: Sequence[Ranked], top: int) -> RenderableType:
     table.add_column("95 %", justify="right", no_wrap=True)
     table.add_column("lowest", justify="right", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
-    for row in ranked[:top]:
+        table.add_column(name.replace("_", "_\n") if len(name) > LONG else name, justify="right", overflow="fold")
+    for row in ranked:
         table.add_row(
             Text(f"{'=' if row.tied else ' '} {row.trial_id}", "green" if row is ranked[0] else ""),
             percent(row.last),
@@ -106,10 +109,10 @@ def _best(study: Study, ranked: Sequence[Ranked], top: int) -> RenderableType:
             Text(percent(row.best), "dim"),
             *(brief(value) for value in row.params.values()),
         )
-    ties = sum(row.tied for row in ranked)
-    note = f"of {len(ranked)} completed; {study.validation:,} validation images"
-    if ties > 1:
-        note += f" cannot tell {ties} of them (=) from the best: `evaluate` them on more seeds"
+    alike = ties(study)
+    note = f"of {len(study.ranked)} completed; {study.validation:,} validation images"
+    if alike > 1:
+        note += f" cannot tell {alike} of them (=) from the best: `evaluate` them on more seeds"
     return Group(table, Text(note, "dim"))
 
 
@@ -145,7 +148,7 @@ def comparison(studies: Sequence[Study]) -> RenderableType:
     for name in ("study", "trials", "completed", "epochs", "time", "best", "95 %", "by"):
         table.add_column(name, justify="left" if name in ("study", "by") else "right", no_wrap=True)
     for study in studies:
-        sums, ranked = overview(study), ranking(study)
+        sums, ranked = overview(study), ranking(study, 1)
         best = ranked[0] if ranked else None
         table.add_row(
             Text(study.name, "bold"),

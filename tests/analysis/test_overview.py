@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plgan_tune.analysis.overview import best_so_far, found, overview, ranking
+from plgan_tune.analysis.overview import best_so_far, found, overview, ranking, ties
 from plgan_tune.records import TrialStatus
 from tests.analysis.conftest import Synthetic
 
@@ -42,10 +42,13 @@ def test_the_best_so_far_falls_to_the_best(synthetic: Synthetic) -> None:
 
 
 def test_ties_are_those_that_the_images_cannot_tell_apart(synthetic: Synthetic) -> None:
-    ranked = ranking(synthetic(200, 20, early_stopping=False))
+    study = synthetic(200, 20, early_stopping=False)
+    ranked = ranking(study)
     assert ranked[0].tied
     marks = [row.tied for row in ranked]
     assert marks == sorted(marks, reverse=True)
+    assert ties(study) == sum(marks)
+    assert ranking(study, 3) == ranked[:3]
     assert not ranked[-1].tied
     assert all(row.interval.low <= row.last <= row.interval.high for row in ranked)
     assert all(row.best <= row.last for row in ranked)
