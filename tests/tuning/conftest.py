@@ -1,15 +1,18 @@
-"""Commands that run beside the test, and what their study's log holds meanwhile."""
+"""Commands that run beside the test, what their study's log holds meanwhile, and rows of trials."""
 
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from plgan_tune.records import TrialRow, TrialStatus, Value
 
 
 @contextmanager
@@ -56,3 +59,35 @@ def started() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
 @pytest.fixture(scope="session")
 def wait_for_epochs() -> Callable[..., None]:
     return _wait_for_epochs
+
+
+def _make_trial(
+    number: int,
+    status: TrialStatus = TrialStatus.RUNNING,
+    params: Mapping[str, Value] | None = None,
+    error: float | None = None,
+) -> TrialRow:
+    return TrialRow(
+        trial_id=f"t{number}",
+        number=number,
+        status=status,
+        attempt=1,
+        epochs=1,
+        val_error_last=error,
+        val_error_best=error,
+        best_epoch=None if error is None else 1,
+        params=params or {"loss.alpha": 0.5},
+        seed=0,
+        split_hash=None,
+        seconds=1.0,
+        node=None,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        ended_at=None,
+        error=None,
+    )
+
+
+@pytest.fixture(scope="session")
+def trial_row() -> Callable[..., TrialRow]:
+    """A row of the trial of that number: its status, its point and its error at the last epoch."""
+    return _make_trial

@@ -1,5 +1,6 @@
 """What optuna-dashboard is given to open."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +30,7 @@ SPEC = study_from_mapping(
 )
 
 
-def trial(number: int, status: TrialStatus, error: float | None = None, alpha: float = 0.5) -> TrialRow:
-    values: dict[str, Any] = dict.fromkeys([field.name for field in fields(TrialRow)])
-    given = {"trial_id": f"t{number}", "number": number, "status": status, "attempt": 1, "epochs": 3, "seed": 0}
-    return TrialRow(
-        **{**values, **given, "val_error_last": error, "params": {"loss.alpha": alpha}, "started_at": START}
-    )
+TrialOf = Callable[..., TrialRow]
 
 
 def epoch(number: int, at: int, error: float) -> EpochRow:
@@ -46,17 +42,17 @@ def opened(path: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name="mirrored", storage=JournalStorage(JournalFileBackend(str(path)))).trials
 
 
-def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path) -> None:
+def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path, trial_row: TrialOf) -> None:
     path = tmp_path / "optuna.log"
     with OptunaMirror(path, SPEC, History()) as mirror:
-        mirror.trial(trial(0, TrialStatus.RUNNING))
-        mirror.trial(trial(1, TrialStatus.RUNNING, alpha=0.25))
+        mirror.trial(trial_row(0, TrialStatus.RUNNING))
+        mirror.trial(trial_row(1, TrialStatus.RUNNING, {"loss.alpha": 0.25}))
         mirror.epoch(epoch(0, 1, 0.4))
         mirror.epoch(epoch(0, 2, 0.3))
         mirror.epoch(epoch(1, 1, 0.6))
-        mirror.trial(trial(0, TrialStatus.COMPLETED, 0.3))
-        mirror.trial(trial(1, TrialStatus.STOPPED, 0.6, alpha=0.25))
-        mirror.trial(trial(2, TrialStatus.RUNNING, alpha=0.75))
+        mirror.trial(trial_row(0, TrialStatus.COMPLETED, error=0.3))
+        mirror.trial(trial_row(1, TrialStatus.STOPPED, {"loss.alpha": 0.25}, 0.6))
+        mirror.trial(trial_row(2, TrialStatus.RUNNING, {"loss.alpha": 0.75}))
     found = opened(path)
     assert [one.state.name for one in found] == ["COMPLETE", "PRUNED", "RUNNING"]
     assert [one.params for one in found] == [{"loss.alpha": alpha} for alpha in (0.5, 0.25, 0.75)]
@@ -65,11 +61,11 @@ def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path) -> None:
     assert [one.user_attrs["trial_id"] for one in found] == ["t0", "t1", "t2"]
 
 
-def test_it_is_written_anew_from_the_history(tmp_path: Path) -> None:
+def test_it_is_written_anew_from_the_history(tmp_path: Path, trial_row: TrialOf) -> None:
     path = tmp_path / "optuna.log"
     path.write_text("of an earlier start\n")
-    ended, left = trial(0, TrialStatus.COMPLETED, 0.3), trial(1, TrialStatus.RUNNING)
-    outside = replace(trial(2, TrialStatus.STOPPED), params={"loss.alpha": 2.0})
+    ended, left = trial_row(0, TrialStatus.COMPLETED, error=0.3), trial_row(1, TrialStatus.RUNNING)
+    outside = trial_row(2, TrialStatus.STOPPED, {"loss.alpha": 2.0})
     history = History((ended, left, outside), curves={"t0": {1: 0.4, 3: 0.3}, "t1": {1: 0.5}})
     with OptunaMirror(path, SPEC, history) as mirror:
         mirror.trial(replace(left, attempt=2))
@@ -80,8 +76,10 @@ def test_it_is_written_anew_from_the_history(tmp_path: Path) -> None:
     assert [one.intermediate_values for one in found] == [{1: 0.4, 3: 0.3}, {1: 0.5, 2: 0.2}]
 
 
-def test_where_it_cannot_be_written_the_rows_still_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_it_cannot_be_written_the_rows_still_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trial_row: TrialOf
+) -> None:
     with OptunaMirror(tmp_path / "nowhere" / "optuna.log", SPEC, History()) as mirror:
         for number in range(5):
-            mirror.trial(trial(number, TrialStatus.RUNNING))
+            mirror.trial(trial_row(number, TrialStatus.RUNNING))
     assert caplog.text.count("is no longer kept") == 1

@@ -1,6 +1,6 @@
 """Early stopping as Tune calls it, and as a resume finds it again in the log."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -20,6 +20,9 @@ from plgan_tune.tuning.stopping import EarlyStopping, build_halving, decision, r
 
 EPOCHS = 6
 START = datetime(2026, 1, 1, tzinfo=UTC)
+POINT = {"loss.alpha": 0.5, "loss.switch_epoch": 3}
+
+TrialOf = Callable[..., TrialRow]
 
 
 def study(**asha: Any) -> StudySpec:
@@ -46,27 +49,6 @@ def epoch_row(seq: int, trial_id: str, epoch: int, error: float) -> EpochRow:
     return EpochRow(seq, trial_id, 1, metrics, START + timedelta(seconds=seq))
 
 
-def trial_row(trial_id: str, status: TrialStatus = TrialStatus.RUNNING) -> TrialRow:
-    return TrialRow(
-        trial_id=trial_id,
-        number=int(trial_id[1:]),
-        status=status,
-        attempt=1,
-        epochs=1,
-        val_error_last=0.5,
-        val_error_best=0.5,
-        best_epoch=1,
-        params={"loss.alpha": 0.5, "loss.switch_epoch": 3},
-        seed=0,
-        split_hash=None,
-        seconds=1.0,
-        node=None,
-        started_at=START,
-        ended_at=None,
-        error=None,
-    )
-
-
 def reports() -> Iterator[tuple[str, int, float]]:
     """Nine trials side by side, the later the worse; those that were stopped would report no more."""
     for epoch in range(1, EPOCHS + 1):
@@ -83,7 +65,7 @@ def live(spec: StudySpec) -> tuple[list[EpochRow], list[DecisionRow], set[str]]:
     for trial_id, epoch, error in reports():
         if trial_id in stopped:
             continue
-        config = {"trial_id": trial_id, "point": {"loss.alpha": 0.5, "loss.switch_epoch": 3}}
+        config = {"trial_id": trial_id, "point": POINT}
         status = "completed" if epoch == EPOCHS else "running"
         result = {"status": status, "epoch": epoch, "val_error": error}
         verdict = stopping.on_trial_result(None, SimpleNamespace(config=config), result)
@@ -103,7 +85,7 @@ def test_the_log_implies_what_was_decided(asha: dict[str, Any]) -> None:
     epochs, decisions, stopped = live(spec)
     assert stopped == {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
     assert stopped
-    starts = dict.fromkeys({row.trial_id for row in epochs}, start_of(spec)({"loss.alpha": 0, "loss.switch_epoch": 3}))
+    starts = dict.fromkeys({row.trial_id for row in epochs}, start_of(spec)(POINT))
     assert list(replayed([row.report for row in epochs], build_halving(spec), starts, EPOCHS)) == decisions
 
 
@@ -129,7 +111,7 @@ def test_without_early_stopping_nobody_is_judged() -> None:
     assert len(epochs) == 9 * EPOCHS
 
 
-def test_trials_that_their_driver_did_not_live_to_end_are_ended() -> None:
+def test_trials_that_their_driver_did_not_live_to_end_are_ended(trial_row: TrialOf) -> None:
     """t0 was to be stopped, t1 had trained its last epoch, t2 was under way, t3 had begun, t4 had ended."""
     epochs = (
         epoch_row(0, "t0", 1, 0.9),
@@ -137,7 +119,7 @@ def test_trials_that_their_driver_did_not_live_to_end_are_ended() -> None:
         epoch_row(2, "t2", 2, 0.2),
         epoch_row(3, "t4", 1, 0.8),
     )
-    trials = (*(trial_row(f"t{number}") for number in range(4)), trial_row("t4", TrialStatus.DIVERGED))
+    trials = (*(trial_row(number, params=POINT) for number in range(4)), trial_row(4, TrialStatus.DIVERGED))
     stop = DecisionRow(0, "t0", 1, 1, 1, 0.9, 0.5, 3, Verdict.STOP, "place 3 of 3")
     now = brought_to_date(History(trials, latest={row.trial_id: row for row in epochs}), study(), [stop])
     statuses = [row.status.value for row in now.trials]
@@ -146,9 +128,10 @@ def test_trials_that_their_driver_did_not_live_to_end_are_ended() -> None:
     assert now.trials[2:] == trials[2:]
 
 
-def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler() -> None:
+def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler(trial_row: TrialOf) -> None:
     spec = study()
-    inside, outside = trial_row("t0"), replace(trial_row("t1"), params={"loss.alpha": 1.5, "loss.switch_epoch": 3})
+    inside = trial_row(0, params=POINT)
+    outside = trial_row(1, params={**POINT, "loss.alpha": 1.5})
     now = brought_to_date(History((inside, outside)), spec, [])
     assert [row.status.value for row in now.trials] == ["running", "stopped"]
     assert now.trials[1].error == "its point is outside the study's domains of now"

@@ -1,5 +1,6 @@
 """What older studies bring to a new one."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,39 +35,25 @@ def study(loss: dict[str, Any], warm_start: list[str] | None = None, epochs: int
     )
 
 
-def leave(folder: Path, spec: StudySpec, points: list[dict[str, Any]]) -> str:
-    """A study of these points, each with an error of its number in hundredths; the last is still running."""
-    location = Location.at(folder)
-    write_study(location, spec, START)
-    with StudyLog(location, spec.columns, spec.types) as log:
-        log.open_tables()
-        for number, point in enumerate(points):
-            last = number == len(points) - 1
-            status = TrialStatus.RUNNING if last else TrialStatus.COMPLETED
-            log.trial(trial(number, point, status))
-    return str(folder)
+Leave = Callable[[Path, StudySpec, list[dict[str, Any]]], str]
 
 
-def trial(number: int, point: dict[str, Any], status: TrialStatus) -> TrialRow:
-    error = number / 100
-    return TrialRow(
-        trial_id=f"t{number}",
-        number=number,
-        status=status,
-        attempt=1,
-        epochs=6,
-        val_error_last=error,
-        val_error_best=error,
-        best_epoch=6,
-        params=point,
-        seed=0,
-        split_hash=None,
-        seconds=1.0,
-        node=None,
-        started_at=START,
-        ended_at=None,
-        error=None,
-    )
+@pytest.fixture
+def leave(trial_row: Callable[..., TrialRow]) -> Leave:
+    """Writes a study of these points, each with an error of its number in hundredths; the last is still running."""
+
+    def written(folder: Path, spec: StudySpec, points: list[dict[str, Any]]) -> str:
+        location = Location.at(folder)
+        write_study(location, spec, START)
+        with StudyLog(location, spec.columns, spec.types) as log:
+            log.open_tables()
+            for number, point in enumerate(points):
+                last = number == len(points) - 1
+                status = TrialStatus.RUNNING if last else TrialStatus.COMPLETED
+                log.trial(trial_row(number, status, point, number / 100))
+        return str(folder)
+
+    return written
 
 
 def told(spec: StudySpec) -> list[tuple[dict[str, Any], float | None]]:
@@ -77,7 +64,7 @@ def told(spec: StudySpec) -> list[tuple[dict[str, Any], float | None]]:
 UNIT = {"uniform": [0.0, 1.0]}
 
 
-def test_finished_trials_of_the_same_keys_are_told(tmp_path: Path) -> None:
+def test_finished_trials_of_the_same_keys_are_told(tmp_path: Path, leave: Leave) -> None:
     points = [{"loss.alpha": 0.25}, {"loss.alpha": 0.75}, {"loss.alpha": 0.5}]
     path = leave(tmp_path / "older", study({"alpha": UNIT}), points)
     spec = study({"alpha": UNIT}, [path])
@@ -85,13 +72,13 @@ def test_finished_trials_of_the_same_keys_are_told(tmp_path: Path) -> None:
     assert [older.note for older in read_older(spec)] == [f"warm start from {path}: took 2 of 2 finished trials"]
 
 
-def test_a_key_that_was_fixed_has_its_value(tmp_path: Path) -> None:
+def test_a_key_that_was_fixed_has_its_value(tmp_path: Path, leave: Leave) -> None:
     path = leave(tmp_path / "older", study({"alpha": UNIT, "beta": 0.125}), [{"loss.alpha": 0.25}] * 2)
     spec = study({"alpha": UNIT, "beta": UNIT}, [path])
     assert told(spec) == [({"loss.alpha": 0.25, "loss.beta": 0.125}, 0.0)]
 
 
-def test_what_lies_outside_is_not_taken_and_what_differs_is_said(tmp_path: Path) -> None:
+def test_what_lies_outside_is_not_taken_and_what_differs_is_said(tmp_path: Path, leave: Leave) -> None:
     points = [{"loss.alpha": 0.25}, {"loss.alpha": 0.75}, {"loss.alpha": 0.5}]
     path = leave(tmp_path / "older", study({"alpha": UNIT}, epochs=6), points)
     spec = study({"alpha": {"uniform": [0.5, 1.0]}}, [path], epochs=9)
@@ -103,7 +90,7 @@ def test_what_lies_outside_is_not_taken_and_what_differs_is_said(tmp_path: Path)
     )
 
 
-def test_a_study_of_other_keys_brings_nothing(tmp_path: Path) -> None:
+def test_a_study_of_other_keys_brings_nothing(tmp_path: Path, leave: Leave) -> None:
     path = leave(tmp_path / "older", study({"beta": UNIT}), [{"loss.beta": 0.25}] * 2)
     (older,) = read_older(study({"alpha": UNIT}, [path]))
     assert older.trials == ()
