@@ -1,9 +1,10 @@
-"""A gang over several nodes, one of which is lost in mid-search."""
+"""Clusters of several nodes, one of which is lost in mid-search."""
 
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from plgan_tune.records import TrialStatus
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 EPOCHS = 12
-SPACE = f"""
-study: gang
-search: {{trials: 1, concurrent: 1, sampler: random, early_stopping: none, max_failures: 0}}
-resources: {{ranks: 2, gpus_per_rank: 0}}
+
+
+def space(trials: int, ranks: int) -> str:
+    """All trials at a time, and no failure allowed."""
+    return f"""
+study: lost
+search: {{trials: {trials}, concurrent: {trials}, sampler: random, early_stopping: none, max_failures: 0}}
+resources: {{ranks: {ranks}, gpus_per_rank: 0}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}
   model: {{width: 0.05}}
@@ -32,32 +37,74 @@ Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without a CPU and two nodes of one each: a gang of two ranks sits on both."""
+    """A head without a CPU; nodes of one each are added to it."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - seconds
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        nodes.add_node(num_cpus=1)
     yield nodes
     nodes.shutdown()
 
 
-def test_a_lost_node_costs_an_attempt_but_no_failure(
-    cluster: Any, tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None]
-) -> None:
-    (tmp_path / "space.yaml").write_text(SPACE)
-    study = tmp_path / "results" / "mine"
-    words = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address]
-    with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *words) as search:
-        wait_for_epochs(search, study, at_least=2)
-        before = len(pd.read_parquet(study / "epochs"))
-        lost = next(iter(cluster.worker_nodes))
-        cluster.add_node(num_cpus=1)
-        cluster.remove_node(lost, allow_graceful=False)
-        status = search.wait(timeout=300)
-    assert status == 0, (tmp_path / "said.txt").read_text()
-    assert 2 <= before < EPOCHS  # else nothing was lost
-    (trial,) = pd.read_parquet(study / "trials").itertuples()
+@dataclass(frozen=True)
+class Bereft:
+    """What a search left that lost a node.
+
+    Attributes:
+        before: its epochs just before.
+    """
+
+    before: pd.DataFrame
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+
+
+Bereave = Callable[..., Bereft]
+
+
+@pytest.fixture
+def bereave(cluster: Any, tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None]) -> Bereave:
+    """Searches `text` on so many nodes, of which one is killed after `at_least` epochs, `spare` coming in its place."""
+
+    def search(text: str, nodes: int, at_least: int, spare: int = 0) -> Bereft:
+        (tmp_path / "space.yaml").write_text(text)
+        study = tmp_path / "results" / "mine"
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=1)
+        words = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address]
+        with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *words) as command:
+            wait_for_epochs(command, study, at_least)
+            before = pd.read_parquet(study / "epochs")
+            lost = next(iter(cluster.worker_nodes))
+            for _ in range(spare):
+                cluster.add_node(num_cpus=1)
+            cluster.remove_node(lost, allow_graceful=False)
+            status = command.wait(timeout=300)
+        assert status == 0, (tmp_path / "said.txt").read_text()
+        return Bereft(before, pd.read_parquet(study / "trials"), pd.read_parquet(study / "epochs"))
+
+    return search
+
+
+def test_a_gang_that_loses_a_node_has_another_attempt_and_no_failure(bereave: Bereave) -> None:
+    left = bereave(space(trials=1, ranks=2), nodes=2, at_least=2, spare=1)
+    assert len(left.before) < EPOCHS  # else nothing was lost
+    (trial,) = left.trials.itertuples()
     assert (trial.status, trial.attempt) == (TrialStatus.COMPLETED, 2)
-    assert sorted(pd.read_parquet(study / "epochs")["epoch"]) == list(range(1, EPOCHS + 1))
+    assert sorted(left.epochs["epoch"]) == list(range(1, EPOCHS + 1))
+
+
+def test_a_lost_node_s_trial_goes_on_elsewhere_from_its_checkpoint(bereave: Bereave) -> None:
+    """A trial a node. The two that are left finish theirs, and the third one's."""
+    left = bereave(space(trials=3, ranks=1), nodes=3, at_least=6)
+    assert left.before.groupby("trial_id")["epoch"].max().max() < EPOCHS  # else nothing was lost
+    assert sorted(left.trials["number"]) == [0, 1, 2]
+    assert set(left.trials["status"]) == {TrialStatus.COMPLETED}
+    assert sorted(left.trials["attempt"]) == [1, 1, 2]
+    epochs = left.epochs.sort_values("seq")
+    assert list(epochs["seq"]) == list(range(3 * EPOCHS))
+    for trial in left.trials.itertuples():
+        curve = epochs[epochs["trial_id"] == trial.trial_id]
+        assert list(curve["epoch"]) == list(range(1, EPOCHS + 1))
+        assert curve["attempt"].is_monotonic_increasing
+        assert curve["attempt"].nunique() == trial.attempt  # what the lost attempt had trained is kept
