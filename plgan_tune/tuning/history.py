@@ -29,6 +29,7 @@ MAY_CHANGE = (
     "search.max_failures",
     "search.keep_checkpoints",
     "search.sampler",
+    "search.first",
     "search.warm_start",
     "search.early_stopping",
     "resources.",

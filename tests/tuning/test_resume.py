@@ -1,0 +1,211 @@
+"""`--resume` with other keys than before: what is carried over, what is only kept, and what is refused."""
+
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from optuna.samplers import TPESampler
+from typer.testing import CliRunner, Result
+
+from plgan_tune.records import TrialStatus
+from plgan_tune.search import app
+from plgan_tune.spec.load import load_study
+from plgan_tune.store.location import Location
+from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
+from plgan_tune.tuning import driver, tuner
+from plgan_tune.tuning.sampler import OptunaSampler
+from plgan_tune.tuning.stopping import build_halving, replayed
+from plgan_tune.tuning.trainable import PlganTrainable
+
+pytestmark = pytest.mark.ray
+
+EPOCHS = 4
+SPACE = f"""
+study: small
+search:
+  trials: 4
+  concurrent: 1
+  sampler: random
+  early_stopping: {{asha: {{grace_period: 2, reduction_factor: 2}}}}
+  first: [{{loss.alpha: 0.2}}, {{loss.alpha: 0.9}}, {{loss.alpha: 0.8}}, {{loss.alpha: 0.3}}]
+trial:
+  data: {{source: digits, labels: 20, validation: 100, limit: 400}}
+  model: {{width: 0.05}}
+  loss: {{alpha: {{uniform: [0.1, 1.0]}}}}
+  training: {{epochs: {EPOCHS}}}
+"""
+INTERRUPTED = "t0002"
+
+
+def interrupting(pid: int) -> type[PlganTrainable]:
+    """A Trainable whose third trial, after its first epoch, sends the driver what a batch system would."""
+
+    class Interrupting(PlganTrainable):
+        def _take_up(self, config: dict[str, Any]) -> None:
+            super()._take_up(config)
+            self._trial_id = config["trial_id"]
+
+        def step(self) -> dict[str, Any]:
+            result = super().step()
+            if (self._trial_id, result["epoch"]) == (INTERRUPTED, 1):
+                os.kill(pid, signal.SIGUSR1)
+            return result
+
+    return Interrupting
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's folder, and the command that goes on with it."""
+
+    results: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.results / "mine"
+
+    def search(self, *changes: str) -> Result:
+        words = [word for change in changes for word in ("--set", change)]
+        space = str(self.results / "space.yaml")
+        return CliRunner().invoke(
+            app, ["--space", space, "--results", str(self.results), "--name", "mine", "--resume", *words]
+        )
+
+    def table(self, name: str) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / name)
+
+    def contents(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def interrupted(embedded_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two trials that have completed, one that is under way, one to come."""
+    study = Study(tmp_path_factory.mktemp("interrupted"))
+    (study.results / "space.yaml").write_text(SPACE)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tuner, "PlganTrainable", interrupting(os.getpid()))
+        result = study.search()
+    assert result.exit_code == 130, result.output
+    assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
+    return study
+
+
+@pytest.fixture
+def study(interrupted: Study, tmp_path: Path) -> Study:
+    """A copy of it to go on with."""
+    shutil.copytree(interrupted.results, tmp_path, dirs_exist_ok=True)
+    return Study(tmp_path)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[OptunaSampler]:
+    """The sampler of the search that follows."""
+    made: list[OptunaSampler] = []
+
+    def keeping(*given: Any) -> OptunaSampler:
+        made.append(OptunaSampler(*given))
+        return made[-1]
+
+    monkeypatch.setattr(driver, "OptunaSampler", keeping)
+    return made
+
+
+def check_kept(before: Study, after: Study) -> None:
+    """Every row of before is in its place, but for the trial that was under way."""
+    for name in ("epochs", "decisions"):
+        old, new = before.table(name), after.table(name)
+        pd.testing.assert_frame_equal(new.head(len(old)).reset_index(drop=True), old)
+    old, new = (study.table("trials").set_index("trial_id") for study in (before, after))
+    ended = old[old["status"] != TrialStatus.RUNNING]
+    pd.testing.assert_frame_equal(new.loc[ended.index], ended)
+    assert list(after.table("epochs")["seq"]) == list(range(len(after.table("epochs"))))
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ("search.early_stopping.asha.reduction_factor=4", "search.early_stopping.asha.reduction_factor: 2 -> 4"),
+        ("search.early_stopping=none", "search.early_stopping.asha.grace_period: 2 -> None"),
+    ],
+)
+def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
+    interrupted: Study, study: Study, change: str, note: str
+) -> None:
+    result = study.search("search.trials=6", change)
+    assert result.exit_code == 0, result.output
+    for text in ("search.trials: 4 -> 6", note):
+        assert f"note: not as at the last start: {text}" in result.output
+    check_kept(interrupted, study)
+    trials = study.table("trials").set_index("trial_id")
+    assert sorted(trials["number"]) == list(range(6))
+    assert list(trials["attempt"]) == [2 if trial_id == INTERRUPTED else 1 for trial_id in trials.index]
+    assert set(trials["status"]) <= {"completed", "stopped"}
+    assert set(trials.loc[trials["status"] == "completed", "epochs"]) == {EPOCHS}
+
+    location = Location.at(study.folder)
+    spec = load_study(study.folder / "study.yaml").study
+    epochs = epoch_rows(read_epochs(location))
+    implied = replayed(epochs, build_halving(spec), dict.fromkeys(trials.index, 0), EPOCHS)
+    old = len(interrupted.table("decisions"))
+    decisions = decision_rows(read_decisions(location))
+    last = decisions[old - 1].seq
+    assert decisions[old:] == [row for row in implied if row.seq > last]
+    stopped = {row.trial_id for row in decisions if row.verdict == "stop"}
+    assert stopped == set(trials.index[trials["status"] == "stopped"])
+    assert (change == "search.early_stopping=none") == (decisions[old:] == [])
+
+
+def test_trials_outside_a_narrower_domain_are_kept_and_named_but_not_told(
+    interrupted: Study, study: Study, told: list[OptunaSampler]
+) -> None:
+    """Of 0.2, 0.9 and 0.8, which was under way."""
+    result = study.search("search.trials=5", "search.first=[]", "trial.loss.alpha={uniform: [0.1, 0.5]}")
+    assert result.exit_code == 0, result.output
+    assert "note: outside the domains of now, so kept but not told to the sampler: t0001, t0002\n" in result.output
+    check_kept(interrupted, study)
+    trials = study.table("trials").set_index("trial_id")
+    assert list(trials["params_alpha"].head(3)) == [0.2, 0.9, 0.8]
+    assert (trials["params_alpha"].iloc[3:] <= 0.5).all()
+    assert trials.loc[INTERRUPTED, "status"] == TrialStatus.STOPPED
+    assert "outside the study's domains" in str(trials.loc[INTERRUPTED, "error"])
+    (sampler,) = told
+    assert [one.params["loss.alpha"] for one in sampler.study.trials] == [0.2, *trials["params_alpha"].iloc[3:]]
+
+
+def test_another_sampler_is_told_the_trials_of_the_one_before(
+    interrupted: Study, study: Study, told: list[OptunaSampler]
+) -> None:
+    result = study.search("search.sampler={tpe: {startup_trials: 1}}")
+    assert result.exit_code == 0, result.output
+    assert "note: not as at the last start: search.sampler" in result.output
+    check_kept(interrupted, study)
+    (sampler,) = told
+    assert isinstance(sampler.study.sampler, TPESampler)
+    ended = interrupted.table("trials").head(2)
+    found = [(one.value, one.params["loss.alpha"]) for one in sampler.study.trials[:2]]
+    assert found == list(zip(ended["val_error_last"], ended["params_alpha"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("trial.data.split_seed=7", "trial.data.split_seed: 0 -> 7"),
+        ("trial.model.width=0.1", "trial.model.width: 0.05 -> 0.1"),
+        ("trial.training.epochs=5", f"trial.training.epochs: {EPOCHS} -> 5"),
+        ("trial.loss.alpha=0.5", "trial.loss.alpha"),
+    ],
+)
+def test_what_would_make_old_and_new_errors_incomparable_is_refused(study: Study, change: str, said: str) -> None:
+    before = study.contents()
+    result = study.search("search.trials=9", change)
+    assert result.exit_code == 2, result.output
+    assert "these keys must stay as they are there" in result.output
+    assert said in result.output
+    assert "search.trials:" not in result.output
+    assert study.contents() == before
