@@ -1,0 +1,303 @@
+"""The course of a search: how its best fell, how its trials learned, where they were stopped, when each ran."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plgan_tune.analysis.report.look import (
+    INK,
+    MUTED,
+    PAPER,
+    SYMBOLS,
+    Absent,
+    Drawn,
+    Trace,
+    colour,
+    compact,
+    elapsed,
+    error_axis,
+    figure,
+    line_at,
+    opacity,
+    titled,
+    whole,
+)
+from plgan_tune.analysis.study import Study
+from plgan_tune.records import TrialStatus, Verdict
+from plgan_tune.spec.advice import rungs
+
+FEW_POINTS = 12_000
+"""So many points of curves are drawn as SVG, which is the sharper; more need WebGL to be fast."""
+
+
+def best_over_time(study: Study) -> Drawn:
+    """The lowest error at a last epoch so far, against the time since the search began."""
+    ended = study.trials[study.trials["ended_at"].notna() & study.trials["val_error_last"].notna()]
+    if study.ranked.empty:
+        return Absent("No trial has completed yet, so there is no best so far.")
+    seconds = (ended["ended_at"] - study.trials["started_at"].min()).dt.total_seconds()
+    unit, size = elapsed(seconds.max())
+    return _best_so_far(ended.assign(at=seconds / size), f"{unit} since the search began")
+
+
+def best_over_epochs(study: Study) -> Drawn:
+    """The lowest error at a last epoch so far, against the epochs that all trials together had trained by then."""
+    if study.ranked.empty:
+        return Absent("No trial has completed yet, so there is no best so far.")
+    arrived = pd.Series(np.arange(1, len(study.epochs) + 1), index=study.epochs["trial_id"].astype(str))
+    at = study.trials["trial_id"].map(arrived.groupby(level=0).last())
+    ended = study.trials.assign(at=at)
+    ended = ended[ended["ended_at"].notna() & ended["val_error_last"].notna() & at.notna()]
+    return _best_so_far(ended, "epochs trained, by all trials together")
+
+
+def _best_so_far(ended: pd.DataFrame, title: str) -> Drawn:
+    completed = ended[ended["status"] == TrialStatus.COMPLETED].sort_values("at")
+    best = completed["val_error_last"].cummin()
+    end = ended["at"].max()
+    line: Trace = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": compact([*completed["at"], end]),
+        "y": compact([*best, best.iloc[-1]]),
+        "line": {"color": INK, "width": 2.5, "shape": "hv"},
+        "hoverinfo": "skip",
+    }
+    axis = error_axis(ended["val_error_last"])
+    return figure(
+        [*trial_dots(ended, "at"), line], height=340, xaxis=titled(title, rangemode="tozero"), yaxis=axis
+    )
+
+
+def trial_dots(trials: pd.DataFrame, x: str, size: float = 7) -> Iterator[Trace]:
+    """A trace a status: each trial's last error over its column `x`."""
+    for status, symbol in SYMBOLS.items():
+        some = trials[trials["status"] == status]
+        if some.empty:
+            continue
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": status.value,
+            "meta": {"status": status.value},
+            "x": compact(some[x]) if some[x].dtype.kind in "fiu" else some[x].tolist(),
+            "y": compact(some["val_error_last"]),
+            "customdata": whole(some.index),
+            "marker": {
+                "color": colour(status),
+                "symbol": symbol,
+                "size": size,
+                "opacity": max(0.5, opacity(len(trials) // 8)),
+                "line": {"width": 1.5, "color": colour(status)},
+            },
+            "hovertemplate": f"%{{text}} · {status}<br>error %{{y:.2%}}<br>%{{x}}<extra></extra>",
+        }
+
+
+def learning_curves(study: Study) -> Drawn:
+    """Every trial's error over its epochs: a trace a status, the best above all."""
+    if study.epochs.empty:
+        return Absent("No epoch has been trained yet.")
+    place = pd.Series(study.trials.index, index=study.trials["trial_id"])
+    curves = study.epochs[["trial_id", "epoch", "val_error", "ramp"]].assign(
+        trial=study.epochs["trial_id"].astype(str).map(place).to_numpy()
+    )
+    curves = curves.sort_values(["trial", "epoch"], ignore_index=True)
+    kind = "scatter" if len(curves) <= FEW_POINTS else "scattergl"
+    status = study.trials["status"].reindex(curves["trial"]).to_numpy()
+    traces: list[Trace] = []
+    for one in SYMBOLS:
+        some = curves[status == one]
+        if not some.empty:
+            traces.append(_curves(some, one, kind))
+            traces += _switches(some, one, kind)
+    if not study.ranked.empty:
+        traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]], kind)
+    asha = study.spec.search.early_stopping.asha
+    fixed = asha is not None and asha.align == "epoch"
+    lines = [line_at(rung, f"rung {rung}") for rung in rungs(asha, study.last_epoch)] if asha and fixed else []
+    return figure(
+        traces,
+        height=480,
+        xaxis=titled("epoch", range=[0, study.last_epoch * 1.02]),
+        yaxis=error_axis(curves["val_error"]),
+        shapes=lines,
+    )
+
+
+def _curves(rows: pd.DataFrame, status: TrialStatus, kind: str) -> Trace:
+    """One trace for all: a row without an error lifts the pen between two trials."""
+    count = rows["trial"].nunique()
+    ends = np.flatnonzero(np.diff(rows["trial"])) + 1
+    return {
+        "type": kind,
+        "mode": "lines" if len(rows) > count else "lines+markers",
+        "name": status.value,
+        "meta": {"status": status.value},
+        "x": np.insert(whole(rows["epoch"]), ends, 0),
+        "y": np.insert(compact(rows["val_error"]), ends, np.nan),
+        "customdata": np.insert(whole(rows["trial"]), ends, 0),
+        "connectgaps": False,
+        "opacity": opacity(count),
+        "line": {"color": colour(status), "width": 1.2},
+        "marker": {"size": 5, "color": colour(status)},
+        "hovertemplate": f"%{{text}} · {status}<br>epoch %{{x}}<br>error %{{y:.2%}}<extra></extra>",
+    }
+
+
+def _switches(rows: pd.DataFrame, status: TrialStatus, kind: str) -> Iterator[Trace]:
+    """Each trial's first epoch under the generator's final loss; none where it never trained on another."""
+    switched = rows[rows["ramp"] >= 1].drop_duplicates("trial")
+    switched = switched[switched["epoch"] > 1]
+    if switched.empty:
+        return
+    yield {
+        "type": kind,
+        "mode": "markers",
+        "meta": {"status": status.value},
+        "x": whole(switched["epoch"]),
+        "y": compact(switched["val_error"]),
+        "customdata": whole(switched["trial"]),
+        "opacity": max(0.5, opacity(len(switched))),
+        "marker": {"symbol": "diamond", "size": 7, "color": colour(status), "line": {"width": 1, "color": PAPER}},
+        "hovertemplate": "%{text} switched<br>epoch %{x}<br>error %{y:.2%}<extra></extra>",
+    }
+
+
+def _best_curve(rows: pd.DataFrame, kind: str) -> Iterator[Trace]:
+    line: dict[str, Any] = {
+        "type": kind,
+        "mode": "lines",
+        "name": "best",
+        "x": whole(rows["epoch"]),
+        "y": compact(rows["val_error"]),
+        "customdata": whole(rows["trial"]),
+        "line": {"color": INK, "width": 2.5},
+        "hovertemplate": "%{text} · the best<br>epoch %{x}<br>error %{y:.2%}<extra></extra>",
+    }
+    yield line
+    switched = rows[(rows["ramp"] >= 1) & (rows["epoch"] > 1)].head(1)
+    if not switched.empty and (rows["ramp"].iloc[0] < 1):
+        mark = {"symbol": "diamond", "size": 11, "color": INK, "line": {"width": 1.5, "color": PAPER}}
+        yield line | {
+            "mode": "markers",
+            "x": whole(switched["epoch"]),
+            "y": compact(switched["val_error"]),
+            "customdata": whole(switched["trial"]),
+            "marker": mark,
+        }
+
+
+def misses(study: Study) -> Drawn:
+    """By how much each trial missed the cutoff at each rung, or was better."""
+    if study.decisions.empty:
+        return Absent("Early stopping has judged no trial.")
+    judged = study.decisions[study.decisions["cutoff"].notna()]
+    if judged.empty:
+        return Absent("Too few trials have come to a rung for anyone to be judged.")
+    place = pd.Series(study.trials.index, index=study.trials["trial_id"])
+    steps = sorted(judged["rung"].unique().tolist())
+    # Spread over the rung's height by the order of arrival, so that equal trials do not hide one another.
+    spread = (judged.groupby("rung").cumcount() * 0.618) % 1 - 0.5
+    height = judged["rung"].map({rung: step for step, rung in enumerate(steps)}) + 0.6 * spread
+    traces: list[Trace] = []
+    verdicts = (
+        (Verdict.CONTINUE, "went on", MUTED, "circle"),
+        (Verdict.STOP, "was stopped", colour(TrialStatus.STOPPED), SYMBOLS[TrialStatus.STOPPED]),
+    )
+    for verdict, word, tint, symbol in verdicts:
+        some = judged[judged["verdict"] == verdict]
+        points = 100 * (some["value"] - some["cutoff"])
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": word,
+                "x": compact(points),
+                "y": compact(height[some.index]),
+                "customdata": whole(some["trial_id"].astype(str).map(place)),
+                "marker": {
+                    "color": tint,
+                    "symbol": symbol,
+                    "size": 7,
+                    "opacity": max(0.45, opacity(len(judged) // 8)),
+                    "line": {"width": 1.5, "color": tint},
+                },
+                "hovertemplate": f"%{{text}} {word}<br>%{{x:+.2f}} points off the cutoff<extra></extra>",
+            }
+        )
+    return figure(
+        traces,
+        height=110 + 70 * len(steps),
+        xaxis=titled("percentage points above the cutoff"),
+        yaxis={
+            "tickvals": list(range(len(steps))),
+            "ticktext": [f"rung {rung}" for rung in steps],
+            "showgrid": False,
+            "range": [-0.6, len(steps) - 0.4],
+        },
+        shapes=[line_at(0, "cutoff")],
+    )
+
+
+def timeline(study: Study) -> Drawn:
+    """When each trial ran on which node: a bar a trial, a row for each that a node ran at a time."""
+    placed = study.trials[study.trials["node"].notna()].sort_values("started_at")
+    if placed.empty:
+        return Absent("No trial has been placed on a node yet.")
+    began = study.trials["started_at"].min()
+    latest = max(placed["started_at"].max(), placed["ended_at"].max(), study.epochs["reported_at"].max())
+    start = (placed["started_at"] - began).dt.total_seconds()
+    end = (placed["ended_at"].fillna(latest) - began).dt.total_seconds()
+    unit, size = elapsed(end.max())
+    lane = _lanes(placed["node"].tolist(), start.tolist(), end.tolist())
+    rows = sorted(set(lane))
+    height = pd.Series([rows.index(at) for at in lane], index=placed.index)
+    traces: list[Trace] = []
+    for status in SYMBOLS:
+        some = placed[placed["status"] == status].index
+        if some.empty:
+            continue
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": status.value,
+                "meta": {"status": status.value},
+                "base": compact(start[some] / size),
+                "x": compact((end - start)[some] / size),
+                "y": whole(height[some]),
+                "width": 0.72,
+                "customdata": whole(some),
+                "marker": {"color": colour(status), "line": {"width": 0.5, "color": PAPER}},
+                "hovertemplate": f"%{{text}} · {status}<br>%{{x:.3~g}} {unit}<extra></extra>",
+            }
+        )
+    first = {node: row for row, (node, _) in reversed(list(enumerate(rows)))}
+    return figure(
+        traces,
+        height=100 + max(40, min(26 * len(rows), 900)),
+        barmode="overlay",
+        xaxis=titled(f"{unit} since the search began", rangemode="tozero"),
+        yaxis={
+            "autorange": "reversed",
+            "tickvals": list(first.values()),
+            "ticktext": list(first),
+            "showgrid": False,
+            "ticklabelstandoff": 6,
+        },
+    )
+
+
+def _lanes(nodes: list[str], starts: list[float], ends: list[float]) -> list[tuple[str, int]]:
+    """For each trial, by its start, its node and the first row of that node which is free by then."""
+    free: dict[str, list[float]] = {}
+    found = []
+    for node, start, end in zip(nodes, starts, ends, strict=True):
+        rows = free.setdefault(node, [])
+        row = next((row for row, until in enumerate(rows) if until <= start + 1e-3), len(rows))
+        rows[row:row + 1] = [end]
+        found.append((node, row))
+    return found

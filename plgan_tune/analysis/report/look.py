@@ -1,0 +1,159 @@
+"""How every figure looks. Colours are names of the page's own (page.css), so that plots follow light and dark."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from plgan_tune.records import TrialStatus
+
+Trace = Mapping[str, Any]
+"""A Plotly trace as its JSON has it."""
+
+INK: Final = "var(--ink)"
+MUTED: Final = "var(--muted)"
+FAINT: Final = "var(--faint)"
+PAPER: Final = "var(--paper)"
+SCALE: Final = [[0.0, "var(--low)"], [0.5, "var(--middle)"], [1.0, "var(--high)"]]
+"""Errors: the lowest stands out from the page, the highest fades into it."""
+
+SYMBOLS: Final = {
+    TrialStatus.STOPPED: "circle-open",
+    TrialStatus.DIVERGED: "x",
+    TrialStatus.FAILED: "triangle-up",
+    TrialStatus.RUNNING: "square-open",
+    TrialStatus.COMPLETED: "circle",
+}
+"""Statuses in the order in which they are drawn, the last on top. Symbols tell them apart without colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """In place of a figure that the study holds nothing for.
+
+    Attributes:
+        why: a sentence.
+    """
+
+    why: str
+
+
+Drawn = go.Figure | Absent
+
+
+def colour(status: TrialStatus) -> str:
+    return f"var(--{status})"
+
+
+def figure(traces: Iterable[Trace], *, height: int = 380, **layout: Any) -> go.Figure:
+    """A figure of `traces`; `layout` is merged over the house style."""
+    drawn = go.Figure(list(traces))
+    drawn.update_layout(
+        template={},
+        height=height,
+        autosize=True,
+        margin={"l": 56, "r": 16, "t": 28, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": 12.5, "color": MUTED},
+        hoverlabel={"bgcolor": PAPER, "bordercolor": FAINT, "font": {"color": INK, "size": 13}, "align": "left"},
+        hovermode="closest",
+        showlegend=False,
+    )
+    drawn.update_xaxes(_AXIS | {"showgrid": False, "showline": True})
+    drawn.update_yaxes(_AXIS)
+    drawn.update_layout(**layout)
+    return drawn
+
+
+_AXIS: Final = {
+    "gridcolor": "var(--line)",
+    "linecolor": FAINT,
+    "tickcolor": FAINT,
+    "zeroline": False,
+    "automargin": True,
+    "title": {"font": {"size": 12.5, "color": MUTED}, "standoff": 10},
+}
+
+
+def titled(text: str, **axis: Any) -> dict[str, Any]:
+    """An axis with a title."""
+    return {"title": {"text": text}} | axis
+
+
+def compact(values: Any) -> NDArray[np.float32]:
+    """`values` as numbers of four bytes: seven digits, more than a plot shows."""
+    return np.asarray(values, dtype=float).astype(np.float32)
+
+
+def whole(values: Any) -> NDArray[np.unsignedinteger]:
+    """Whole numbers from 0 in as few bytes as hold the largest."""
+    numbers = np.asarray(values, dtype=np.uint64)
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
+
+
+def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
+    """An axis of fractions in percent; a logarithmic one where they differ by more than a factor of four."""
+    found = np.asarray(errors, dtype=float)
+    found = found[np.isfinite(found)]
+    if len(found) == 0 or found.max() <= 4 * found.min():
+        return titled(title, tickformat=".3~p", nticks=6)
+    if found.min() <= 0:
+        return titled(title, tickformat=".3~p", nticks=6, rangemode="tozero")
+    low, high = found.min() / 1.12, found.max() * 1.12
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    digits = (1, 2, 5) if high < 200 * low else (1,)
+    ticks = [digit * 10.0**power for power in powers for digit in digits]
+    return titled(
+        title,
+        type="log",
+        range=[math.log10(low), math.log10(high)],
+        tickvals=ticks,
+        ticktext=[f"{100 * tick:.4g}%" for tick in ticks],
+    )
+
+
+def elapsed(seconds: float) -> tuple[str, float]:
+    """The unit in which so long a time reads best, and the seconds in it."""
+    units = (("days", 86400.0, 3), ("hours", 3600.0, 2), ("minutes", 60.0, 2))
+    return next(((unit, size) for unit, size, least in units if seconds >= least * size), ("seconds", 1.0))
+
+
+def percent(error: float) -> str:
+    """A fraction as a percentage, `15.28 %`; a dash for none."""
+    return "–" if math.isnan(error) else f"{100 * error:.2f}\N{NO-BREAK SPACE}%"
+
+
+def duration(time: timedelta) -> str:
+    """`42 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
+    seconds = max(0, round(time.total_seconds()))
+    for size, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size}\N{NO-BREAK SPACE}{unit} {seconds % size // part}\N{NO-BREAK SPACE}{small}"
+    return f"{seconds}\N{NO-BREAK SPACE}s"
+
+
+def line_at(x: float, text: str = "") -> dict[str, Any]:
+    """A thin vertical line over a figure's height with its name at the top."""
+    return {
+        "type": "line",
+        "x0": x,
+        "x1": x,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "layer": "below",
+        "line": {"color": FAINT, "width": 1, "dash": "dot"},
+        "label": {"text": text, "textposition": "end", "textangle": 0, "yanchor": "bottom", "font": {"color": MUTED}},
+    }
+
+
+def opacity(count: int) -> float:
+    """Of each of so many things that lie over one another."""
+    return float(np.clip(4 / math.sqrt(max(count, 1)), 0.25, 0.9))
+

@@ -1,0 +1,135 @@
+"use strict";
+
+// Draws the figures in `#data`, colours them by the page's own custom properties, and filters by status.
+(async () => {
+  const { figures, trials } = JSON.parse(document.getElementById("data").textContent);
+  const ids = trials.columns[0].values;
+  const hidden = new Set();
+  const arrays = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
+
+  // A colour is written `var(--name)`; Plotly wants its value.
+  function coloured(value, style) {
+    if (typeof value === "string") {
+      return value.startsWith("var(") ? style.getPropertyValue(value.slice(4, -1)).trim() : value;
+    }
+    if (Array.isArray(value)) return value.map((one) => coloured(one, style));
+    if (value === null || typeof value !== "object" || "bdata" in value) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, coloured(one, style)]));
+  }
+
+  // Points know their trial by its row; its name is written out here, once for all of them.
+  function named(trace) {
+    if (trace.customdata) {
+      const { dtype, bdata } = trace.customdata;
+      const rows = new arrays[dtype](Uint8Array.from(atob(bdata), (c) => c.charCodeAt(0)).buffer);
+      trace.text = Array.from(rows, (row) => ids[row]);
+      if (trace.type === "bar") trace.textposition = "none";
+    }
+    if (trace.meta && trace.meta.status) trace.visible = !hidden.has(trace.meta.status);
+    return trace;
+  }
+
+  const touched = matchMedia("(pointer: coarse)");
+  function draw(name) {
+    const style = getComputedStyle(document.documentElement);
+    const { data, layout } = coloured(figures[name], style);
+    layout.font = { ...layout.font, family: getComputedStyle(document.body).fontFamily };
+    // A finger that drags over a figure scrolls the page.
+    layout.dragmode = touched.matches ? false : "zoom";
+    const options = { responsive: true, displayModeBar: false, showTips: false };
+    return Plotly.react(`figure-${name}`, data.map(named), layout, options);
+  }
+
+  async function drawAll() {
+    for (const name of Object.keys(figures)) {
+      await draw(name);
+      await new Promise((resolve) => setTimeout(resolve)); // the page answers between two figures
+    }
+    document.documentElement.dataset.drawn = Object.keys(figures).length;
+  }
+
+  const table = document.getElementById("table");
+  const more = document.getElementById("more");
+  const statuses = trials.columns[1].values;
+  let order = trials.order;
+  let limit = 50;
+  let sorted = { column: null, down: false };
+
+  function element(tag, text = "", properties = {}) {
+    return Object.assign(document.createElement(tag), { textContent: text }, properties);
+  }
+
+  function heading(column) {
+    const cell = element("th", "", { className: isText(column) ? "text" : "" });
+    const button = element("button", column.label, { type: "button" });
+    button.addEventListener("click", () => sortBy(column));
+    if (sorted.column === column) cell.ariaSort = sorted.down ? "descending" : "ascending";
+    cell.append(button);
+    return cell;
+  }
+
+  function cell(column, row) {
+    const value = column.values[row];
+    const shown = value !== null && "digits" in column ? value.toFixed(column.digits) : value;
+    const made = element("td", shown ?? "–", { className: isText(column) ? "text" : "" });
+    if (column.label === "why") made.classList.add("why");
+    if (column === trials.columns[1]) {
+      const dot = element("i");
+      dot.style.setProperty("--tint", `var(--${value})`);
+      made.prepend(dot);
+    }
+    return made;
+  }
+
+  const isText = (column) => column.values.some((value) => typeof value === "string");
+
+  function sortBy(column) {
+    sorted = { column, down: sorted.column === column && !sorted.down };
+    const sign = sorted.down ? -1 : 1;
+    const compare = (a, b) => (a < b ? -sign : a > b ? sign : 0);
+    const missing = (row) => column.values[row] === null;
+    order = [...trials.order].sort(
+      (a, b) => missing(a) - missing(b) || compare(column.values[a], column.values[b]),
+    );
+    list();
+  }
+
+  function list() {
+    const rows = order.filter((row) => !hidden.has(statuses[row]));
+    const head = element("thead");
+    const body = element("tbody");
+    head.append(element("tr"));
+    head.firstChild.append(...trials.columns.map(heading));
+    for (const row of rows.slice(0, limit)) {
+      const line = element("tr");
+      line.append(...trials.columns.map((column) => cell(column, row)));
+      body.append(line);
+    }
+    table.replaceChildren(head, body);
+    document.getElementById("shown").textContent = `${Math.min(limit, rows.length)} of ${rows.length} trials`;
+    more.hidden = rows.length <= limit;
+  }
+
+  more.addEventListener("click", () => {
+    limit += 200;
+    list();
+  });
+
+  for (const button of document.querySelectorAll("button[data-status]")) {
+    button.addEventListener("click", () => {
+      const { status } = button.dataset;
+      if (!hidden.delete(status)) hidden.add(status);
+      button.setAttribute("aria-pressed", String(!hidden.has(status)));
+      list();
+      for (const name of Object.keys(figures)) {
+        const { data } = figures[name];
+        const places = data.flatMap((trace, place) => (trace.meta && trace.meta.status === status ? [place] : []));
+        if (places.length) Plotly.restyle(`figure-${name}`, { visible: !hidden.has(status) }, places);
+      }
+    });
+  }
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  list();
+  await drawAll();
+})();

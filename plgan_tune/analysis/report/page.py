@@ -1,0 +1,306 @@
+"""The report: one HTML file that holds all that it shows and needs no network."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import pandas as pd
+from plotly.offline import get_plotlyjs
+from plotly.utils import PlotlyJSONEncoder
+
+from plgan_tune.analysis.report import best, course, space
+from plgan_tune.analysis.report.look import SYMBOLS, Absent, Drawn, duration, percent
+from plgan_tune.analysis.report.seeds import seeds_figure
+from plgan_tune.analysis.rungs import rung_table
+from plgan_tune.analysis.study import Study
+from plgan_tune.records import TrialStatus
+from plgan_tune.store.location import Location
+
+REPORT_FILE: Final = "report.html"
+"""In a study's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A part of the page with a title of its own.
+
+    Attributes:
+        name: its anchor; letters and dashes.
+        title: what is shown.
+        look_for: the caption: what to look for.
+        drawn: its figures by name, side by side where the page is wide enough.
+        group: `one` figure over the page's width, a `pair`, or `many` small ones.
+    """
+
+    name: str
+    title: str
+    look_for: str
+    drawn: Mapping[str, Drawn]
+    group: str = "one"
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {f"{self.name}-{key}": made for key, made in self.drawn.items() if not isinstance(made, Absent)}
+
+    @property
+    def absent(self) -> list[str]:
+        """Why what is not there is not, each reason once."""
+        return list(dict.fromkeys(made.why for made in self.drawn.values() if isinstance(made, Absent)))
+
+
+def write_report(study: Study, file: Location, **parts: Any) -> None:
+    """Writes `report_html(study, **parts)`.
+
+    Raises:
+        StoreError: where it cannot be written.
+    """
+    file.write_text(report_html(study, **parts))
+
+
+def report_html(
+    study: Study,
+    *,
+    findings: Sequence[str] = (),
+    importance: pd.DataFrame | None = None,
+    seeds: pd.DataFrame | None = None,
+) -> str:
+    """The study as a page, running or finished; what it holds nothing for is said in a sentence.
+
+    Args:
+        study: as read from its store; the sample grids are read from there, too.
+        findings: sentences that stand first.
+        importance: rows of key, importance, low, high: shares of the error's variance.
+        seeds: rows of name, error, low, high (fractions) and seeds (how many; NaN for a published figure).
+
+    Raises:
+        StoreError: where a sample grid cannot be read.
+    """
+    panels = {
+        "search": _search_panels(study),
+        "space": _space_panels(study, importance),
+        "best": _best_panels(study),
+    }
+    figures = {name: made for group in panels.values() for panel in group for name, made in panel.figures.items()}
+    table_of_seeds = None if seeds is None or seeds.empty else seeds
+    if table_of_seeds is not None:
+        figures["seeds-all"] = seeds_figure(table_of_seeds)
+    data = {"figures": {name: made.to_plotly_json() for name, made in figures.items()}, "trials": _trials(study)}
+    return _template().render(
+        study=study,
+        glance=_glance(study),
+        statuses=_counts(study),
+        findings=findings,
+        panels=panels,
+        heights={name: int(made.layout.height) for name, made in figures.items()},
+        rungs=rung_table(study.decisions).to_dict("records"),
+        settings=_settings(study),
+        grids=best.sample_grids(study),
+        seeds=table_of_seeds.to_dict("records") if table_of_seeds is not None else None,
+        data=_for_script(data),
+        plotly=get_plotlyjs(),
+        **{name: (FOLDER / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")},
+    )
+
+
+FOLDER: Final = Path(__file__).parent
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "points": lambda share: f"{100 * share:.2f}"}
+    return environment.get_template("page.html")
+
+
+def _for_script(data: Mapping[str, Any]) -> str:
+    """JSON that no text in it can end: `</script>` and `<!--` need the sign that is escaped."""
+    return json.dumps(data, cls=PlotlyJSONEncoder, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _search_panels(study: Study) -> list[Panel]:
+    return [
+        Panel(
+            "best-so-far",
+            "Best so far",
+            "The line is the lowest error at a last epoch; a dot is a trial where it ended. Look for where the line "
+            "last fell: a long flat end says that more trials of this space would bring little.",
+            {"time": course.best_over_time(study), "epochs": course.best_over_epochs(study)},
+            "pair",
+        ),
+        Panel(
+            "curves",
+            "Learning curves",
+            f"Every trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch on the "
+            f"generator's final loss. {_about_rungs(study)}Look for curves that were cut while they still fell, and "
+            "for those that rise after their switch.",
+            {"all": course.learning_curves(study)},
+        ),
+        Panel(
+            "rungs",
+            "Early stopping, rung by rung",
+            "Right of the cutoff are the trials that were stopped, and by how much they missed. Look for many just "
+            "right of it: those were as good as their judges could tell, and a longer grace period would have kept them.",
+            {"misses": course.misses(study)},
+        ),
+        Panel(
+            "timeline",
+            "Trials on nodes",
+            "A bar is a trial, a row what a node ran at one time. Look for gaps, which are idle hardware, and for a "
+            "ragged end, where a few long trials kept the rest waiting.",
+            {"all": course.timeline(study)},
+        ),
+    ]
+
+
+def _about_rungs(study: Study) -> str:
+    asha = study.spec.search.early_stopping.asha
+    if asha is None:
+        return "Nobody was stopped early. "
+    if asha.align == "switch":
+        return "Rungs count from each trial's own switch. "
+    return "Dotted lines are the rungs of early stopping. "
+
+
+def _space_panels(study: Study, importance: pd.DataFrame | None) -> list[Panel]:
+    sliced: Mapping[str, Drawn] = space.slices(study)
+    return [
+        Panel(
+            "importance",
+            "What the error depends on",
+            "How much of the error's variance goes back to each key, with an interval. Look for bars whose whisker "
+            "stays clear of 0: fix the others and spend the trials on these.",
+            {"all": space.importance_bars(importance)},
+        ),
+        Panel(
+            "slices",
+            "One key at a time",
+            "Each trial's last error over the values of a key; open circles were stopped early, so they stand where "
+            "they had come to, and the star is the best. Look for a valley, and for a best at the edge: then the "
+            "domain is too narrow.",
+            {str(place): made for place, made in enumerate(sliced.values())}
+            or {"none": Absent("No key was searched: all trials have the same configuration.")},
+            "many",
+        ),
+        Panel(
+            "plane",
+            "Alpha and beta together",
+            "The colour is a mean of the trials nearby, all at the same epoch; the star is the best. On a straight "
+            "line through the origin alpha / beta is the same. Look for a valley along such a line: then only the "
+            "ratio matters.",
+            {"all": space.plane(study)},
+        ),
+        Panel(
+            "parallel",
+            "All keys together",
+            "A line is a trial; the strongest colour is the lowest error. Drag along an axis to keep only what passes "
+            "there, and click it to undo. Look for axes where the best lines come close together.",
+            {"all": space.parallel_coordinates(study)},
+        ),
+    ]
+
+
+def _best_panels(study: Study) -> list[Panel]:
+    return [
+        Panel(
+            "losses",
+            "Loss terms",
+            "Look for a supervised loss that falls to 0 while the error stands still, which is overfitting to the "
+            "labels, and for a jump at the switch.",
+            {"best": best.loss_terms(study)},
+        ),
+        Panel(
+            "gradients",
+            "Who moves the generator",
+            "alpha |∇V_log| / (beta |∇V_feature|). Above 1 the adversarial loss leads, below 1 feature matching. Look "
+            "for a ratio far from 1 throughout: the weaker loss then hardly counts.",
+            {"best": best.gradient_ratio(study)},
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A figure of the header: what it is, its value, a remark."""
+
+    label: str
+    value: str
+    note: str
+
+
+def _glance(study: Study) -> list[Fact]:
+    trials, ranked = study.trials, study.ranked
+    ended = int(trials["ended_at"].notna().sum())
+    trained, asked = len(study.epochs), study.spec.search.trials
+    saved = int((study.last_epoch - trials.loc[trials["status"] == TrialStatus.STOPPED, "epochs"]).sum())
+    facts = [
+        Fact("Best error", percent(ranked["val_error_last"].iloc[0]), f"{ranked['trial_id'].iloc[0]}, at its last epoch")
+        if len(ranked)
+        else Fact("Best error", "–", "no trial has completed"),
+        Fact("Trials ended", f"{ended:,}", f"of {asked:,}"),
+        Fact("Epochs trained", f"{trained:,}", f"early stopping saved {saved:,}" if saved else "none saved"),
+    ]
+    if len(trials):
+        latest = max(trials["ended_at"].max(), trials["started_at"].max(), study.epochs["reported_at"].max())
+        took: timedelta = (latest - trials["started_at"].min()).to_pytimedelta()
+        nodes = trials["node"].nunique()
+        facts.append(Fact("Time", duration(took), f"on {nodes} node{'s' if nodes != 1 else ''}"))
+    if trained:
+        seconds = study.epochs["seconds"].median()
+        facts.append(
+            Fact("An epoch", f"{seconds:.3g}\N{NO-BREAK SPACE}s", f"{study.epochs['images_per_second'].median():,.0f} images/s")
+        )
+    return facts
+
+
+def _counts(study: Study) -> dict[str, int]:
+    counts = study.trials["status"].value_counts()
+    return {status.value: int(counts[status]) for status in reversed(SYMBOLS) if status in counts}
+
+
+def _settings(study: Study) -> dict[str, str]:
+    """Searched keys of the best trial."""
+    if study.ranked.empty:
+        return {}
+    row = study.ranked.iloc[0]
+    return {path: space.text(row[column], digits=4) for path, column in study.spec.columns.items()}
+
+
+def _trials(study: Study) -> dict[str, Any]:
+    """The table of all trials by column, the best first, then those that did not complete."""
+    trials = study.trials
+    columns = [
+        {"label": "trial", "values": trials["trial_id"].tolist()},
+        {"label": "status", "values": trials["status"].tolist()},
+        {"label": "error, %", "values": _numbers(100 * trials["val_error_last"]), "digits": 2},
+        {"label": "epochs", "values": trials["epochs"].tolist()},
+    ]
+    for path, column in study.spec.columns.items():
+        if column in trials:
+            cells = trials[column]
+            numeric = pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells)
+            values = _numbers(cells) if numeric else [space.text(cell) for cell in cells]
+            columns.append({"label": space.short_name(study, path), "values": values})
+    columns.append({"label": "time, s", "values": _numbers(trials["seconds"]), "digits": 1})
+    if trials["error"].notna().any():
+        columns.append({"label": "why", "values": [cell if isinstance(cell, str) else "" for cell in trials["error"]]})
+    ranked = study.ranked.index
+    rest = trials.drop(ranked).sort_values(["val_error_last", "number"]).index
+    return {"columns": columns, "order": [*ranked.tolist(), *rest.tolist()]}
+
+
+def _numbers(cells: "pd.Series[Any]") -> list[float | None]:
+    """To four significant digits; None for NaN, which JSON does not have."""
+    numbers = cells.to_numpy(dtype=float, na_value=math.nan).tolist()
+    return [None if math.isnan(number) else float(f"{number:.4g}") for number in numbers]

@@ -1,0 +1,47 @@
+"""Configurations trained again with other seeds, beside published numbers."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plgan_tune.analysis.report.look import Trace, compact, figure, titled
+
+
+def seeds_figure(seeds: pd.DataFrame) -> Any:
+    """A point with its interval for each row; hollow where it was published.
+
+    Args:
+        seeds: rows of name, error, low, high (fractions) and seeds (how many; NaN for a published figure).
+    """
+    rows = seeds.iloc[::-1]
+    ours = rows["seeds"].notna().to_numpy()
+    tint = np.where(ours, "var(--completed)", "var(--muted)").tolist()
+    trace: Trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": compact(100 * rows["error"]),
+        "y": rows["name"].tolist(),
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": compact(100 * (rows["high"] - rows["error"]).fillna(0)),
+            "arrayminus": compact(100 * (rows["error"] - rows["low"]).fillna(0)),
+            "color": "var(--muted)",
+            "thickness": 1.5,
+            "width": 4,
+        },
+        "marker": {
+            "color": tint,
+            "symbol": np.where(ours, "circle", "circle-open").tolist(),
+            "size": 10,
+            "line": {"width": 2, "color": tint},
+        },
+        "hovertemplate": "%{y}<br>%{x:.2f} %<extra></extra>",
+    }
+    return figure(
+        [trace],
+        height=100 + 30 * len(rows),
+        xaxis=titled("test error, %", showgrid=True),
+        yaxis={"type": "category", "ticklabelstandoff": 6},
+    )

@@ -1,0 +1,299 @@
+"""The space that was searched: which values did well, and which keys matter."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plgan_tune.analysis.report.course import trial_dots
+from plgan_tune.analysis.report.look import (
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    SCALE,
+    Absent,
+    Drawn,
+    Trace,
+    compact,
+    error_axis,
+    figure,
+    titled,
+    whole,
+)
+from plgan_tune.analysis.study import Study
+from plgan_tune.spec.domains import Choice, Domain, LogInt, LogUniform
+from plgan_tune.spec.study import encode
+
+ALPHA, BETA = "loss.alpha", "loss.beta"
+GRID = 60
+
+
+def parallel_coordinates(study: Study) -> Drawn:
+    """A line a trial through the values of its searched keys, its epochs and its last error, by which it is coloured."""
+    trials = study.trials[study.trials["val_error_last"].notna()]
+    if len(study.spec.domains) < 2:
+        return Absent("Parallel coordinates need two searched keys; the slices show all there is.")
+    if len(trials) < 2:
+        return Absent("Parallel coordinates need two trials that have trained an epoch.")
+    keys = [_dimension(study, path, trials) for path in study.spec.domains]
+    error = trials["val_error_last"]
+    last = {"label": "epochs", "values": compact(trials["epochs"]), "range": [0, study.last_epoch]}
+    result = {"label": "error, %", "values": compact(100 * error), "tickformat": ".3~g"}
+    low, high = error.quantile([0, 0.9])
+    # The worst last, so that the lines of the best are drawn above theirs.
+    line = {"color": compact(-error), "colorscale": _turned(), "cmin": -high, "cmax": -low}
+    trace = {
+        "type": "parcoords",
+        "dimensions": [*keys, last, result],
+        "line": line,
+        "labelfont": {"color": INK, "size": 13},
+        "tickfont": {"color": MUTED, "size": 12},
+        "rangefont": {"color": "rgba(0,0,0,0)", "size": 1},
+        "unselected": {"line": {"color": FAINT, "opacity": 0.25}},
+    }
+    return figure([trace], height=420, margin={"l": 56, "r": 56, "t": 56, "b": 28})
+
+
+def _turned() -> list[list[Any]]:
+    return [[1 - at, tint] for at, tint in reversed(SCALE)]
+
+
+def _dimension(study: Study, path: str, trials: pd.DataFrame) -> dict[str, Any]:
+    axis = Axis.of(study.spec.domains[path])
+    values = axis.numbers(trials[study.spec.columns[path]])
+    ticks = axis.ticks()
+    shown = {"tickvals": list(ticks), "ticktext": list(ticks.values())} if ticks else {"tickformat": ".3~g"}
+    return {"label": short_name(study, path), "values": compact(values), "range": axis.range()} | shown
+
+
+def short_name(study: Study, path: str) -> str:
+    """A searched key's last name; its path where two share that."""
+    return study.spec.columns[path].removeprefix("params_")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A searched key as an axis: decades of a logarithmic domain, a choice's options by their place.
+
+    Attributes:
+        domain: of the key.
+        options: of a choice, as text.
+    """
+
+    domain: Domain
+    options: tuple[str, ...]
+
+    @classmethod
+    def of(cls, domain: Domain) -> "Axis":
+        options = domain.options if isinstance(domain, Choice) else ()
+        return cls(domain, tuple(text(encode(domain, option)) for option in options))
+
+    @property
+    def log(self) -> bool:
+        return isinstance(self.domain, LogUniform | LogInt)
+
+    def numbers(self, cells: "pd.Series[Any]") -> NDArray[np.float64]:
+        """A column's values as places on the axis; NaN for what the domain no longer has."""
+        if self.options:
+            place = {option: float(at) for at, option in enumerate(self.options)}
+            return np.array([place.get(text(cell), math.nan) for cell in cells])
+        values = cells.to_numpy(dtype=float, na_value=math.nan)
+        return np.log10(values) if self.log else values
+
+    def range(self) -> list[float]:
+        """The ends of the domain, a little apart where they are one."""
+        if isinstance(self.domain, Choice):
+            return [-0.5, len(self.options) - 0.5] if len(self.options) == 1 else [0, len(self.options) - 1]
+        low, high = float(self.domain.low), float(self.domain.high)
+        ends = [math.log10(low), math.log10(high)] if self.log else [low, high]
+        return ends if ends[0] < ends[1] else [ends[0] - 0.5, ends[1] + 0.5]
+
+    def ticks(self) -> dict[float, str]:
+        """Place -> text where the axis is not one of plain numbers."""
+        if self.options:
+            return {float(at): option for at, option in enumerate(self.options)}
+        if not self.log:
+            return {}
+        low, high = self.range()
+        for digits in ((1,), (1, 3), (1, 2, 5)):
+            values = [d * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for d in digits]
+            places = {math.log10(value): f"{value:g}" for value in values if low <= math.log10(value) + 1e-9 <= high + 2e-9}
+            if len(places) >= 3:
+                break
+        return places
+
+    def as_plotly(self) -> dict[str, Any]:
+        low, high = self.range()
+        margin = 0.04 * (high - low) if not self.options else 0.5
+        axis: dict[str, Any] = {"range": [low - margin, high + margin]}
+        ticks = self.ticks()
+        return axis | ({"tickvals": list(ticks), "ticktext": list(ticks.values())} if ticks else {"nticks": 6})
+
+
+def text(value: Any, digits: int = 6) -> str:
+    """An option or a cell, which a column of numbers may hold as another type of number."""
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "null"
+    if isinstance(value, bool | np.bool_):
+        return json.dumps(bool(value))
+    return f"{value:.{digits}g}"
+
+
+def slices(study: Study) -> dict[str, Drawn]:
+    """For each searched key the trials' last errors over its values."""
+    trials = study.trials[study.trials["val_error_last"].notna()]
+    if trials.empty:
+        return {path: Absent("No trial has trained an epoch yet.") for path in study.spec.domains}
+    best = study.ranked.head(1)
+    found: dict[str, Drawn] = {}
+    for path, column in study.spec.columns.items():
+        axis = Axis.of(study.spec.domains[path])
+        shown = trials.assign(at=axis.numbers(trials[column]), value=[text(cell) for cell in trials[column]])
+        dots = [
+            trace | {"hovertemplate": str(trace["hovertemplate"]).replace("<br>%{x}", "")}
+            for trace in trial_dots(shown, "at", size=6)
+        ]
+        found[path] = figure(
+            [*dots, *_star(shown.loc[best.index], "at", "val_error_last")],
+            height=250,
+            margin={"l": 48, "r": 10, "t": 12, "b": 44},
+            xaxis=titled(short_name(study, path)) | axis.as_plotly(),
+            yaxis=error_axis(trials["val_error_last"], ""),
+        )
+    return found
+
+
+def _star(best: pd.DataFrame, x: str, y: str) -> list[Trace]:
+    mark = {"symbol": "star", "size": 15, "color": INK, "line": {"width": 1.5, "color": PAPER}}
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": compact(best[x]),
+            "y": compact(best[y]),
+            "customdata": whole(best.index),
+            "marker": mark,
+            "hovertemplate": "%{text} · the best<extra></extra>",
+        }
+    ][: len(best)]
+
+
+def plane_epoch(study: Study) -> int:
+    """The latest epoch that two thirds of the trials have reached: beyond it the worst are missing."""
+    reached = np.sort(study.trials["epochs"].to_numpy())
+    return int(reached[len(reached) // 3]) if len(reached) else 0
+
+
+def plane(study: Study) -> Drawn:
+    """The error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of the trials nearby."""
+    if missing := [path for path in (ALPHA, BETA) if path not in study.spec.domains]:
+        return Absent(f"The plane needs both weights searched, but {' and '.join(missing)} had one value.")
+    axes = {path: Axis.of(study.spec.domains[path]) for path in (ALPHA, BETA)}
+    if any(axis.options for axis in axes.values()):
+        return Absent("The plane needs alpha and beta of a range each, but one is a choice.")
+    epoch = plane_epoch(study)
+    rows = study.epochs[study.epochs["epoch"] == epoch]
+    errors = pd.Series(rows["val_error"].to_numpy(), index=rows["trial_id"].astype(str))
+    trials = study.trials.assign(error=study.trials["trial_id"].map(errors))
+    trials = trials[trials["error"].notna()]
+    if len(trials) < 8:
+        return Absent("The plane needs eight trials that have come to the same epoch.")
+    at = {path: axis.numbers(trials[study.spec.columns[path]]) for path, axis in axes.items()}
+    trials = trials.assign(alpha=at[ALPHA], beta=at[BETA])
+    x, y = (np.linspace(*axis.range(), GRID) for axis in axes.values())
+    surface: Trace = {
+        "type": "contour",
+        "x": compact(x),
+        "y": compact(y),
+        "z": compact(100 * _smoothed(trials, axes, x, y)),
+        "colorscale": SCALE,
+        "ncontours": 12,
+        "line": {"width": 0.5, "color": PAPER},
+        "contours": {"coloring": "fill"},
+        "colorbar": {
+            "title": {"text": f"error after<br>{epoch} epochs, %", "font": {"size": 12}},
+            "thickness": 10,
+            "outlinewidth": 0,
+            "tickformat": ".3~g",
+            "len": 0.9,
+        },
+        "hovertemplate": "alpha %{x:.3~g}, beta %{y:.3~g}<br>about %{z:.3~g} %<extra></extra>",
+    }
+    dots: Trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": compact(trials["alpha"]),
+        "y": compact(trials["beta"]),
+        "customdata": whole(trials.index),
+        "hovertext": [f"{100 * error:.2f} %" for error in trials["error"]],
+        "marker": {"size": 5, "color": INK, "opacity": 0.7, "line": {"width": 1, "color": PAPER}},
+        "hovertemplate": "%{text}<br>error %{hovertext}<extra></extra>",
+    }
+    best = trials.loc[trials.index.intersection(study.ranked.head(1).index)]
+    return figure(
+        [surface, dots, *_star(best, "alpha", "beta")],
+        height=460,
+        xaxis=titled("alpha, weight of V_log") | axes[ALPHA].as_plotly() | {"range": axes[ALPHA].range()},
+        yaxis=titled("beta, weight of V_feature")
+        | axes[BETA].as_plotly()
+        | {"range": axes[BETA].range(), "showgrid": False},
+    )
+
+
+def _smoothed(
+    trials: pd.DataFrame, axes: dict[str, Axis], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Nadaraya and Watson's kernel mean on the grid, one row a y; its width shrinks as trials^(-1/6) (Scott's rule)."""
+    width = 0.35 * len(trials) ** (-1 / 6)
+    kernels = []
+    for grid, name, axis in zip((x, y), ("alpha", "beta"), axes.values(), strict=True):
+        low, high = axis.range()
+        kernels.append(np.exp(-0.5 * ((grid[:, None] - trials[name].to_numpy()) / ((high - low) * width)) ** 2))
+    along_x, along_y = kernels
+    weight = along_y @ along_x.T
+    mean = (along_y * trials["error"].to_numpy()) @ along_x.T / np.maximum(weight, 1e-12)
+    # A kernel mean holds where there are trials; elsewhere the page shows through.
+    return np.where(weight > 0.3, mean, np.nan)
+
+
+def importance_bars(importance: pd.DataFrame | None) -> Drawn:
+    """Each key's share of the error's variance with its interval.
+
+    Args:
+        importance: rows of key, importance, low, high, fractions in [0, 1].
+    """
+    if importance is None or importance.empty:
+        return Absent("Importance was not worked out: it needs two searched keys and enough trials to compare.")
+    rows = importance.sort_values("importance")
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "x": compact(rows["importance"]),
+        "y": rows["key"].tolist(),
+        "width": 0.6,
+        "marker": {"color": "var(--completed)"},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": compact(np.maximum(rows["high"] - rows["importance"], 0)),
+            "arrayminus": compact(np.maximum(rows["importance"] - rows["low"], 0)),
+            "color": INK,
+            "thickness": 1.2,
+            "width": 4,
+        },
+        "hovertemplate": "%{y}<br>%{x:.1%}<extra></extra>",
+    }
+    return figure(
+        [trace],
+        height=90 + 36 * len(rows),
+        xaxis=titled("share of the error's variance", tickformat=".0%", rangemode="tozero"),
+        yaxis={"showgrid": False, "ticklabelstandoff": 6},
+    )
+

@@ -1,0 +1,39 @@
+"""What early stopping did, rung by rung."""
+
+import pandas as pd
+
+from plgan_tune.records import Verdict
+
+
+def rung_table(decisions: pd.DataFrame) -> pd.DataFrame:
+    """One row a rung of a study's `decisions`, the first rung first.
+
+    Returns:
+        Columns rung (epochs), came, went_on, stopped (trials), cutoff (the latest one; a fraction, NaN where too few
+        came), and by how much the stopped ones missed their cutoffs, in fractions: missed_least with its trial
+        `nearest`, missed_median, missed_most. Those are NaN where nobody was stopped.
+    """
+    stopped = decisions["verdict"] == Verdict.STOP
+    missed = (decisions["value"] - decisions["cutoff"]).where(stopped)
+    judged = decisions.assign(stopped=stopped, missed=missed.astype(float))
+    rows = []
+    for rung, here in judged.groupby("rung"):
+        cutoffs = here["cutoff"].dropna()
+        least = here["missed"].min()
+        rows.append(
+            {
+                "rung": rung,
+                "came": len(here),
+                "went_on": len(here) - int(here["stopped"].sum()),
+                "stopped": int(here["stopped"].sum()),
+                "cutoff": cutoffs.iloc[-1] if len(cutoffs) else float("nan"),
+                "missed_least": least,
+                "missed_median": here["missed"].median(),
+                "missed_most": here["missed"].max(),
+                "nearest": next(iter(here.loc[here["missed"] == least, "trial_id"].astype(str)), ""),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+COLUMNS = ("rung", "came", "went_on", "stopped", "cutoff", "missed_least", "missed_median", "missed_most", "nearest")
