@@ -10,6 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from plgan_tune.analysis.report.page import REPORT_FILE, write_report
+from plgan_tune.analysis.study import read_study
 from plgan_tune.data.errors import DataError
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
@@ -90,6 +92,7 @@ def main(
         threads=result.threads,
         resume=again,
     )
+    _leave_report(console, result.location)
     if result.interrupted or result.best is None:
         raise typer.Exit(130 if result.interrupted else 1)
 
@@ -132,6 +135,19 @@ def _resume(name: str, space: Path | None, overrides: list[str] | None, results:
     options += [["--address", address]] if address else []
     words = [word for option in options for word in option]
     return shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
+
+
+def _leave_report(console: Console, study: Location) -> None:
+    """A picture that cannot be drawn must not cost a search its end."""
+    file = study.join(REPORT_FILE)
+    try:
+        with console.status("drawing the report"):
+            write_report(read_study(study.url), file)
+    except Exception as error:  # whatever it is, the results are on the store
+        console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True, markup=False)
+        return
+    console.print("See it all in a browser:", style="dim")
+    console.print(f"  {_nearest(file)}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _nearest(location: Location) -> str:

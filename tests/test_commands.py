@@ -214,10 +214,11 @@ def test_a_wheel_holds_the_package_and_every_space_file_and_nothing_else(wheel: 
         names = archive.namelist()
     spaces = {f"plgan_tune/{path.relative_to(ROOT)}" for path in (ROOT / "search_spaces").glob("*.yaml")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "plgan_tune").rglob("*.py")}
+    page = {f"plgan_tune/analysis/report/page.{kind}" for kind in ("html", "css", "js")}
     assert len(spaces) >= 4
     assert len(names) == len(set(names))
     held = {name for name in names if ".dist-info/" not in name}
-    assert held == spaces | modules | {"plgan_tune/py.typed"}
+    assert held == spaces | modules | page | {"plgan_tune/py.typed"}
 
 
 @pytest.mark.slow

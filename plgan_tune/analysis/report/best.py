@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from plgan_tune.analysis.report.look import (
     FAINT,
@@ -22,10 +23,10 @@ from plgan_tune.analysis.study import Study
 from plgan_tune.store.checkpoints import TrialFiles
 
 LOSSES = {
-    "loss_supervised": ("C_sup, labels", "var(--completed)", "solid"),
-    "loss_unsupervised": ("C_unsup, real or generated", "var(--stopped)", "dash"),
-    "loss_adversarial": ("V_log, before alpha", "var(--running)", "dot"),
-    "loss_feature": ("V_feature, before beta", "var(--diverged)", "dashdot"),
+    "loss_supervised": ("C_sup", "var(--completed)", "solid"),
+    "loss_unsupervised": ("C_unsup", "var(--stopped)", "dash"),
+    "loss_adversarial": ("V_log", "var(--running)", "dot"),
+    "loss_feature": ("V_feature", "var(--diverged)", "dashdot"),
 }
 """Column -> name, colour and dash."""
 GRIDS = 4
@@ -54,7 +55,7 @@ def loss_terms(study: Study) -> Drawn:
         height=380,
         showlegend=True,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"color": INK}},
-        margin={"l": 56, "r": 16, "t": 72, "b": 48},
+        margin={"l": 56, "r": 16, "t": 44, "b": 48},
         xaxis=titled("epoch", rangemode="tozero"),
         yaxis=titled("loss", nticks=6),
         shapes=_switch(rows),
@@ -94,7 +95,7 @@ def gradient_ratio(study: Study) -> Drawn:
     return figure(
         [trace],
         height=380,
-        margin={"l": 56, "r": 16, "t": 72, "b": 48},
+        margin={"l": 56, "r": 16, "t": 44, "b": 48},
         xaxis=titled("epoch", rangemode="tozero"),
         yaxis=titled("V_log's part over V_feature's", type="log", **_decades(ratio)),
         shapes=[even, *_switch(rows)],
@@ -106,7 +107,7 @@ def _weight_of_best(study: Study, name: str) -> float:
     return float(study.ranked[column].iloc[0] if column else getattr(study.spec.any_trial().loss, name))
 
 
-def _decades(ratio: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> dict[str, object]:
+def _decades(ratio: NDArray[np.float64]) -> dict[str, object]:
     """From half a decade beside 1 on, so that the line of even parts is always in sight."""
     logs = np.log10(ratio[np.isfinite(ratio) & (ratio > 0)])
     low, high = min(-0.5, logs.min() - 0.1), max(0.5, logs.max() + 0.1)
@@ -116,12 +117,14 @@ def _decades(ratio: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> dict[str,
 
 
 def _epochs_of_best(study: Study) -> pd.DataFrame:
-    return study.epochs[study.epochs["trial_id"] == study.ranked["trial_id"].iloc[0]].sort_values("epoch")
+    mine = study.epochs["trial_id"] == study.ranked["trial_id"].iloc[0]
+    rows: pd.DataFrame = study.epochs[mine].sort_values("epoch")
+    return rows
 
 
 def _switch(rows: pd.DataFrame) -> list[dict[str, object]]:
     switched = rows.loc[(rows["ramp"] >= 1) & (rows["epoch"] > 1), "epoch"].head(1)
-    return [line_at(epoch, "switch") for epoch in switched.tolist()]
+    return [line_at(epoch) for epoch in switched.tolist()]
 
 
 @dataclass(frozen=True, slots=True)

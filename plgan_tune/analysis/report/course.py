@@ -28,33 +28,30 @@ from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus, Verdict
 from plgan_tune.spec.advice import rungs
 
-FEW_POINTS = 12_000
-"""So many points of curves are drawn as SVG, which is the sharper; more need WebGL to be fast."""
+FEW_POINTS = 200_000
+"""So many points of curves are drawn as SVG, which is the sharper and needs no WebGL; more are too slow in it."""
 
 
 def best_over_time(study: Study) -> Drawn:
     """The lowest error at a last epoch so far, against the time since the search began."""
-    ended = study.trials[study.trials["ended_at"].notna() & study.trials["val_error_last"].notna()]
-    if study.ranked.empty:
-        return Absent("No trial has completed yet, so there is no best so far.")
-    seconds = (ended["ended_at"] - study.trials["started_at"].min()).dt.total_seconds()
-    unit, size = elapsed(seconds.max())
-    return _best_so_far(ended.assign(at=seconds / size), f"{unit} since the search began")
+    since = (study.trials["ended_at"] - study.trials["started_at"].min()).dt.total_seconds()
+    unit, size = elapsed(since.max())
+    return _best_so_far(study.trials.assign(at=since / size), f"{unit} since the search began")
 
 
 def best_over_epochs(study: Study) -> Drawn:
     """The lowest error at a last epoch so far, against the epochs that all trials together had trained by then."""
-    if study.ranked.empty:
-        return Absent("No trial has completed yet, so there is no best so far.")
     arrived = pd.Series(np.arange(1, len(study.epochs) + 1), index=study.epochs["trial_id"].astype(str))
     at = study.trials["trial_id"].map(arrived.groupby(level=0).last())
-    ended = study.trials.assign(at=at)
-    ended = ended[ended["ended_at"].notna() & ended["val_error_last"].notna() & at.notna()]
-    return _best_so_far(ended, "epochs trained, by all trials together")
+    return _best_so_far(study.trials.assign(at=at), "epochs trained, by all trials together")
 
 
-def _best_so_far(ended: pd.DataFrame, title: str) -> Drawn:
+def _best_so_far(trials: pd.DataFrame, title: str) -> Drawn:
+    """Args: trials: with a column `at`, when they came to their last epoch; NaN where nobody knows."""
+    ended = trials[trials["ended_at"].notna() & trials["val_error_last"].notna() & trials["at"].notna()]
     completed = ended[ended["status"] == TrialStatus.COMPLETED].sort_values("at")
+    if completed.empty:
+        return Absent("No trial has completed yet, so there is no best so far.")
     best = completed["val_error_last"].cummin()
     end = ended["at"].max()
     line: Trace = {
@@ -66,9 +63,7 @@ def _best_so_far(ended: pd.DataFrame, title: str) -> Drawn:
         "hoverinfo": "skip",
     }
     axis = error_axis(ended["val_error_last"])
-    return figure(
-        [*trial_dots(ended, "at"), line], height=340, xaxis=titled(title, rangemode="tozero"), yaxis=axis
-    )
+    return figure([*trial_dots(ended, "at"), line], height=340, xaxis=titled(title, rangemode="tozero"), yaxis=axis)
 
 
 def trial_dots(trials: pd.DataFrame, x: str, size: float = 7) -> Iterator[Trace]:
@@ -92,7 +87,7 @@ def trial_dots(trials: pd.DataFrame, x: str, size: float = 7) -> Iterator[Trace]
                 "opacity": max(0.5, opacity(len(trials) // 8)),
                 "line": {"width": 1.5, "color": colour(status)},
             },
-            "hovertemplate": f"%{{text}} · {status}<br>error %{{y:.2%}}<br>%{{x}}<extra></extra>",
+            "hovertemplate": f"%{{text}} · {status}<br>error %{{y:.2%}}<extra></extra>",
         }
 
 
@@ -117,7 +112,7 @@ def learning_curves(study: Study) -> Drawn:
         traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]], kind)
     asha = study.spec.search.early_stopping.asha
     fixed = asha is not None and asha.align == "epoch"
-    lines = [line_at(rung, f"rung {rung}") for rung in rungs(asha, study.last_epoch)] if asha and fixed else []
+    lines = [line_at(rung, str(rung)) for rung in rungs(asha, study.last_epoch)] if asha and fixed else []
     return figure(
         traces,
         height=480,
@@ -271,7 +266,7 @@ def timeline(study: Study) -> Drawn:
                 "y": whole(height[some]),
                 "width": 0.72,
                 "customdata": whole(some),
-                "marker": {"color": colour(status), "line": {"width": 0.5, "color": PAPER}},
+                "marker": {"color": colour(status), "opacity": 0.8, "line": {"width": 0.5, "color": PAPER}},
                 "hovertemplate": f"%{{text}} · {status}<br>%{{x:.3~g}} {unit}<extra></extra>",
             }
         )
@@ -298,6 +293,6 @@ def _lanes(nodes: list[str], starts: list[float], ends: list[float]) -> list[tup
     for node, start, end in zip(nodes, starts, ends, strict=True):
         rows = free.setdefault(node, [])
         row = next((row for row, until in enumerate(rows) if until <= start + 1e-3), len(rows))
-        rows[row:row + 1] = [end]
+        rows[row : row + 1] = [end]
         found.append((node, row))
     return found

@@ -139,7 +139,7 @@ def duration(time: timedelta) -> str:
 
 
 def line_at(x: float, text: str = "") -> dict[str, Any]:
-    """A thin vertical line over a figure's height with its name at the top."""
+    """A thin vertical line over a figure's height, with `text` at the top."""
     return {
         "type": "line",
         "x0": x,
@@ -155,5 +155,4 @@ def line_at(x: float, text: str = "") -> dict[str, Any]:
 
 def opacity(count: int) -> float:
     """Of each of so many things that lie over one another."""
-    return float(np.clip(4 / math.sqrt(max(count, 1)), 0.25, 0.9))
-
+    return float(np.clip(5 / math.sqrt(max(count, 1)), 0.35, 0.9))

@@ -1,7 +1,7 @@
 "use strict";
 
 // Draws the figures in `#data`, colours them by the page's own custom properties, and filters by status.
-(async () => {
+(() => {
   const { figures, trials } = JSON.parse(document.getElementById("data").textContent);
   const ids = trials.columns[0].values;
   const hidden = new Set();
@@ -40,13 +40,28 @@
     return Plotly.react(`figure-${name}`, data.map(named), layout, options);
   }
 
-  async function drawAll() {
-    for (const name of Object.keys(figures)) {
-      await draw(name);
-      await new Promise((resolve) => setTimeout(resolve)); // the page answers between two figures
-    }
-    document.documentElement.dataset.drawn = Object.keys(figures).length;
+  // A figure is drawn when it comes near the window: software that stands in for a graphics card takes seconds for all.
+  const root = document.documentElement;
+  const drawn = new Set();
+  let queue = Promise.resolve();
+  function drawSoon(name) {
+    drawn.add(name);
+    queue = queue.then(() => draw(name)).then(() => new Promise((done) => setTimeout(done)));
   }
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) {
+          observer.unobserve(target);
+          drawSoon(target.dataset.name);
+        }
+      }
+      queue.then(() => (root.dataset.opened ??= performance.now()));
+    },
+    { rootMargin: "300px" },
+  );
+  const drawAll = () => Object.keys(figures).filter((name) => !drawn.has(name)).forEach(drawSoon);
+  const redraw = () => drawn.forEach(drawSoon);
 
   const table = document.getElementById("table");
   const more = document.getElementById("more");
@@ -121,7 +136,7 @@
       if (!hidden.delete(status)) hidden.add(status);
       button.setAttribute("aria-pressed", String(!hidden.has(status)));
       list();
-      for (const name of Object.keys(figures)) {
+      for (const name of drawn) {
         const { data } = figures[name];
         const places = data.flatMap((trace, place) => (trace.meta && trace.meta.status === status ? [place] : []));
         if (places.length) Plotly.restyle(`figure-${name}`, { visible: !hidden.has(status) }, places);
@@ -129,7 +144,8 @@
     });
   }
 
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   list();
-  await drawAll();
+  document.querySelectorAll(".figure").forEach((figure) => observer.observe(figure));
+  addEventListener("beforeprint", drawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 })();

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from plgan_tune.analysis.report import best, course, space
-from plgan_tune.analysis.report.look import SYMBOLS, Absent, Drawn, duration, percent
+from plgan_tune.analysis.report.look import Absent, Drawn, duration, percent
 from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
 from plgan_tune.analysis.study import Study
@@ -151,7 +151,7 @@ def _search_panels(study: Study) -> list[Panel]:
             "rungs",
             "Early stopping, rung by rung",
             "Right of the cutoff are the trials that were stopped, and by how much they missed. Look for many just "
-            "right of it: those were as good as their judges could tell, and a longer grace period would have kept them.",
+            "right of it: those were hardly worse than what went on; a longer grace period would judge them better.",
             {"misses": course.misses(study)},
         ),
         Panel(
@@ -170,7 +170,7 @@ def _about_rungs(study: Study) -> str:
         return "Nobody was stopped early. "
     if asha.align == "switch":
         return "Rungs count from each trial's own switch. "
-    return "Dotted lines are the rungs of early stopping. "
+    return "Dotted lines with their epochs are the rungs of early stopping. "
 
 
 def _space_panels(study: Study, importance: pd.DataFrame | None) -> list[Panel]:
@@ -216,15 +216,16 @@ def _best_panels(study: Study) -> list[Panel]:
         Panel(
             "losses",
             "Loss terms",
-            "Look for a supervised loss that falls to 0 while the error stands still, which is overfitting to the "
-            "labels, and for a jump at the switch.",
+            "C_sup is of the labels, C_unsup of real against generated; V_log and V_feature are the generator's before "
+            "alpha and beta. Look for a jump at the switch, the dotted line, and for a V_log that climbs: the "
+            "discriminator then wins.",
             {"best": best.loss_terms(study)},
         ),
         Panel(
             "gradients",
             "Who moves the generator",
-            "alpha |∇V_log| / (beta |∇V_feature|). Above 1 the adversarial loss leads, below 1 feature matching. Look "
-            "for a ratio far from 1 throughout: the weaker loss then hardly counts.",
+            "alpha |∇V_log| / (beta |∇V_feature|): above 1 the adversarial loss leads, below 1 feature matching. Look "
+            "for a ratio far from 1 throughout: the weaker loss then hardly counts, and could be left out.",
             {"best": best.gradient_ratio(study)},
         ),
     ]
@@ -245,7 +246,9 @@ def _glance(study: Study) -> list[Fact]:
     trained, asked = len(study.epochs), study.spec.search.trials
     saved = int((study.last_epoch - trials.loc[trials["status"] == TrialStatus.STOPPED, "epochs"]).sum())
     facts = [
-        Fact("Best error", percent(ranked["val_error_last"].iloc[0]), f"{ranked['trial_id'].iloc[0]}, at its last epoch")
+        Fact(
+            "Best error", percent(ranked["val_error_last"].iloc[0]), f"{ranked['trial_id'].iloc[0]}, at its last epoch"
+        )
         if len(ranked)
         else Fact("Best error", "–", "no trial has completed"),
         Fact("Trials ended", f"{ended:,}", f"of {asked:,}"),
@@ -257,16 +260,16 @@ def _glance(study: Study) -> list[Fact]:
         nodes = trials["node"].nunique()
         facts.append(Fact("Time", duration(took), f"on {nodes} node{'s' if nodes != 1 else ''}"))
     if trained:
-        seconds = study.epochs["seconds"].median()
-        facts.append(
-            Fact("An epoch", f"{seconds:.3g}\N{NO-BREAK SPACE}s", f"{study.epochs['images_per_second'].median():,.0f} images/s")
-        )
+        seconds, throughput = study.epochs["seconds"].median(), study.epochs["images_per_second"].median()
+        facts.append(Fact("An epoch", f"{seconds:.3g}\N{NO-BREAK SPACE}s", f"{throughput:,.0f} images a second"))
     return facts
 
 
 def _counts(study: Study) -> dict[str, int]:
+    """Statuses that there are, the unfinished last."""
     counts = study.trials["status"].value_counts()
-    return {status.value: int(counts[status]) for status in reversed(SYMBOLS) if status in counts}
+    order = sorted(TrialStatus, key=lambda status: status is TrialStatus.RUNNING)
+    return {status.value: int(counts[status]) for status in order if status in counts}
 
 
 def _settings(study: Study) -> dict[str, str]:

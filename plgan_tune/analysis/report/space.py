@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,8 @@ GRID = 60
 
 
 def parallel_coordinates(study: Study) -> Drawn:
-    """A line a trial through the values of its searched keys, its epochs and its last error, by which it is coloured."""
-    trials = study.trials[study.trials["val_error_last"].notna()]
+    """A line a trial through its searched values, its epochs and its last error, by which it is coloured."""
+    trials = study.trials[study.trials["val_error_last"].notna()].sort_values("val_error_last", ascending=False)
     if len(study.spec.domains) < 2:
         return Absent("Parallel coordinates need two searched keys; the slices show all there is.")
     if len(trials) < 2:
@@ -45,8 +46,7 @@ def parallel_coordinates(study: Study) -> Drawn:
     last = {"label": "epochs", "values": compact(trials["epochs"]), "range": [0, study.last_epoch]}
     result = {"label": "error, %", "values": compact(100 * error), "tickformat": ".3~g"}
     low, high = error.quantile([0, 0.9])
-    # The worst last, so that the lines of the best are drawn above theirs.
-    line = {"color": compact(-error), "colorscale": _turned(), "cmin": -high, "cmax": -low}
+    line = {"color": compact(error), "colorscale": SCALE, "cmin": low, "cmax": high}
     trace = {
         "type": "parcoords",
         "dimensions": [*keys, last, result],
@@ -59,16 +59,12 @@ def parallel_coordinates(study: Study) -> Drawn:
     return figure([trace], height=420, margin={"l": 56, "r": 56, "t": 56, "b": 28})
 
 
-def _turned() -> list[list[Any]]:
-    return [[1 - at, tint] for at, tint in reversed(SCALE)]
-
-
 def _dimension(study: Study, path: str, trials: pd.DataFrame) -> dict[str, Any]:
-    axis = Axis.of(study.spec.domains[path])
-    values = axis.numbers(trials[study.spec.columns[path]])
+    axis = Axis.of(study.spec.domains[path], trials[study.spec.columns[path]])
     ticks = axis.ticks()
     shown = {"tickvals": list(ticks), "ticktext": list(ticks.values())} if ticks else {"tickformat": ".3~g"}
-    return {"label": short_name(study, path), "values": compact(values), "range": axis.range()} | shown
+    name = short_name(study, path)
+    return {"label": name, "values": compact(axis.places), "range": [axis.low, axis.high]} | shown
 
 
 def short_name(study: Study, path: str) -> str:
@@ -80,38 +76,36 @@ def short_name(study: Study, path: str) -> str:
 class Axis:
     """A searched key as an axis: decades of a logarithmic domain, a choice's options by their place.
 
+    A resumed study may hold values outside the domains of now; the axis reaches to them.
+
     Attributes:
-        domain: of the key.
+        places: of a column's cells on the axis; NaN where a cell has none.
+        low, high: the axis's ends, which are apart.
         options: of a choice, as text.
+        log: whether places are decades.
     """
 
-    domain: Domain
-    options: tuple[str, ...]
+    places: NDArray[np.float64]
+    low: float
+    high: float
+    options: tuple[str, ...] = ()
+    log: bool = False
 
     @classmethod
-    def of(cls, domain: Domain) -> "Axis":
-        options = domain.options if isinstance(domain, Choice) else ()
-        return cls(domain, tuple(text(encode(domain, option)) for option in options))
-
-    @property
-    def log(self) -> bool:
-        return isinstance(self.domain, LogUniform | LogInt)
-
-    def numbers(self, cells: "pd.Series[Any]") -> NDArray[np.float64]:
-        """A column's values as places on the axis; NaN for what the domain no longer has."""
-        if self.options:
-            place = {option: float(at) for at, option in enumerate(self.options)}
-            return np.array([place.get(text(cell), math.nan) for cell in cells])
+    def of(cls, domain: Domain, cells: "pd.Series[Any]") -> "Axis":
+        if isinstance(domain, Choice):
+            found = [text(cell) for cell in cells]
+            options = tuple(dict.fromkeys([*(text(encode(domain, option)) for option in domain.options), *found]))
+            places = np.array([options.index(cell) for cell in found], dtype=float)
+            return cls(places, -0.5, len(options) - 0.5, options)
+        log = isinstance(domain, LogUniform | LogInt)
         values = cells.to_numpy(dtype=float, na_value=math.nan)
-        return np.log10(values) if self.log else values
-
-    def range(self) -> list[float]:
-        """The ends of the domain, a little apart where they are one."""
-        if isinstance(self.domain, Choice):
-            return [-0.5, len(self.options) - 0.5] if len(self.options) == 1 else [0, len(self.options) - 1]
-        low, high = float(self.domain.low), float(self.domain.high)
-        ends = [math.log10(low), math.log10(high)] if self.log else [low, high]
-        return ends if ends[0] < ends[1] else [ends[0] - 0.5, ends[1] + 0.5]
+        ends = np.array([domain.low, domain.high], dtype=float)
+        if log:
+            values, ends = np.log10(np.where(values > 0, values, np.nan)), np.log10(ends)
+        seen = np.concatenate([ends, values[np.isfinite(values)]])
+        low, high = float(seen.min()), float(seen.max())
+        return cls(values, low, high, log=log) if low < high else cls(values, low - 0.5, high + 0.5, log=log)
 
     def ticks(self) -> dict[float, str]:
         """Place -> text where the axis is not one of plain numbers."""
@@ -119,20 +113,21 @@ class Axis:
             return {float(at): option for at, option in enumerate(self.options)}
         if not self.log:
             return {}
-        low, high = self.range()
+        low, high = self.low, self.high
         for digits in ((1,), (1, 3), (1, 2, 5)):
             values = [d * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for d in digits]
-            places = {math.log10(value): f"{value:g}" for value in values if low <= math.log10(value) + 1e-9 <= high + 2e-9}
+            inside = [value for value in values if low - 1e-9 <= math.log10(value) <= high + 1e-9]
+            places = {math.log10(value): f"{value:g}" for value in inside}
             if len(places) >= 3:
                 break
         return places
 
-    def as_plotly(self) -> dict[str, Any]:
-        low, high = self.range()
-        margin = 0.04 * (high - low) if not self.options else 0.5
-        axis: dict[str, Any] = {"range": [low - margin, high + margin]}
+    def as_plotly(self, margin: float = 0.04) -> dict[str, Any]:
+        """Range and ticks; `margin` beyond both ends is a part of their distance."""
+        room = 0 if self.options else margin * (self.high - self.low)
         ticks = self.ticks()
-        return axis | ({"tickvals": list(ticks), "ticktext": list(ticks.values())} if ticks else {"nticks": 6})
+        shown = {"tickvals": list(ticks), "ticktext": list(ticks.values())} if ticks else {"nticks": 6}
+        return {"range": [self.low - room, self.high + room]} | shown
 
 
 def text(value: Any, digits: int = 6) -> str:
@@ -154,14 +149,10 @@ def slices(study: Study) -> dict[str, Drawn]:
     best = study.ranked.head(1)
     found: dict[str, Drawn] = {}
     for path, column in study.spec.columns.items():
-        axis = Axis.of(study.spec.domains[path])
-        shown = trials.assign(at=axis.numbers(trials[column]), value=[text(cell) for cell in trials[column]])
-        dots = [
-            trace | {"hovertemplate": str(trace["hovertemplate"]).replace("<br>%{x}", "")}
-            for trace in trial_dots(shown, "at", size=6)
-        ]
+        axis = Axis.of(study.spec.domains[path], trials[column])
+        shown = trials.assign(at=axis.places)
         found[path] = figure(
-            [*dots, *_star(shown.loc[best.index], "at", "val_error_last")],
+            [*trial_dots(shown, "at", size=6), *_star(shown.loc[best.index], "at", "val_error_last")],
             height=250,
             margin={"l": 48, "r": 10, "t": 12, "b": 44},
             xaxis=titled(short_name(study, path)) | axis.as_plotly(),
@@ -170,19 +161,18 @@ def slices(study: Study) -> dict[str, Drawn]:
     return found
 
 
-def _star(best: pd.DataFrame, x: str, y: str) -> list[Trace]:
-    mark = {"symbol": "star", "size": 15, "color": INK, "line": {"width": 1.5, "color": PAPER}}
-    return [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "x": compact(best[x]),
-            "y": compact(best[y]),
-            "customdata": whole(best.index),
-            "marker": mark,
-            "hovertemplate": "%{text} · the best<extra></extra>",
-        }
-    ][: len(best)]
+def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
+    if best.empty:
+        return
+    yield {
+        "type": "scatter",
+        "mode": "markers",
+        "x": compact(best[x]),
+        "y": compact(best[y]),
+        "customdata": whole(best.index),
+        "marker": {"symbol": "star", "size": 15, "color": INK, "line": {"width": 1.5, "color": PAPER}},
+        "hovertemplate": "%{text} · the best<extra></extra>",
+    }
 
 
 def plane_epoch(study: Study) -> int:
@@ -195,8 +185,7 @@ def plane(study: Study) -> Drawn:
     """The error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of the trials nearby."""
     if missing := [path for path in (ALPHA, BETA) if path not in study.spec.domains]:
         return Absent(f"The plane needs both weights searched, but {' and '.join(missing)} had one value.")
-    axes = {path: Axis.of(study.spec.domains[path]) for path in (ALPHA, BETA)}
-    if any(axis.options for axis in axes.values()):
+    if any(isinstance(study.spec.domains[path], Choice) for path in (ALPHA, BETA)):
         return Absent("The plane needs alpha and beta of a range each, but one is a choice.")
     epoch = plane_epoch(study)
     rows = study.epochs[study.epochs["epoch"] == epoch]
@@ -205,14 +194,15 @@ def plane(study: Study) -> Drawn:
     trials = trials[trials["error"].notna()]
     if len(trials) < 8:
         return Absent("The plane needs eight trials that have come to the same epoch.")
-    at = {path: axis.numbers(trials[study.spec.columns[path]]) for path, axis in axes.items()}
-    trials = trials.assign(alpha=at[ALPHA], beta=at[BETA])
-    x, y = (np.linspace(*axis.range(), GRID) for axis in axes.values())
+    alpha, beta = (Axis.of(study.spec.domains[path], trials[study.spec.columns[path]]) for path in (ALPHA, BETA))
+    trials = trials.assign(alpha=alpha.places, beta=beta.places)
+    x, y = (np.linspace(axis.low, axis.high, GRID) for axis in (alpha, beta))
+    error = trials["error"].to_numpy(dtype=float)
     surface: Trace = {
         "type": "contour",
         "x": compact(x),
         "y": compact(y),
-        "z": compact(100 * _smoothed(trials, axes, x, y)),
+        "z": compact(100 * _smoothed(error, (alpha, beta), (x, y))),
         "colorscale": SCALE,
         "ncontours": 12,
         "line": {"width": 0.5, "color": PAPER},
@@ -224,7 +214,7 @@ def plane(study: Study) -> Drawn:
             "tickformat": ".3~g",
             "len": 0.9,
         },
-        "hovertemplate": "alpha %{x:.3~g}, beta %{y:.3~g}<br>about %{z:.3~g} %<extra></extra>",
+        "hovertemplate": "about %{z:.3~g} %<extra></extra>",
     }
     dots: Trace = {
         "type": "scatter",
@@ -232,7 +222,7 @@ def plane(study: Study) -> Drawn:
         "x": compact(trials["alpha"]),
         "y": compact(trials["beta"]),
         "customdata": whole(trials.index),
-        "hovertext": [f"{100 * error:.2f} %" for error in trials["error"]],
+        "hovertext": [f"{100 * value:.2f} %" for value in error],
         "marker": {"size": 5, "color": INK, "opacity": 0.7, "line": {"width": 1, "color": PAPER}},
         "hovertemplate": "%{text}<br>error %{hovertext}<extra></extra>",
     }
@@ -240,25 +230,22 @@ def plane(study: Study) -> Drawn:
     return figure(
         [surface, dots, *_star(best, "alpha", "beta")],
         height=460,
-        xaxis=titled("alpha, weight of V_log") | axes[ALPHA].as_plotly() | {"range": axes[ALPHA].range()},
-        yaxis=titled("beta, weight of V_feature")
-        | axes[BETA].as_plotly()
-        | {"range": axes[BETA].range(), "showgrid": False},
+        xaxis=titled("alpha, weight of V_log") | alpha.as_plotly(0),
+        yaxis=titled("beta, weight of V_feature", showgrid=False) | beta.as_plotly(0),
     )
 
 
 def _smoothed(
-    trials: pd.DataFrame, axes: dict[str, Axis], x: NDArray[np.float64], y: NDArray[np.float64]
+    error: NDArray[np.float64], axes: tuple[Axis, Axis], grid: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """Nadaraya and Watson's kernel mean on the grid, one row a y; its width shrinks as trials^(-1/6) (Scott's rule)."""
-    width = 0.35 * len(trials) ** (-1 / 6)
-    kernels = []
-    for grid, name, axis in zip((x, y), ("alpha", "beta"), axes.values(), strict=True):
-        low, high = axis.range()
-        kernels.append(np.exp(-0.5 * ((grid[:, None] - trials[name].to_numpy()) / ((high - low) * width)) ** 2))
-    along_x, along_y = kernels
+    width = 0.35 * len(error) ** (-1 / 6)
+    along_x, along_y = (
+        np.exp(-0.5 * ((at[:, None] - axis.places) / ((axis.high - axis.low) * width)) ** 2)
+        for axis, at in zip(axes, grid, strict=True)
+    )
     weight = along_y @ along_x.T
-    mean = (along_y * trials["error"].to_numpy()) @ along_x.T / np.maximum(weight, 1e-12)
+    mean = (along_y * error) @ along_x.T / np.maximum(weight, 1e-12)
     # A kernel mean holds where there are trials; elsewhere the page shows through.
     return np.where(weight > 0.3, mean, np.nan)
 
@@ -296,4 +283,3 @@ def importance_bars(importance: pd.DataFrame | None) -> Drawn:
         xaxis=titled("share of the error's variance", tickformat=".0%", rangemode="tozero"),
         yaxis={"showgrid": False, "ticklabelstandoff": 6},
     )
-

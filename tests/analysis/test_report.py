@@ -1,0 +1,384 @@
+"""The report as a file: what it holds, and that it holds it for any study."""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
+from synthetic import synthetic_spec
+
+from plgan_tune.analysis.report import page as page_module
+from plgan_tune.analysis.report.page import report_html
+from plgan_tune.analysis.report.space import Axis
+from plgan_tune.analysis.rungs import rung_table
+from plgan_tune.analysis.study import Study, read_study
+from plgan_tune.spec.domains import Choice, Int, LogUniform
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.store.checkpoints import TrialFiles
+from tests.analysis.conftest import Synthetic
+
+STATUSES = ("completed", "stopped", "diverged", "failed", "running")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+class Elements(HTMLParser):
+    """Start tags of a page with their attributes, and its text outside of scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open not in ("script", "style"):
+            self.text += data
+
+
+def held(html: str) -> Any:
+    """The data of a page's figures and table."""
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    return json.loads(data)
+
+
+def numbers(array: Any) -> NDArray[Any]:
+    """A trace's array, as Plotly writes it or as a list."""
+    return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]) if "bdata" in array else np.array(array)
+
+
+def traces(html: str, figure: str) -> list[Any]:
+    return list(held(html)["figures"][figure]["data"])
+
+
+# What it shows is what the log holds
+
+
+def test_the_curves_are_the_epochs(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    drawn: dict[Any, Any] = {}
+    for trace in traces(report_html(study), "curves-all"):
+        if trace["mode"].startswith("lines") and "meta" in trace:
+            row, epoch, error = (numbers(trace[name]) for name in ("customdata", "x", "y"))
+            there = ~np.isnan(error)
+            ends = np.flatnonzero(np.diff(row[there].astype(int)))
+            assert (~there).sum() == len(ends)  # the pen is lifted between two trials and nowhere else
+            status = study.trials["status"][row[there]]
+            assert set(status) == {trace["meta"]["status"]}
+            drawn |= dict(zip(zip(row[there], epoch[there], strict=True), error[there], strict=True))
+    number = study.epochs["trial_id"].astype(str).str[1:].astype(int)
+    logged = dict(
+        zip(zip(number, study.epochs["epoch"], strict=True), study.epochs["val_error"].astype(np.float32), strict=True)
+    )
+    assert drawn == logged
+
+
+def test_the_number_of_traces_does_not_grow_with_the_trials(synthetic: Synthetic) -> None:
+    few, many = (len(traces(report_html(synthetic(trials, 10)), "curves-all")) for trials in (60, 300))
+    assert few == many <= 2 * len(STATUSES) + 2
+
+
+@pytest.mark.parametrize("axis", ["time", "epochs"])
+def test_the_best_so_far_falls_to_the_best(synthetic: Synthetic, axis: str) -> None:
+    study = synthetic(60, 20)
+    *dots, line = traces(report_html(study), f"best-so-far-{axis}")
+    x, best = numbers(line["x"]), numbers(line["y"])
+    assert (np.diff(x) >= 0).all()
+    assert (np.diff(best) <= 0).all()
+    assert best[-1] == np.float32(study.ranked["val_error_last"].iloc[0])
+    assert sum(len(numbers(trace["x"])) for trace in dots) == len(study.trials)
+    if axis == "epochs":
+        assert x[-1] == len(study.epochs)
+
+
+def test_bars_of_a_row_do_not_overlap(synthetic: Synthetic) -> None:
+    bars = traces(report_html(synthetic(60, 20)), "timeline-all")
+    spans = [
+        (row, start, start + length)
+        for trace in bars
+        for row, start, length in zip(*(numbers(trace[name]) for name in ("y", "base", "x")), strict=True)
+    ]
+    assert len(spans) == 60
+    for (row, _, end), (other, start, _) in zip(sorted(spans), sorted(spans)[1:], strict=False):
+        assert row != other or end <= start + 1e-3
+
+
+def test_the_plane_lies_lowest_where_it_was_planted(synthetic: Synthetic) -> None:
+    surface, *_ = traces(report_html(synthetic(300, 20)), "plane-all")
+    alpha, beta = numbers(surface["x"]), numbers(surface["y"])
+    error = numbers(surface["z"]).reshape(len(beta), len(alpha))
+    row, column = np.unravel_index(np.nanargmin(error), error.shape)
+    assert alpha[column] == pytest.approx(0.6, abs=0.1)
+    assert beta[row] < 0.2
+
+
+def test_a_plane_of_equal_errors_is_flat(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    flat = replace(study, epochs=study.epochs.assign(val_error=0.25))
+    surface, *_ = traces(report_html(flat), "plane-all")
+    error = numbers(surface["z"])
+    assert np.isfinite(error).any()
+    np.testing.assert_allclose(error[np.isfinite(error)], 25, rtol=1e-5)
+
+
+def test_the_table_lists_every_trial_once_the_best_first(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    table = held(report_html(study))["trials"]
+    columns = {column["label"]: column["values"] for column in table["columns"]}
+    assert sorted(table["order"]) == list(range(60))
+    assert table["order"][: len(study.ranked)] == study.ranked.index.tolist()
+    assert columns["trial"] == study.trials["trial_id"].tolist()
+    np.testing.assert_allclose(columns["error, %"], 100 * study.trials["val_error_last"], rtol=1e-3)
+    np.testing.assert_allclose(columns["alpha"], study.trials["params_alpha"], rtol=1e-3)
+
+
+def test_rungs_count_who_came_and_who_went(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    rungs = rung_table(study.decisions)
+    assert rungs["rung"].tolist() == [1, 3, 9]
+    assert (rungs["came"] == rungs["went_on"] + rungs["stopped"]).all()
+    assert rungs["stopped"].sum() == study.trials["epochs"].isin(rungs["rung"]).sum()
+    assert (rungs["missed_least"] <= rungs["missed_median"]).all()
+    assert (rungs["missed_median"] <= rungs["missed_most"]).all()
+    judged = {(row["rung"], row["trial_id"]): row for row in study.decisions.to_dict("records")}
+    for rung in rungs.to_dict("records"):
+        nearest = judged[rung["rung"], rung["nearest"]]
+        assert nearest["verdict"] == "stop"
+        assert nearest["value"] - nearest["cutoff"] == rung["missed_least"]
+
+
+def test_no_decision_makes_an_empty_rung_table(synthetic: Synthetic) -> None:
+    rungs = rung_table(synthetic(4, 4, early_stopping=False).decisions)
+    assert rungs.empty
+    assert {"rung", "came", "cutoff", "nearest"} <= set(rungs.columns)
+
+
+def test_the_gradient_ratio_is_that_of_the_weighted_norms(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    best = study.ranked.iloc[0]
+    (line,) = traces(report_html(study), "gradients-best")
+    rows = study.epochs[study.epochs["trial_id"] == best["trial_id"]]
+    ratio = best["params_alpha"] * rows["grad_norm_adversarial"] / (best["params_beta"] * rows["grad_norm_feature"])
+    np.testing.assert_allclose(numbers(line["y"]), ratio, rtol=1e-5)
+
+
+# What others work out stands beside it
+
+
+def test_importance_seeds_and_findings_stand_where_they_are_given(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    importance = pd.DataFrame({"key": ["loss.alpha", "loss.beta"], "importance": [0.75, 0.25], "low": 0.1, "high": 0.9})
+    seeds = pd.DataFrame(
+        {"name": ["best", "PL-GAN"], "error": [0.02, 0.009], "low": [0.01, 0.0084], "high": 0.03, "seeds": [3, np.nan]}
+    )
+    html = report_html(study, importance=importance, seeds=seeds, findings=["alpha lies at its edge"])
+    (bars,) = traces(html, "importance-all")
+    assert dict(zip(bars["y"], numbers(bars["x"]), strict=True)) == {"loss.alpha": 0.75, "loss.beta": 0.25}
+    (points,) = traces(html, "seeds-all")
+    assert points["marker"]["symbol"] == ["circle-open", "circle"]  # the published one is hollow, and drawn below
+    text = Elements(html).text
+    assert "alpha lies at its edge" in text
+    assert "0.90\N{NO-BREAK SPACE}%" in text
+    without = report_html(study)
+    assert "seeds-all" not in held(without)["figures"]
+    assert "With other seeds" not in Elements(without).text
+
+
+# It stands alone
+
+
+def test_nothing_is_loaded_from_elsewhere(synthetic: Synthetic) -> None:
+    study = synthetic(20, 10)
+    TrialFiles.of(study.location, study.ranked["trial_id"].iloc[0]).write_samples(PIXEL)
+    html = report_html(study)
+    assert html.count(get_plotlyjs()) == 1
+    elements = Elements(html)
+    places = [attributes[name] for _, attributes in elements.tags for name in ("src", "href") if name in attributes]
+    assert any(str(place).startswith("data:image/png;base64,") for place in places)
+    assert [place for place in places if not str(place).startswith(("data:", "#"))] == []
+    (policy,) = (a["content"] for tag, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in str(policy)
+    css = (Path(page_module.__file__).parent / "page.css").read_text()
+    assert "url(" not in css
+    assert "@import" not in css
+
+
+def test_what_a_trial_says_is_text_and_nothing_else(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    said = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)>"
+    nasty = replace(study, trials=study.trials.assign(error=said, node=said), location=study.location.join("<i>name"))
+    html = report_html(nasty, findings=[said])
+    plain, spoilt = Elements(report_html(study)), Elements(html)
+    tags = [tag for tag, _ in plain.tags]
+    tags.insert(tags.index("nav"), "ul")  # of the findings
+    tags.insert(tags.index("nav"), "li")
+    assert [tag for tag, _ in spoilt.tags] == tags
+    assert said in spoilt.text
+    why = next(column for column in held(html)["trials"]["columns"] if column["label"] == "why")
+    assert set(why["values"]) == {said}
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, relative luminance of sRGB."""
+
+    def luminance(colour: str) -> float:
+        parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_and_statuses_stand_out_from_the_page(theme: int) -> None:
+    css = (Path(page_module.__file__).parent / "page.css").read_text()
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", re.findall(r":root \{(.*?)\}", css, re.DOTALL)[theme]))
+    assert set(STATUSES) < set(colours)
+    for name in ("ink", "muted"):
+        assert contrast(colours[name], colours["paper"]) >= 4.5
+    for status in STATUSES:
+        assert contrast(colours[status], colours["paper"]) >= 3
+
+
+# Any study has a report
+
+
+def kept(spec: StudySpec, paths: set[str]) -> StudySpec:
+    """The study with fewer searched keys."""
+    fixed = {"loss.alpha": 0.5, "loss.beta": 0.5, "loss.switch_epoch": 3, "optim.lr_discriminator": 0.001}
+    template: dict[str, Any] = json.loads(json.dumps(spec.template))
+    for path in spec.domains.keys() - paths:
+        section, _, leaf = path.partition(".")
+        template.setdefault(section, {})[leaf] = fixed[path]
+    return replace(spec, template=template, domains={p: d for p, d in spec.domains.items() if p in paths})
+
+
+def running(study: Study) -> Study:
+    """The same study at an hour when its last trials had not ended: one has begun, one has trained."""
+    late = study.trials.index >= len(study.trials) - 2
+    trials = study.trials.assign(
+        status=study.trials["status"].mask(late, "running"),
+        ended_at=study.trials["ended_at"].mask(late),
+    )
+    begun = trials["number"] == len(trials) - 1
+    trials = trials.assign(
+        node=trials["node"].mask(begun, None),
+        epochs=trials["epochs"].mask(begun, 0),
+        val_error_last=trials["val_error_last"].mask(begun),
+        val_error_best=trials["val_error_best"].mask(begun),
+    )
+    last = study.trials["trial_id"].iloc[-1]
+    return replace(study, trials=trials, epochs=study.epochs[study.epochs["trial_id"] != last])
+
+
+def none_completed(study: Study) -> Study:
+    done = study.trials["status"] == "completed"
+    return replace(study, trials=study.trials.assign(status=study.trials["status"].mask(done, "failed")))
+
+
+def aligned_at_the_switch(study: Study) -> Study:
+    search = study.spec.search.model_dump(mode="json")
+    search["early_stopping"]["asha"]["align"] = "switch"
+    return replace(study, spec=replace(study.spec, search=type(study.spec.search).model_validate(search)))
+
+
+def without_errors(study: Study) -> Study:
+    trials = study.trials.assign(val_error_last=0.0, val_error_best=0.0)
+    return replace(study, trials=trials, epochs=study.epochs.assign(val_error=0.0))
+
+
+CHANGES: Mapping[str, Callable[[Study], Study]] = {
+    "whole": lambda study: study,
+    "running": running,
+    "none completed": none_completed,
+    "one key": lambda study: replace(study, spec=kept(study.spec, {"loss.alpha"})),
+    "no key": lambda study: replace(study, spec=kept(study.spec, set())),
+    "aligned at the switch": aligned_at_the_switch,
+    "errors of 0": without_errors,
+}
+
+
+def made(synthetic: Synthetic, kind: str, folder: Path) -> Study:
+    if kind == "no trial":
+        (folder / "study.yaml").write_text(dump_yaml(synthetic_spec(3, 4).as_mapping()))
+        return read_study(folder)
+    if kind == "no early stopping":
+        return synthetic(30, 12, early_stopping=False)
+    if kind == "one trial of one epoch":
+        return synthetic(1, 1)
+    return CHANGES[kind](synthetic(30, 12))
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("whole", []),
+        ("running", []),
+        ("none completed", ["No trial has completed yet"]),
+        ("no trial", ["No trial has completed yet", "No epoch has been trained yet", "No trial has been placed"]),
+        ("no early stopping", ["Early stopping has judged no trial", "Nobody was stopped early"]),
+        ("one key", ["need two searched keys", "loss.beta had one value"]),
+        ("no key", ["No key was searched", "loss.alpha and loss.beta had one value"]),
+        ("aligned at the switch", ["Rungs count from each trial's own switch"]),
+        ("one trial of one epoch", ["need two trials"]),
+        ("errors of 0", []),
+    ],
+)
+def test_any_study_has_a_report_without_an_empty_plot(
+    synthetic: Synthetic, tmp_path: Path, kind: str, says: list[str]
+) -> None:
+    html = report_html(made(synthetic, kind, tmp_path))
+    for name, figure in held(html)["figures"].items():
+        assert f'id="figure-{name}"' in html
+        assert any(size(trace) for trace in figure["data"]), name
+    elements = Elements(html)
+    for sentence in [*says, "No completed trial has left a grid"]:
+        assert sentence in elements.text
+    drawn = {attributes["data-name"] for _, attributes in elements.tags if "data-name" in attributes}
+    assert drawn == held(html)["figures"].keys()
+
+
+def size(trace: Mapping[str, Any]) -> int:
+    if trace["type"] == "parcoords":
+        return min(len(numbers(dimension["values"])) for dimension in trace["dimensions"])
+    return int(np.isfinite(numbers(trace["y"] if trace["type"] != "bar" else trace["x"]).astype(float)).sum())
+
+
+# Axes
+
+
+def test_a_choice_s_options_have_places_by_what_they_are() -> None:
+    axis = Axis.of(Choice(([64, 32], "auto", None, 16, 0.5)), pd.Series(["[64, 32]", "auto", None, "16", "0.5"]))
+    assert axis.places.tolist() == [0, 1, 2, 3, 4]
+    assert axis.options == ("[64, 32]", "auto", "null", "16", "0.5")
+    numeric = Axis.of(Choice((16, 0.5, 1)), pd.Series([0.5, 16.0, 1.0]))
+    assert numeric.places.tolist() == [1, 0, 2]
+
+
+def test_an_axis_reaches_to_values_of_an_older_domain() -> None:
+    axis = Axis.of(LogUniform(1e-3, 1e-1), pd.Series([1e-5, 1e-2, 0.0]))
+    assert (axis.low, axis.high) == (-5, -1)
+    assert np.isnan(axis.places).tolist() == [False, False, True]
+    assert Axis.of(Choice((1, 2)), pd.Series([3, 1])).options == ("1", "2", "3")
+
+
+def test_an_axis_of_one_value_has_a_length() -> None:
+    axis = Axis.of(Int(5, 5), pd.Series([5, 5]))
+    assert axis.low < 5 < axis.high
