@@ -24,6 +24,7 @@ from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.load import load_study, load_trial, study_from_mapping
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import DataSpec
+from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.train import train
@@ -389,6 +390,31 @@ def test_bad_input_exits_2_and_says_what(tmp_path: Path, words: list[str], said:
     for text in said:
         assert text in result.output
     assert not (tmp_path / "results").exists()
+
+
+def test_the_command_leaves_a_report(embedded_ray: None, tmp_path: Path) -> None:
+    result = invoke(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
+    assert result.exit_code == 0, result.output
+    assert f"See it all in a browser:\n  {tmp_path}/mine/report.html\n" in result.output
+    assert "<title>mine · plgan-tune</title>" in (tmp_path / "mine" / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_drawn_costs_a_search_nothing(
+    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of the picture")
+
+    monkeypatch.setattr(search_command, "write_report", broken)
+    result = invoke(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
+    assert result.exit_code == 0, result.output
+    assert "no report: ZeroDivisionError: of the picture\n" in result.output
+    assert (tmp_path / "mine" / "best.yaml").exists()
+
+
+def two_trials(folder: Path) -> list[str]:
+    (folder / "space.yaml").write_text(dump_yaml(small(training={"epochs": 2}, trials=2).as_mapping()))
+    return ["--space", str(folder / "space.yaml")]
 
 
 def test_a_choice_of_lists_may_come_first(search: Search, tmp_path: Path) -> None:

@@ -50,40 +50,48 @@ def colour(status: TrialStatus) -> str:
     return f"var(--{status})"
 
 
-def figure(traces: Iterable[Trace], *, height: int = 380, **layout: Any) -> go.Figure:
-    """A figure of `traces`; `layout` is merged over the house style."""
-    drawn = go.Figure(list(traces))
-    drawn.update_layout(
-        template={},
-        height=height,
-        autosize=True,
-        margin={"l": 56, "r": 16, "t": 28, "b": 48},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"size": 12.5, "color": MUTED},
-        hoverlabel={"bgcolor": PAPER, "bordercolor": FAINT, "font": {"color": INK, "size": 13}, "align": "left"},
-        hovermode="closest",
-        showlegend=False,
-    )
-    drawn.update_xaxes(_AXIS | {"showgrid": False, "showline": True})
-    drawn.update_yaxes(_AXIS)
-    drawn.update_layout(**layout)
-    return drawn
+def figure(
+    traces: Iterable[Trace],
+    *,
+    height: int = 380,
+    xaxis: dict[str, Any] | None = None,
+    yaxis: dict[str, Any] | None = None,
+    **layout: Any,
+) -> go.Figure:
+    """A figure of `traces`; axes and `layout` are laid over the house style.
+
+    Raises:
+        ValueError: for a name or value that Plotly does not know.
+    """
+    style = {
+        "template": {},
+        "height": height,
+        "autosize": True,
+        "margin": {"l": 56, "r": 16, "t": 28, "b": 48},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 12.5, "color": MUTED},
+        "hoverlabel": {"bgcolor": PAPER, "bordercolor": FAINT, "font": {"color": INK, "size": 13}, "align": "left"},
+        "hovermode": "closest",
+        "showlegend": False,
+        "xaxis": _AXIS | {"showgrid": False, "showline": True} | (xaxis or {}),
+        "yaxis": _AXIS | (yaxis or {}),
+    }
+    return go.Figure(list(traces), style | layout)
 
 
-_AXIS: Final = {
+_AXIS: Final[dict[str, Any]] = {
     "gridcolor": "var(--line)",
     "linecolor": FAINT,
     "tickcolor": FAINT,
     "zeroline": False,
     "automargin": True,
-    "title": {"font": {"size": 12.5, "color": MUTED}, "standoff": 10},
 }
 
 
 def titled(text: str, **axis: Any) -> dict[str, Any]:
     """An axis with a title."""
-    return {"title": {"text": text}} | axis
+    return {"title": {"text": text, "font": {"size": 12.5, "color": MUTED}, "standoff": 10}} | axis
 
 
 def compact(values: Any) -> NDArray[np.float32]:
