@@ -199,6 +199,15 @@ def test_a_button_takes_a_status_off_curves_and_table_and_puts_it_back(opened: O
     assert severe(browser) == []
 
 
+def test_a_point_names_its_trial(opened: Open) -> None:
+    browser = opened()
+    draw(browser, CURVES)
+    browser.execute_script("Plotly.Fx.hover(arguments[0], [{curveNumber: 0, pointNumber: 1}])", CURVES)
+    said = "return document.querySelector('#figure-curves-all .hoverlayer').textContent"
+    wait(browser, said)
+    assert browser.execute_script(said).startswith("t0001 · stoppedepoch 2error ")
+
+
 def test_headings_sort_the_table_and_more_can_be_had(opened: Open) -> None:
     from selenium.webdriver.common.by import By  # noqa: PLC0415
 

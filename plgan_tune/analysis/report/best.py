@@ -29,7 +29,7 @@ LOSSES = {
     "loss_feature": ("V_feature", "var(--diverged)", "dashdot"),
 }
 """Column -> name, colour and dash."""
-GRIDS = 4
+GRIDS = 3
 NONE_COMPLETED = Absent("No trial has completed yet, so there is no best trial to look into.")
 
 
@@ -153,5 +153,5 @@ def sample_grids(study: Study) -> list[Grid]:
         if png is not None and len(found) < GRIDS:
             width = int.from_bytes(png[16:20], "big")  # the PNG's header
             uri = "data:image/png;base64," + base64.b64encode(png).decode()
-            found.append(Grid(trial_id, float(error), uri, width * max(1, round(360 / max(width, 1)))))
+            found.append(Grid(trial_id, float(error), uri, width * max(1, 300 // max(width, 1))))
     return found

@@ -83,7 +83,7 @@ def figure(
 _AXIS: Final[dict[str, Any]] = {
     "gridcolor": "var(--line)",
     "linecolor": FAINT,
-    "tickcolor": FAINT,
+    "ticks": "",
     "zeroline": False,
     "automargin": True,
 }
@@ -115,7 +115,7 @@ def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
         return titled(title, tickformat=".3~p", nticks=6, rangemode="tozero")
     low, high = found.min() / 1.12, found.max() * 1.12
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    digits = (1, 2, 5) if high < 200 * low else (1,)
+    digits = (1, 1.5, 2, 3, 5, 7) if high < 12 * low else (1, 2, 5) if high < 200 * low else (1,)
     ticks = [digit * 10.0**power for power in powers for digit in digits]
     return titled(
         title,

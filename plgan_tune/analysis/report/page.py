@@ -36,6 +36,7 @@ class Panel:
         look_for: the caption: what to look for.
         drawn: its figures by name, side by side where the page is wide enough.
         group: `one` figure over the page's width, a `pair`, or `many` small ones.
+        least: width in pixels below which its figures scroll sideways.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Panel:
     look_for: str
     drawn: Mapping[str, Drawn]
     group: str = "one"
+    least: int = 0
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -207,6 +209,7 @@ def _space_panels(study: Study, importance: pd.DataFrame | None) -> list[Panel]:
             "A line is a trial; the strongest colour is the lowest error. Drag along an axis to keep only what passes "
             "there, and click it to undo. Look for axes where the best lines come close together.",
             {"all": space.parallel_coordinates(study)},
+            least=105 * (len(study.spec.domains) + 2),
         ),
     ]
 
