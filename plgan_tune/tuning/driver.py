@@ -13,25 +13,25 @@ from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
-from plgan_tune.records import DecisionRow, TrialRow
+from plgan_tune.records import TrialRow
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.store.checkpoints import SAMPLES, TrialFiles, trials_with_files
+from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import LOCK, StudyLock
-from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import STUDY_FILE
+from plgan_tune.tuning.bookkeeping import Logs
 from plgan_tune.tuning.cluster import ClusterError, capacity, check_address, connect
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.files import default_name, study_location, write_best, write_study
 from plgan_tune.tuning.history import History, brought_to_date, read_history
-from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
+from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.pause import Pause
 from plgan_tune.tuning.plan import check_trials
 from plgan_tune.tuning.progress import StudyState
-from plgan_tune.tuning.recorder import Logs, Recorder
+from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 from plgan_tune.tuning.tuner import run_tune
@@ -57,10 +57,6 @@ class StudyResult:
     best: TrialSpec | None
     threads: int
     interrupted: bool
-
-
-class RecordingError(Exception):
-    """The search's own bookkeeping failed: results may lack rows. The cause is a defect; please report it."""
 
 
 def utc_now() -> datetime:
@@ -190,28 +186,25 @@ def _search(
     )
     with _joined(address, console):
         share, concurrent = capacity(spec.resources, spec.search.concurrent)
+        keep = spec.search.keep_checkpoints
         with (
-            StudyLog(location, spec.columns, spec.types, guard=lock.check) as log,
-            CheckpointKeeper(location, state, log, spec.search.keep_checkpoints) as keeper,
+            opened(location, lock, spec.columns, spec.types, state, keep, known, history, decisions) as (
+                log,
+                trial_ended,
+            ),
             _mirrored(location, spec, history) as mirrors,
         ):
-            log.open_tables()
-            _remove_unknown(location, history)
-            _log_what_was_lost(log, known, history, decisions)
             sampler = OptunaSampler(spec, history, older)
             stopping = EarlyStopping(halving, start)
             display = build_display(console, state, now)
-            recorder = Recorder(state, Logs(log, *mirrors), display, now, keeper.trial_ended, stopping.taken)
+            recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
             with display:
-                run_tune(spec, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
+                run_tune(spec.search, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
             out_of_time = deadline is not None and now() >= deadline
             if out_of_time:
                 recorder.stop_running()
             sampler.close()
-    if recorder.first_error is not None:
-        raise RecordingError(f"the results in {location.url} are not whole: an event could not be recorded") from (
-            recorder.first_error
-        )
+    recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
     trial = _write_best(location, spec, state.best(), threads)
     return StudyResult(location, state, trial, threads, interrupted=not out_of_time and state.ended() < state.trials)
@@ -225,23 +218,6 @@ def _mirrored(location: Location, spec: StudySpec, history: History) -> Iterator
         return
     with OptunaMirror(location.local / MIRROR, spec, history) as mirror:
         yield [mirror]
-
-
-def _remove_unknown(location: Location, history: History) -> None:
-    """Removes files of trials that began after the log was last written: their numbers are given anew."""
-    for trial_id in sorted(set(trials_with_files(location)) - {row.trial_id for row in history.trials}):
-        TrialFiles.of(location, trial_id).remove()
-
-
-def _log_what_was_lost(log: StudyLog, known: History, now: History, decisions: Sequence[DecisionRow]) -> None:
-    """What the epochs in the log imply and its driver did not live to write."""
-    for before, after in zip(known.trials, now.trials, strict=True):
-        if before != after:
-            log.trial(after)
-    last = known.decisions[-1].seq if known.decisions else -1
-    for row in decisions:
-        if row.seq > last:
-            log.decision(row)
 
 
 def _write_best(location: Location, spec: StudySpec, best: TrialRow | None, threads: int) -> TrialSpec | None:

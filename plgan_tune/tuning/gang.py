@@ -34,7 +34,7 @@ class RankActor:
     def join(self, url: str) -> None:
         ranks = self._stack.enter_context(joined(url, self._index, self._count, self._device))
         self._meeting = None
-        self._rank = TrialRank(ranks, self._device)
+        self._rank = TrialRank(ranks, self._device, ray.util.get_node_ip_address())
 
     def begin(self, config: dict[str, Any]) -> None:
         assert self._rank is not None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from plgan_tune.records import Verdict
+from plgan_tune.records import DecisionRow, Report, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +87,19 @@ class Halving:
         place = bisect_left(values, value) + 1
         verdict = Verdict.CONTINUE if value <= cutoff else Verdict.STOP
         return Judgement(rung, value, cutoff, n, verdict, f"place {place} of {n}, of which {goes_on} go on")
+
+
+def decision(report: Report, judgement: Judgement) -> DecisionRow:
+    """The judgement as the log holds it."""
+    return DecisionRow(
+        seq=report.seq,
+        trial_id=report.trial_id,
+        attempt=report.attempt,
+        epoch=report.epoch,
+        rung=judgement.rung,
+        value=judgement.value,
+        cutoff=judgement.cutoff,
+        competitors=judgement.competitors,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+    )

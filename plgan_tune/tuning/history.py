@@ -93,14 +93,26 @@ def read_history(location: Location, spec: StudySpec) -> History:
     if not file.exists():
         return History()
     starts, changes = _compare(file, spec)
-    trials = sorted(trial_rows(read_trials(location), spec.columns), key=lambda row: row.number)
+    return replace(read_rows(location, spec.columns), starts=starts, changes=changes)
+
+
+def read_rows(location: Location, columns: Mapping[str, str]) -> History:
+    """The rows alone.
+
+    Args:
+        columns: what is searched, dotted path -> column name.
+
+    Raises:
+        StoreError: where files cannot be read.
+    """
+    trials = sorted(trial_rows(read_trials(location), columns), key=lambda row: row.number)
     table = read_epochs(location)
     reported = reports(table)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in reported:
         curves[row.trial_id][row.epoch] = row.val_error
     decisions = decision_rows(read_decisions(location))
-    return History(tuple(trials), tuple(reported), latest_rows(table), curves, starts, tuple(decisions), changes)
+    return History(tuple(trials), tuple(reported), latest_rows(table), curves, decisions=tuple(decisions))
 
 
 def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[DecisionRow]) -> History:
@@ -110,7 +122,6 @@ def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[Decis
         spec: the study of now.
         decisions: what the epochs imply by its rule.
     """
-    last = spec.any_trial().training.epochs
     stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
 
     def ended(row: TrialRow) -> TrialRow:
@@ -118,15 +129,26 @@ def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[Decis
             return row
         epoch = history.latest.get(row.trial_id)
         ended_at = epoch.reported_at if epoch else row.started_at
-        if epoch is not None and epoch.metrics.epoch == last:
-            return replace(row, status=TrialStatus.COMPLETED, ended_at=ended_at)
         if row.trial_id in stopped:
             return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at)
         if not spec.holds(row.params):
             return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at, error=OUTSIDE)
         return row
 
+    history = with_completed(history, spec.any_trial().training.epochs)
     return replace(history, trials=tuple(map(ended, history.trials)))
+
+
+def with_completed(history: History, last: int) -> History:
+    """The history with those trials completed whose epoch `last` is logged, but not their end."""
+    ended_at = {row.trial_id: row.reported_at for row in history.latest.values() if row.metrics.epoch == last}
+
+    def completed(row: TrialRow) -> TrialRow:
+        if row.status is not TrialStatus.RUNNING or row.trial_id not in ended_at:
+            return row
+        return replace(row, status=TrialStatus.COMPLETED, ended_at=ended_at[row.trial_id])
+
+    return replace(history, trials=tuple(map(completed, history.trials)))
 
 
 def _compare(file: Location, spec: StudySpec) -> tuple[tuple[Any, ...], tuple[str, ...]]:

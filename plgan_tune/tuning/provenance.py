@@ -2,15 +2,19 @@
 
 import platform
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("plgan-tune", "ray", "optuna", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 
 
 def provenance() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on, and this code's git commit, if any."""
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Versions of Python and of the packages, where installed, that numbers depend on, and this code's git commit."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # a machine that only trains has neither Ray nor Optuna
+            versions[name] = version(name)
     commit = _git_commit(Path(__file__).parents[2])
     return versions | ({"git_commit": commit} if commit else {})
 

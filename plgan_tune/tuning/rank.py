@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import ray
 import torch
 
 from plgan_tune.data.dataset import Dataset, load_dataset
@@ -69,11 +68,13 @@ class TrialRank:
     Args:
         ranks: this process's place in the gang.
         device: where it trains.
+        node: address of this machine, as results give it.
     """
 
-    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+    def __init__(self, ranks: Ranks, device: torch.device, node: str) -> None:
         self._ranks = ranks
         self._device = device
+        self._node = node
         self._data: tuple[DataSpec, Dataset] | None = None
         self._program: Program | None = None
         self._attempt: _Attempt | None = None
@@ -166,7 +167,7 @@ class TrialRank:
             "status": status.value,
             "attempt": attempt.number,
             "split_hash": self._data[1].split.hash,
-            "node": ray.util.get_node_ip_address(),
+            "node": self._node,
             "reported_at": datetime.now(UTC),
             "done": status is not TrialStatus.RUNNING,
         }

@@ -1,23 +1,14 @@
-"""Tune's events become rows for the log and news for the display."""
+"""Tune's events as the bookkeeper's."""
 
-import logging
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray.tune import Callback
 
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus
-from plgan_tune.tuning.halving import Judgement
-from plgan_tune.tuning.progress import StudyState
-from plgan_tune.tuning.stopping import decision
-
-logger = logging.getLogger(__name__)
+from plgan_tune.tuning.bookkeeping import Bookkeeper
 
 LOST_MACHINE = re.compile(r"its node has died|node is dead|The actor \w+ is unavailable: ")
 """How Ray says that an actor's machine is gone.
@@ -30,170 +21,32 @@ ERROR_LENGTH = 400
 """Characters of an error that a trial's row keeps."""
 
 
-class StudyLog(Protocol):
-    """Where rows go. Must not wait for files: it is called on Tune's only thread."""
+class Recorder(Bookkeeper, Callback):
+    """The bookkeeper as Tune calls it: on the driver's thread, after searcher and scheduler.
 
-    def epoch(self, row: EpochRow, /) -> None: ...
-    def decision(self, row: DecisionRow, /) -> None: ...
-    def trial(self, row: TrialRow, /) -> None: ...
-
-
-class Logs:
-    """Several logs as one: the study's own, and what is derived from the same rows."""
-
-    def __init__(self, *logs: StudyLog) -> None:
-        self._logs = logs
-
-    def epoch(self, row: EpochRow, /) -> None:
-        for log in self._logs:
-            log.epoch(row)
-
-    def decision(self, row: DecisionRow, /) -> None:
-        for log in self._logs:
-            log.decision(row)
-
-    def trial(self, row: TrialRow, /) -> None:
-        for log in self._logs:
-            log.trial(row)
-
-
-class Display(Protocol):
-    """Who shows the study to the user."""
-
-    def started(self, row: TrialRow, /) -> None: ...
-    def progressed(self, row: TrialRow, /) -> None: ...
-    def ended(self, row: TrialRow, /) -> None: ...
-
-
-class Recorder(Callback):
-    """Keeps a study's state by Tune's events; hands rows to the log and news to the display.
-
-    Tune calls it on the driver's thread, after searcher and scheduler. Which trial it is comes from the
-    trial's config, because Tune writes its own id over `trial_id` of every result.
-
-    Args:
-        on_end: called when a trial has ended.
-        judgement_of: what early stopping decided on the epoch that a trial has just reported, if anything.
-
-    Attributes:
-        state: the bookkeeping.
-        first_error: what the first hook that failed raised, None where all is well.
+    Tune writes its own id over `trial_id` of every result; the trial's config has ours.
     """
-
-    def __init__(
-        self,
-        state: StudyState,
-        log: StudyLog,
-        display: Display,
-        now: Callable[[], datetime],
-        on_end: Callable[[], None] = lambda: None,
-        judgement_of: Callable[[str], Judgement | None] = lambda trial_id: None,  # noqa: ARG005
-    ) -> None:
-        self.state = state
-        self._on_end = on_end
-        self._judgement_of = judgement_of
-        self.first_error: Exception | None = None
-        self._log = log
-        self._display = display
-        self._now = now
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         """Tune pickles its callbacks into a snapshot that we never read; log and display hold threads."""
         return Callback, ()
 
-    def best(self) -> TrialRow | None:
-        """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
-        return self.state.best()
-
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
-        with self._surviving():
-            self._start(trial)
+        self.started(trial.config)
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:
-        with self._surviving():
-            if result["status"] in (TrialStatus.DIVERGED, TrialStatus.FAILED):
-                return  # no epoch ended; the trial's end follows
-            trial_id = trial.config["trial_id"]
-            epoch = self.state.epoch(
-                trial_id,
-                result["attempt"],
-                EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)}),
-                reported_at=result["reported_at"],
-                node=result["node"],
-                split_hash=result["split_hash"],
-            )
-            row = self.state.trial(trial_id)
-            self._log.trial(row)  # first: the log's trials are never behind its epochs, nor these behind decisions
-            self._log.epoch(epoch)
-            judgement = self._judgement_of(trial_id)
-            if judgement is not None:
-                self._log.decision(decision(epoch.report, judgement))
-            self._display.progressed(row)
+        self.reported(trial.config, result)
 
     def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:
-        with self._surviving():
-            result = trial.last_result
-            match result.get("status"):
-                case TrialStatus.COMPLETED:
-                    self._end(trial, TrialStatus.COMPLETED)
-                case TrialStatus.DIVERGED | TrialStatus.FAILED as status:
-                    self._end(trial, TrialStatus(status), result.get("error"))
-                case _:
-                    self._end(trial, TrialStatus.STOPPED)
+        self.ended(trial.config, trial.last_result)
 
     def on_trial_error(self, *, trial: Any, **_info: Any) -> None:
-        with self._surviving():
-            self._end(trial, TrialStatus.FAILED, _reason_of(trial))
+        self.failed(trial.config, _reason_of(trial))
 
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
-        """Tune starts the trial again, with its config as it stands: the next attempt reads there what it is."""
-        with self._surviving():
-            self._see_to_it_that_it_started(trial)
-            error = _reason_of(trial)
-            trial.config["attempt"] += 1
-            trial.config["failures"] += not is_lost_machine(error)
-            trial.config["last_error"] = error
-            trial.config["logged"] = self.state.trial(trial.config["trial_id"]).epochs
-            self._log.trial(self.state.lost(trial.config["trial_id"], error))
-
-    def stop_running(self) -> None:
-        """Ends the trials under way as stopped: Tune tells nobody when a time limit ends them."""
-        with self._surviving():
-            for row in self.state.running():
-                self._record_end(row.trial_id, TrialStatus.STOPPED, None)
-
-    def _start(self, trial: Any) -> None:
-        config = trial.config
-        row = self.state.start(
-            config["trial_id"], config["number"], config["point"], config["trial"]["seed"], self._now()
-        )
-        self._log.trial(row)
-        self._display.started(row)
-
-    def _end(self, trial: Any, status: TrialStatus, error: str | None = None) -> None:
-        self._see_to_it_that_it_started(trial)
-        self._record_end(trial.config["trial_id"], status, error)
-
-    def _see_to_it_that_it_started(self, trial: Any) -> None:
-        """Tune announces no start of a trial whose actor was never there."""
-        if trial.config["trial_id"] not in self.state:
-            self._start(trial)
-
-    def _record_end(self, trial_id: str, status: TrialStatus, error: str | None) -> None:
-        row = self.state.end(trial_id, status, self._now(), error)
-        self._log.trial(row)
-        self._display.ended(row)
-        self._on_end()
-
-    @contextmanager
-    def _surviving(self) -> Iterator[None]:
-        """An exception in a callback would end the search: it is kept and logged once instead."""
-        try:
-            yield
-        except Exception as error:
-            if self.first_error is None:
-                self.first_error = error
-                logger.exception("an event could not be recorded; the search goes on")
+        """Tune starts the trial again, with its config as it stands."""
+        error = _reason_of(trial)
+        self.starts_again(trial.config, error, counts=not is_lost_machine(error))
 
 
 def is_lost_machine(error: str) -> bool:
@@ -204,7 +57,10 @@ def is_lost_machine(error: str) -> bool:
 def _reason_of(trial: Any) -> str:
     """The trial's latest exception, from the text file in which Tune's driver collects them."""
     path = trial.error_file
-    text = Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).exists() else ""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
+    except OSError:  # must not end the search, which a callback's exception does
+        text = ""
     return reason(text) or "the trial failed without a message"
 
 

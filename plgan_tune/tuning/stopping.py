@@ -8,7 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from plgan_tune.records import DecisionRow, Report, TrialStatus, Verdict
 from plgan_tune.spec.advice import rungs
 from plgan_tune.spec.study import StudySpec
-from plgan_tune.tuning.halving import Halving, Judgement
+from plgan_tune.tuning.halving import Halving, Judgement, decision
 
 StartOf = Callable[[Mapping[str, Any]], int]
 """A trial's point -> the epoch from which its rungs count."""
@@ -62,22 +62,6 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
     def taken(self, trial_id: str) -> Judgement | None:
         """The judgement of the epoch that the trial has just reported, once."""
         return self._latest.pop(trial_id, None)
-
-
-def decision(report: Report, judgement: Judgement) -> DecisionRow:
-    """The judgement as the log holds it."""
-    return DecisionRow(
-        seq=report.seq,
-        trial_id=report.trial_id,
-        attempt=report.attempt,
-        epoch=report.epoch,
-        rung=judgement.rung,
-        value=judgement.value,
-        cutoff=judgement.cutoff,
-        competitors=judgement.competitors,
-        verdict=judgement.verdict,
-        reason=judgement.reason,
-    )
 
 
 def replayed(

@@ -33,7 +33,8 @@ class PlganTrainable(tune.Trainable):
             return
         if self._rank is None:
             ranks, cpus, gpus = config["ranks"], config["cpus"], config["gpus"]
-            self._rank = TrialRank(ALONE, device_for(gpus)) if ranks == 1 else Gang(ranks, cpus, gpus)
+            node = ray.util.get_node_ip_address()
+            self._rank = TrialRank(ALONE, device_for(gpus), node) if ranks == 1 else Gang(ranks, cpus, gpus)
         self._rank.begin(config)
 
     def step(self) -> Result:

@@ -10,25 +10,30 @@ from contextlib import contextmanager
 
 from ray import tune
 from ray.tune import Callback
+from ray.tune.search import Searcher
 
-from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
 from plgan_tune.tuning.cluster import Share
-from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.stopping import EarlyStopping
 from plgan_tune.tuning.trainable import PlganTrainable
 
 
 def run_tune(
-    spec: StudySpec,
+    search: SearchSpec,
     study: Location,
     share: Share,
     concurrent: int,
-    sampler: OptunaSampler,
+    suggestions: Searcher,
     stopping: EarlyStopping,
     callbacks: Sequence[Callback],
 ) -> None:
-    """Runs the study's trials on the joined cluster until all have ended, its time is over or it is asked to stop."""
+    """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
+
+    Args:
+        search: how many trials there are at most, how often one may fail, and how long all may take.
+        suggestions: hands the trials out, each a `Config`.
+    """
     # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
     bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
@@ -39,16 +44,16 @@ def run_tune(
                 "ranks": share.ranks,
                 "cpus": share.cpus,
                 "gpus": share.gpus,
-                "max_failures": spec.search.max_failures,
+                "max_failures": search.max_failures,
             },
             tune_config=tune.TuneConfig(
-                metric=spec.search.metric,
-                mode=spec.search.mode,
-                search_alg=sampler,
+                metric=search.metric,
+                mode=search.mode,
+                search_alg=suggestions,
                 scheduler=stopping,
-                num_samples=spec.search.trials,
+                num_samples=search.trials,
                 max_concurrent_trials=concurrent,
-                time_budget_s=spec.search.hours * 3600 if spec.search.hours else None,
+                time_budget_s=search.hours * 3600 if search.hours else None,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

@@ -151,7 +151,7 @@ def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
     location = Location.at(study.folder)
     spec = load_study(study.folder / "study.yaml").study
     epochs = epoch_rows(read_epochs(location))
-    implied = replayed(epochs, build_halving(spec), dict.fromkeys(trials.index, 0), EPOCHS)
+    implied = replayed([row.report for row in epochs], build_halving(spec), dict.fromkeys(trials.index, 0), EPOCHS)
     old = len(interrupted.table("decisions"))
     decisions = decision_rows(read_decisions(location))
     last = decisions[old - 1].seq

@@ -13,10 +13,10 @@ from ray.tune.schedulers import TrialScheduler
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
-from plgan_tune.tuning.halving import Halving
+from plgan_tune.tuning.halving import Halving, decision
 from plgan_tune.tuning.history import History, brought_to_date
 from plgan_tune.tuning.sampler import OptunaSampler
-from plgan_tune.tuning.stopping import EarlyStopping, build_halving, decision, replayed, start_of
+from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 
 EPOCHS = 6
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,0 +1,66 @@
+"""A study's log and files as a driver takes them up: what its last start did not live to write is written first."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from plgan_tune.records import DecisionRow
+from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
+from plgan_tune.store.location import Location
+from plgan_tune.store.lock import StudyLock
+from plgan_tune.store.log import StudyLog
+from plgan_tune.tuning.history import History
+from plgan_tune.tuning.keeping import CheckpointKeeper
+from plgan_tune.tuning.progress import StudyState
+
+
+@contextmanager
+def opened(
+    location: Location,
+    lock: StudyLock,
+    columns: Mapping[str, str],
+    types: Mapping[str, type],
+    state: StudyState,
+    keep: int,
+    known: History,
+    history: History,
+    decisions: Sequence[DecisionRow] = (),
+) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
+    """The log, and what is to be called when a trial has ended.
+
+    Args:
+        lock: of the study, held.
+        columns: searched dotted path -> column name.
+        types: searched dotted path -> bool, int, float or str.
+        keep: how many of the best completed trials keep their checkpoints.
+        known: what the log holds.
+        history: what its epochs imply.
+        decisions: of early stopping that its epochs imply.
+
+    Raises:
+        StoreError: where the store cannot be read or written.
+    """
+    with (
+        StudyLog(location, columns, types, guard=lock.check) as log,
+        CheckpointKeeper(location, state, log, keep) as keeper,
+    ):
+        log.open_tables()
+        _remove_unknown(location, history)
+        _log_what_was_lost(log, known, history, decisions)
+        yield log, keeper.trial_ended
+
+
+def _remove_unknown(location: Location, history: History) -> None:
+    """Removes files of trials that began after the log was last written: their numbers are given anew."""
+    for trial_id in sorted(set(trials_with_files(location)) - {row.trial_id for row in history.trials}):
+        TrialFiles.of(location, trial_id).remove()
+
+
+def _log_what_was_lost(log: StudyLog, known: History, now: History, decisions: Sequence[DecisionRow]) -> None:
+    """What the epochs in the log imply and its driver did not live to write."""
+    for before, after in zip(known.trials, now.trials, strict=True):
+        if before != after:
+            log.trial(after)
+    last = known.decisions[-1].seq if known.decisions else -1
+    for row in decisions:
+        if row.seq > last:
+            log.decision(row)
