@@ -52,6 +52,8 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
             "epoch": state.epoch,
             "step": state.step,
             "rows": [asdict(row) for row in rows],
+            "image": list(state.image),
+            "classes": list(state.classes),
             "discriminator": state.discriminator.state_dict(),
             "generator": state.generator.state_dict(),
             "averaged": state.averaged.state_dict(),

@@ -67,6 +67,8 @@ class TrainState:
     """A trial in training. Nothing here is random: every draw is a function of (seed, step, stream).
 
     Attributes:
+        image: channels and size of the images that the networks work on.
+        classes: their names; a logit's place is that of its class.
         averaged: D with the moving average of its weights; what val_error tests.
         dials: numbers of the trial, the epoch and the step.
         generators: of a step's streams, seeded anew for each step.
@@ -75,6 +77,8 @@ class TrainState:
     """
 
     trial: TrialSpec
+    image: ImageShape
+    classes: tuple[str, ...]
     numbers: Numbers
     device: torch.device
     discriminator: Discriminator
@@ -186,6 +190,8 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     trained_d = [p for p in D.parameters() if p.requires_grad]
     return TrainState(
         trial=trial,
+        image=image,
+        classes=data.classes,
         numbers=numbers,
         device=device,
         discriminator=D,

@@ -1,0 +1,110 @@
+"""Statistics of an evaluation: a configuration's error over seeds, and its paired difference from a reference.
+
+Seeds are few and errors are means over many images, so intervals are Student's t (Student 1908). A difference is taken
+seed by seed: two configurations of one seed share its labels and initial draws, and what a lucky draw does to both
+cancels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and what is known of it.
+
+    Attributes:
+        count: of the values.
+        mean: NaN where there are none.
+        deviation: of the sample (its variance divided by count - 1); NaN below two values.
+        low: lower end of the mean's 95 % interval; NaN below two values, which bound nothing.
+        high: its upper end.
+    """
+
+    count: int
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Mean of independent, roughly normal values with Student's interval: mean +- t(count - 1) deviation / sqrt(count).
+
+    Args:
+        values: finite.
+        confidence: in (0, 1).
+    """
+    count = len(values)
+    if count == 0:
+        return Estimate(0, nan, nan, nan, nan)
+    mean = float(np.mean(values))
+    if count == 1:
+        return Estimate(1, mean, nan, nan, nan)
+    deviation = float(np.std(values, ddof=1))
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * deviation / sqrt(count)
+    return Estimate(count, mean, deviation, mean - half, mean + half)
+
+
+def paired_difference(values: "pd.Series[float]", reference: "pd.Series[float]") -> Estimate:
+    """Mean of `values` - `reference` over the seeds that both have, with its interval.
+
+    Args:
+        values: a measure by seed, the index; NaN where a seed has none.
+        reference: likewise.
+    """
+    difference = (values - reference).dropna()
+    return estimate(difference.to_list())
+
+
+SUMMARY = (
+    "configuration",
+    "seeds",
+    "count",
+    "mean",
+    "deviation",
+    "low",
+    "high",
+    "raw_mean",
+    "val_mean",
+    "pairs",
+    "difference",
+    "difference_low",
+    "difference_high",
+)
+
+
+def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """One row a configuration, the lowest mean first, those without an error last.
+
+    Args:
+        evaluations: rows of the table `evaluations`, at most one a configuration and seed; errors are fractions.
+        reference: the configuration from which the others differ; where it is not there, differences are NaN.
+
+    Returns:
+        `SUMMARY`: seeds that were trained; of them `count` came to an error (the others diverged or failed); mean,
+        deviation and interval of test_error; means of test_error_raw and val_error_last; number, mean and interval of
+        the pairs' differences, NaN for the reference itself.
+    """
+    by_seed = {str(name): rows.set_index("seed") for name, rows in evaluations.groupby("configuration", sort=False)}
+    nothing = pd.Series(dtype=float)
+    of_reference = by_seed[reference].test_error if reference in by_seed else nothing
+    lines = []
+    for name, rows in by_seed.items():
+        error = estimate(rows.test_error.dropna().to_list())
+        difference = paired_difference(rows.test_error, nothing if name == reference else of_reference)
+        means = (rows.test_error_raw.mean(), rows.val_error_last.mean())
+        own = (error.count, error.mean, error.deviation, error.low, error.high)
+        lines.append((name, len(rows), *own, *means, difference.count, *_interval(difference)))
+    return pd.DataFrame(lines, columns=list(SUMMARY)).sort_values("mean", kind="stable", ignore_index=True)
+
+
+def _interval(difference: Estimate) -> tuple[float, float, float]:
+    return difference.mean, difference.low, difference.high

@@ -1,0 +1,159 @@
+"""A trained classifier in use: a checkpoint as a module that takes images as they are."""
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from plgan_tune.data.decode import Form, read
+from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
+from plgan_tune.gan.layers import Whitening
+from plgan_tune.gan.networks import Discriminator, ImageShape, Pair, build, to_unit_range
+from plgan_tune.spec.trial import Kind, TrialSpec
+from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.store.folder import CHECKPOINT
+from plgan_tune.store.location import Location
+from plgan_tune.training.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
+
+Weights = Literal["averaged", "raw"]
+
+AT_A_TIME = {"mlp": 5000, "conv": 250}
+"""Images: the convolutional pair's activations are large."""
+
+
+class Classifier(nn.Module):
+    """A discriminator as the classifier that it is, its preprocessing inside, noise off.
+
+    Attributes:
+        classes: their names, in the order of the logits.
+        image: channels and size of the images that it takes.
+    """
+
+    def __init__(self, discriminator: Discriminator, kind: Kind, image: ImageShape, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.classes = tuple(classes)
+        self.image = image
+        self._kind: Kind = kind
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (n, channels, size, size) -> logits (n, classes); their softmax are the classes' probabilities."""
+        dtype = self.discriminator.out.g.dtype
+        logits: Tensor = self.discriminator(to_unit_range(images, self._kind, dtype)).logits
+        return logits
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """uint8 (n, channels, size, size) -> (n, classes), rows of sum 1, on the CPU; many images a part at a time."""
+        device = self.discriminator.out.g.device
+        parts = [self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, AT_A_TIME[self._kind])]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def error(self, images: Tensor, labels: Tensor) -> float:
+        """Fraction of uint8 (n, channels, size, size) images whose highest logit is not that of `labels` (n,)."""
+        device, size = self.discriminator.out.g.device, AT_A_TIME[self._kind]
+        wrong = sum(
+            int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())
+            for part, truth in zip(torch.split(images, size), torch.split(labels, size), strict=True)
+        )
+        return wrong / len(labels)
+
+    def predict(self, files: Sequence[str | Path]) -> Tensor:
+        """Probabilities (n, classes) for image files, scaled and cropped to what it takes.
+
+        Raises:
+            DataError: naming the file that is no image.
+            OSError: where a file cannot be read.
+        """
+        paths = [Path(file) for file in files]
+        half = Half(np.full(len(paths), NO_LABEL), (), lambda row: str(paths[row]), lambda rows: _contents(paths, rows))
+        form = Form(self.image.channels, self.image.size, resize=True)
+        pixels = list(read(half, np.arange(len(paths)), form).blocks)
+        images = np.concatenate(pixels) if pixels else np.empty((0, *_shape(self.image)), np.uint8)
+        return self.probabilities(torch.from_numpy(images))
+
+
+def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifier:
+    """The classifier of a checkpoint of `train`, `search` or `evaluate`, on the CPU.
+
+        from plgan_tune.classifier import load_classifier
+
+        classifier = load_classifier("results/mine/checkpoints/t0007")
+        chances = classifier.predict(["one.png", "two.png"])
+        print([classifier.classes[place] for place in chances.argmax(dim=1)])
+
+    Args:
+        path: the file, or the folder of a trial or of `train`, whose newest it then is; local or a URL.
+        weights: the average, which every reported error is of, or those that training left.
+
+    Raises:
+        StoreError: where it cannot be read.
+        CheckpointError: where it is damaged, or from before checkpoints named their classes.
+    """
+    checkpoint = read_checkpoint(path)
+    trial, image, classes = checkpoint.trial, image_of(checkpoint), checkpoint.content["classes"]
+    discriminator = build_pair(checkpoint).discriminator
+    discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
+    return Classifier(discriminator, trial.model.kind, image, classes).requires_grad_(False).eval()
+
+
+def export_onnx(classifier: Classifier, file: str | Path) -> None:
+    """Writes the classifier as ONNX: input `images`, uint8 (n, channels, size, size); output `logits` (n, classes).
+
+    Raises:
+        ImportError: where the packages of torch's exporter are not there.
+    """
+    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
+    if missing:
+        raise ImportError(f"ONNX export needs {' and '.join(missing)}: pip install 'plgan-tune[onnx]'")
+    example = torch.zeros(2, *_shape(classifier.image), dtype=torch.uint8)
+    torch.onnx.export(
+        classifier,
+        (example,),
+        file,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """The checkpoint at `path`; see `load_classifier`."""
+    location = Location.at(path)
+    if not location.name.endswith(".pt"):
+        location = next(TrialFiles(location).newest_first(), location.join(CHECKPOINT))
+    checkpoint = decode_checkpoint(location.read_bytes(), location.url)
+    if "classes" not in checkpoint.content:
+        raise CheckpointError(f"{location.url} does not say which classes it knows: train it again")
+    return checkpoint
+
+
+def image_of(checkpoint: Checkpoint) -> ImageShape:
+    return ImageShape(*checkpoint.content["image"])
+
+
+def build_pair(checkpoint: Checkpoint) -> Pair:
+    """Networks of the checkpoint's shapes, on the CPU in its numbers' type; their weights are still to be loaded."""
+    trial: TrialSpec = checkpoint.trial
+    image, classes = image_of(checkpoint), checkpoint.content["classes"]
+    whitening = Whitening(torch.zeros(image.pixels), torch.eye(image.pixels)) if trial.model.zca else None
+    pair = build(trial.model, image, len(classes), (torch.Generator(), torch.Generator()), whitening)
+    dtype = torch.float64 if trial.training.precision == "float64" else torch.float32
+    return Pair(pair.discriminator.to(dtype), pair.generator.to(dtype))
+
+
+def _contents(paths: Sequence[Path], rows: Rows) -> Iterator[Sequence[Encoded]]:
+    for batch in batches(rows):
+        yield [paths[row].read_bytes() for row in batch]
+
+
+def _shape(image: ImageShape) -> tuple[int, int, int]:
+    return image.channels, image.size, image.size

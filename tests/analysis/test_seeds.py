@@ -1,0 +1,116 @@
+"""Statistics over seeds, against tables, against scipy's own, and on planted cases."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from plgan_tune.analysis.seeds import Estimate, estimate, paired_difference, summarise
+
+errors = st.lists(st.floats(0, 1), min_size=2, max_size=20)
+
+
+def test_student_s_table() -> None:
+    """t(0.975) of 4 degrees of freedom is 2.776 (Student's table); deviation of 1..5 is sqrt(2.5)."""
+    found = estimate([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.776 * math.sqrt(2.5 / 5)
+    assert (found.count, found.mean) == (5, 3.0)
+    assert found.deviation == pytest.approx(math.sqrt(2.5))
+    assert [found.low, found.high] == pytest.approx([3 - half, 3 + half], abs=1e-3)
+
+
+def test_one_value_bounds_nothing_and_none_says_nothing() -> None:
+    one, none = estimate([0.25]), estimate([])
+    assert (one.count, one.mean) == (1, 0.25)
+    assert all(map(math.isnan, (one.deviation, one.low, one.high, none.mean, none.low)))
+
+
+@given(errors)
+def test_the_interval_is_scipy_s(values: list[float]) -> None:
+    found = estimate(values)
+    if found.deviation > 0:
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        assert [found.low, found.high] == pytest.approx([low, high], abs=1e-12)
+    assert found.low <= found.mean <= found.high
+
+
+@given(errors)
+def test_an_interval_excludes_0_just_where_the_paired_t_test_rejects(values: list[float]) -> None:
+    series = pd.Series(values)
+    found = paired_difference(series, pd.Series(0.5, index=series.index))
+    if found.deviation > 1e-9:
+        p = float(stats.ttest_rel(values, [0.5] * len(values)).pvalue)
+        assert (found.low > 0 or found.high < 0) == (p < 0.05)
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
+    """2,000 samples of 5 from a known distribution; 95 % within four standard errors of a binomial count."""
+    samples = np.random.default_rng(0).normal(0.1, 0.02, (2000, 5))
+    held = sum(found.low <= 0.1 <= found.high for found in map(estimate, samples.tolist()))
+    assert abs(held / 2000 - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
+
+
+def table(by_configuration: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    rows = [
+        {"configuration": name, "seed": seed, "test_error": error, "test_error_raw": error, "val_error_last": error}
+        for name, of_seeds in by_configuration.items()
+        for seed, error in enumerate(of_seeds, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def row(summary: pd.DataFrame, name: str) -> "pd.Series[float]":
+    (found,) = (line for _, line in summary.iterrows() if line.configuration == name)
+    return found
+
+
+def test_a_planted_lucky_seed_does_not_win() -> None:
+    """The lowest single error is the lucky one's; its mean is not, and it is not told from the reference."""
+    lucky, steady = [0.02, 0.17, 0.16, 0.15, 0.16], [0.10, 0.11, 0.10, 0.11, 0.10]
+    summary = summarise(table({"lucky": lucky, "steady": steady, "patent": [0.12, 0.13, 0.12, 0.13, 0.12]}), "patent")
+    assert list(summary.configuration) == ["steady", "patent", "lucky"]
+    assert row(summary, "lucky").difference_low < 0 < row(summary, "lucky").difference_high
+    assert row(summary, "steady").difference == pytest.approx(-0.02)
+    assert row(summary, "steady").difference_high < 0
+
+
+def test_pairs_see_what_the_seeds_hide() -> None:
+    """Every seed is 1 % better, beside seeds that differ by 20 %: unpaired intervals overlap, the pairs' does not."""
+    patent = [0.10, 0.20, 0.30, 0.15, 0.25]
+    better = [error - 0.01 - 0.001 * (place % 2) for place, error in enumerate(patent)]
+    summary = summarise(table({"better": better, "patent": patent}), "patent")
+    ours, theirs = row(summary, "better"), row(summary, "patent")
+    assert ours.high > theirs.low
+    assert ours.difference_high < 0
+    assert ours.pairs == 5
+    assert theirs.pairs == 0
+    assert math.isnan(theirs.difference)
+
+
+def test_tied_configurations_are_not_told_apart() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.01, (2, 8))
+    summary = summarise(table({"a": 0.2 + noise[0], "patent": 0.2 + noise[1]}), "patent")
+    assert row(summary, "a").difference_low < 0 < row(summary, "a").difference_high
+
+
+def test_a_seed_that_diverged_is_counted_and_not_paired() -> None:
+    summary = summarise(table({"a": [0.1, math.nan, 0.3], "patent": [0.2, 0.2, 0.2]}), "patent")
+    found = row(summary, "a")
+    assert (found.seeds, found["count"], found.pairs) == (3, 2, 2)
+    assert found["mean"] == pytest.approx(0.2)
+
+
+def test_without_the_reference_there_is_no_difference() -> None:
+    found = row(summarise(table({"a": [0.1, 0.2]}), "patent"), "a")
+    assert found.pairs == 0
+    assert math.isnan(found.difference)
+
+
+def test_pairs_are_of_the_same_seed_whatever_the_order() -> None:
+    values = pd.Series([0.3, 0.1, 0.2], index=[3, 1, 2])
+    assert paired_difference(values, pd.Series([0.1, 0.2, 0.5], index=[1, 2, 9])) == Estimate(2, 0.0, 0.0, 0.0, 0.0)
