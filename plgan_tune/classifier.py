@@ -95,11 +95,15 @@ def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifi
         StoreError: where it cannot be read.
         CheckpointError: where it is damaged, or from before checkpoints named their classes.
     """
-    checkpoint = read_checkpoint(path)
-    trial, image, classes = checkpoint.trial, image_of(checkpoint), checkpoint.content["classes"]
+    return classifier_of(read_checkpoint(path), weights)
+
+
+def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged") -> Classifier:
+    """`load_classifier` of a checkpoint that has been read by `read_checkpoint`."""
     discriminator = build_pair(checkpoint).discriminator
     discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
-    return Classifier(discriminator, trial.model.kind, image, classes).requires_grad_(False).eval()
+    kind, classes = checkpoint.trial.model.kind, checkpoint.content["classes"]
+    return Classifier(discriminator, kind, image_of(checkpoint), classes).requires_grad_(False).eval()
 
 
 def export_onnx(classifier: Classifier, file: str | Path) -> None:
@@ -125,9 +129,9 @@ def export_onnx(classifier: Classifier, file: str | Path) -> None:
     )
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path | Location) -> Checkpoint:
     """The checkpoint at `path`; see `load_classifier`."""
-    location = Location.at(path)
+    location = path if isinstance(path, Location) else Location.at(path)
     if not location.name.endswith(".pt"):
         location = next(TrialFiles(location).newest_first(), location.join(CHECKPOINT))
     checkpoint = decode_checkpoint(location.read_bytes(), location.url)

@@ -129,3 +129,26 @@ class DecisionRow:
     competitors: int = column("values at this rung so far, the trial's own among them")
     verdict: Verdict = column("continue or stop")
     reason: str = column("the verdict in words")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One configuration trained with one seed to the last epoch, and measured on the test images."""
+
+    configuration: str = column("a trial_id of the search, patent, one of --methods, or judge")
+    seed: int = column("trial.seed and trial.data.split_seed: of the weights, and of which images are labelled")
+    refit: bool = column("whether the validation images were trained on too")
+    trial_id: str = column("its trial in seeds/, where its epochs and checkpoint are")
+    status: TrialStatus = column("completed, diverged or failed")
+    epochs: int = column("epochs completed", "epochs")
+    test_error: float | None = column("error of the averaged weights on the test images, at the last epoch", "fraction")
+    test_error_raw: float | None = column("error of the raw weights on the test images, at the last epoch", "fraction")
+    test_images: int = column("how many test images there are")
+    val_error_last: float | None = column("val_error at the last epoch; null at a refit", "fraction")
+    classifier_score: float | None = column("classifier score of generated images (docs/evaluation.md), from 1")
+    classifier_score_real: float | None = column("classifier score of the test images, by the same judge")
+    inception_score: float | None = column("Inception score of generated images, mean of 10 parts")
+    fid: float | None = column("Frechet Inception distance of generated images from the test images")
+    split_hash: str | None = column("hash of the labelled, unlabelled and validation rows")
+    seconds: float = column("training time of all attempts", "s")
+    evaluated_at: datetime = column("when it was measured", "UTC")

@@ -1,7 +1,6 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
 import shlex
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from plgan_tune.analysis.report.page import REPORT_FILE, write_report
 from plgan_tune.analysis.study import read_study
 from plgan_tune.data.errors import DataError
+from plgan_tune.interrupts import stopping_as_ctrl_c
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import default_space, load_study
@@ -73,7 +73,7 @@ def main(
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
         try:
-            with _stopping_as_ctrl_c():
+            with stopping_as_ctrl_c():
                 result = run_study(
                     loaded.study, results=results, name=study, address=address, resume=resume, console=console
                 )
@@ -108,18 +108,6 @@ def _refusing(file: Path) -> Iterator[None]:
         _refuse(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-@contextmanager
-def _stopping_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGUSR1, by which batch systems announce the end, stop a search as Ctrl-C does."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _refuse(message: str) -> NoReturn:

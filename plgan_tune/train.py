@@ -1,11 +1,10 @@
 """`python -m plgan_tune.train`: trains one configuration, without Ray or Optuna."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
+from plgan_tune.interrupts import asked_to_stop
 from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import load_trial
@@ -153,7 +153,7 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
     try:
         trial = ranks.by_first(lambda: load_trial(config, overrides))
         where = _where(trial, out, resume=resume)
-        with _stop_on_signal() as stopped, _progress(console, trial) as show:
+        with asked_to_stop() as stopped, _progress(console, trial) as show:
             rows = train(
                 trial,
                 where,
@@ -215,25 +215,6 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
     console.print(
         f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, markup=False, highlight=False
     )
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM lets the epoch end, so that a checkpoint can be written; a second ends at once."""
-    asked: list[int] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: object) -> None:  # noqa: ARG001
-        asked.append(number)
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

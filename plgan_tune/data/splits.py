@@ -22,10 +22,11 @@ class Split:
     """Rows of `Dataset.images`, int64, ascending.
 
     Attributes:
-        labelled: (labels,) images that keep their label, as many of each class.
+        labelled: (labels,) images that keep their label, as many of each class; with `refit` those of validation too.
         pool: images of which training sees no label: all that are not validation, the labelled ones
             among them or not (`labels_in_pool`).
-        validation: (validation,) images that measure val_error, as many of each class, not in the others.
+        validation: (validation,) images that measure val_error, as many of each class, not in the others but at a
+            `refit`.
         hash: 16 hexadecimal digits of a sha256 over the three and all labels; the same on every machine.
     """
 
@@ -53,8 +54,10 @@ def draw_split(labels: Tensor, spec: DataSpec, n_classes: int) -> Split:
     orders = [_shuffled(np.flatnonzero(known == c), bits) for c in range(n_classes)]
     validation = np.sort(np.concatenate([order[:held_out] for order in orders]))
     labelled = np.sort(np.concatenate([order[held_out : held_out + kept] for order in orders]))
-    outside = validation if spec.labels_in_pool else np.concatenate([validation, labelled])
-    pool = np.setdiff1d(np.arange(known.size), outside, assume_unique=True)
+    if spec.refit:
+        labelled = np.sort(np.concatenate([labelled, validation]))
+    outside = ([] if spec.refit else [validation]) + ([] if spec.labels_in_pool else [labelled])
+    pool = np.setdiff1d(np.arange(known.size), _joined(outside), assume_unique=True)
     return Split(
         labelled=torch.from_numpy(labelled),
         pool=torch.from_numpy(pool),

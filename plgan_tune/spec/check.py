@@ -67,6 +67,7 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
         *draft.findings,
         *_check_corners(draft),
         *_check_epochs(template, draft),
+        *_check_refit(template),
     ]
     if findings or search is None or resources is None:
         return findings
@@ -273,6 +274,13 @@ def _check_epochs(template: Mapping[str, Any], draft: _Draft) -> list[Finding]:
     if "epochs" in template.get("training", {}) or lies_under(path, draft.refused):
         return []
     return [Finding(path, "must be given where model.kind is searched, for each kind has its own default", _ABSENT)]
+
+
+def _check_refit(template: Mapping[str, Any]) -> list[Finding]:
+    if template.get("data", {}).get("refit") is not True:
+        return []
+    rule = "must be false in a search, which would judge trials by images that they were trained on"
+    return [Finding(("trial", "data", "refit"), rule, "true")]
 
 
 def _check_first(raw: Any, draft: _Draft) -> tuple[tuple[dict[str, Any], ...], list[Finding]]:

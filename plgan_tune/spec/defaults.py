@@ -13,6 +13,7 @@ _DATA: dict[str, Any] = {
     "limit": None,
     "labels_in_pool": True,
     "split_seed": 0,
+    "refit": False,
 }
 
 _COMMON: dict[str, dict[str, Any]] = {

@@ -50,6 +50,8 @@ class DataSpec(Frozen):
     labels_in_pool: bool = True
     """Whether the labelled images are also in the unlabelled pool (improved-gan: yes)."""
     split_seed: Annotated[int, Field(ge=0)] = 0
+    refit: bool = False
+    """Whether the validation images are trained on too, with their labels; val_error then judges nothing."""
 
 
 class ModelSpec(Frozen):

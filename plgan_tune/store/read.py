@@ -9,12 +9,22 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, Report, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import (
+    DecisionRow,
+    EpochMetrics,
+    EpochRow,
+    EvaluationRow,
+    Report,
+    TrialRow,
+    TrialStatus,
+    Verdict,
+)
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.schemas import (
     METRICS,
     decisions_table,
     epochs_table,
+    evaluations_table,
     trials_schema,
 )
 from plgan_tune.store.tables import read_table
@@ -25,6 +35,7 @@ STUDY_FILE: Final = "study.yaml"
 TRIALS: Final = ("trials", "trials.parquet")
 EPOCHS: Final = "epochs"
 DECISIONS: Final = "decisions"
+EVALUATIONS: Final = ("evaluations", "evaluations.parquet")
 UNIX_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -59,6 +70,16 @@ def read_decisions(study: Location) -> Any:
         StoreError: as `read_epochs`.
     """
     return _read_parts(study, DECISIONS, decisions_table([]))
+
+
+def read_evaluations(study: Location) -> Any:
+    """One row a configuration and seed, an Arrow table of `evaluations_schema`; empty where nothing was evaluated.
+
+    Raises:
+        StoreError: as `read_trials`.
+    """
+    file, empty = study.join(*EVALUATIONS), evaluations_table([])
+    return read_table(file, empty.column_names) if file.exists() else empty
 
 
 def _read_parts(study: Location, table: str, empty: Any) -> Any:
@@ -106,10 +127,19 @@ def decision_rows(table: Any) -> list[DecisionRow]:
     return [DecisionRow(**row | {"verdict": Verdict(row["verdict"])}) for row in rows]
 
 
+def evaluation_rows(table: Any) -> list[EvaluationRow]:
+    """The inverse of `evaluations_table`."""
+    names = [f.name for f in fields(EvaluationRow)]
+    rows = (dict(zip(names, cells, strict=True)) for cells in _zipped(table, names))
+    return [EvaluationRow(**row | {"status": TrialStatus(row["status"])}) for row in rows]
+
+
 def trial_rows(table: Any, columns: Mapping[str, str]) -> list[TrialRow]:
     """The inverse of `trials_table`; JSON text stays text."""
     fixed = [f.name for f in fields(TrialRow) if f.name != "params"]
-    params = _zipped(table, tuple(columns.values())) if columns else [()] * table.num_rows
+    # A study without a trial yet may have no snapshot, and then no column of its keys.
+    searched = tuple(columns.values()) if table.num_rows else ()
+    params = _zipped(table, searched) if searched else [()] * table.num_rows
     rows = []
     for cells, values in zip(_zipped(table, fixed), params, strict=True):
         known = dict(zip(fixed, cells, strict=True))

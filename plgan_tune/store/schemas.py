@@ -1,4 +1,4 @@
-"""Arrow schemas of a study's two tables, derived from the rows in `records`, and rows as tables of them."""
+"""Arrow schemas of a study's tables, derived from the rows in `records`, and rows as tables of them."""
 
 import json
 import types as pytypes
@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 
 import pyarrow as pa
 
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, Value
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, EvaluationRow, TrialRow, Value
 
 SCHEMA_VERSION: Final = 1
 VERSION_KEY: Final = b"plgan_tune.schema_version"
@@ -36,6 +36,11 @@ def epochs_schema() -> Any:
 def decisions_schema() -> Any:
     """One row a decision of early stopping: the fields of `DecisionRow`."""
     return _versioned([_column(f) for f in fields(DecisionRow)])
+
+
+def evaluations_schema() -> Any:
+    """One row a configuration and seed: the fields of `EvaluationRow`."""
+    return _versioned([_column(f) for f in fields(EvaluationRow)])
 
 
 def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
@@ -71,6 +76,12 @@ def epochs_table(rows: Sequence[EpochRow]) -> Any:
 def decisions_table(rows: Sequence[DecisionRow]) -> Any:
     """`rows` as an Arrow table of `decisions_schema`."""
     schema = decisions_schema()
+    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
+
+
+def evaluations_table(rows: Sequence[EvaluationRow]) -> Any:
+    """`rows` as an Arrow table of `evaluations_schema`."""
+    schema = evaluations_schema()
     return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
 
 

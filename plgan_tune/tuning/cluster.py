@@ -13,9 +13,11 @@ from typing import Literal
 
 import ray
 from ray.exceptions import RayError
+from rich.console import Console
 
 from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.tuning.autoscaler import Growth, read_growth
+from plgan_tune.tuning.errors import StudyError
 
 ANSWER_SECONDS = 20.0
 
@@ -23,7 +25,7 @@ HEAD = "node:__internal_head__"
 """A resource that Ray gives to the head of a cluster alone."""
 
 
-class ClusterError(Exception):
+class ClusterError(StudyError):
     """A cluster that cannot be joined, or that cannot hold a single trial. The message says what to do."""
 
 
@@ -180,3 +182,17 @@ def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tup
 def node_resources() -> list[Mapping[str, float]]:
     """What each living node of the joined cluster has in all."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def joined(address: str | None, console: Console) -> Iterator[None]:
+    """Ray for the time of a study; a Ray that the caller started is used and left alone."""
+    if ray.is_initialized():
+        yield
+        return
+    with console.status("starting Ray" if address is None else f"joining the cluster at {address}"):
+        connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -138,7 +138,8 @@ def _header(state: StudyState, now: datetime) -> RenderableType:
         title.append(" · ", "dim").append(f"about {duration(left)} left")
     table = _two_columns()
     table.add_row("trials", tally)
-    table.add_row("best", _best_line(state.best()))
+    if state.competing:
+        table.add_row("best", _best_line(state.best()))
     return Group(title, table)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import ray
 from rich.console import Console
 
 from plgan_tune.data.check import check_data
@@ -22,7 +21,7 @@ from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.bookkeeping import Logs
-from plgan_tune.tuning.cluster import ClusterError, capacity, check_address, connect
+from plgan_tune.tuning.cluster import ClusterError, capacity, check_address, joined
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.files import default_name, study_location, write_best, write_study
 from plgan_tune.tuning.history import History, brought_to_date, read_history
@@ -184,13 +183,13 @@ def _search(
         history=history,
         split_hash=data.split.hash,
     )
-    with _joined(address, console):
+    with joined(address, console):
         share, concurrent = capacity(spec.resources, spec.search.concurrent)
         keep = spec.search.keep_checkpoints
         with (
-            opened(location, lock, spec.columns, spec.types, state, keep, known, history, decisions) as (
+            opened(location, spec.columns, spec.types, state, keep, known, history, decisions, lock.check) as (
                 log,
-                trial_ended,
+                on_end,
             ),
             _mirrored(location, spec, history) as mirrors,
         ):
@@ -235,17 +234,3 @@ def _with_absolute_path(spec: StudySpec) -> StudySpec:
     """A trial's process has another working folder than the user."""
     path = spec.any_trial().data.path
     return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
-
-
-@contextmanager
-def _joined(address: str | None, console: Console) -> Iterator[None]:
-    """Ray for the time of a search; a Ray that the caller started is used and left alone."""
-    if ray.is_initialized():
-        yield
-        return
-    with console.status("starting Ray" if address is None else f"joining the cluster at {address}"):
-        connect(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()

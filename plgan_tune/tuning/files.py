@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from plgan_tune.records import TrialRow
+from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import MADE_WITH, NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec, trial_as_mapping
-from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.spec.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.errors import StudyError
@@ -19,8 +21,29 @@ BEST_FILE = "best.yaml"
 
 def write_study(location: Location, spec: StudySpec, started: datetime, earlier: Sequence[Any] = ()) -> None:
     """The resolved study, itself a space file, and what it was made with at this start and at `earlier` ones."""
-    start = {"started_at": started.isoformat(timespec="seconds"), **provenance()}
-    location.join(STUDY_FILE).write_text(dump_yaml({**spec.as_mapping(), MADE_WITH: [*earlier, start]}))
+    made_with = [*earlier, start_as_mapping(started)]
+    location.join(STUDY_FILE).write_text(dump_yaml({**spec.as_mapping(), MADE_WITH: made_with}))
+
+
+def start_as_mapping(started: datetime) -> dict[str, str]:
+    """When a study was started, and with which versions."""
+    return {"started_at": started.isoformat(timespec="seconds"), **provenance()}
+
+
+def read_study(location: Location) -> StudySpec:
+    """The study in this folder.
+
+    Raises:
+        StudyError: where there is none, or one of another version.
+        StoreError: where it cannot be read.
+    """
+    file = location.join(STUDY_FILE)
+    if not file.exists():
+        raise StudyError(f"must be the folder of a study, but got {location.url}")
+    try:
+        return study_from_mapping(read_yaml(file.read_text()).value)
+    except SpecError as error:
+        raise StudyError(f"{file.url} is no longer a study that can be read: {error}") from error
 
 
 def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int) -> None:

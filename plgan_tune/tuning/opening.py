@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from plgan_tune.records import DecisionRow
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Location
-from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.history import History
 from plgan_tune.tuning.keeping import CheckpointKeeper
@@ -16,7 +15,6 @@ from plgan_tune.tuning.progress import StudyState
 @contextmanager
 def opened(
     location: Location,
-    lock: StudyLock,
     columns: Mapping[str, str],
     types: Mapping[str, type],
     state: StudyState,
@@ -24,23 +22,24 @@ def opened(
     known: History,
     history: History,
     decisions: Sequence[DecisionRow] = (),
+    guard: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
     """The log, and what is to be called when a trial has ended.
 
     Args:
-        lock: of the study, held.
         columns: searched dotted path -> column name.
         types: searched dotted path -> bool, int, float or str.
         keep: how many of the best completed trials keep their checkpoints.
         known: what the log holds.
         history: what its epochs imply.
         decisions: of early stopping that its epochs imply.
+        guard: called before each write to the log; raises StoreError where nothing may be written.
 
     Raises:
         StoreError: where the store cannot be read or written.
     """
     with (
-        StudyLog(location, columns, types, guard=lock.check) as log,
+        StudyLog(location, columns, types, guard=guard) as log,
         CheckpointKeeper(location, state, log, keep) as keeper,
     ):
         log.open_tables()

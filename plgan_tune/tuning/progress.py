@@ -21,7 +21,8 @@ class StudyState:
         epochs: of a whole training.
         started_at: UTC.
         deadline: when the search ends whatever its state, UTC; None is never.
-        split_hash: of the data, which all trials share.
+        split_hash: of the data, where all trials share them.
+        competing: whether trials compete, so that one is the best.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.
     """
 
@@ -35,8 +36,10 @@ class StudyState:
         deadline: datetime | None = None,
         history: History = History(),  # noqa: B008 - frozen
         split_hash: str | None = None,
+        competing: bool = True,
     ) -> None:
         self.study = study
+        self.competing = competing
         self.split_hash = split_hash
         self.trials = trials
         self.epochs = epochs
@@ -165,7 +168,7 @@ class StudyState:
 
     def best(self) -> TrialRow | None:
         """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
-        return best_of(self.rows())
+        return best_of(self.rows()) if self.competing else None
 
     def ended(self) -> int:
         """How many trials have ended."""

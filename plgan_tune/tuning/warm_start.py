@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec, encode, flatten
 from plgan_tune.spec.trial import trial_as_mapping
-from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location
-from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.files import read_study
 from plgan_tune.tuning.history import read_history
 
 
@@ -40,10 +38,10 @@ def read_older(spec: StudySpec) -> list[Older]:
 
 
 def _read(spec: StudySpec, location: Location) -> Older:
-    file = location.join(STUDY_FILE)
-    if not file.exists():
-        raise StudyError(f"search.warm_start: each must be the folder of a study, but got {location.url}")
-    older = study_from_mapping(read_yaml(file.read_text()).value)
+    try:
+        older = read_study(location)
+    except StudyError as error:
+        raise StudyError(f"search.warm_start: each {error}") from error
     foreign = sorted(older.domains.keys() - spec.domains.keys())
     if foreign:
         why = f"for it searches {', '.join(foreign)}, which this study does not"

@@ -48,6 +48,20 @@ def test_parts_are_balanced_disjoint_and_cover(problem: tuple[torch.Tensor, Data
 
 
 @given(problems())
+def test_a_refit_trains_on_the_validation_images_as_well_and_on_nothing_else(
+    problem: tuple[torch.Tensor, DataSpec, int],
+) -> None:
+    labels, spec, n_classes = problem
+    split = draw_split(labels, spec, n_classes)
+    refit = draw_split(labels, spec.model_copy(update={"refit": True}), n_classes)
+    assert torch.equal(refit.validation, split.validation)
+    assert torch.equal(refit.labelled, torch.cat([split.labelled, split.validation]).sort().values)
+    unlabelled = set(range(len(labels))) - set(refit.labelled.tolist())
+    assert set(refit.pool.tolist()) == (set(range(len(labels))) if spec.labels_in_pool else unlabelled)
+    assert refit.hash != split.hash
+
+
+@given(problems())
 def test_same_seed_same_split(problem: tuple[torch.Tensor, DataSpec, int]) -> None:
     labels, spec, n_classes = problem
     a, b = draw_split(labels, spec, n_classes), draw_split(labels, spec, n_classes)

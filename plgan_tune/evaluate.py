@@ -1,0 +1,179 @@
+"""`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import torch
+import typer
+from rich.console import Console
+
+from plgan_tune.data.check import check_data
+from plgan_tune.data.dataset import load_test
+from plgan_tune.data.errors import DataError
+from plgan_tune.evaluation.generation import Fidelity, check_weights
+from plgan_tune.evaluation.measure import Gauge, measure
+from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
+from plgan_tune.evaluation.table import print_evaluation
+from plgan_tune.gan.networks import ImageShape, check_image
+from plgan_tune.interrupts import asked_to_stop, stopping_as_ctrl_c
+from plgan_tune.records import EvaluationRow
+from plgan_tune.spec.errors import RuleError
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.store.location import Location, StoreError, check_writable
+from plgan_tune.store.lock import LockedError, StudyLock
+from plgan_tune.store.read import read_trials, trial_rows
+from plgan_tune.training.checkpoint import CheckpointError
+from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.files import read_study
+from plgan_tune.tuning.in_process import train_in_process
+from plgan_tune.typed import from_here, python
+
+Train = Callable[[Evaluation, StudySpec, Console], bool]
+"""Trains what is still to be trained; answers whether all has ended."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    results: Annotated[str, typer.Argument(metavar="RESULTS", help="The folder or URL of a search.")],
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many of its best configurations.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Seeds of each configuration.")] = 5,
+    methods: Annotated[
+        bool, typer.Option("--methods", help="Also regular GAN, feature-wise GAN and supervised only.")
+    ] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Train on the validation images as well.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", help="`auto` or `host:port` of a Ray cluster; default an embedded Ray."),
+    ] = None,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="One after another in this process, without Ray.")
+    ] = False,
+    inception_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measure Inception score and FID with these weights.")
+    ] = None,
+) -> None:
+    """Train a search's best configurations and the patent's anew, and measure their test errors.
+
+    The same command goes on with what an earlier one has left, and trains only what is not there yet.
+    """
+    console = Console()
+    with _refusing():
+        if in_process and address is not None:
+            raise StudyError(f"--in-process trains without Ray, but got --address {address}")
+        search = Location.at(results)
+        study = read_study(search)
+        trials = trial_rows(read_trials(search), study.columns)
+        data = check_data(study.any_trial().data)
+        evaluation = plan_evaluation(search, study, trials, data, top=top, seeds=seeds, methods=methods, refit=refit)
+        for configuration in evaluation.configurations:
+            check_image(configuration.trial.model, ImageShape(data.channels, data.size))
+        gauge = _gauge(study, inception_weights)
+        for note in evaluation.notes:
+            console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+        train = _in_this_process if in_process else _on_ray(address)
+        rows = evaluate(evaluation, study, gauge, train, console)
+    if rows is None:
+        go_on = _again(results, top, seeds, methods, refit, address, in_process, inception_weights)
+        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(130)
+    print_evaluation(console, evaluation, rows, trials)
+    place = f"{_nearest(search)}/evaluations"
+    console.print(f"A row a configuration and seed: {place}", soft_wrap=True, markup=False, highlight=False)
+    if all(row.test_error is None for row in rows):
+        raise typer.Exit(1)
+
+
+def evaluate(
+    evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console
+) -> list[EvaluationRow] | None:
+    """Trains and measures what is not there yet; a row a trial, None where training was interrupted."""
+    check_writable(evaluation.location)
+    with StudyLock(evaluation.location):
+        write_evaluation(evaluation, _now())
+        if not train(evaluation, study, console):
+            return None
+        with console.status("looking at the test images"):
+            return measure(evaluation, gauge)
+
+
+def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console) -> bool:
+    threads = max(1, int(study.resources.cpus_per_rank))
+    with asked_to_stop() as stopped:
+        return train_in_process(evaluation.study, threads=threads, console=console, now=_now, stopped=stopped)
+
+
+def _on_ray(address: str | None) -> Train:
+    from plgan_tune.tuning.cluster import check_address  # noqa: PLC0415 - Ray, which --in-process does without
+    from plgan_tune.tuning.given_on_ray import train_on_ray  # noqa: PLC0415
+
+    if address is not None:
+        check_address(address)
+
+    def train(evaluation: Evaluation, study: StudySpec, console: Console) -> bool:
+        with stopping_as_ctrl_c():
+            return train_on_ray(
+                evaluation.study, study.search, study.resources, address=address, console=console, now=_now
+            )
+
+    return train
+
+
+def _gauge(study: StudySpec, inception_weights: Path | None) -> Gauge:
+    """The test images are read before anything is trained: what is wrong with them is found now."""
+    if inception_weights is not None:
+        check_weights(inception_weights)
+    images, labels = load_test(study.any_trial().data)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Gauge(images, labels, Fidelity(inception_weights, images) if inception_weights else None, device, _now)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _nearest(location: Location) -> str:
+    return from_here(location.local) if location.local else location.url
+
+
+def _again(
+    results: str,
+    top: int,
+    seeds: int,
+    methods: bool,
+    refit: bool,
+    address: str | None,
+    in_process: bool,
+    inception_weights: Path | None,
+) -> str:
+    """The command that goes on: this one."""
+    given = {"--top": top, "--seeds": seeds, "--address": address, "--inception-weights": inception_weights}
+    flags = {"--methods": methods, "--refit": refit, "--in-process": in_process}
+    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    words += [flag for flag, is_set in flags.items() if is_set]
+    return shlex.join([python(), "-m", "plgan_tune.evaluate", results, *words])
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the user can mend ends with one message and status 2; Ctrl-C with 130."""
+    try:
+        yield
+    except (DataError, RuleError, StoreError, StudyError, LockedError, CheckpointError) as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _refuse(message: str) -> NoReturn:
+    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

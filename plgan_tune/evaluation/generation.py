@@ -1,0 +1,124 @@
+"""How good generated images are: the classifier score, and with weights at hand Inception score and FID."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from plgan_tune.classifier import build_pair
+from plgan_tune.gan.draws import Draws, Stream, generator_for
+from plgan_tune.gan.networks import draw_latent
+from plgan_tune.training.checkpoint import Checkpoint
+from plgan_tune.tuning.errors import StudyError
+
+IMAGES: Final = 10_000
+"""Generated a trial. Both scores depend on their number, so it is always the same."""
+
+BATCH: Final = 100
+"""Images of one pass of the generator, whose batch normalisation uses the batch's own statistics: the patent's."""
+
+SPLITS: Final = 10
+"""Parts of the images over which the Inception score is averaged (Salimans et al. 2016)."""
+
+
+@torch.no_grad()
+def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES) -> Tensor:
+    """Images of a checkpoint's generator, (images, channels, size, size) uint8 on the CPU; the same at every call.
+
+    Args:
+        device: where the generator works; z is drawn on the CPU.
+        images: a multiple of `BATCH`.
+    """
+    generator = build_pair(checkpoint).generator.to(device)
+    generator.load_state_dict(checkpoint.content["generator"])
+    trial = checkpoint.trial
+    dtype = next(generator.parameters()).dtype
+    parts = []
+    for batch in range(images // BATCH):
+        # The sample grid's draw is number 0 of this stream.
+        draws = Draws(generator_for(trial.seed, batch + 1, Stream.SAMPLES), BATCH, dtype=dtype)
+        pixels = generator(draw_latent(draws, trial.model).to(device))
+        pixels = pixels if trial.model.kind == "mlp" else (pixels + 1) / 2
+        parts.append((pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu())
+    return torch.cat(parts)
+
+
+def classifier_score(probabilities: Tensor) -> float:
+    """exp(mean over images of KL(p(y|x) || p(y))), p(y) the mean of p(y|x): the Inception score's formula.
+
+    Salimans et al. 2016, eq. in section 4, with a classifier of the data themselves in place of Inception. 1 where
+    every image looks alike to the classifier; the number of classes where each is sure and all classes are as frequent.
+
+    Args:
+        probabilities: (n, classes), rows of sum 1.
+    """
+    p = probabilities.double()
+    marginal = p.mean(dim=0, keepdim=True)
+    divergence = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(dim=1)
+    return float(divergence.mean().exp())
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Inception score and FID by torch-fidelity.
+
+    Attributes:
+        weights: file of the Inception network's weights, as torch-fidelity has them.
+        real: the images that FID compares with, (n, channels, size, size) uint8.
+    """
+
+    weights: Path
+    real: Tensor
+
+    def measure(self, images: Tensor) -> tuple[float, float]:
+        """Inception score (mean over 10 parts) and FID of uint8 images (n, channels, size, size)."""
+        from torch_fidelity import calculate_metrics  # noqa: PLC0415 - an extra, looked for by `check_weights`
+
+        found = calculate_metrics(
+            input1=_Colour(images),
+            input2=_Colour(self.real),
+            cuda=torch.cuda.is_available(),
+            isc=True,
+            isc_splits=SPLITS,
+            fid=True,
+            feature_extractor_weights_path=str(self.weights),
+            verbose=False,
+            save_cpu_ram=True,
+        )
+        return float(found["inception_score_mean"]), float(found["frechet_inception_distance"])
+
+
+class _Colour(Dataset[Tensor]):
+    """Images as torch-fidelity takes them: three channels."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, place: int) -> Tensor:
+        return self._images[place].expand(3, -1, -1)
+
+
+def check_weights(file: Path) -> None:
+    """Whether Inception score and FID can be measured, before anything is trained. Nothing is ever downloaded.
+
+    Raises:
+        StudyError: where the package or the file is not there, or the file holds no weights.
+    """
+    if find_spec("torch_fidelity") is None:
+        raise StudyError("--inception-weights needs the package torch-fidelity: pip install 'plgan-tune[fidelity]'")
+    if not file.is_file():
+        raise StudyError(f"--inception-weights must be a file of Inception weights, but there is no file {file}")
+    try:
+        # torch-fidelity itself would run what a pickle asks for.
+        held = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # zipfile, pickle and torch each have their own
+        raise StudyError(f"--inception-weights must be a file of weights, but {file} is none: {error}") from error
+    if not isinstance(held, dict) or "fc.weight" not in held:
+        raise StudyError(f"--inception-weights must hold torch-fidelity's Inception network, but {file} does not")

@@ -1,0 +1,128 @@
+"""What an evaluation's trials come to on the test images: measured once, at the last epoch, from the checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import torch
+from torch import Tensor
+
+from plgan_tune.classifier import Classifier, classifier_of, read_checkpoint
+from plgan_tune.evaluation.configurations import is_generative
+from plgan_tune.evaluation.generation import Fidelity, classifier_score, generated
+from plgan_tune.evaluation.plan import Evaluation
+from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.store.location import Location
+from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
+from plgan_tune.store.schemas import evaluations_table
+from plgan_tune.store.tables import write_table
+from plgan_tune.training.checkpoint import Checkpoint
+from plgan_tune.tuning.history import read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """What trials are measured with.
+
+    Attributes:
+        images: of the test set, (n, channels, size, size) uint8.
+        labels: theirs, (n,) int64.
+        fidelity: for Inception score and FID; None leaves them out.
+        device: where networks look at images.
+        now: the UTC time.
+    """
+
+    images: Tensor
+    labels: Tensor
+    fidelity: Fidelity | None
+    device: torch.device
+    now: Callable[[], datetime]
+
+
+def measure(evaluation: Evaluation, gauge: Gauge) -> list[EvaluationRow]:
+    """Measures the trials that have ended and are not measured yet; writes the rows of all, returns those asked for.
+
+    What an earlier start has measured stays as it is, unless scores are asked for that it lacks.
+
+    Raises:
+        StoreError: where the log, a checkpoint or the table cannot be read or written.
+        CheckpointError: where a checkpoint is damaged.
+    """
+    study = evaluation.study
+    ended = {row.trial_id: row for row in read_rows(study.location, study.columns).ended}
+    rows = {row.trial_id: row for row in evaluation_rows(read_evaluations(evaluation.search))}
+    judge = _judge(evaluation, ended, gauge)
+    for given in study.trials:
+        trial, row = ended.get(given.trial_id), rows.get(given.trial_id)
+        if trial is None or (row is not None and not _lacks(row, given.trial, judge, gauge)):
+            continue
+        rows[given.trial_id] = _measured(study.location, trial, given.trial, judge, gauge)
+        # An Inception network takes minutes a trial, which an interruption shall not cost again.
+        write_table(evaluations_table(list(rows.values())), evaluation.search.join(*EVALUATIONS))
+    return [rows[given.trial_id] for given in study.trials if given.trial_id in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    classifier: Classifier
+    of_real: float
+    """Its score of the test images."""
+
+
+def _judge(evaluation: Evaluation, ended: dict[str, TrialRow], gauge: Gauge) -> _Judge | None:
+    trial = evaluation.judge_trial
+    if trial is None or trial.trial_id not in ended or ended[trial.trial_id].status is not TrialStatus.COMPLETED:
+        return None
+    classifier = classifier_of(_checkpoint(evaluation.location, trial.trial_id)).to(gauge.device)
+    return _Judge(classifier, classifier_score(classifier.probabilities(gauge.images)))
+
+
+def _lacks(row: EvaluationRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> bool:
+    """Whether the row has no score that can be measured now."""
+    if row.status is not TrialStatus.COMPLETED or not is_generative(trial):
+        return False
+    without_score = judge is not None and row.classifier_score is None
+    return without_score or (gauge.fidelity is not None and row.fid is None)
+
+
+def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> EvaluationRow:
+    completed = row.status is TrialStatus.COMPLETED
+    checkpoint = _checkpoint(location, row.trial_id) if completed else None
+    error, raw = _errors(checkpoint, gauge) if checkpoint else (None, None)
+    images = generated(checkpoint, gauge.device) if checkpoint and is_generative(trial) else None
+    score = classifier_score(judge.classifier.probabilities(images)) if judge and images is not None else None
+    inception, fid = gauge.fidelity.measure(images) if gauge.fidelity and images is not None else (None, None)
+    return EvaluationRow(
+        configuration=str(row.params["configuration"]),
+        seed=row.seed,
+        refit=trial.data.refit,
+        trial_id=row.trial_id,
+        status=row.status,
+        epochs=row.epochs,
+        test_error=error,
+        test_error_raw=raw,
+        test_images=len(gauge.labels),
+        val_error_last=None if trial.data.refit else row.val_error_last,
+        classifier_score=score,
+        classifier_score_real=None if score is None or judge is None else judge.of_real,
+        inception_score=inception,
+        fid=fid,
+        split_hash=row.split_hash,
+        seconds=row.seconds,
+        evaluated_at=gauge.now(),
+    )
+
+
+def _errors(checkpoint: Checkpoint, gauge: Gauge) -> tuple[float, float]:
+    """On the test images, of the averaged weights and of the raw ones."""
+    averaged, raw = (
+        classifier_of(checkpoint, weights).to(gauge.device).error(gauge.images, gauge.labels)
+        for weights in ("averaged", "raw")
+    )
+    return averaged, raw
+
+
+def _checkpoint(location: Location, trial_id: str) -> Checkpoint:
+    return read_checkpoint(TrialFiles.of(location, trial_id).location)

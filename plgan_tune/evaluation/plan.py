@@ -1,0 +1,155 @@
+"""An evaluation: configurations on paired seeds, as the list of trials that the search's own machinery trains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from plgan_tune.data.check import DataSummary
+from plgan_tune.evaluation.configurations import (
+    Configuration,
+    best_configurations,
+    fresh_seeds,
+    judge_configuration,
+    method_configurations,
+    patent_configuration,
+    with_seed,
+)
+from plgan_tune.records import TrialRow
+from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.spec.yaml import dump_yaml, read_yaml
+from plgan_tune.store.location import Location
+from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.files import start_as_mapping
+from plgan_tune.tuning.given import GivenStudy, GivenTrial
+
+SEEDS: Final = "seeds"
+"""The folder, in the search's, of the study that an evaluation is: its log and its checkpoints."""
+
+FILE: Final = "evaluation.yaml"
+TYPES: Final = {"configuration": str, "refit": bool}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is trained and measured.
+
+    Attributes:
+        name: of the search.
+        search: its folder.
+        configurations: without the judge, in the order of the table's making.
+        judge: of generated images; None where none is trained.
+        seeds: of every configuration; the judge has the first alone.
+        refit: whether validation images are trained on too.
+        notes: what the user should know of the choice.
+    """
+
+    name: str
+    search: Location
+    configurations: tuple[Configuration, ...]
+    judge: Configuration | None
+    seeds: tuple[int, ...]
+    refit: bool
+    notes: tuple[str, ...]
+
+    @property
+    def location(self) -> Location:
+        return self.search.join(SEEDS)
+
+    @property
+    def trial(self) -> TrialSpec:
+        """Any of the trials: right in all that they share."""
+        return self.configurations[0].trial
+
+    @property
+    def study(self) -> GivenStudy:
+        """Its trials, all of a seed before the next seed's: they share images, and pairs are there early."""
+        trials = [
+            given(configuration, seed, refit=self.refit) for seed in self.seeds for configuration in self.configurations
+        ]
+        judges = [self.judge_trial] if self.judge_trial else []
+        return GivenStudy(self.name, self.location, (*judges, *trials), TYPES)
+
+    @property
+    def judge_trial(self) -> GivenTrial | None:
+        return None if self.judge is None else given(self.judge, self.seeds[0], refit=False)
+
+
+def given(configuration: Configuration, seed: int, *, refit: bool) -> GivenTrial:
+    """A configuration's trial with one seed; its name says which."""
+    return GivenTrial(
+        f"{configuration.name}-s{seed}" + "-refit" * refit,
+        {"configuration": configuration.name, "refit": refit},
+        with_seed(configuration.trial, seed, refit=refit),
+    )
+
+
+def plan_evaluation(
+    search: Location,
+    study: StudySpec,
+    trials: Sequence[TrialRow],
+    data: DataSummary,
+    *,
+    top: int,
+    seeds: int,
+    methods: bool,
+    refit: bool,
+) -> Evaluation:
+    """The `top` best of a search and the patent's own settings, and with `methods` its comparisons.
+
+    A judge is trained where the images are grey, for which there is no Inception network.
+
+    Args:
+        search: the search's folder.
+        trials: its trials.
+        data: its images.
+        seeds: how many; none of them is the search's own.
+
+    Raises:
+        StudyError: where no trial has completed.
+    """
+    best = best_configurations(study, trials, top)
+    if not best:
+        raise StudyError(f"{search.url} must have a completed trial to evaluate, but has none of {len(trials)}")
+    patent = patent_configuration(study)
+    twins = [one for one in best if with_seed(one.trial, 0) == with_seed(patent.trial, 0)]
+    notes = [f"{twin.name} has the patent's own settings: its row is {patent.name}'s" for twin in twins]
+    if len(best) < top:
+        notes.append(f"of {top} configurations asked for, {len(best)} have completed")
+    others = method_configurations(patent) if methods else []
+    chosen = (*(one for one in best if one not in twins), patent, *others)
+    judge = judge_configuration(patent, data) if data.channels == 1 else None
+    return Evaluation(study.study, search, chosen, judge, tuple(fresh_seeds(study, seeds)), refit, tuple(notes))
+
+
+def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
+    """Notes what each configuration is, those of earlier starts kept.
+
+    Raises:
+        StudyError: where an earlier start has trained another configuration of the same name.
+        StoreError: where the file cannot be read or written.
+    """
+    file = evaluation.location.join(FILE)
+    earlier: Mapping[str, Any] = read_yaml(file.read_text()).value if file.exists() else {}
+    known: Mapping[str, Any] = earlier.get("configurations", {})
+    judges = [evaluation.judge] if evaluation.judge else []
+    asked = {one.name: one.trial.model_dump(mode="json") for one in (*evaluation.configurations, *judges)}
+    for name, trial in asked.items():
+        if name in known and (changes := _changes(known[name], trial)):
+            raise StudyError(
+                f"{file.url} must hold what is evaluated, but {name} is another now: {'; '.join(changes)}; "
+                f"to start anew, remove the folder {evaluation.location.url}"
+            )
+    content = {
+        "evaluation_of": evaluation.name,
+        "configurations": {**known, **asked},
+        MADE_WITH: [*earlier.get(MADE_WITH, ()), start_as_mapping(started)],
+    }
+    file.write_text(dump_yaml(content))
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    old, new = flatten(before), flatten(now)
+    keys = dict.fromkeys([*old, *new])
+    return [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys if old.get(key) != new.get(key)]

@@ -1,0 +1,163 @@
+"""What an evaluation says: tables of its configurations, the published numbers beside them, and how it was measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from math import isnan
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from plgan_tune.analysis.published import Setting, published
+from plgan_tune.analysis.seeds import summarise
+from plgan_tune.evaluation.configurations import JUDGE, PATENT
+from plgan_tune.evaluation.plan import Evaluation
+from plgan_tune.records import EvaluationRow, TrialRow
+
+NONE = "-"
+SCORES = {"classifier_score": "classifier score", "inception_score": "Inception score", "fid": "FID"}
+
+
+def print_evaluation(
+    console: Console, evaluation: Evaluation, rows: Sequence[EvaluationRow], searched: Sequence[TrialRow]
+) -> None:
+    """The tables and what their reader must know. Each fits into 80 columns.
+
+    Args:
+        rows: of the evaluation, those measured so far; at least one.
+        searched: the search's trials, whose errors stand beside those of the seeds.
+    """
+    frame = pd.DataFrame([asdict(row) for row in rows if row.configuration != JUDGE])
+    lines = summarise(frame, PATENT).to_dict("records")
+    in_search = {row.trial_id: row.val_error_last for row in searched}
+    data = evaluation.trial.data
+    setting = published(data.source, data.path, data.labels)
+    for table in (
+        _errors(evaluation.name, lines),
+        _differences(lines),
+        _published(setting) if setting else None,
+        _beside(frame, lines, in_search),
+    ):
+        if table is not None:
+            console.print(table)
+            console.print()
+    for sentence in _sentences(evaluation, rows, setting):
+        console.print(Text(sentence), soft_wrap=True)
+
+
+def _errors(name: str, lines: Sequence[Mapping[Any, Any]]) -> Table:
+    table = _table(f"{name}: error on the test images, %", "configuration", "seeds", "mean", "deviation")
+    for column in ("95 % interval", "raw weights"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        whole = line["count"] == line["seeds"]
+        table.add_row(
+            line["configuration"],
+            str(line["seeds"]) if whole else f"{line['count']} of {line['seeds']}",
+            _percent(line["mean"]),
+            _percent(line["deviation"]),
+            _interval(_percent(line["low"]), _percent(line["high"])),
+            _percent(line["raw_mean"]),
+        )
+    return table
+
+
+def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table | None:
+    """The paired ones, in percentage points; None where nothing is paired."""
+    table = _table("difference from the patent's settings, seed by seed, %", "configuration", "pairs", "mean")
+    for column in ("95 % interval", ""):
+        table.add_column(column, justify="right")
+    for line in lines:
+        if line["pairs"]:
+            low, high = line["difference_low"], line["difference_high"]
+            table.add_row(
+                line["configuration"],
+                str(line["pairs"]),
+                f"{100 * line['difference']:+.2f}",
+                _interval(_signed(low), _signed(high)),
+                _verdict(low, high),
+            )
+    return table if table.row_count else None
+
+
+def _published(setting: Setting) -> Table:
+    title = f"published: {setting.data}, {setting.labels} labels, test error, %"
+    table = _table(title, "method", "mean", "deviation")
+    for row in setting.rows:
+        table.add_row(row.method, _percent(row.error), "" if row.deviation is None else _percent(row.deviation))
+    return table
+
+
+def _beside(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]], in_search: Mapping[str, float | None]) -> Table:
+    """Validation errors, by which the search chose, and scores of generated images."""
+    scores = [name for name in SCORES if frame[name].notna().any()]
+    table = _table("beside it: means over the seeds", "configuration", "val_error in the search, %", "here, %")
+    for name in scores:
+        table.add_column(SCORES[name], justify="right")
+    means = frame.groupby("configuration")[list(SCORES)].mean()
+    for line in lines:
+        name = line["configuration"]
+        searched = in_search.get(name)
+        own = means.loc[name]
+        table.add_row(
+            name,
+            "" if searched is None else _percent(searched),
+            _percent(line["val_mean"]),
+            *("" if isnan(own[score]) else f"{own[score]:.2f}" for score in scores),
+        )
+    if "classifier_score" in scores:
+        table.add_row("the test images", "", "", f"{frame.classifier_score_real.mean():.2f}")
+    return table
+
+
+def _sentences(evaluation: Evaluation, rows: Sequence[EvaluationRow], setting: Setting | None) -> Iterator[str]:
+    trial, images = evaluation.trial, rows[0].test_images
+    trained = "the labelled AND the validation images (--refit)" if evaluation.refit else "the labelled images"
+    yield (
+        f"Averaged weights at epoch {trial.training.epochs}, on {images:,} test images. {trial.data.labels} labels; "
+        f"trained on {trained}{'' if evaluation.refit else '; --refit adds the validation images'}."
+    )
+    yield "Deviation is that of the seeds; intervals are Student's t over them, differences are taken seed by seed."
+    broken = [row for row in rows if row.test_error is None]
+    if broken:
+        which = ", ".join(f"{row.trial_id} ({row.status})" for row in broken)
+        yield f"Without an error, so not in any mean, which are too good by that: {which}."
+    for row in rows:
+        if row.configuration == JUDGE and row.test_error is not None and evaluation.judge is not None:
+            labels = evaluation.judge.trial.data.labels
+            yield f"The classifier score's judge learned from {labels:,} labels, test error {row.test_error:.2%}."
+    if setting is None:
+        yield f"Nothing is published for these data with {trial.data.labels} labels."
+    elif setting.epochs != trial.training.epochs:
+        yield f"The published PL-GAN was trained for {setting.epochs} epochs, these for {trial.training.epochs}."
+
+
+def _table(title: str, *columns: str) -> Table:
+    first, *others = columns
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _verdict(low: float, high: float) -> Text:
+    if isnan(low):
+        return Text("one pair tells nothing", "dim")
+    if high < 0:
+        return Text("better", "green")
+    return Text("worse", "red") if low > 0 else Text("not told apart", "dim")
+
+
+def _interval(low: str, high: str) -> str:
+    return low if low == NONE else f"{low} to {high}"
+
+
+def _percent(fraction: float) -> str:
+    return NONE if isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def _signed(fraction: float) -> str:
+    return NONE if isnan(fraction) else f"{100 * fraction:+.2f}"

@@ -1,0 +1,127 @@
+"""Trials that are given, not suggested: a study whose list is known. Knows no Ray."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from rich.console import Console
+
+from plgan_tune.records import TrialStatus, Value
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.store.location import Location
+from plgan_tune.tuning.bookkeeping import Bookkeeper, Config
+from plgan_tune.tuning.display import build_display
+from plgan_tune.tuning.history import History, read_rows, with_completed
+from plgan_tune.tuning.opening import opened
+from plgan_tune.tuning.progress import StudyState
+
+Books = TypeVar("Books", bound=Bookkeeper)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenTrial:
+    """One trial of the list.
+
+    Attributes:
+        trial_id: the study's own; another start of the study knows the trial by it.
+        point: what tells trials apart, a column each.
+    """
+
+    trial_id: str
+    point: Mapping[str, Value]
+    trial: TrialSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GivenStudy:
+    """Trials of equal length, in the order in which they are to be trained. None is stopped early; all are kept.
+
+    Attributes:
+        name: for the user.
+        location: the study's folder; trials of an earlier start that are not among `trials` stay there as they are.
+        types: key of a trial's point -> bool, int, float or str.
+    """
+
+    name: str
+    location: Location
+    trials: tuple[GivenTrial, ...]
+    types: Mapping[str, type]
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        return {key: key for key in self.types}
+
+    @property
+    def epochs(self) -> int:
+        return self.trials[0].trial.training.epochs
+
+
+@contextmanager
+def taken_up(
+    study: GivenStudy,
+    books: Callable[..., Books],
+    console: Console,
+    now: Callable[[], datetime],
+) -> Iterator[tuple[Sequence[Config], Books]]:
+    """What is still to be trained, and who keeps the books meanwhile.
+
+    Args:
+        books: `Bookkeeper`, or a class of it.
+
+    Raises:
+        StoreError: where the study cannot be read or written.
+        RecordingError: at the block's end, where an event could not be recorded.
+    """
+    known, history = _histories(study)
+    configs = _to_do(study.trials, history)
+    state = StudyState(
+        study.name,
+        trials=len(history.ended) + len(configs),
+        epochs=study.epochs,
+        started_at=now(),
+        history=history,
+        competing=False,
+    )
+    with opened(study.location, study.columns, study.types, state, state.trials, known, history) as (log, trial_ended):
+        display = build_display(console, state, now)
+        keeper = books(state, log, display, now, trial_ended)
+        with display:
+            yield configs, keeper
+    keeper.check_whole(study.location.url)
+
+
+def left_to_do(study: GivenStudy) -> bool:
+    """Whether a trial has not ended."""
+    return bool(_to_do(study.trials, _histories(study)[1]))
+
+
+def _histories(study: GivenStudy) -> tuple[History, History]:
+    """What the log holds, and what its epochs imply."""
+    known = read_rows(study.location, study.columns) if study.location.exists() else History()
+    return known, with_completed(known, study.epochs)
+
+
+def _to_do(trials: Sequence[GivenTrial], history: History) -> list[Config]:
+    """A config for each trial that has not ended: a new one's first attempt, or the next of one that had begun."""
+    rows = {row.trial_id: row for row in history.trials}
+    configs: list[Config] = []
+    number = history.next_number
+    for given in trials:
+        row = rows.get(given.trial_id)
+        if row is not None and row.status is not TrialStatus.RUNNING:
+            continue
+        configs.append(
+            {
+                "trial_id": given.trial_id,
+                "number": row.number if row else number,
+                "attempt": row.attempt + 1 if row else 1,
+                "failures": 0,
+                "logged": max(history.curves.get(given.trial_id, {}), default=0),
+                "point": dict(given.point),
+                "trial": given.trial.model_dump(mode="json"),
+            }
+        )
+        number += row is None
+    return configs

@@ -1,0 +1,69 @@
+"""Given trials on a Ray cluster: a searcher that hands out a list, and a rule that stops nobody."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ray.tune.search import Searcher
+from rich.console import Console
+
+from plgan_tune.spec.study import ResourcesSpec, SearchSpec
+from plgan_tune.tuning.bookkeeping import Config
+from plgan_tune.tuning.cluster import capacity, joined
+from plgan_tune.tuning.given import GivenStudy, left_to_do, taken_up
+from plgan_tune.tuning.halving import Halving
+from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.tuning.stopping import EarlyStopping
+from plgan_tune.tuning.tuner import run_tune
+
+
+class HandedOut(Searcher):
+    """Suggests these configs in their order."""
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        super().__init__(metric="val_error", mode="min")
+        self._configs = iter(configs)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # noqa: ARG002
+        """The next config; `Searcher.FINISHED` after the last."""
+        config = next(self._configs, None)
+        return str(Searcher.FINISHED) if config is None else dict(config)
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: what ends is the log's business."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a study goes on from its rows, never from Tune's snapshots."""
+
+
+def train_on_ray(
+    study: GivenStudy,
+    search: SearchSpec,
+    resources: ResourcesSpec,
+    *,
+    address: str | None,
+    console: Console,
+    now: Callable[[], datetime],
+) -> bool:
+    """Trains what of the study is still to be trained on an embedded Ray, or on the cluster at `address`.
+
+    Args:
+        search: how many trials at a time, and how often one may fail.
+        resources: what a trial takes.
+
+    Returns:
+        Whether every trial has ended; not so where the user has interrupted.
+
+    Raises:
+        StoreError: where the study cannot be read or written.
+        ClusterError: where the cluster cannot be joined or is too small.
+    """
+    if not left_to_do(study):
+        return True
+    with joined(address, console):
+        share, concurrent = capacity(resources, search.concurrent)
+        with taken_up(study, Recorder, console, now) as (configs, recorder):
+            limits = search.model_copy(update={"trials": len(configs), "hours": None})
+            stopping = EarlyStopping(Halving((), 2), lambda point: 0)  # noqa: ARG005
+            run_tune(limits, study.location, share, concurrent, HandedOut(configs), stopping, [recorder])
+        return recorder.state.ended() == recorder.state.trials
