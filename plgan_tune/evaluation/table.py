@@ -127,7 +127,8 @@ def _sentences(evaluation: Evaluation, rows: Sequence[EvaluationRow], setting: S
     for row in rows:
         if row.configuration == JUDGE and row.test_error is not None and evaluation.judge is not None:
             labels = evaluation.judge.trial.data.labels
-            yield f"The classifier score's judge learned from {labels:,} labels, test error {row.test_error:.2%}."
+            error = _percent(row.test_error)
+            yield f"The judge of the classifier score learned from {labels:,} labels; its test error is {error} %."
     if setting is None:
         yield f"Nothing is published for these data with {trial.data.labels} labels."
     elif setting.epochs != trial.training.epochs:

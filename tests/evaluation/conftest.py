@@ -1,0 +1,90 @@
+"""A finished search, written as a search would have left it: no Ray, no training."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.store.location import Location
+from plgan_tune.store.log import StudyLog
+from plgan_tune.tuning.files import write_study
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ERRORS = (0.30, 0.10, 0.20, 0.05)
+"""val_error_last of t0000, t0001, ...; the last was stopped early."""
+
+TINY: Mapping[str, Any] = {
+    "study": "tiny",
+    "search": {"trials": 4, "concurrent": 1},
+    "trial": {
+        "data": {"source": "digits", "labels": 20, "validation": 100, "limit": 300},
+        "model": {"width": 0.03},
+        "loss": {"alpha": {"uniform": [0.1, 1.0]}, "beta": {"uniform": [0.1, 1.0]}, "switch_epoch": 1},
+        "optim": {"decay_epoch": 2},  # with which the patent's settings differ in alpha and beta alone
+        "training": {"epochs": 2, "batch_size": 50},
+    },
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads, which an evaluation sets for its process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> StudySpec:
+    """A study of two epochs of tenths of a second."""
+    return study_from_mapping(TINY)
+
+
+@pytest.fixture(scope="session")
+def searched() -> list[TrialRow]:
+    """Its trials."""
+    return [row(number, error) for number, error in enumerate(ERRORS)]
+
+
+def row(number: int, error: float) -> TrialRow:
+    return TrialRow(
+        trial_id=f"t{number:04d}",
+        number=number,
+        status=TrialStatus.STOPPED if number == len(ERRORS) - 1 else TrialStatus.COMPLETED,
+        attempt=1,
+        epochs=2,
+        val_error_last=error,
+        val_error_best=error,
+        best_epoch=2,
+        params={"loss.alpha": 0.1 + number / 10, "loss.beta": 0.4},
+        seed=0,
+        split_hash="0",
+        seconds=1.0,
+        node=None,
+        started_at=NOW,
+        ended_at=NOW,
+        error=None,
+    )
+
+
+@pytest.fixture(scope="session")
+def write_search() -> Callable[[Path, StudySpec, list[TrialRow]], Path]:
+    """`write_search(folder, study, rows)`: the folder as a finished search leaves it."""
+    return write
+
+
+def write(folder: Path, study: StudySpec, rows: list[TrialRow]) -> Path:
+    location = Location.at(folder)
+    write_study(location, study, NOW)
+    with StudyLog(location, study.columns, study.types) as log:
+        log.open_tables()
+        for one in rows:
+            log.trial(one)
+    return folder

@@ -1,0 +1,143 @@
+"""What is trained: which configurations, with which settings, on which seeds."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plgan_tune.data.check import DataSummary
+from plgan_tune.evaluation.configurations import (
+    METHODS,
+    TABLE_2,
+    best_configurations,
+    fresh_seeds,
+    is_generative,
+    judge_configuration,
+    method_configurations,
+    patent_configuration,
+    with_seed,
+)
+from plgan_tune.evaluation.plan import plan_evaluation
+from plgan_tune.records import TrialRow
+from plgan_tune.spec.load import default_space, load_study, study_from_mapping
+from plgan_tune.spec.study import StudySpec, flatten
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.store.location import Location
+from plgan_tune.tuning.errors import StudyError
+
+GREY = DataSummary(tuple("0123456789"), (30, 25, *[40] * 8), 0, 1, 8)
+
+
+def leaves(trial: TrialSpec) -> dict[str, Any]:
+    return flatten(trial.model_dump(mode="json"))
+
+
+def differing(one: TrialSpec, other: TrialSpec) -> dict[str, Any]:
+    """`other`'s values where the two differ."""
+    old, new = leaves(one), leaves(other)
+    return {key: new[key] for key in old if old[key] != new[key]}
+
+
+def test_the_best_are_the_completed_of_lowest_last_error(tiny: StudySpec, searched: list[TrialRow]) -> None:
+    """t0003 has the lowest of all, but was stopped."""
+    best = best_configurations(tiny, searched, 2)
+    assert [one.name for one in best] == ["t0001", "t0002"]
+    assert best[0].trial == tiny.trial(searched[1].params)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "fashion_mnist", "cifar10"])
+def test_the_patent_s_settings_are_the_first_point_of_the_space_files(name: str) -> None:
+    """They were written there by hand, with T and the decay scaled to the epochs."""
+    study = load_study(default_space().with_name(f"{name}.yaml")).study
+    trial = patent_configuration(study).trial
+    first = study.search.first[0]
+    assert first.keys() == study.domains.keys()
+    assert {key: leaves(trial)[key] for key in first} == dict(first)
+
+
+def test_what_a_study_fixes_stays_but_for_what_the_patent_prints() -> None:
+    trial = {
+        "data": {"source": "digits", "labels": 20, "validation": 100},
+        "model": {"width": 0.1, "latent": {"choice": ["normal"]}},
+        "loss": {"alpha": 0.9, "ramp": "one"},
+        "optim": {"lr_generator": {"log_uniform": [1e-4, 1e-2]}, "eps": 1e-6},
+        "training": {"epochs": 150},
+    }
+    found = leaves(patent_configuration(study_from_mapping({"study": "s", "trial": trial})).trial)
+    assert (found["model.width"], found["optim.eps"], found["training.epochs"]) == (0.1, 1e-6, 150)
+    assert (found["loss.alpha"], found["loss.ramp"], found["model.latent"]) == (0.5, "clamp", "uniform")
+    assert (found["loss.switch_epoch"], found["optim.decay_epoch"], found["optim.lr_generator"]) == (30, 125, 0.003)
+
+
+METHOD_MD: Mapping[str, Mapping[str, Any]] = {
+    "regular_gan": {"loss.alpha": 1.0, "loss.beta": 0.0, "loss.ramp": "zero"},
+    "feature_wise_gan": {"loss.alpha": 0.0, "loss.beta": 1.0},
+    "supervised": {"loss.alpha": 0.0, "loss.beta": 0.0, "loss.unsupervised_scale": 0.0},
+}
+
+
+def test_the_comparisons_differ_from_the_patent_in_their_losses_alone(tiny: StudySpec) -> None:
+    patent = patent_configuration(tiny)
+    found = {one.name: differing(patent.trial, one.trial) for one in method_configurations(patent)}
+    assert found == METHOD_MD
+    assert found.keys() == METHODS.keys()
+    assert all(key in TABLE_2 or key == "loss.unsupervised_scale" for changes in found.values() for key in changes)
+    assert [one.name for one in method_configurations(patent) if not is_generative(one.trial)] == ["supervised"]
+
+
+def test_the_judge_has_every_label_that_the_classes_have_alike(tiny: StudySpec) -> None:
+    """The smallest class has 25 images, of which 10 are for validation."""
+    judge = judge_configuration(patent_configuration(tiny), GREY)
+    assert judge.trial.data.labels == 10 * (25 - 10)
+    assert not is_generative(judge.trial)
+
+
+def test_a_seed_draws_weights_and_split_alike(tiny: StudySpec) -> None:
+    trial = tiny.any_trial()
+    assert differing(trial, with_seed(trial, 5)) == {"seed": 5, "data.split_seed": 5}
+    assert differing(trial, with_seed(trial, 5, refit=True)) == {"seed": 5, "data.split_seed": 5, "data.refit": True}
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 10))
+def test_no_seed_is_the_search_s_own(seed: int, split_seed: int, number: int) -> None:
+    trial = {"data": {"source": "digits", "labels": 20, "validation": 100, "split_seed": split_seed}, "seed": seed}
+    seeds = fresh_seeds(study_from_mapping({"study": "s", "trial": trial}), number)
+    assert len(set(seeds)) == number
+    assert not {seed, split_seed} & set(seeds)
+    more = fresh_seeds(study_from_mapping({"study": "s", "trial": trial}), number + 1)
+    assert more[:number] == seeds
+
+
+def test_seeds_are_paired_and_more_of_them_add_to_the_list(tiny: StudySpec, searched: list[TrialRow]) -> None:
+    def plan(seeds: int) -> list[str]:
+        made = plan_evaluation(
+            Location.at("somewhere"), tiny, searched, GREY, top=1, seeds=seeds, methods=False, refit=False
+        )
+        return [trial.trial_id for trial in made.study.trials]
+
+    assert plan(2) == ["judge-s1", "t0001-s1", "patent-s1", "t0001-s2", "patent-s2"]
+    assert plan(3)[: len(plan(2))] == plan(2)
+
+
+def test_a_best_trial_with_the_patent_s_settings_is_trained_once(tiny: StudySpec, searched: list[TrialRow]) -> None:
+    twin = replace(searched[1], params={"loss.alpha": 0.5, "loss.beta": 0.5})
+    made = plan_evaluation(Location.at("x"), tiny, [twin, searched[2]], GREY, top=3, seeds=1, methods=False, refit=True)
+    assert [one.name for one in made.configurations] == ["t0002", "patent"]
+    assert made.notes == (
+        "t0001 has the patent's own settings: its row is patent's",
+        "of 3 configurations asked for, 2 have completed",
+    )
+
+
+def test_colour_images_have_no_judge(tiny: StudySpec, searched: list[TrialRow]) -> None:
+    colour = DataSummary(GREY.classes, GREY.images_per_class, 0, 3, 32)
+    made = plan_evaluation(Location.at("x"), tiny, searched, colour, top=1, seeds=1, methods=False, refit=False)
+    assert made.judge is None
+
+
+def test_a_search_without_a_completed_trial_is_refused(tiny: StudySpec, searched: list[TrialRow]) -> None:
+    with pytest.raises(StudyError, match="must have a completed trial to evaluate, but has none of 1"):
+        plan_evaluation(Location.at("x"), tiny, searched[3:], GREY, top=1, seeds=1, methods=False, refit=False)

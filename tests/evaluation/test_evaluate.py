@@ -1,0 +1,235 @@
+"""An evaluation at its user's seams: the command, the tables that it leaves, the checkpoints."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from plgan_tune.classifier import load_classifier
+from plgan_tune.data.check import check_data
+from plgan_tune.data.dataset import load_test
+from plgan_tune.evaluate import app
+from plgan_tune.evaluation.plan import plan_evaluation
+from plgan_tune.records import EvaluationRow, TrialRow
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.store.location import Location
+from plgan_tune.store.lock import StudyLock
+from plgan_tune.training.evaluate import classify
+from plgan_tune.training.precision import numbers_for
+from plgan_tune.tuning.in_process import train_in_process
+
+CPU = torch.device("cpu")
+TIMES = ["seconds", "images_per_second", "reported_at", "evaluated_at", "started_at", "ended_at", "node"]
+"""Columns that no seed decides."""
+
+
+def evaluated(folder: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, [str(folder), "--in-process", *words], env={"COLUMNS": "100"})
+
+
+def table(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "evaluations")
+
+
+def timeless(frame: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    kept = frame.drop(columns=[name for name in TIMES if name in frame])
+    return kept.sort_values(list(keys), ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    write_search: Callable[[Path, StudySpec, list[TrialRow]], Path],
+    tiny: StudySpec,
+    searched: list[TrialRow],
+) -> Path:
+    """A finished search that nobody has evaluated; tests copy it."""
+    return write_search(tmp_path_factory.mktemp("finished") / "study", tiny, searched)
+
+
+@pytest.fixture(scope="module")
+def done(finished: Path) -> tuple[Path, Result]:
+    """The search evaluated with two seeds, one configuration and the methods. Tests only look at it."""
+    folder = Path(shutil.copytree(finished, finished.parent / "done"))
+    return folder, evaluated(folder, "--top", "1", "--seeds", "2", "--methods")
+
+
+@pytest.fixture
+def fresh(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "study"))
+
+
+def test_a_row_a_configuration_and_seed(done: tuple[Path, Result]) -> None:
+    folder, result = done
+    assert result.exit_code == 0, result.output
+    rows = table(folder)
+    assert list(rows.columns) == [field.name for field in fields(EvaluationRow)]
+    configurations = ["t0001", "patent", "regular_gan", "feature_wise_gan", "supervised"]
+    pairs = sorted((name, seed) for name in configurations for seed in (1, 2))
+    assert sorted(zip(rows.configuration, rows.seed, strict=True)) == sorted([*pairs, ("judge", 1)])
+    assert set(rows.status) == {"completed"}
+    assert set(rows.epochs) == {2}
+    assert set(rows.test_images) == {360}
+    assert rows.test_error.between(0, 1).all()
+
+
+def test_seeds_are_paired_each_with_labels_of_its_own(done: tuple[Path, Result]) -> None:
+    rows = table(done[0])
+    paired = rows[rows.configuration != "judge"]
+    assert paired.groupby("seed").split_hash.nunique().to_list() == [1, 1]
+    assert paired.split_hash.nunique() == 2
+
+
+def test_the_test_error_is_the_engine_s_own(done: tuple[Path, Result], tiny: StudySpec) -> None:
+    """Of the kept checkpoint, by the function that measures val_error."""
+    images, labels = load_test(tiny.any_trial().data)
+    numbers = numbers_for("auto", "mlp", CPU)
+    rows = table(done[0])
+    for row in rows.itertuples():
+        place = done[0] / "seeds" / "checkpoints" / str(row.trial_id)
+        for weights, error in (("averaged", row.test_error), ("raw", row.test_error_raw)):
+            classifier = load_classifier(place, "averaged" if weights == "averaged" else "raw")
+            assert classify(classifier.discriminator, images, labels, "mlp", numbers).error == error
+            assert classifier.error(images, labels) == error
+
+
+def test_only_trained_generators_have_a_score(done: tuple[Path, Result]) -> None:
+    rows = table(done[0]).set_index("configuration")
+    scored = rows[rows.classifier_score.notna()]
+    assert set(scored.index) == {"t0001", "patent", "regular_gan", "feature_wise_gan"}
+    assert scored.classifier_score.between(1, 10).all()
+    assert scored.classifier_score_real.nunique() == 1
+    assert rows.fid.isna().all()
+
+
+def test_what_is_said(done: tuple[Path, Result]) -> None:
+    said = done[1].output
+    (line,) = [line for line in said.splitlines() if line.startswith("patent")][:1]
+    errors = table(done[0]).query("configuration == 'patent'").test_error
+    assert line.split()[1:4] == ["2", f"{100 * errors.mean():.2f}", f"{100 * errors.std():.2f}"]
+    assert "difference from the patent's settings" in said
+    assert "trained on the labelled images; --refit adds the validation images" in said
+    assert "Nothing is published for these data with 20 labels." in said
+    assert "--refit" in said
+
+
+def test_the_same_command_again_trains_nothing(done: tuple[Path, Result], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done[0], tmp_path / "again"))
+    before = {path: path.stat().st_mtime_ns for path in (folder / "seeds" / "checkpoints").rglob("*.pt")}
+    result = evaluated(folder, "--top", "1", "--seeds", "2", "--methods")
+    assert result.exit_code == 0, result.output
+    pd.testing.assert_frame_equal(table(folder), table(done[0]))
+    assert {path: path.stat().st_mtime_ns for path in (folder / "seeds" / "checkpoints").rglob("*.pt")} == before
+    assert result.output.partition("error on the test")[2] == done[1].output.partition("error on the test")[2].replace(
+        str(done[0]), str(folder)
+    )
+
+
+def test_resumed_is_uninterrupted(
+    fresh: Path, done: tuple[Path, Result], tiny: StudySpec, searched: list[TrialRow]
+) -> None:
+    """Interrupted after every epoch and taken up again, it comes to the same epochs and errors."""
+    data = check_data(tiny.any_trial().data)
+    chosen = plan_evaluation(Location.at(fresh), tiny, searched, data, top=1, seeds=2, methods=False, refit=False)
+
+    def ended() -> bool:
+        console = Console(quiet=True)
+        return train_in_process(
+            chosen.study, threads=1, console=console, now=lambda: datetime.now(UTC), stopped=lambda: True, device=CPU
+        )
+
+    starts = next(start for start in range(1, 99) if ended())
+    assert starts == len(chosen.study.trials) + 1  # of two epochs, each start but the first ends one trial
+    result = evaluated(fresh, "--top", "1", "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    rows, whole = table(fresh), table(done[0])
+    pd.testing.assert_frame_equal(
+        timeless(rows, "trial_id"), timeless(whole[whole.trial_id.isin(rows.trial_id)], "trial_id")
+    )
+    epochs, whole = (pd.read_parquet(folder / "seeds" / "epochs") for folder in (fresh, done[0]))
+    assert set(epochs.attempt) == {1, 2}
+    order = ["seq", "attempt"]
+    pd.testing.assert_frame_equal(
+        timeless(epochs.drop(columns=order), "trial_id", "epoch"),
+        timeless(whole[whole.trial_id.isin(epochs.trial_id)].drop(columns=order), "trial_id", "epoch"),
+    )
+
+
+def test_more_seeds_and_a_refit_add_rows(fresh: Path) -> None:
+    for words in (("--seeds", "1"), ("--seeds", "2"), ("--seeds", "1", "--refit")):
+        result = evaluated(fresh, "--top", "1", *words)
+        assert result.exit_code == 0, result.output
+    assert "trained on the labelled AND the validation images (--refit)" in result.output
+    rows = table(fresh)
+    assert sorted(rows.trial_id) == [
+        "judge-s1",
+        "patent-s1",
+        "patent-s1-refit",
+        "patent-s2",
+        "t0001-s1",
+        "t0001-s1-refit",
+        "t0001-s2",
+    ]
+    refit = rows[rows.refit]
+    assert refit.val_error_last.isna().all()
+    assert not set(refit.split_hash) & set(rows[~rows.refit].split_hash)
+
+
+def test_a_configuration_that_has_changed_its_meaning_is_refused(fresh: Path) -> None:
+    assert evaluated(fresh, "--top", "1", "--seeds", "1").exit_code == 0
+    file = fresh / "seeds" / "evaluation.yaml"
+    file.write_text(file.read_text().replace("width: 0.03", "width: 0.05"))
+    result = evaluated(fresh, "--top", "1", "--seeds", "1")
+    assert result.exit_code == 2
+    assert "t0001 is another now: model.width: 0.05 -> 0.03" in result.output
+
+
+def test_two_at_a_time_are_refused(fresh: Path) -> None:
+    with StudyLock(Location.at(fresh / "seeds")):
+        result = evaluated(fresh)
+    assert result.exit_code == 2
+    assert "another" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--address", "auto"], "--in-process trains without Ray, but got --address auto"),
+        (["--inception-weights", "nowhere.pth"], "--inception-weights"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(fresh: Path, words: list[str], why: str) -> None:
+    result = evaluated(fresh, *words)
+    assert result.exit_code == 2
+    assert why in result.output
+    assert not (fresh / "seeds").exists()
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    result = evaluated(tmp_path)
+    assert result.exit_code == 2
+    assert f"must be the folder of a study, but got {tmp_path}" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_on_ray_it_comes_to_the_same_as_in_one_process(embedded_ray: None, finished: Path, tmp_path: Path) -> None:
+    """Three seeds through the command: the same epochs, errors and scores bit for bit."""
+    ours, theirs = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("ray", "process"))
+    words = ["--top", "2", "--seeds", "3", "--methods"]
+    result = CliRunner().invoke(app, [str(ours), *words])
+    assert result.exit_code == 0, result.output
+    assert evaluated(theirs, *words).exit_code == 0
+    pd.testing.assert_frame_equal(timeless(table(ours), "trial_id"), timeless(table(theirs), "trial_id"))
+    for name, keys in (("trials", ["trial_id"]), ("epochs", ["trial_id", "epoch"])):
+        logs = [pd.read_parquet(folder / "seeds" / name) for folder in (ours, theirs)]
+        one, other = (timeless(log.drop(columns=["seq"], errors="ignore"), *keys) for log in logs)
+        pd.testing.assert_frame_equal(one, other)
+    assert len(table(ours)) == 3 * 6 + 1

@@ -1,0 +1,78 @@
+"""Scores of generated images, on known cases."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import entropy
+
+from plgan_tune.evaluation import generation
+from plgan_tune.evaluation.generation import Fidelity, check_weights, classifier_score
+from plgan_tune.tuning.errors import StudyError
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_sure_and_even_is_the_number_of_classes(classes: int) -> None:
+    assert classifier_score(torch.eye(classes).repeat(7, 1)) == pytest.approx(classes)
+
+
+def test_collapsed_or_undecided_images_score_1() -> None:
+    collapsed = torch.tensor([[1.0, 0.0, 0.0]]).repeat(50, 1)
+    assert classifier_score(collapsed) == pytest.approx(1)
+    assert classifier_score(torch.full((50, 3), 1 / 3)) == pytest.approx(1)
+
+
+@given(st.integers(0, 999), st.integers(2, 6), st.integers(1, 40))
+def test_it_is_exp_of_the_mutual_information(seed: int, classes: int, images: int) -> None:
+    """H(mean p) - mean H(p), by scipy; so it lies between 1 and the number of classes."""
+    p = np.random.default_rng(seed).dirichlet([0.5] * classes, images)
+    wanted = math.exp(entropy(p.mean(axis=0)) - entropy(p, axis=1).mean())
+    found = classifier_score(torch.from_numpy(p))
+    assert found == pytest.approx(wanted, rel=1e-9)
+    assert 1 - 1e-9 <= found <= classes + 1e-9
+
+
+def test_weights_without_the_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "find_spec", lambda name: None)
+    with pytest.raises(StudyError, match=r"needs the package torch-fidelity: pip install 'plgan-tune\[fidelity\]'"):
+        check_weights(tmp_path)
+
+
+@pytest.fixture
+def with_fidelity() -> None:
+    pytest.importorskip("torch_fidelity", reason="needs torch-fidelity, an extra")
+
+
+@pytest.mark.usefixtures("with_fidelity")
+def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="there is no file"):
+        check_weights(tmp_path / "weights.pth")
+    (tmp_path / "text.pth").write_text("not weights")
+    with pytest.raises(StudyError, match=r"must be a file of weights, but .*text\.pth is none"):
+        check_weights(tmp_path / "text.pth")
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(StudyError, match="must hold torch-fidelity's Inception network"):
+        check_weights(tmp_path / "other.pth")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("with_fidelity")
+@pytest.mark.filterwarnings("ignore")  # torch-fidelity's own
+def test_fidelity_runs_on_weights_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights drawn at random, since the real ones must be downloaded: equal sets still have distance 0."""
+    from torch_fidelity import feature_extractor_inceptionv3 as inception  # noqa: PLC0415
+
+    with torch.random.fork_rng(), monkeypatch.context() as patched:
+        patched.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
+        patched.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        drawn = inception.FeatureExtractorInceptionV3("inception", ["2048"])
+    torch.save(drawn.state_dict(), tmp_path / "weights.pth")
+    check_weights(tmp_path / "weights.pth")
+    images = torch.randint(0, 256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    score, distance = Fidelity(tmp_path / "weights.pth", images).measure(images)
+    assert 1 <= score < 1008
+    assert distance == pytest.approx(0, abs=1e-3)

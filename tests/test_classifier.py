@@ -1,0 +1,165 @@
+"""`load_classifier`: a checkpoint in use."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from plgan_tune.classifier import Classifier, export_onnx, load_classifier
+from plgan_tune.data.dataset import Dataset, load_dataset
+from plgan_tune.data.errors import DataError
+from plgan_tune.data.splits import Split
+from plgan_tune.gan.networks import to_unit_range
+from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.defaults import with_defaults
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.store.location import StoreError
+from plgan_tune.train import train
+from plgan_tune.training.checkpoint import CheckpointError, encode_checkpoint
+from plgan_tune.training.state import TrainState, new_state
+
+
+def trial_of(**given: object) -> TrialSpec:
+    data = {"source": "digits", "labels": 20, "validation": 100}
+    return TrialSpec.model_validate(with_defaults({"data": data, **given}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads, which another room's tests may have set."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EpochMetrics]:
+    """A folder of `train` and its last row."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, train(trial_of(model={"width": 0.1}, training={"epochs": 2}), folder)[-1]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset(trial_of().data)
+
+
+@pytest.fixture
+def classifier(trained: tuple[Path, EpochMetrics]) -> Classifier:
+    return load_classifier(trained[0])
+
+
+def test_its_error_is_the_one_that_training_reported(trained: tuple[Path, EpochMetrics], digits: Dataset) -> None:
+    folder, row = trained
+    held_out = digits.split.validation
+    images, labels = digits.images[held_out], digits.labels[held_out]
+    assert load_classifier(folder).error(images, labels) == row.val_error
+    assert load_classifier(folder / "checkpoint.pt", "raw").error(images, labels) == row.val_error_raw
+
+
+def test_it_says_what_it_takes_and_knows(classifier: Classifier) -> None:
+    assert classifier.classes == tuple("0123456789")
+    assert classifier.image == (1, 8)
+    assert not any(parameter.requires_grad for parameter in classifier.parameters())
+
+
+def test_probabilities_are_the_softmax_of_its_logits(classifier: Classifier, digits: Dataset) -> None:
+    images = digits.images[:50]
+    found = classifier.probabilities(images)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(50))
+    assert torch.equal(found, classifier(images).softmax(dim=1))
+
+
+def png(folder: Path, name: str, image: Tensor, size: int = 8) -> Path:
+    """A file of that many pixels a side, each of the image's enlarged."""
+    pixels = np.kron(image[0].numpy(), np.ones((size // 8, size // 8), np.uint8))
+    Image.fromarray(pixels).save(folder / name)
+    return folder / name
+
+
+def test_files_are_classified_as_the_images_in_them(classifier: Classifier, digits: Dataset, tmp_path: Path) -> None:
+    files = [png(tmp_path, f"{row}.png", digits.images[row]) for row in range(5)]
+    assert torch.equal(classifier.predict(files), classifier.probabilities(digits.images[:5]))
+    assert classifier.predict([]).shape == (0, 10)
+
+
+def test_files_of_another_size_and_mode_are_made_to_fit(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    large = png(tmp_path, "large.png", digits.images[0], size=64)
+    Image.open(large).convert("RGB").save(tmp_path / "colour.png")
+    found = classifier.predict([large, tmp_path / "colour.png"])
+    assert found.shape == (2, 10)
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_file_that_is_no_image_is_named(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(DataError, match=r"text\.png: the image cannot be decoded"):
+        classifier.predict([tmp_path / "text.png"])
+
+
+@pytest.fixture(scope="module")
+def whitened() -> TrainState:
+    """A convolutional pair on colour images, which D whitens."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (60, 3, 16, 16), generator=generator).to(torch.uint8)
+    rows = torch.arange(60)
+    data = Dataset(images, rows % 3, ("ash", "beech", "elm"), Split(rows[:6], rows[:48], rows[48:], "hash"))
+    trial = trial_of(model={"kind": "conv", "width": 0.05, "zca": True}, training={"batch_size": 10})
+    return new_state(trial, data, torch.device("cpu"))
+
+
+def test_scaling_and_whitening_are_inside(whitened: TrainState, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(encode_checkpoint(whitened, []))
+    found = load_classifier(tmp_path)
+    images = torch.randint(0, 256, (7, 3, 16, 16), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    wanted = whitened.averaged(to_unit_range(images, "conv", torch.float32)).logits
+    assert torch.equal(found(images), wanted)
+    assert (found.classes, found.image) == (("ash", "beech", "elm"), (3, 16))
+    assert isinstance(found.discriminator.whitening, torch.nn.Module)
+
+
+def test_a_checkpoint_that_names_no_classes_is_refused(whitened: TrainState, tmp_path: Path) -> None:
+    """As they were written before."""
+    content = torch.load(io.BytesIO(encode_checkpoint(whitened, [])[:-32]), weights_only=True)
+    buffer = io.BytesIO()
+    torch.save({key: value for key, value in content.items() if key != "classes"}, buffer)
+    (tmp_path / "old.pt").write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+    with pytest.raises(CheckpointError, match=r"old\.pt does not say which classes it knows"):
+        load_classifier(tmp_path / "old.pt")
+
+
+def test_where_nothing_is_there_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot read"):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_onnx_gives_the_same_logits_for_any_number_of_images(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript", reason="needs torch's ONNX exporter: onnx and onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime to read what was written")
+    export_onnx(classifier, tmp_path / "classifier.onnx")
+    session = runtime.InferenceSession(tmp_path / "classifier.onnx")
+    for count in (1, 5, 32):
+        images = digits.images[:count]
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        np.testing.assert_allclose(logits, classifier(images).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_onnx_without_its_packages_says_what_to_install(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plgan_tune.classifier.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"needs onnx and onnxscript: pip install 'plgan-tune\[onnx\]'"):
+        export_onnx(classifier, tmp_path / "classifier.onnx")
