@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +106,28 @@ def test_a_file_that_is_no_image_is_named(classifier: Classifier, tmp_path: Path
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(DataError, match=r"text\.png: the image cannot be decoded"):
         classifier.predict([tmp_path / "text.png"])
+
+
+def test_the_readme_s_example_names_each_image_s_class(
+    trained: tuple[Path, EpochMetrics],
+    digits: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load_classifier" in code]
+    shutil.copytree(trained[0], tmp_path / "results" / "first" / "seeds" / "checkpoints" / "patent-s1")
+    (tmp_path / "my_images").mkdir()
+    for row in range(3):
+        png(tmp_path / "my_images", f"{row}.png", digits.images[row])
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    classes = (
+        load_classifier(trained[0]).predict([tmp_path / "my_images" / f"{row}.png" for row in range(3)]).argmax(dim=1)
+    )
+    said = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert said == [[f"{row}.png", str(int(known))] for row, known in enumerate(classes)]
 
 
 @pytest.fixture(scope="module")

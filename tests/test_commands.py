@@ -60,7 +60,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
     """The options that each command's --help lists in any folder, itself left out."""
     return {
         module: options_in(tmp_path_factory.mktemp("help"), module)
-        for module in ("plgan_tune.search", "plgan_tune.train")
+        for module in ("plgan_tune.search", "plgan_tune.train", "plgan_tune.evaluate")
     }
 
 
@@ -133,7 +133,7 @@ def test_the_readme_s_python_imports_what_there_is() -> None:
     trees = [ast.parse(block) for block in blocks("python")]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     ours = [(node.module, name.name) for node in imports for name in node.names if "plgan_tune" in str(node.module)]
-    assert {name for _, name in ours} == {"load_study", "load_trial", "train", "run_study"}
+    assert {name for _, name in ours} == {"load_study", "load_trial", "train", "run_study", "load_classifier"}
     for module, name in ours:
         assert callable(getattr(importlib.import_module(str(module)), name))
 
@@ -186,8 +186,16 @@ def test_contributing_names_the_markers() -> None:
 # The commands from another folder, and from a wheel
 
 
-def test_train_imports_neither_ray_nor_optuna(tmp_path: Path) -> None:
-    code = "import sys, plgan_tune.train; print(sorted({'ray', 'optuna', 'torch'} & sys.modules.keys()))"
+def test_the_document_of_evaluate_lists_exactly_its_options(options: Options) -> None:
+    document = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(--[a-z-]+)", document, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == options["plgan_tune.evaluate"]
+
+
+@pytest.mark.parametrize("module", ["plgan_tune.train", "plgan_tune.evaluate", "plgan_tune.tuning.in_process"])
+def test_what_trains_without_ray_imports_neither_ray_nor_optuna(tmp_path: Path, module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'ray', 'optuna', 'torch'}} & sys.modules.keys()))"
     imported = elsewhere(tmp_path, "-c", code)
     assert imported.stdout.strip() == "['torch']", imported.stderr
 
