@@ -77,7 +77,10 @@ def main(
         for note in evaluation.notes:
             console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
         train = _in_this_process if in_process else _on_ray(address)
-        rows = evaluate(evaluation, study, gauge, train, console)
+        try:
+            rows = evaluate(evaluation, study, gauge, train, console)
+        except KeyboardInterrupt:
+            rows = None
     if rows is None:
         go_on = _again(results, top, seeds, methods, refit, address, in_process, inception_weights)
         console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)

@@ -132,7 +132,10 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
     """
     file = evaluation.location.join(FILE)
     earlier: Mapping[str, Any] = read_yaml(file.read_text()).value if file.exists() else {}
-    known: Mapping[str, Any] = earlier.get("configurations", {})
+    known = {
+        name: TrialSpec.model_validate(trial).model_dump(mode="json")  # keys that are newer than the file at default
+        for name, trial in earlier.get("configurations", {}).items()
+    }
     judges = [evaluation.judge] if evaluation.judge else []
     asked = {one.name: one.trial.model_dump(mode="json") for one in (*evaluation.configurations, *judges)}
     for name, trial in asked.items():

@@ -1,7 +1,9 @@
 """An evaluation at its user's seams: the command, the tables that it leaves, the checkpoints."""
 
+import shlex
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from plgan_tune import evaluate as evaluate_command
 from plgan_tune.classifier import load_classifier
 from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_test
@@ -160,6 +163,22 @@ def test_resumed_is_uninterrupted(
         timeless(epochs.drop(columns=order), "trial_id", "epoch"),
         timeless(whole[whole.trial_id.isin(epochs.trial_id)].drop(columns=order), "trial_id", "epoch"),
     )
+
+
+def test_ctrl_c_prints_the_command_that_goes_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--top", "1", "--seeds", "1", "--refit"]
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command, "asked_to_stop", lambda: nullcontext(lambda: True))
+        result = evaluated(fresh, *words)
+    assert result.exit_code == 130
+    assert not (fresh / "evaluations").exists()
+    (command,) = [line for line in result.output.splitlines() if "plgan_tune.evaluate" in line]
+    typed = shlex.split(command)
+    assert typed[1:3] == ["-m", "plgan_tune.evaluate"]
+    gone_on = CliRunner().invoke(app, typed[3:])
+    assert gone_on.exit_code == 0, gone_on.output
+    assert sorted(table(fresh).trial_id) == ["judge-s1", "patent-s1-refit", "t0001-s1-refit"]
+    assert pd.read_parquet(fresh / "seeds" / "trials").set_index("trial_id").attempt["judge-s1"] == 2
 
 
 def test_more_seeds_and_a_refit_add_rows(fresh: Path) -> None:

@@ -111,6 +111,12 @@ def test_the_good_file_is_good(write: Write) -> None:
             "mnist, fashion_mnist",
             "'mnits'",
         ),
+        (
+            "  data: {source: digits, labels: 20, validation: 400, refit: true}",
+            "trial.data.refit",
+            "must be false in a search",
+            "true",
+        ),
         ("  data: {labels: 20, validation: 1}", "trial.data.source", "must be given", "nothing"),
         ("  data: {source: digits, validation: 1}", "trial.data.labels", "must be given", "nothing"),
         ("  data: {source: digits, labels: 1}", "trial.data.validation", "must be given", "nothing"),

@@ -1,14 +1,27 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from plgan_tune.records import EvaluationRow, TrialStatus
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.store.read import epoch_rows, latest_rows, read_epochs, read_trials, reports
-from plgan_tune.store.schemas import epochs_table, trials_table
+from plgan_tune.store.read import (
+    EVALUATIONS,
+    epoch_rows,
+    evaluation_rows,
+    latest_rows,
+    read_epochs,
+    read_evaluations,
+    read_trials,
+    reports,
+    trial_rows,
+)
+from plgan_tune.store.schemas import epochs_table, evaluations_table, trials_table
+from plgan_tune.store.tables import write_table
 
 
 def put(table: Any, file: Location, version: str | None) -> None:
@@ -114,3 +127,37 @@ def test_a_study_that_is_not_there_is_named(study: Location) -> None:
     for read in (read_trials, read_epochs):
         with pytest.raises(StoreError, match=r"a study must be there to be read, but got .*a study"):
             read(study)
+
+
+def test_a_study_that_died_before_its_first_snapshot_has_no_trials(study: Location, rows: Any) -> None:
+    """Whatever keys it searches: the table without a file has no column of theirs."""
+    study.join("study.yaml").write_text("")
+    assert trial_rows(read_trials(study), rows.columns) == []
+
+
+EVALUATION = EvaluationRow(
+    configuration="patent",
+    seed=1,
+    refit=False,
+    trial_id="patent-s1",
+    status=TrialStatus.COMPLETED,
+    epochs=60,
+    test_error=0.1,
+    test_error_raw=0.125,
+    test_images=360,
+    val_error_last=0.11,
+    classifier_score=8.5,
+    classifier_score_real=9.5,
+    inception_score=None,
+    fid=None,
+    split_hash="abc",
+    seconds=1.5,
+    evaluated_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+def test_evaluations_come_back_as_they_were_put(study: Location) -> None:
+    diverged = replace(EVALUATION, seed=2, status=TrialStatus.DIVERGED, test_error=None, test_error_raw=None)
+    assert evaluation_rows(read_evaluations(study)) == []
+    write_table(evaluations_table([EVALUATION, diverged]), study.join(*EVALUATIONS))
+    assert evaluation_rows(read_evaluations(study)) == [EVALUATION, diverged]
