@@ -239,3 +239,14 @@ def test_time_left_follows_what_ended_trials_took(state: StudyState) -> None:
     state.deadline = NOW + timedelta(seconds=9)
     assert state.time_left(NOW) == timedelta(seconds=9)
     assert state.time_left(NOW + timedelta(seconds=60)) == timedelta()
+
+
+def test_trials_that_do_not_compete_have_no_best() -> None:
+    state = StudyState("seeds", trials=1, epochs=2, started_at=START, competing=False)
+    live, plain = terminal(), pipe()
+    with PlainDisplay(plain, state, lambda: NOW) as display:
+        display.ended(state.end(train(state, 0, [0.5, 0.4]), TrialStatus.COMPLETED, NOW))
+    live.print(Screen(state, NOW))
+    assert "[1/1] t0000 completed, 40.00 % after 2 epochs" in text(plain)
+    assert "best" not in text(plain)
+    assert "best" not in text(live)

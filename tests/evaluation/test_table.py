@@ -1,0 +1,101 @@
+"""What an evaluation prints, from rows that are known."""
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from plgan_tune.evaluation.configurations import Configuration, changed
+from plgan_tune.evaluation.plan import Evaluation
+from plgan_tune.evaluation.table import print_evaluation
+from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.store.location import Location
+
+
+def row(configuration: str, seed: int, error: float | None) -> EvaluationRow:
+    return EvaluationRow(
+        configuration=configuration,
+        seed=seed,
+        refit=False,
+        trial_id=f"{configuration}-s{seed}",
+        status=TrialStatus.DIVERGED if error is None else TrialStatus.COMPLETED,
+        epochs=2,
+        test_error=error,
+        test_error_raw=error,
+        test_images=10_000,
+        val_error_last=error,
+        classifier_score=None if error is None or configuration == "judge" else 8.25,
+        classifier_score_real=None if error is None or configuration == "judge" else 9.5,
+        inception_score=None,
+        fid=None,
+        split_hash="abc",
+        seconds=1.0,
+        evaluated_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+ERRORS: Mapping[str, Sequence[float | None]] = {
+    "t0001": [0.010, 0.012, 0.011],
+    "patent": [0.020, 0.022, 0.0215],
+    "t0002": [0.015, 0.030, None],
+    "judge": [0.009],
+}
+
+
+@pytest.fixture
+def said(tiny: StudySpec, searched: list[TrialRow]) -> list[str]:
+    """The lines, of 80 columns, for MNIST with 100 labels."""
+    trial = changed(tiny.any_trial(), {"data.source": "mnist", "data.labels": 100})
+    names = ("t0001", "patent", "t0002")
+    configurations = tuple(Configuration(name, trial) for name in names)
+    judge = Configuration("judge", changed(trial, {"data.labels": 49_210}))
+    evaluation = Evaluation("mnist", Location.at("x"), configurations, judge, (1, 2, 3), refit=False, notes=())
+    console = Console(file=io.StringIO(), width=80, _environ={})
+    rows = [row(name, seed, error) for name, errors in ERRORS.items() for seed, error in enumerate(errors, start=1)]
+    print_evaluation(console, evaluation, rows, searched)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def lines(said: list[str], name: str) -> list[list[str]]:
+    """The name's cells in each table, a sign or a word a cell."""
+    return [line.split()[1:] for line in said if line.startswith(f"{name} ")]
+
+
+def test_means_intervals_and_differences_stand_in_their_tables(said: list[str]) -> None:
+    """t(0.975) of two degrees of freedom is 4.303; three values 1.0, 1.2, 1.1 have deviation 0.1."""
+    errors, differences, beside = lines(said, "t0001")
+    assert errors == ["3", "1.10", "0.10", "0.85", "to", "1.35", "1.10"]
+    assert differences[:2] == ["3", "-1.02"]
+    assert differences[-1] == "better"
+    assert beside == ["10.00", "1.10", "8.25"]
+    assert lines(said, "patent")[0][0] == "3"
+    assert len(lines(said, "patent")) == 2  # it does not differ from itself
+
+
+def test_a_seed_without_an_error_is_counted_and_named(said: list[str]) -> None:
+    errors, differences, _ = lines(said, "t0002")
+    assert errors[:3] == ["2", "of", "3"]
+    assert differences[0] == "2"
+    assert " ".join(differences).endswith("not told apart")
+    assert any(line.endswith("too good by that: t0002-s3 (diverged).") for line in said)
+
+
+def test_published_numbers_and_their_epochs_are_said(said: list[str]) -> None:
+    assert lines(said, "PL-GAN") == [["0.90", "0.06"]]
+    assert "The published PL-GAN was trained for 300 epochs, these for 2." in said
+
+
+def test_the_judge_is_no_contender(said: list[str]) -> None:
+    assert lines(said, "judge") == []
+    assert "The judge of the classifier score learned from 49,210 labels; its test error is 0.90 %." in said
+
+
+def test_every_table_fits_into_80_columns(said: list[str]) -> None:
+    sentences = ("Averaged", "Deviation", "Without", "The ", "Nothing")
+    tables = [line for line in said if not line.startswith(sentences)]
+    assert max(map(len, tables)) <= 80
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in said)
