@@ -28,7 +28,7 @@ from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.training.checkpoint import CheckpointError
 from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import read_study
+from plgan_tune.tuning.files import read_study, with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
 from plgan_tune.typed import from_here, python
 
@@ -54,6 +54,10 @@ def main(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="One after another in this process, without Ray.")
     ] = False,
+    data_path: Annotated[
+        str | None,
+        typer.Option("--data", metavar="PATH", help="Where the images are here, if not where the study says."),
+    ] = None,
     inception_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Measure Inception score and FID with these weights.")
     ] = None,
@@ -68,6 +72,8 @@ def main(
             raise StudyError(f"--in-process trains without Ray, but got --address {address}")
         search = Location.at(results)
         study = read_study(search)
+        if data_path is not None:
+            study = with_absolute_path(study.with_path(data_path))
         trials = trial_rows(read_trials(search), study.columns)
         data = check_data(study.any_trial().data)
         evaluation = plan_evaluation(search, study, trials, data, top=top, seeds=seeds, methods=methods, refit=refit)
@@ -82,7 +88,7 @@ def main(
         except KeyboardInterrupt:
             rows = None
     if rows is None:
-        go_on = _again(results, top, seeds, methods, refit, address, in_process, inception_weights)
+        go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
         console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(130)
     print_evaluation(console, evaluation, rows, trials)
@@ -152,10 +158,17 @@ def _again(
     refit: bool,
     address: str | None,
     in_process: bool,
+    data_path: str | None,
     inception_weights: Path | None,
 ) -> str:
     """The command that goes on: this one."""
-    given = {"--top": top, "--seeds": seeds, "--address": address, "--inception-weights": inception_weights}
+    given = {
+        "--top": top,
+        "--seeds": seeds,
+        "--address": address,
+        "--data": data_path,
+        "--inception-weights": inception_weights,
+    }
     flags = {"--methods": methods, "--refit": refit, "--in-process": in_process}
     words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     words += [flag for flag, is_set in flags.items() if is_set]

@@ -154,5 +154,5 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = flatten(before), flatten(now)
-    keys = dict.fromkeys([*old, *new])
+    keys = [key for key in dict.fromkeys([*old, *new]) if key != "data.path"]  # the images may lie elsewhere here
     return [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys if old.get(key) != new.get(key)]

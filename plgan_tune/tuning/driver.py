@@ -23,7 +23,13 @@ from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.bookkeeping import Logs
 from plgan_tune.tuning.cluster import ClusterError, capacity, check_address, joined
 from plgan_tune.tuning.display import build_display
-from plgan_tune.tuning.files import default_name, study_location, write_best, write_study
+from plgan_tune.tuning.files import (
+    default_name,
+    study_location,
+    with_absolute_path,
+    write_best,
+    write_study,
+)
 from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.opening import opened
@@ -100,7 +106,7 @@ def run_study(
     """
     started = now()
     console = console or Console(quiet=True)
-    spec = _with_absolute_path(spec)
+    spec = with_absolute_path(spec)
     location = study_location(results, name, default_name(spec, started), resume=resume)
     if address is not None:
         check_address(address)
@@ -228,9 +234,3 @@ def _write_best(location: Location, spec: StudySpec, best: TrialRow | None, thre
     if samples is not None:
         location.join(SAMPLES).write_bytes(samples)
     return trial
-
-
-def _with_absolute_path(spec: StudySpec) -> StudySpec:
-    """A trial's process has another working folder than the user."""
-    path = spec.any_trial().data.path
-    return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))

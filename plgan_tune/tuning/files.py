@@ -19,6 +19,12 @@ from plgan_tune.tuning.provenance import provenance
 BEST_FILE = "best.yaml"
 
 
+def with_absolute_path(spec: StudySpec) -> StudySpec:
+    """A trial's process has another working folder than the user."""
+    path = spec.any_trial().data.path
+    return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
+
+
 def write_study(location: Location, spec: StudySpec, started: datetime, earlier: Sequence[Any] = ()) -> None:
     """The resolved study, itself a space file, and what it was made with at this start and at `earlier` ones."""
     made_with = [*earlier, start_as_mapping(started)]

@@ -222,6 +222,7 @@ def test_two_at_a_time_are_refused(fresh: Path) -> None:
     [
         (["--address", "auto"], "--in-process trains without Ray, but got --address auto"),
         (["--inception-weights", "nowhere.pth"], "--inception-weights"),
+        (["--data", "/elsewhere"], "path` must be null for `source: digits`, which is installed, but got '/elsewhere'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(fresh: Path, words: list[str], why: str) -> None:
