@@ -82,13 +82,13 @@ def main(
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
             console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
-        train = _in_this_process if in_process else _on_ray(address)
+        go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
+        train = _in_this_process if in_process else _on_ray(address, go_on)
         try:
             rows = evaluate(evaluation, study, gauge, train, console)
         except KeyboardInterrupt:
             rows = None
     if rows is None:
-        go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
         console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(130)
     print_evaluation(console, evaluation, rows, trials)
@@ -117,7 +117,7 @@ def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console)
         return train_in_process(evaluation.study, threads=threads, console=console, now=_now, stopped=stopped)
 
 
-def _on_ray(address: str | None) -> Train:
+def _on_ray(address: str | None, go_on: str) -> Train:
     from plgan_tune.tuning.cluster import check_address  # noqa: PLC0415 - Ray, which --in-process does without
     from plgan_tune.tuning.given_on_ray import train_on_ray  # noqa: PLC0415
 
@@ -125,7 +125,7 @@ def _on_ray(address: str | None) -> Train:
         check_address(address)
 
     def train(evaluation: Evaluation, study: StudySpec, console: Console) -> bool:
-        with stopping_as_ctrl_c():
+        with stopping_as_ctrl_c(go_on):
             return train_on_ray(
                 evaluation.study, study.search, study.resources, address=address, console=console, now=_now
             )

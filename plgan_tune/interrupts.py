@@ -1,5 +1,6 @@
 """How a signal stops a command: batch systems announce the end by SIGTERM or SIGUSR1, a user by Ctrl-C."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,10 +8,18 @@ from typing import Any
 
 
 @contextmanager
-def stopping_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 stop what the block does as Ctrl-C does."""
+def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
+    """SIGTERM and SIGUSR1 stop what the block does as Ctrl-C does.
+
+    A batch system may not wait until it has stopped: the command that goes on is printed at once.
+    """
+
+    def stop(*_: object) -> None:
+        os.write(1, f"asked to stop; should the end come first, this goes on:\n  {go_on}\n".encode())
+        signal.raise_signal(signal.SIGINT)
+
     numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -73,7 +73,7 @@ def main(
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
         try:
-            with stopping_as_ctrl_c():
+            with stopping_as_ctrl_c(_resume(study, space, overrides, results, address)):
                 result = run_study(
                     loaded.study, results=results, name=study, address=address, resume=resume, console=console
                 )
@@ -91,6 +91,7 @@ def main(
         python=python(),
         threads=result.threads,
         resume=again,
+        room=result.room,
     )
     _leave_report(console, result.location)
     if result.interrupted or result.best is None:

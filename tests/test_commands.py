@@ -29,6 +29,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     ROOT / "benchmarks" / "README.md",
     ROOT / "results" / "README.md",
+    ROOT / "cluster" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 

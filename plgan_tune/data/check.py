@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 
 import numpy as np
 
-from plgan_tune.data.cache import cache_folder
+from plgan_tune.data.cache import cache_folder, key_of
 from plgan_tune.data.decode import form_of
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL
-from plgan_tune.data.sources import open_half
+from plgan_tune.data.sources import open_half, stamp_half
 from plgan_tune.data.splits import check_fit, limit_rows
 from plgan_tune.spec.trial import DataSpec
 
@@ -60,3 +61,24 @@ def check_data(spec: DataSpec, cache: Path | None = None) -> DataSummary:
         channels=form.channels,
         size=form.size,
     )
+
+
+def check_room(spec: DataSpec, summary: DataSummary, cache: Path | None = None) -> None:
+    """Sees that the cache holds the decoded images, or has room for them.
+
+    Raises:
+        DataError: with the bytes that are missing.
+    """
+    if spec.source == "digits":
+        return  # decoded anew each time
+    folder = cache or cache_folder()
+    if (folder / key_of(spec, "train", stamp_half(spec, "train", folder))).exists():
+        return
+    needed = summary.images * summary.channels * summary.size**2
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    free = disk_usage(existing).free
+    if free < needed:
+        raise DataError(
+            f"{folder}: the cache of decoded images needs {needed / 1e6:,.1f} MB, but its disk has "
+            f"{free / 1e6:,.1f} MB free; the environment variable PLGAN_TUNE_CACHE names another folder"
+        )

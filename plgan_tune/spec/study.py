@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
 from plgan_tune.spec.defaults import with_defaults
 from plgan_tune.spec.domains import (
@@ -23,6 +23,7 @@ from plgan_tune.spec.domains import (
 )
 from plgan_tune.spec.errors import RuleError, show
 from plgan_tune.spec.trial import LEAVES, Frozen, Positive, TrialSpec
+from plgan_tune.spec.urls import check_no_password
 
 MADE_WITH = "made_with"
 """The section of a space file that says when and with which versions a study was started; it is read over."""
@@ -143,6 +144,16 @@ class SearchSpec(Frozen):
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
     """Each a `Point` to try before the sampler is asked; it may leave searched keys to the sampler."""
 
+    @field_validator("warm_start")
+    @classmethod
+    def _hold_no_password(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_no_password(place) for place in value)
+
+
+Placement = Literal["pack", "strict_pack", "strict_spread"]
+
+ACCELERATOR_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
 
 class ResourcesSpec(Frozen):
     """What one trial needs."""
@@ -150,7 +161,25 @@ class ResourcesSpec(Frozen):
     ranks: Positive = 1
     cpus_per_rank: Annotated[float, Field(gt=0)] = 1
     gpus_per_rank: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    """auto is one where the cluster has GPUs, else none."""
+    """auto is one where the cluster has GPUs, else none; below 1 ranks share a GPU and its memory."""
+    accelerator: str | None = None
+    """Train on nodes with this accelerator only, by Ray's name for it, such as H100; null is any."""
+    placement: Placement = "pack"
+    """pack: ranks on as few nodes as there is room on; strict_pack: on one; strict_spread: on different ones."""
+
+    @field_validator("gpus_per_rank")
+    @classmethod
+    def _whole_or_shared(cls, value: float | Literal["auto"]) -> float | Literal["auto"]:
+        if value != "auto" and value > 1 and value != int(value):
+            raise RuleError("must be a whole number of GPUs, or less than 1 of one", show(value))
+        return value
+
+    @field_validator("accelerator")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not ACCELERATOR_NAME.fullmatch(value):
+            raise RuleError("must be letters, digits, '.', '_' and '-', such as H100", show(value))
+        return value
 
 
 @dataclass(frozen=True, slots=True)

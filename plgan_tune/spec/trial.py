@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from plgan_tune.spec.errors import RuleError, show
+from plgan_tune.spec.urls import check_no_password
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -52,6 +53,11 @@ class DataSpec(Frozen):
     split_seed: Annotated[int, Field(ge=0)] = 0
     refit: bool = False
     """Whether the validation images are trained on too, with their labels; val_error then judges nothing."""
+
+    @field_validator("path")
+    @classmethod
+    def _holds_no_password(cls, value: str | None) -> str | None:
+        return value if value is None else check_no_password(value)
 
 
 class ModelSpec(Frozen):

@@ -1,6 +1,7 @@
 """The Ray cluster: joining it, and how many trials it holds at a time."""
 
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import ray
@@ -18,6 +19,7 @@ from rich.console import Console
 from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.tuning.autoscaler import Growth, read_growth
 from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.share import ACCELERATOR, Share
 
 ANSWER_SECONDS = 20.0
 
@@ -29,8 +31,21 @@ class ClusterError(StudyError):
     """A cluster that cannot be joined, or that cannot hold a single trial. The message says what to do."""
 
 
-def connect(address: str | None) -> None:
+REFUSED = re.compile("InvalidAuthToken|AuthenticationError|UNAUTHENTICATED")
+"""How Ray says that a cluster asks for a token, and that ours is missing or another's."""
+
+PASS_THE_TOKEN = (
+    "the cluster refuses this token, or none was given: set RAY_AUTH_MODE=token in this environment, and copy the "
+    "head's ~/.ray/auth_token to ~/.ray/auth_token here (or name the file in RAY_AUTH_TOKEN_PATH)"
+)
+
+
+def connect(address: str | None, code: Path | None = None) -> None:
     """Starts an embedded Ray (address None), or joins the cluster at `auto` or `host:port`.
+
+    Args:
+        address: of the cluster.
+        code: a package that travels to the nodes, in place of what they have.
 
     Raises:
         ClusterError: where it cannot be joined. `check_address` finds out sooner that nobody is there.
@@ -42,12 +57,16 @@ def connect(address: str | None) -> None:
         return
     try:
         with _interrupts_kept():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"py_modules": [str(code)], "excludes": ["__pycache__"]} if code else None,
+            )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        raise ClusterError(
-            f"--address {address}: cannot join the cluster: {error} (a cluster that asks for a token needs "
-            "RAY_AUTH_MODE=token and the token in this environment)"
-        ) from error
+        if REFUSED.search(f"{type(error).__name__}: {error}"):
+            raise ClusterError(f"--address {address}: {PASS_THE_TOKEN}") from error
+        raise ClusterError(f"--address {address}: cannot join the cluster: {error}") from error
 
 
 @contextmanager
@@ -100,6 +119,8 @@ def check_address(address: str) -> None:
             "is `ray start --head` running there?"
         ) from None
     if answer.returncode != 0:
+        if REFUSED.search(answer.stderr + answer.stdout):
+            raise ClusterError(f"--address {address}: {PASS_THE_TOKEN}")
         said = (answer.stderr or answer.stdout).strip().splitlines()
         raise ClusterError(
             f"--address {address}: no Ray cluster answered; is `ray start --head` running there?"
@@ -107,34 +128,12 @@ def check_address(address: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What each rank of a trial takes."""
-
-    ranks: int
-    cpus: float
-    gpus: float
-
-    def bundles(self) -> list[dict[str, float]]:
-        """The trial's placement group, one bundle a rank."""
-        bundle = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-        return [dict(bundle) for _ in range(self.ranks)]
-
-    def fits(self, node: Mapping[str, float]) -> int:
-        """How many ranks a node with these resources holds."""
-        by_cpu = int(node.get("CPU", 0.0) / self.cpus + 1e-9)
-        return min(by_cpu, int(node.get("GPU", 0.0) / self.gpus + 1e-9)) if self.gpus else by_cpu
-
-    def __str__(self) -> str:
-        return f"{self.ranks} x ({self.cpus:g} CPU" + (f", {self.gpus:g} GPU)" if self.gpus else ")")
-
-
 def share_of(resources: ResourcesSpec, nodes: Iterable[Mapping[str, float]]) -> Share:
     """The resources of a trial, `auto` decided by whether the cluster has GPUs."""
     gpus = resources.gpus_per_rank
     if gpus == "auto":
         gpus = 1.0 if any(node.get("GPU", 0.0) >= 1 for node in nodes) else 0.0
-    return Share(resources.ranks, resources.cpus_per_rank, gpus)
+    return Share(resources.ranks, resources.cpus_per_rank, gpus, resources.accelerator, resources.placement)
 
 
 def trials_at_a_time(share: Share, nodes: Iterable[Mapping[str, float]], growth: Growth | None = None) -> int:
@@ -145,7 +144,7 @@ def trials_at_a_time(share: Share, nodes: Iterable[Mapping[str, float]], growth:
     """
     nodes = list(nodes)
     added = sorted(growth.nodes, key=share.fits, reverse=True)[: growth.most] if growth else []
-    trials = sum(share.fits(node) for node in [*nodes, *added]) // share.ranks
+    trials = share.trials_on([*nodes, *added])
     if trials == 0:
         may = f"; its autoscaler may add up to {growth.most} of {_held(growth.nodes)}" if growth else ""
         raise ClusterError(f"a trial needs {share}, but the cluster can never hold one: it has {_held(nodes)}{may}")
@@ -153,8 +152,13 @@ def trials_at_a_time(share: Share, nodes: Iterable[Mapping[str, float]], growth:
 
 
 def _held(nodes: Iterable[Mapping[str, float]]) -> str:
-    each = Counter(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+    each = Counter(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU{_kinds(node)}" for node in nodes)
     return ", ".join(f"{count} x ({one})" if count > 1 else one for one, count in each.items()) or "nothing"
+
+
+def _kinds(node: Mapping[str, float]) -> str:
+    kinds = [name.removeprefix(ACCELERATOR) for name in node if name.startswith(ACCELERATOR)]
+    return f" of {', '.join(kinds)}" if kinds else ""
 
 
 def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tuple[Share, int]:
@@ -185,14 +189,14 @@ def node_resources() -> list[Mapping[str, float]]:
 
 
 @contextmanager
-def joined(address: str | None, console: Console) -> Iterator[None]:
-    """Ray for the time of a study; a Ray that the caller started is used and left alone."""
+def joined(address: str | None, console: Console) -> Iterator[bool]:
+    """Ray for the time of a study, and whether it is ours; one that the caller started is used and left alone."""
     if ray.is_initialized():
-        yield
+        yield False
         return
     with console.status("starting Ray" if address is None else f"joining the cluster at {address}"):
         connect(address)
     try:
-        yield
+        yield True
     finally:
         ray.shutdown()

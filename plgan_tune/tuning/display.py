@@ -1,6 +1,7 @@
 """What the user sees of a search: live on a terminal, elsewhere a line an event, and a summary at the end."""
 
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Self
@@ -15,9 +16,11 @@ from rich.text import Text
 
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.tuning.progress import StudyState
+from plgan_tune.tuning.room import Room
 from plgan_tune.wording import brief, duration, named, percent, sparkline
 
 Clock = Callable[[], datetime]
+Rooms = Callable[[], Room | None]
 
 STYLES = {
     TrialStatus.COMPLETED: "green",
@@ -37,9 +40,9 @@ class LiveDisplay:
     state.
     """
 
-    def __init__(self, console: Console, state: StudyState, now: Clock) -> None:
+    def __init__(self, console: Console, state: StudyState, now: Clock, room: Rooms) -> None:
         self._live = Live(
-            get_renderable=lambda: Screen(state, now()),
+            get_renderable=lambda: Screen(state, now(), room()),
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -55,19 +58,26 @@ class LiveDisplay:
     def started(self, row: TrialRow, /) -> None: ...
     def progressed(self, row: TrialRow, /) -> None: ...
     def ended(self, row: TrialRow, /) -> None: ...
+    def looked(self) -> None: ...
 
 
 class PlainDisplay:
-    """One line a finished trial and a new best, for files and pipes. A context manager."""
+    """One line a finished trial, a new best and a change of the nodes, for files and pipes. A context manager."""
 
-    def __init__(self, console: Console, state: StudyState, now: Clock) -> None:
+    def __init__(self, console: Console, state: StudyState, now: Clock, room: Rooms) -> None:
         self._console = console
         self._state = state
         self._now = now
+        self._room = room
         self._best: str | None = None
+        self._nodes: tuple[str, ...] = ()
+        self._waited = 0
 
     def __enter__(self) -> Self:
-        self._print(f"study {self._state.study}: {self._state.trials} trials of {self._state.epochs} epochs")
+        room = self._room()
+        self._nodes = room.nodes if room else ()
+        where = f", {room.at_a_time} at a time on {room}" if room else ""
+        self._print(f"study {self._state.study}: {self._state.trials} trials of {self._state.epochs} epochs{where}")
         return self
 
     def __exit__(self, *exc: object) -> None: ...
@@ -90,36 +100,53 @@ class PlainDisplay:
             self._best = best.trial_id
             self._print(f"new best: {best.trial_id} {percent(best.val_error_last)} with {_point(best)}")
 
+    def looked(self) -> None:
+        """Says which nodes there are where that has changed, and how many trials wait where it is not as last time."""
+        room = self._room()
+        if room is None:
+            return
+        if room.nodes != self._nodes:
+            self._nodes = room.nodes
+            self._print(f"now on {room}")
+        waiting = self._state.waiting(room.at_a_time)
+        if waiting != self._waited:
+            self._waited = waiting
+            self._print(_waiting(waiting, room) if waiting else "no trial waits")
+
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def build_display(console: Console, state: StudyState, now: Clock) -> LiveDisplay | PlainDisplay:
+def build_display(
+    console: Console, state: StudyState, now: Clock, room: Rooms = lambda: None
+) -> LiveDisplay | PlainDisplay:
     """Live on a terminal, plain lines elsewhere.
 
     Args:
         console: where to draw.
         state: read at every redraw; the display never changes it.
         now: UTC.
+        room: how full the cluster is; None where that is not known.
     """
-    return LiveDisplay(console, state, now) if console.is_terminal else PlainDisplay(console, state, now)
+    return LiveDisplay(console, state, now, room) if console.is_terminal else PlainDisplay(console, state, now, room)
 
 
 class Screen:
     """One picture of the study at `now`, as wide as the console and no higher."""
 
-    def __init__(self, state: StudyState, now: datetime) -> None:
+    def __init__(self, state: StudyState, now: datetime, room: Room | None = None) -> None:
         self._state = state
         self._now = now
+        self._room = room
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        header = _header(self._state, self._now)
+        header = _header(self._state, self._now, self._room)
         yield header
         used = len(console.render_lines(header, options, pad=False)) + 3
         yield _running(self._state, options, at_most=max(1, console.height - used))
 
 
-def _header(state: StudyState, now: datetime) -> RenderableType:
+def _header(state: StudyState, now: datetime, room: Room | None) -> RenderableType:
     counts = state.counts()
     ended = sum(counts.values()) - counts[TrialStatus.RUNNING]
     tally = Text(f"{ended} of {state.trials}", "bold", overflow="fold")
@@ -140,7 +167,16 @@ def _header(state: StudyState, now: datetime) -> RenderableType:
     table.add_row("trials", tally)
     if state.competing:
         table.add_row("best", _best_line(state.best()))
+    if room is not None:
+        table.add_row("cluster", Text(str(room)))
+        waiting = state.waiting(room.at_a_time)
+        if waiting:
+            table.add_row("waiting", Text(_waiting(waiting, room), "yellow"))
     return Group(title, table)
+
+
+def _waiting(waiting: int, room: Room) -> str:
+    return f"{waiting} trial{'s' * (waiting != 1)} for resources: {room.why_waiting()}"
 
 
 def _best_line(best: TrialRow | None) -> Text:
@@ -199,6 +235,7 @@ def print_summary(
     python: str = "python",
     threads: int = 1,
     resume: str | None = None,
+    room: Room | None = None,
 ) -> None:
     """What a search leaves the user with, then the commands to type next.
 
@@ -212,21 +249,24 @@ def print_summary(
         python: how the user calls the interpreter.
         threads: of each rank; a sum's last digit depends on them.
         resume: the command that goes on, where the search was interrupted.
+        room: the cluster at the search's end.
     """
-    console.print(summary(state, now, results=results, interrupted=resume is not None))
+    console.print(summary(state, now, results=results, interrupted=resume is not None, room=room))
     for what, command in _next_commands(state, results, python, threads, resume):
         console.print(Text(what, "dim"))
         console.print(Text(f"  {command}"), soft_wrap=True, highlight=False)
 
 
-def summary(state: StudyState, now: datetime, *, results: str, interrupted: bool = False) -> RenderableType:
+def summary(
+    state: StudyState, now: datetime, *, results: str, interrupted: bool = False, room: Room | None = None
+) -> RenderableType:
     """The panel at a search's end: the best configuration, its error, and what the search did."""
     best = state.best()
     title = f"{state.study}: {'interrupted' if interrupted else 'done'} after {duration(now - state.started_at)}"
     body = Group(
         _best_table(state, best) if best else Text("No trial completed, so there is no best configuration."),
         "",
-        _account(state, results),
+        _account(state, results, room),
     )
     return Panel(
         Padding(body, (0, 1)),
@@ -249,7 +289,7 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
     return table
 
 
-def _account(state: StudyState, results: str) -> Table:
+def _account(state: StudyState, results: str, room: Room | None) -> Table:
     counts = state.counts()
     tally = Text(", ").join(
         Text(
@@ -264,6 +304,14 @@ def _account(state: StudyState, results: str) -> Table:
     table = _two_columns()
     table.add_row("trials", tally)
     table.add_row("epochs", f"{epochs}; early stopping saved {saved:,}" if saved else epochs)
+    trained_on = Counter(row.node for row in state.rows() if row.node)
+    if trained_on:
+        each = (f"{node} ({count} trial{'s' * (count != 1)})" for node, count in sorted(trained_on.items()))
+        table.add_row("nodes", Text(", ".join(each), overflow="fold"))
+    if room is not None and room.gpus:
+        table.add_row("GPUs", f"at most {room.most_busy:g} of {room.gpus:g} busy")
+    if room is not None and not room.holds:
+        table.add_row("waiting", Text(_waiting(state.waiting(room.at_a_time), room), overflow="fold"))
     table.add_row("results", Text(results, overflow="fold"))
     return table
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from plgan_tune.data.check import check_data
+from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
@@ -32,15 +32,18 @@ from plgan_tune.tuning.files import (
 )
 from plgan_tune.tuning.history import History, brought_to_date, read_history
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
+from plgan_tune.tuning.nodes import prepare_nodes
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.pause import Pause
 from plgan_tune.tuning.plan import check_trials
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.tuning.room import Room
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 from plgan_tune.tuning.tuner import run_tune
 from plgan_tune.tuning.warm_start import Older, read_older
+from plgan_tune.tuning.watch import RoomWatch
 
 Now = Callable[[], datetime]
 
@@ -55,6 +58,7 @@ class StudyResult:
         best: the best configuration, None where no trial completed.
         threads: of each rank; the best trial's numbers are exact under as many.
         interrupted: whether it was asked to stop before its end.
+        room: the cluster at its end.
     """
 
     location: Location
@@ -62,6 +66,7 @@ class StudyResult:
     best: TrialSpec | None
     threads: int
     interrupted: bool
+    room: Room
 
 
 def utc_now() -> datetime:
@@ -121,7 +126,7 @@ def run_study(
             for note in _notes(spec, history, older):
                 console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
             with _named(location, spec, started, history):
-                return _search(spec, location, lock, history, older, started, address, console, now)
+                return _search(spec, location, lock, history, older, started, address, summary, console, now)
 
 
 @contextmanager
@@ -168,6 +173,7 @@ def _search(
     older: Sequence[Older],
     started: datetime,
     address: str | None,
+    summary: DataSummary,
     console: Console,
     now: Now,
 ) -> StudyResult:
@@ -189,10 +195,14 @@ def _search(
         history=history,
         split_hash=data.split.hash,
     )
-    with joined(address, console):
+    with joined(address, console) as joined_here:
         share, concurrent = capacity(spec.resources, spec.search.concurrent)
+        if address is not None and joined_here:
+            with console.status("looking at the nodes"):
+                prepare_nodes(address, share, spec.any_trial().data, summary)
         keep = spec.search.keep_checkpoints
         with (
+            RoomWatch(share, concurrent) as watch,
             opened(location, spec.columns, spec.types, state, keep, known, history, decisions, lock.check) as (
                 log,
                 on_end,
@@ -201,7 +211,8 @@ def _search(
         ):
             sampler = OptunaSampler(spec, history, older)
             stopping = EarlyStopping(halving, start)
-            display = build_display(console, state, now)
+            display = build_display(console, state, now, lambda: watch.room)
+            watch.news = display.looked
             recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
             with display:
                 run_tune(spec.search, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
@@ -212,7 +223,8 @@ def _search(
     recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
     trial = _write_best(location, spec, state.best(), threads)
-    return StudyResult(location, state, trial, threads, interrupted=not out_of_time and state.ended() < state.trials)
+    interrupted = not out_of_time and state.ended() < state.trials
+    return StudyResult(location, state, trial, threads, interrupted, watch.room)
 
 
 @contextmanager

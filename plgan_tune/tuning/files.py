@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import MADE_WITH, NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec, trial_as_mapping
+from plgan_tune.spec.urls import check_no_password
 from plgan_tune.spec.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import STUDY_FILE
@@ -84,6 +85,10 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
         raise StudyError("--results must be a folder or URL, but got ''")
     if str(results).startswith("memory://"):
         raise StudyError("--results memory:// is lost with its process: name a folder or a shared URL")
+    try:
+        check_no_password(str(results))
+    except RuleError as error:
+        raise StudyError(f"--results {error}") from None
     if resume and name is None:
         raise StudyError("--resume needs --name: which study is to go on?")
     name = default if name is None else name

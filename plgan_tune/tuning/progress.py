@@ -47,6 +47,7 @@ class StudyState:
         self.deadline = deadline
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
         self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
+        self._lost: set[str] = set()
         self._curves: dict[str, list[float]] = {}
         self._latest: dict[str, EpochMetrics] = {trial_id: row.metrics for trial_id, row in history.latest.items()}
         self._seq = history.next_seq
@@ -62,6 +63,7 @@ class StudyState:
             seed: `trial.seed`.
             now: UTC.
         """
+        self._lost.discard(trial_id)
         known = self._waiting.pop(trial_id, None) or self._rows.get(trial_id)
         row = (
             replace(known, attempt=known.attempt + 1)
@@ -125,6 +127,7 @@ class StudyState:
 
     def lost(self, trial_id: str, error: str) -> TrialRow:
         """An attempt failed and another will follow."""
+        self._lost.add(trial_id)
         return self._keep(replace(self._rows[trial_id], error=error))
 
     def end(self, trial_id: str, status: TrialStatus, now: datetime, error: str | None = None) -> TrialRow:
@@ -134,6 +137,7 @@ class StudyState:
             KeyError: where the trial never started.
         """
         self._curves.pop(trial_id, None)
+        self._lost.discard(trial_id)
         return self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
 
     def _keep(self, row: TrialRow) -> TrialRow:
@@ -153,6 +157,11 @@ class StudyState:
 
     def running(self) -> tuple[TrialRow, ...]:
         return tuple(row for row in self.rows() if row.status is TrialStatus.RUNNING)
+
+    def waiting(self, at_a_time: int) -> int:
+        """Trials that would run if there were room for `at_a_time`: not yet started, or lost and to start again."""
+        under_way = sum(row.trial_id not in self._lost for row in self.running())
+        return max(0, min(at_a_time, self.trials - self.ended()) - under_way)
 
     def curve(self, trial_id: str) -> tuple[float, ...]:
         """val_error of each epoch of a running trial so far; empty for one that ended."""

@@ -33,8 +33,16 @@ logger = logging.getLogger(__name__)
 
 
 def device_for(gpus: float) -> torch.device:
-    """The GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none."""
-    return torch.device("cuda", 0) if gpus else torch.device("cpu")
+    """The GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
+
+    A rank that has a part of a GPU may fill as much of its memory: one that wants more fails alone, not its neighbours.
+    """
+    if not gpus:
+        return torch.device("cpu")
+    device = torch.device("cuda", 0)
+    if gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus, device)
+    return device
 
 
 Result = dict[str, Any]

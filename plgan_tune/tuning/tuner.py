@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 
 from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
-from plgan_tune.tuning.cluster import Share
+from plgan_tune.tuning.share import Share
 from plgan_tune.tuning.stopping import EarlyStopping
 from plgan_tune.tuning.trainable import PlganTrainable
 
@@ -38,7 +38,7 @@ def run_tune(
     bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
         tune.Tuner(
-            tune.with_resources(PlganTrainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
+            tune.with_resources(PlganTrainable, tune.PlacementGroupFactory(bundles, strategy=share.placement.upper())),
             param_space={
                 "study": study.url,
                 "ranks": share.ranks,

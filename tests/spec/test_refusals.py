@@ -98,6 +98,8 @@ def test_the_good_file_is_good(write: Write) -> None:
         ),
         ("resources: {ranks: {choice: [1, 2]}}", "resources.ranks", "no domain", "{choice: [1, 2]}"),
         ("resources: {gpus_per_rank: -1}", "resources.gpus_per_rank", "auto or a finite number >= 0", "-1"),
+        ("resources: {gpus_per_rank: 1.5}", "resources.gpus_per_rank", "a whole number of GPUs, or less than 1", "1.5"),
+        ("resources: {accelerator: 'a b'}", "resources.accelerator", "letters, digits", "'a b'"),
         ("resources: {cpus_per_rank: 0}", "resources.cpus_per_rank", "a finite number > 0", "0"),
         ("  profile: recip", "trial.profile", "one of recipe, patent", "'recip'"),
         ("  profile: {choice: [recipe, x]}", "trial.profile", "one of recipe, patent", "'x'"),

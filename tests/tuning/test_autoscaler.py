@@ -14,7 +14,8 @@ import pytest
 
 from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.tuning.autoscaler import Growth, growth_of, read_growth
-from plgan_tune.tuning.cluster import ClusterError, Share, share_of, trials_at_a_time
+from plgan_tune.tuning.cluster import ClusterError, share_of, trials_at_a_time
+from plgan_tune.tuning.share import Share
 
 LISTS = (
     *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),

@@ -4,6 +4,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from plgan_tune.search import app
 from plgan_tune.spec.study import ResourcesSpec
-from plgan_tune.tuning.cluster import ClusterError, Share, share_of, trials_at_a_time
+from plgan_tune.tuning.cluster import ClusterError, share_of, trials_at_a_time
+from plgan_tune.tuning.share import Share
 
 Node = Mapping[str, float]
 
@@ -65,7 +67,66 @@ def test_more_nodes_never_hold_fewer_trials(share: Share, nodes: list[Node], mor
 def test_decimal_shares_fill_a_node(cpus: float) -> None:
     """0.1 + 0.2 is not 0.3 in binary: ten tenths of a CPU are one all the same."""
     assert Share(1, cpus, 0.0).fits({"CPU": 10 * cpus}) == 10
-    assert Share(1, 0.001, cpus).fits({"CPU": 1.0, "GPU": 10 * cpus}) == 10
+
+
+@pytest.mark.parametrize(("gpus", "on_three"), [(0.1, 30), (0.25, 12), (0.3, 9), (0.7, 3), (1, 3), (2, 1), (4, 0)])
+def test_ranks_share_a_gpu_and_not_its_neighbour(gpus: float, on_three: int) -> None:
+    """Three ranks of 0.3 on each of three GPUs leave 0.1 of each: no room for a tenth."""
+    assert Share(1, 0.001, gpus).fits({"CPU": 1.0, "GPU": 3.0}) == on_three
+
+
+H100, A10G, CPU_ONLY = (
+    {"CPU": 8.0, "GPU": 4.0, "accelerator_type:H100": 1.0},
+    {"CPU": 4.0, "GPU": 1.0, "accelerator_type:A10G": 1.0},
+    {"CPU": 64.0},
+)
+
+
+@pytest.mark.parametrize(
+    ("resources", "trials"),
+    [
+        (ResourcesSpec(), 5),  # a GPU each, and none on the node without
+        (ResourcesSpec(accelerator="H100"), 4),
+        (ResourcesSpec(accelerator="A10G", gpus_per_rank=0.25), 4),
+        (ResourcesSpec(accelerator="H100", gpus_per_rank=0), 8),
+        (ResourcesSpec(gpus_per_rank=0), 76),
+        (ResourcesSpec(ranks=4), 1),
+        (ResourcesSpec(ranks=2, placement="strict_pack"), 2),
+        (ResourcesSpec(ranks=2, placement="strict_spread"), 1),
+        (ResourcesSpec(ranks=2, placement="strict_spread", gpus_per_rank=0), 12),
+    ],
+)
+def test_a_mixed_cluster_holds_what_its_kinds_do(resources: ResourcesSpec, trials: int) -> None:
+    nodes = [H100, A10G, CPU_ONLY]
+    assert trials_at_a_time(share_of(resources, nodes), nodes) == trials
+
+
+def test_an_accelerator_that_no_node_has_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ClusterError) as refused:
+        trials_at_a_time(Share(1, 1, 1, "B200"), [H100, A10G])
+    for text in ("1 x (1 CPU, 1 GPU of B200)", "4 GPU of H100", "1 GPU of A10G"):
+        assert text in str(refused.value)
+
+
+@given(NODES, st.integers(2, 4), st.randoms(use_true_random=False))
+def test_spread_trials_all_find_their_hosts(nodes: list[Node], ranks: int, order: random.Random) -> None:
+    """Placing each rank where there is most room left, never two of one trial on a node, places just as many trials."""
+    share = Share(ranks, 1, 0, placement="strict_spread")
+    room = [share.fits(node) for node in nodes]
+    placed_trials = 0
+    while sum(free > 0 for free in room) >= ranks:
+        order.shuffle(room)
+        room.sort(reverse=True)
+        room[:ranks] = [free - 1 for free in room[:ranks]]
+        placed_trials += 1
+    assert share.trials_on(nodes) == placed_trials
+
+
+@given(SHARES, NODES)
+def test_where_ranks_must_be_only_takes_room_away(share: Share, nodes: list[Node]) -> None:
+    anywhere = share.trials_on(nodes)
+    assert replace(share, placement="strict_pack").trials_on(nodes) <= anywhere
+    assert replace(share, placement="strict_spread").trials_on(nodes) <= anywhere
 
 
 @given(SHARES)
@@ -73,8 +134,7 @@ def test_a_placement_group_has_a_bundle_a_rank(share: Share) -> None:
     bundles = share.bundles()
     assert len(bundles) == share.ranks
     for bundle in bundles:
-        assert share.fits(bundle) == 1
-        assert ("GPU" in bundle) == (share.gpus > 0)
+        assert bundle == {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
 
 
 @given(NODES)

@@ -244,7 +244,7 @@ def test_time_left_follows_what_ended_trials_took(state: StudyState) -> None:
 def test_trials_that_do_not_compete_have_no_best() -> None:
     state = StudyState("seeds", trials=1, epochs=2, started_at=START, competing=False)
     live, plain = terminal(), pipe()
-    with PlainDisplay(plain, state, lambda: NOW) as display:
+    with PlainDisplay(plain, state, lambda: NOW, lambda: None) as display:
         display.ended(state.end(train(state, 0, [0.5, 0.4]), TrialStatus.COMPLETED, NOW))
     live.print(Screen(state, NOW))
     assert "[1/1] t0000 completed, 40.00 % after 2 epochs" in text(plain)

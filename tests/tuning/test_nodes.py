@@ -1,0 +1,194 @@
+"""Nodes that differ from this machine: each is named before any trial starts, and code goes where it is not."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from plgan_tune.data.check import DataSummary, check_data, check_room
+from plgan_tune.data.dataset import load_dataset
+from plgan_tune.data.errors import DataError
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.trial import DataSpec
+from plgan_tune.tuning import nodes as nodes_module
+from plgan_tune.tuning.nodes import data_problem, looker
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELLED = 6
+
+
+def folder_of_images(root: Path, count: int = LABELLED) -> Path:
+    """Two classes of small grey images."""
+    values = np.random.default_rng(0)
+    for half in ("train", "test"):
+        for name in ("ash", "oak"):
+            (root / half / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = values.integers(0, 256, (16, 16), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / half / name / f"{number}.png")
+    return root
+
+
+def spec_of(root: Path) -> DataSpec:
+    data = {"source": "folder", "path": str(root), "labels": 2, "validation": 2}
+    return study_from_mapping({"study": "s", "trial": {"data": data}}).any_trial().data
+
+
+# The data
+
+
+def test_a_machine_with_the_same_images_and_room_has_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLGAN_TUNE_CACHE", str(tmp_path / "cache"))
+    spec = spec_of(folder_of_images(tmp_path / "images"))
+    assert data_problem(spec, check_data(spec)) is None
+
+
+def test_a_machine_without_the_path_or_with_other_images_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLGAN_TUNE_CACHE", str(tmp_path / "cache"))
+    spec = spec_of(folder_of_images(tmp_path / "images"))
+    expected = check_data(spec)
+    (tmp_path / "images" / "train" / "oak" / "0.png").unlink()
+    told = data_problem(spec, expected)
+    assert told is not None
+    assert "it has 11 (12 here)" in told
+    shutil.rmtree(tmp_path / "images")
+    told = data_problem(spec, expected)
+    assert told is not None
+    assert str(tmp_path / "images" / "train") in told
+
+
+def test_room_is_asked_for_until_the_images_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    spec = spec_of(folder_of_images(tmp_path / "images"))
+    summary = check_data(spec, cache)
+
+    def full(_: Path) -> Any:
+        return shutil._ntuple_diskusage(10, 10, 2 * LABELLED * 16 * 16 - 1)
+
+    monkeypatch.setattr("plgan_tune.data.check.disk_usage", full)
+    with pytest.raises(DataError, match=r"needs 0\.0 MB.*PLGAN_TUNE_CACHE"):
+        check_room(spec, summary, cache)
+    load_dataset(spec, cache)
+    check_room(spec, summary, cache)
+
+
+def test_digits_need_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plgan_tune.data.check.disk_usage", lambda _: pytest.fail("looked"))
+    spec = study_from_mapping(
+        {"study": "s", "trial": {"data": {"source": "digits", "labels": 20, "validation": 200}}}
+    ).any_trial()
+    check_room(spec.data, DataSummary(("0",), (1,), 0, 1, 8))
+
+
+# The code
+
+
+def test_the_digest_is_of_the_code_and_none_of_its_place(tmp_path: Path) -> None:
+    def digest_in(folder: Path) -> str:
+        code = "import sys, json; from plgan_tune.tuning.nodes import looker; print(looker()('plgan_tune')['code'])"
+        words = [sys.executable, "-c", code]
+        return subprocess.run(
+            words, cwd=folder, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    shutil.copytree(ROOT / "plgan_tune", tmp_path / "plgan_tune", ignore=shutil.ignore_patterns("__pycache__"))
+    assert digest_in(tmp_path) == digest_in(ROOT) == looker()("plgan_tune")["code"]
+    with (tmp_path / "plgan_tune" / "search.py").open("a") as code:
+        code.write("# changed\n")
+    assert digest_in(tmp_path) != digest_in(ROOT)
+
+
+# A cluster
+
+
+SPACE = """
+study: nodes
+search: {trials: 2, concurrent: 2, sampler: random, early_stopping: none, max_failures: 0}
+resources: {gpus_per_rank: 0}
+trial:
+  data: {source: digits, labels: 20, validation: 200}
+  model: {width: 0.05}
+  loss: {alpha: {uniform: [0.1, 1.0]}}
+  training: {epochs: 1, batch_size: 20}
+"""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without a CPU; tests add nodes, each with an environment of its own."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - seconds
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield nodes
+    nodes.shutdown()
+
+
+Search = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def search(cluster: Any, tmp_path: Path) -> Search:
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "space.yaml").write_text(SPACE)
+        words: Sequence[str] = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address, *options]
+        return subprocess.run(
+            [sys.executable, "-m", "plgan_tune.search", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+def other_torch(folder: Path) -> str:
+    """A folder that makes a Python see another version of torch than is installed."""
+    (folder / "torch-1.2.3.dist-info").mkdir(parents=True)
+    (folder / "torch-1.2.3.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.2.3\n")
+    return f"{folder}:{ROOT}"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_node_with_another_torch_is_named_before_any_trial(cluster: Any, search: Search, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": other_torch(tmp_path / "other")})
+    refused = search()
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    told = " ".join(refused.stderr.split())
+    address = cluster.address.partition(":")[0]
+    assert f"node {address}: versions must be the same on every node, but it has torch 1.2.3 (here 2." in told
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_code_goes_to_a_node_that_has_other_code_and_a_node_without_the_images_is_named(
+    cluster: Any, search: Search, tmp_path: Path
+) -> None:
+    """The node's own code would fail every trial, and its cache lies on a disk that is no disk."""
+    old = tmp_path / "old"
+    shutil.copytree(ROOT / "plgan_tune", old / "plgan_tune", ignore=shutil.ignore_patterns("__pycache__"))
+    (old / "plgan_tune" / "tuning" / "trainable.py").write_text("raise ImportError('old code')\n")
+    cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": str(old), "PLGAN_TUNE_CACHE": "/proc/nowhere"})
+    done = search()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(pd.read_parquet(tmp_path / "results" / "mine" / "trials")["status"]) == ["completed"] * 2
+
+
+def test_the_package_that_travels_is_this_one() -> None:
+    assert (nodes_module.PACKAGE / "search.py").is_file()
+    assert nodes_module.PACKAGE.name == "plgan_tune"
