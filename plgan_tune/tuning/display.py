@@ -108,10 +108,9 @@ class PlainDisplay:
         if room.nodes != self._nodes:
             self._nodes = room.nodes
             self._print(f"now on {room}")
-        waiting = self._state.waiting(room.at_a_time)
-        if waiting != self._waited:
-            self._waited = waiting
-            self._print(_waiting(waiting, room) if waiting else "no trial waits")
+        if room.waiting != self._waited:
+            self._waited = room.waiting
+            self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for room any more")
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -168,15 +167,10 @@ def _header(state: StudyState, now: datetime, room: Room | None) -> RenderableTy
     if state.competing:
         table.add_row("best", _best_line(state.best()))
     if room is not None:
-        table.add_row("cluster", Text(str(room)))
-        waiting = state.waiting(room.at_a_time)
-        if waiting:
-            table.add_row("waiting", Text(_waiting(waiting, room), "yellow"))
+        table.add_row("cluster", Text(str(room), overflow="fold"))
+        if room.waiting:
+            table.add_row("waiting", Text(room.why_waiting(), "yellow", overflow="fold"))
     return Group(title, table)
-
-
-def _waiting(waiting: int, room: Room) -> str:
-    return f"{waiting} trial{'s' * (waiting != 1)} for resources: {room.why_waiting()}"
 
 
 def _best_line(best: TrialRow | None) -> Text:
@@ -310,8 +304,8 @@ def _account(state: StudyState, results: str, room: Room | None) -> Table:
         table.add_row("nodes", Text(", ".join(each), overflow="fold"))
     if room is not None and room.gpus:
         table.add_row("GPUs", f"at most {room.most_busy:g} of {room.gpus:g} busy")
-    if room is not None and not room.holds:
-        table.add_row("waiting", Text(_waiting(state.waiting(room.at_a_time), room), overflow="fold"))
+    if room is not None and room.waiting:
+        table.add_row("waiting", Text(room.why_waiting(), overflow="fold"))
     table.add_row("results", Text(results, overflow="fold"))
     return table
 

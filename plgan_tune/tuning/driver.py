@@ -202,7 +202,7 @@ def _search(
                 prepare_nodes(address, share, spec.any_trial().data, summary)
         keep = spec.search.keep_checkpoints
         with (
-            RoomWatch(share, concurrent) as watch,
+            RoomWatch(share, concurrent, state) as watch,
             opened(location, spec.columns, spec.types, state, keep, known, history, decisions, lock.check) as (
                 log,
                 on_end,

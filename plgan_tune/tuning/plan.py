@@ -97,6 +97,10 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
         (
             "a trial takes",
-            f"{resources.ranks} rank{'s' * (resources.ranks > 1)}, each {resources.cpus_per_rank:g} CPU and {gpus}",
+            f"{resources.ranks} rank{'s' * (resources.ranks > 1)}, each {resources.cpus_per_rank:g} CPU and {gpus}"
+            + (f", where there is {resources.accelerator}" if resources.accelerator else "")
+            + {"pack": "", "strict_pack": "; all on one host", "strict_spread": "; each on another host"}[
+                resources.placement
+            ],
         ),
     ]

@@ -158,8 +158,8 @@ class StudyState:
     def running(self) -> tuple[TrialRow, ...]:
         return tuple(row for row in self.rows() if row.status is TrialStatus.RUNNING)
 
-    def waiting(self, at_a_time: int) -> int:
-        """Trials that would run if there were room for `at_a_time`: not yet started, or lost and to start again."""
+    def idle(self, at_a_time: int) -> int:
+        """Trials that should run, `at_a_time` together, and do not: not yet started, or lost and to start again."""
         under_way = sum(row.trial_id not in self._lost for row in self.running())
         return max(0, min(at_a_time, self.trials - self.ended()) - under_way)
 

@@ -1,4 +1,4 @@
-"""How full the cluster is while a search runs, and why a trial waits."""
+"""How full the cluster is while a search runs, and why trials wait."""
 
 from dataclasses import dataclass
 
@@ -13,34 +13,39 @@ class Room:
         share: what each rank of a trial takes.
         at_a_time: trials that the search runs together where there is room.
         nodes: addresses of the living nodes.
-        gpus: of all of them, and `busy` of these, whoever uses them.
+        gpus: of all of them.
+        largest: GPUs of the node that has most.
+        busy: GPUs in use, whoever uses them.
         holds: trials that the living nodes hold together.
-        most_busy: GPUs that were ever seen busy.
+        free: trials that there is room for now.
+        waiting: trials that have found no room.
+        most_busy: GPUs that were ever seen in use.
     """
 
     share: Share
     at_a_time: int
     nodes: tuple[str, ...]
     gpus: float
+    largest: float
     busy: float
     holds: int
-    largest: float
+    free: int
+    waiting: int = 0
     most_busy: float = 0.0
 
     def why_waiting(self) -> str:
-        """Why a trial that does not run has to wait."""
+        """`2 trials: each needs 4 GPUs on one host, the largest has 2`."""
+        trials = f"{self.waiting} trial{'s' * (self.waiting != 1)}"
         share = self.share
         if self.holds:
-            return f"each needs {share}, and the {_nodes(len(self.nodes))} of now hold {self.holds}"
+            return f"{trials}: each needs {share}, and all of the {self.holds} that there is room for are taken"
         if share.gpus and share.placement == "strict_pack":
-            needed = share.ranks * share.gpus
-            return f"each needs {needed:g} GPUs on one host, the largest has {self.largest:g}"
-        return f"each needs {share}, and no node of now has that"
+            return (
+                f"{trials}: each needs {share.ranks * share.gpus:g} GPUs on one host, the largest has {self.largest:g}"
+            )
+        return f"{trials}: each needs {share}, and no node of now has that"
 
     def __str__(self) -> str:
+        count = len(self.nodes)
         gpus = f", {self.busy:g} of {self.gpus:g} GPUs busy" if self.gpus else ""
-        return f"{_nodes(len(self.nodes))} ({', '.join(self.nodes)}){gpus}"
-
-
-def _nodes(count: int) -> str:
-    return f"{count} node{'s' * (count != 1)}"
+        return f"{count} node{'s' * (count != 1)} ({', '.join(self.nodes)}){gpus}"

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Self
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.exceptions import RayError
 
-from plgan_tune.tuning.cluster import node_resources
+from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.room import Room
 from plgan_tune.tuning.share import Share
 
@@ -22,17 +23,21 @@ EVERY_SECONDS = 5.0
 def look(share: Share, at_a_time: int) -> Room:
     """The joined cluster now."""
     living = [node for node in ray.nodes() if node["Alive"]]
-    resources = node_resources()
-    gpus = sum(node.get("GPU", 0.0) for node in resources)
-    busy = max(0.0, gpus - ray.available_resources().get("GPU", 0.0))
+    free = available_resources_per_node()
+    resources = [node["Resources"] for node in living]
+    # A node's resources that are all taken are left out of what is free; of its accelerator it always keeps some.
+    unused = [free.get(node["NodeID"], {}) for node in living]
+    gpus = [node.get("GPU", 0.0) for node in resources]
+    busy = max(0.0, sum(gpus) - sum(node.get("GPU", 0.0) for node in unused))
     return Room(
         share,
         at_a_time,
         nodes=tuple(sorted(node["NodeManagerAddress"] for node in living)),
-        gpus=gpus,
+        gpus=sum(gpus),
+        largest=max(gpus, default=0.0),
         busy=busy,
         holds=share.trials_on(resources),
-        largest=max((node.get("GPU", 0.0) for node in resources), default=0.0),
+        free=share.trials_on(unused),
         most_busy=busy,
     )
 
@@ -41,12 +46,16 @@ class RoomWatch:
     """Looks every few seconds, in a thread of its own, for Ray may take long to answer. A context manager.
 
     Attributes:
-        room: as it was when last looked at.
+        room: as it was when last looked at. A trial waits where it did at the look before, too, and nothing is free:
+            between two trials, and while the first start, there is always one that does not run.
+        news: called after every look.
     """
 
-    def __init__(self, share: Share, at_a_time: int, news: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, share: Share, at_a_time: int, state: StudyState) -> None:
         self.room = look(share, at_a_time)
-        self.news = news
+        self.news: Callable[[], None] = lambda: None
+        self._state = state
+        self._idle = 0
         self._closing = Event()
         self._thread = Thread(target=self._look_until_closed, name="room-watch", daemon=True)
 
@@ -62,9 +71,13 @@ class RoomWatch:
     def _look_until_closed(self) -> None:
         while not self._closing.wait(EVERY_SECONDS):
             try:
-                now = look(self.room.share, self.room.at_a_time)
+                self._look_again()
             except (RayError, RuntimeError, ConnectionError) as error:
                 logger.debug("the cluster could not be looked at: %s", error)
-                continue
-            self.room = replace(now, most_busy=max(now.busy, self.room.most_busy))
+
+    def _look_again(self) -> None:
+        now = look(self.room.share, self.room.at_a_time)
+        before, self._idle = self._idle, self._state.idle(now.at_a_time) if not now.free else 0
+        self.room = replace(now, waiting=min(before, self._idle), most_busy=max(now.busy, self.room.most_busy))
+        if not self._closing.is_set():
             self.news()

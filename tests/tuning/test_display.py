@@ -3,7 +3,7 @@
 import io
 import re
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,8 @@ from plgan_tune.tuning.display import (
     print_summary,
 )
 from plgan_tune.tuning.progress import StudyState
+from plgan_tune.tuning.room import Room
+from plgan_tune.tuning.share import Share
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(seconds=100)
@@ -172,6 +174,82 @@ def test_plain_lines_say_why_a_trial_broke_and_that_it_starts_again(state: Study
         display.started(state.start("t0004", 4, {}, 0, NOW))
     assert "t0002 diverged, 90.00 % after 4 epochs: loss_feature is nan in epoch 5" in text(console)
     assert "t0004 starts again, attempt 2: OSError: [gone]" in text(console)
+
+
+def room(**changes: Any) -> Room:
+    """Two nodes of two GPUs each, three of them busy, with trials of four GPUs on one host."""
+    share = Share(4, 1, 1, placement="strict_pack")
+    known = Room(share, 3, ("10.0.0.1", "10.0.0.2"), gpus=4, largest=2, busy=3, holds=0, free=0, waiting=2, most_busy=4)
+    return replace(known, **changes)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (room(), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
+        (room(waiting=1, share=Share(1, 8, 0)), "1 trial: each needs 1 x (8 CPU), and no node of now has that"),
+        (
+            room(share=Share(2, 1, 1), holds=2),
+            "2 trials: each needs 2 x (1 CPU, 1 GPU), and all of the 2 that there is room for are taken",
+        ),
+    ],
+)
+def test_the_screen_says_which_nodes_how_busy_and_why_trials_wait(state: StudyState, now: Room, told: str) -> None:
+    console = terminal(120)
+    console.print(Screen(state, NOW, now))
+    rows = [line.rstrip() for line in text(console).splitlines()]
+    assert "cluster  2 nodes (10.0.0.1, 10.0.0.2), 3 of 4 GPUs busy" in rows
+    assert f"waiting  {told}" in rows
+
+
+def test_the_screen_says_nothing_of_waiting_where_no_trial_does(state: StudyState) -> None:
+    console = terminal(120)
+    console.print(Screen(state, NOW, room(waiting=0)))
+    assert "waiting" not in text(console)
+
+
+def test_plain_lines_tell_of_nodes_and_waiting_when_they_change(state: StudyState) -> None:
+    console, seen = pipe(), [room(waiting=0)]
+    with build_display(console, state, lambda: NOW, lambda: seen[-1]) as display:
+        for now in (room(waiting=0), room(), room(), room(nodes=("10.0.0.1",), waiting=0)):
+            seen.append(now)
+            display.looked()
+    assert text(console).splitlines() == [
+        "study digits: 24 trials of 60 epochs, 3 at a time on 2 nodes (10.0.0.1, 10.0.0.2), 3 of 4 GPUs busy",
+        "waiting: 2 trials: each needs 4 GPUs on one host, the largest has 2",
+        "now on 1 node (10.0.0.1), 3 of 4 GPUs busy",
+        "no trial waits for room any more",
+    ]
+
+
+def test_the_summary_names_the_nodes_the_gpus_and_who_found_no_room() -> None:
+    state = StudyState("digits", trials=3, epochs=1, started_at=START)
+    for number, node in enumerate(["10.0.0.2", "10.0.0.1", "10.0.0.2"]):
+        trial_id = f"t{number:04d}"
+        state.start(trial_id, number, {}, 0, START)
+        state.epoch(trial_id, 1, measured(1, 0.5, 1.0), reported_at=NOW, node=node, split_hash=None)
+        state.end(trial_id, TrialStatus.COMPLETED, NOW)
+    console = terminal(120)
+    print_summary(console, state, NOW, results=RESULTS, room=room())
+    rows = [line.strip("│ ") for line in text(console).splitlines()]
+    assert "nodes    10.0.0.1 (1 trial), 10.0.0.2 (2 trials)" in rows
+    assert "GPUs     at most 4 of 4 busy" in rows
+    assert "waiting  2 trials: each needs 4 GPUs on one host, the largest has 2" in rows
+
+
+def test_a_trial_is_idle_before_its_start_and_while_it_is_lost() -> None:
+    state = StudyState("digits", trials=3, epochs=60, started_at=START)
+    assert state.idle(2) == 2
+    train(state, 0, [0.5])
+    train(state, 1, [0.5])
+    assert state.idle(2) == 0
+    state.lost("t0001", "its node has died")
+    assert state.idle(2) == 1
+    state.start("t0001", 1, {}, 0, NOW)
+    assert state.idle(2) == 0
+    for trial_id in ("t0000", "t0001"):
+        state.end(trial_id, TrialStatus.COMPLETED, NOW)
+    assert state.idle(2) == 1
 
 
 @pytest.mark.parametrize("width", [80, 120])

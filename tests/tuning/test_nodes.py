@@ -1,14 +1,18 @@
 """Nodes that differ from this machine: each is named before any trial starts, and code goes where it is not."""
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -73,8 +77,8 @@ def test_room_is_asked_for_until_the_images_are_there(tmp_path: Path, monkeypatc
     spec = spec_of(folder_of_images(tmp_path / "images"))
     summary = check_data(spec, cache)
 
-    def full(_: Path) -> Any:
-        return shutil._ntuple_diskusage(10, 10, 2 * LABELLED * 16 * 16 - 1)
+    def full(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=2 * LABELLED * 16 * 16 - 1)
 
     monkeypatch.setattr("plgan_tune.data.check.disk_usage", full)
     with pytest.raises(DataError, match=r"needs 0\.0 MB.*PLGAN_TUNE_CACHE"):
@@ -140,12 +144,13 @@ Search = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def search(cluster: Any, tmp_path: Path) -> Search:
-    def run(*options: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "space.yaml").write_text(SPACE)
+    def run(*options: str, space: str = SPACE) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "space.yaml").write_text(space)
         words: Sequence[str] = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address, *options]
         return subprocess.run(
             [sys.executable, "-m", "plgan_tune.search", *words],
             cwd=tmp_path,
+            env=os.environ | {"PLGAN_TUNE_CACHE": str(tmp_path / "cache")},
             capture_output=True,
             text=True,
             timeout=300,
@@ -176,17 +181,45 @@ def test_a_node_with_another_torch_is_named_before_any_trial(cluster: Any, searc
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_code_goes_to_a_node_that_has_other_code_and_a_node_without_the_images_is_named(
-    cluster: Any, search: Search, tmp_path: Path
-) -> None:
-    """The node's own code would fail every trial, and its cache lies on a disk that is no disk."""
+def test_code_goes_to_a_node_that_has_other_code(cluster: Any, search: Search, tmp_path: Path) -> None:
+    """The node's own code would fail every trial."""
     old = tmp_path / "old"
     shutil.copytree(ROOT / "plgan_tune", old / "plgan_tune", ignore=shutil.ignore_patterns("__pycache__"))
     (old / "plgan_tune" / "tuning" / "trainable.py").write_text("raise ImportError('old code')\n")
-    cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": str(old), "PLGAN_TUNE_CACHE": "/proc/nowhere"})
+    cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": str(old)})
     done = search()
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(pd.read_parquet(tmp_path / "results" / "mine" / "trials")["status"]) == ["completed"] * 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_url_is_read_once_a_node_and_a_node_without_room_is_named(
+    cluster: Any, search: Search, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    encoded = [file.read_bytes() for file in sorted(folder_of_images(tmp_path / "files").rglob("train/*/*.png"))]
+    table = pa.table({"image": encoded, "label": [0] * LABELLED + [1] * LABELLED})
+    pq.write_table(table, images / "train-0.parquet")
+    at_url = f"source: parquet, path: 'file://{images}', labels: 2, validation: 2"
+    space = SPACE.replace("source: digits, labels: 20, validation: 200", at_url).replace("trials: 2", "trials: 4")
+    space = space.replace("batch_size: 20", "batch_size: 2")
+    caches = [tmp_path / "cache1", tmp_path / "cache2"]
+    for cache in caches:
+        cluster.add_node(num_cpus=1, env_vars={"PLGAN_TUNE_CACHE": str(cache)})
+    done = search(space=space)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = pd.read_parquet(tmp_path / "results" / "mine" / "trials")
+    assert list(trials["status"]) == ["completed"] * 4
+    entries = [[entry.name for entry in cache.iterdir() if entry.is_dir()] for cache in caches]
+    assert [len(names) for names in entries] == [1, 1]
+
+    cluster.add_node(num_cpus=1, env_vars={"PLGAN_TUNE_CACHE": "/proc/nowhere"})
+    refused = search("--name", "other", space=space)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    told = " ".join(refused.stderr.split())
+    assert "/proc/nowhere: the cache of decoded images needs" in told
 
 
 def test_the_package_that_travels_is_this_one() -> None:
