@@ -67,6 +67,7 @@ class RoomWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
+        self._thread.join(timeout=EVERY_SECONDS)
 
     def _look_until_closed(self) -> None:
         while not self._closing.wait(EVERY_SECONDS):

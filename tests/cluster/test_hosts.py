@@ -21,7 +21,7 @@ trial:
   data: {{source: digits, labels: 20, validation: 200}}
   model: {{width: 0.05}}
   loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 6}}
-  training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1}}
+  training: {{epochs: {EPOCHS}, batch_size: 50, checkpoint_every: 1}}
 """
 IMPATIENT = {
     "RAY_AUTH_MODE": "token",
