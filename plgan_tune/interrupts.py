@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -15,7 +15,8 @@ def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
     """
 
     def stop(*_: object) -> None:
-        os.write(1, f"asked to stop; should the end come first, this goes on:\n  {go_on}\n".encode())
+        with suppress(OSError):  # whoever reads it may be gone
+            os.write(1, f"asked to stop; should the end come first, this goes on:\n  {go_on}\n".encode())
         signal.raise_signal(signal.SIGINT)
 
     numbers = (signal.SIGTERM, signal.SIGUSR1)

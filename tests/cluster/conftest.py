@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 
 import pandas as pd
 import psutil
@@ -24,6 +25,8 @@ while True:
     time.sleep(60)
 """
 """A machine's first process: it buries the orphans, and the kernel ends all others with it."""
+
+APART = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
 
 BOOT = """
 mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray && mount -t tmpfs tmpfs /dev/shm && ip link set lo up && exec "$@"
@@ -102,9 +105,8 @@ class Machine:
 @contextmanager
 def _machine(home: Path) -> Iterator[Machine]:
     home.mkdir(parents=True)
-    apart = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
     with subprocess.Popen(
-        [*apart, "sh", "-c", BOOT, "sh", sys.executable, "-c", INIT], stdout=subprocess.PIPE, text=True
+        [*APART, "sh", "-c", BOOT, "sh", sys.executable, "-c", INIT], stdout=subprocess.PIPE, text=True
     ) as first:
         try:
             assert first.stdout is not None
@@ -120,6 +122,12 @@ def machine() -> Callable[[Path], AbstractContextManager[Machine]]:
     """Brings up a machine whose user's folder is a new one."""
     if os.geteuid() != 0:
         pytest.skip("needs root: namespaces for processes, mounts and network")
+    missing = [program for program in ("unshare", "nsenter", "ip", "mount", "ps") if which(program) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    tried = subprocess.run([*APART, "ip", "link", "set", "lo", "up"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"needs namespaces, which this machine refuses: {tried.stderr.strip()}")
     return _machine
 
 
