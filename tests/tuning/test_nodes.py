@@ -150,7 +150,7 @@ def search(cluster: Any, tmp_path: Path) -> Search:
         return subprocess.run(
             [sys.executable, "-m", "plgan_tune.search", *words],
             cwd=tmp_path,
-            env=os.environ | {"PLGAN_TUNE_CACHE": str(tmp_path / "cache")},
+            env=os.environ | {"PLGAN_TUNE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=300,
