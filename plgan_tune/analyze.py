@@ -19,7 +19,7 @@ from plgan_tune.analysis.terminal import comparison, importance_table, view
 from plgan_tune.records import TrialStatus
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
-from plgan_tune.store.location import StoreError
+from plgan_tune.store.location import Location, StoreError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,6 +35,9 @@ def main(
     export: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the best configuration for train and evaluate.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report: one page that needs no network.")
+    ] = None,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Export this trial instead of the best.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show the study anew until it ends.")] = False,
 ) -> None:
@@ -42,8 +45,8 @@ def main(
     console = Console()
     with _refusing():
         studies = [read_study(place) for place in results]
-        if len(studies) > 1 and (sql is not None or export is not None or watch):
-            _refuse("--sql, --export and --watch take one study, but several are given")
+        if len(studies) > 1 and (sql is not None or export is not None or html is not None or watch):
+            _refuse("--sql, --export, --html and --watch take one study, but several are given")
         if trial is not None and export is None:
             _refuse("--trial says what --export writes, which is not given")
         study = studies[0]
@@ -51,6 +54,8 @@ def main(
             _print_query(console, study, sql)
         elif export is not None:
             _export(console, study, trial, export)
+        elif html is not None:
+            _write_html(console, study, html)
         elif len(studies) > 1:
             console.print(comparison(studies))
         elif watch:
@@ -103,6 +108,15 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
     except OSError as error:
         _refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
     console.print(f"trial {trial_id} is in {file}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _write_html(console: Console, study: Study, file: Path) -> None:
+    """Plotly and Optuna take a second to import."""
+    from plgan_tune.analysis.report.page import write_report  # noqa: PLC0415
+
+    with console.status("drawing the report"):
+        write_report(study, Location.at(file))
+    console.print(f"the report of {study.name} is in {file}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _watch(console: Console, place: str, top: int) -> None:

@@ -138,3 +138,15 @@ def test_ten_thousand_trials_take_seconds(tmp_path: Path) -> None:
     print(f"analyze of 10,000 x 100: {wall:.1f} s of wall, {seconds:.1f} s of processor, {memory:.2f} GiB")  # noqa: T201
     assert seconds < 10
     assert memory < 2
+
+
+def test_the_report_is_written_where_it_is_asked_for(studies: Path, tmp_path: Path) -> None:
+    said = analyze("first", "--html", tmp_path / "page.html", cwd=studies)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout == f"the report of first is in {tmp_path}/page.html\n"
+    page = (tmp_path / "page.html").read_text()
+    assert "<title>first · plgan-tune</title>" in page
+    assert 'id="figure-importance-all"' in page
+    refused = analyze("first", "second", "--html", tmp_path / "two.html", cwd=studies)
+    assert refused.returncode == 2
+    assert "--html and --watch take one study" in refused.stderr

@@ -8,10 +8,15 @@ cancels.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
+
+from plgan_tune.analysis.published import published
+from plgan_tune.analysis.study import Study
+from plgan_tune.store.read import read_evaluations
 
 CONFIDENCE = 0.95
 
@@ -64,6 +69,12 @@ def paired_difference(values: "pd.Series[float]", reference: "pd.Series[float]")
     return estimate(difference.to_list())
 
 
+PATENT: Final = "patent"
+"""The configuration of the patent's own settings, from which the others differ."""
+
+JUDGE: Final = "judge"
+"""The classifier by which generated images are scored; it is no competitor."""
+
 SUMMARY = (
     "configuration",
     "seeds",
@@ -104,6 +115,29 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
         own = (error.count, error.mean, error.deviation, error.low, error.high)
         lines.append((name, len(rows), *own, *means, difference.count, *_interval(difference)))
     return pd.DataFrame(lines, columns=list(SUMMARY)).sort_values("mean", kind="stable", ignore_index=True)
+
+
+def beside_published(study: Study) -> pd.DataFrame | None:
+    """What `evaluate` measured of a study, and what was published of its data; None where nothing was evaluated.
+
+    Returns:
+        Rows of name, error, low, high (fractions) and seeds, the lowest error first; of a published error low and high
+        are its printed deviation, and seeds is NaN.
+    """
+    table = read_evaluations(study.location).to_pandas()
+    own = summarise(table[table.configuration != JUDGE], PATENT)
+    if own.empty:
+        return None
+    measured = own.rename(columns={"configuration": "name", "mean": "error"})[["name", "error", "low", "high", "seeds"]]
+    data = study.spec.any_trial().data
+    setting = published(data.source, data.path, data.labels)
+    others = [
+        (f"{row.method} (published)", row.error, row.error - (row.deviation or nan), row.error + (row.deviation or nan))
+        for row in (setting.rows if setting else ())
+    ]
+    printed = pd.DataFrame(others, columns=["name", "error", "low", "high"]).assign(seeds=nan)
+    both = pd.concat([measured, printed]) if others else measured
+    return both.sort_values("error", kind="stable", ignore_index=True)
 
 
 def _interval(difference: Estimate) -> tuple[float, float, float]:

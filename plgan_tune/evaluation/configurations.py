@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Final
 
+from plgan_tune.analysis.seeds import JUDGE, PATENT
 from plgan_tune.data.check import DataSummary
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.defaults import with_defaults
 from plgan_tune.spec.study import StudySpec, flatten, set_paths
 from plgan_tune.spec.trial import TrialSpec
-
-PATENT: Final = "patent"
-JUDGE: Final = "judge"
 
 TABLE_2: Final = (
     "loss.alpha",

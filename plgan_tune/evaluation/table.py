@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.analysis.published import Setting, published
-from plgan_tune.analysis.seeds import summarise
-from plgan_tune.evaluation.configurations import JUDGE, PATENT
+from plgan_tune.analysis.seeds import JUDGE, PATENT, summarise
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow
 

@@ -319,14 +319,10 @@ def _next_commands(
         best = shlex.quote(f"{results.rstrip('/')}/best.yaml")
         train = f"OMP_NUM_THREADS={threads} {interpreter} -m plgan_tune.train --config {best}"
         commands.append(("Train the best configuration again, to the same numbers:", train))
-    code = f"import pandas; print(pandas.read_parquet({results.rstrip('/') + '/trials'!r}))"
-    commands.append(("Look at all trials:", f"{interpreter} -c {_quoted(code)}"))
+        evaluate = f"{interpreter} -m plgan_tune.evaluate {shlex.quote(results)}"
+        commands.append(("Train the best three and the patent's settings on five new seeds, and test them:", evaluate))
+    commands.append(("Say what was found:", f"{interpreter} -m plgan_tune.analyze {shlex.quote(results)}"))
     return commands
-
-
-def _quoted(code: str) -> str:
-    """Code for a shell: in double quotes, which read best, where that is safe."""
-    return shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
 
 
 def _two_columns() -> Table:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 from synthetic import synthetic_spec
 
+from plgan_tune.analysis.findings import findings
+from plgan_tune.analysis.importance import Importance, Importances
+from plgan_tune.analysis.intervals import Interval
 from plgan_tune.analysis.report import page as page_module
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.report.space import Axis
@@ -181,22 +184,30 @@ def test_the_gradient_ratio_is_that_of_the_weighted_norms(synthetic: Synthetic) 
 # What others work out stands beside it
 
 
-def test_importance_seeds_and_findings_stand_where_they_are_given(synthetic: Synthetic) -> None:
+def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Synthetic) -> None:
     study = synthetic(60, 20)
-    importance = pd.DataFrame({"key": ["loss.alpha", "loss.beta"], "importance": [0.75, 0.25], "low": 0.1, "high": 0.9})
+    keys = (
+        Importance("loss.alpha", 0.75, Interval(0.5, 0.875), fanova=0.625),
+        Importance("loss.beta", 0.25, Interval(0.125, 0.5), fanova=0.375),
+    )
     seeds = pd.DataFrame(
         {"name": ["best", "PL-GAN"], "error": [0.02, 0.009], "low": [0.01, 0.0084], "high": 0.03, "seeds": [3, np.nan]}
     )
-    html = report_html(study, importance=importance, seeds=seeds, findings=["alpha lies at its edge"])
-    (bars,) = traces(html, "importance-all")
+    html = report_html(study, Importances(keys, 3, 60), seeds)
+    bars, diamonds = traces(html, "importance-all")
     assert dict(zip(bars["y"], numbers(bars["x"]), strict=True)) == {"loss.alpha": 0.75, "loss.beta": 0.25}
+    assert dict(zip(diamonds["y"], numbers(diamonds["x"]), strict=True)) == {"loss.alpha": 0.625, "loss.beta": 0.375}
+    assert numbers(bars["error_x"]["array"]).tolist() == [0.25, 0.125]
+    assert numbers(bars["error_x"]["arrayminus"]).tolist() == [0.125, 0.25]
     (points,) = traces(html, "seeds-all")
     assert points["marker"]["symbol"] == ["circle-open", "circle"]  # the published one is hollow, and drawn below
     text = Elements(html).text
-    assert "alpha lies at its edge" in text
-    assert "0.90\N{NO-BREAK SPACE}%" in text
+    assert "0.90 %" in text
+    assert findings(study)
+    for sentence in findings(study):
+        assert sentence in text
     without = report_html(study)
-    assert "seeds-all" not in held(without)["figures"]
+    assert held(html)["figures"].keys() - held(without)["figures"].keys() == {"importance-all", "seeds-all"}
     assert "With other seeds" not in Elements(without).text
 
 
@@ -223,13 +234,10 @@ def test_what_a_trial_says_is_text_and_nothing_else(synthetic: Synthetic) -> Non
     study = synthetic(60, 20)
     said = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)>"
     nasty = replace(study, trials=study.trials.assign(error=said, node=said), location=study.location.join("<i>name"))
-    html = report_html(nasty, findings=[said])
+    html = report_html(nasty)
     plain, spoilt = Elements(report_html(study)), Elements(html)
-    tags = [tag for tag, _ in plain.tags]
-    tags.insert(tags.index("nav"), "ul")  # of the findings
-    tags.insert(tags.index("nav"), "li")
-    assert [tag for tag, _ in spoilt.tags] == tags
-    assert said in spoilt.text
+    assert [tag for tag, _ in spoilt.tags] == [tag for tag, _ in plain.tags]
+    assert "<i>name" in spoilt.text
     why = next(column for column in held(html)["trials"]["columns"] if column["label"] == "why")
     assert set(why["values"]) == {said}
 

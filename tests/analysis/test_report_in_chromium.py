@@ -14,7 +14,8 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 from synthetic import write_synthetic
 
-from plgan_tune.analysis.report.page import write_report
+from plgan_tune.analysis.importance import importances
+from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import read_study
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location
@@ -59,16 +60,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = io.BytesIO()
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (91, 91), np.uint8)).save(picture, "PNG")
         TrialFiles.of(place, trial_id).write_samples(picture.getvalue())
-    importance = pd.DataFrame({"key": list(study.spec.domains), "importance": [0.7, 0.2, 0.06, 0.04]})
     seeds = pd.DataFrame({"name": ["the best", "PL-GAN, published"], "error": [0.02, 0.009], "seeds": [5, np.nan]})
     file = folder / "report.html"
-    write_report(
-        study,
-        Location.at(file),
-        importance=importance.assign(low=importance["importance"] / 2, high=importance["importance"] * 1.2),
-        seeds=seeds.assign(low=seeds["error"] - 0.001, high=seeds["error"] + 0.001),
-        findings=["alpha lies at the edge of its domain"],
-    )
+    seeds = seeds.assign(low=seeds["error"] - 0.001, high=seeds["error"] + 0.001)
+    file.write_text(report_html(study, importances(study, fanova=True), seeds))
     return file
 
 

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from plgan_tune.analysis.seeds import Estimate, estimate, paired_difference, summarise
+from plgan_tune.analysis.seeds import JUDGE, PATENT, Estimate, beside_published, estimate, paired_difference, summarise
+from plgan_tune.records import EvaluationRow, TrialStatus
+from plgan_tune.spec.study import set_paths
+from plgan_tune.store.read import EVALUATIONS
+from plgan_tune.store.schemas import evaluations_table
+from plgan_tune.store.tables import write_table
+from tests.analysis.conftest import Synthetic
 
 errors = st.lists(st.floats(0, 1), min_size=2, max_size=20)
 
@@ -114,3 +122,44 @@ def test_without_the_reference_there_is_no_difference() -> None:
 def test_pairs_are_of_the_same_seed_whatever_the_order() -> None:
     values = pd.Series([0.3, 0.1, 0.2], index=[3, 1, 2])
     assert paired_difference(values, pd.Series([0.1, 0.2, 0.5], index=[1, 2, 9])) == Estimate(2, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_what_was_evaluated_stands_beside_what_was_published(synthetic: Synthetic) -> None:
+    study = synthetic(10, 5)
+    assert beside_published(study) is None
+    by_name = {"t0001": [0.008, 0.010], PATENT: [0.010, 0.012], JUDGE: [0.001, 0.001]}
+    rows = [evaluated(name, seed, error) for name, errors in by_name.items() for seed, error in enumerate(errors)]
+    write_table(evaluations_table(rows), study.location.join(*EVALUATIONS))
+    found = beside_published(study)
+    assert found is not None
+    assert found["name"].tolist() == ["t0001", PATENT]  # the judge is none of them, and nothing is published of digits
+    assert found["error"].tolist() == pytest.approx([0.009, 0.011])
+    assert (found["low"] < found["error"]).all()
+    template = set_paths(study.spec.template, {"data.source": "mnist", "data.labels": 100})
+    of_mnist = beside_published(replace(study, spec=replace(study.spec, template=template)))
+    assert of_mnist is not None
+    assert len(of_mnist) == 2 + 8
+    assert of_mnist["error"].is_monotonic_increasing
+    assert of_mnist.set_index("name")["seeds"]["PL-GAN (published)"] != of_mnist["seeds"].iloc[0]
+
+
+def evaluated(configuration: str, seed: int, error: float) -> EvaluationRow:
+    return EvaluationRow(
+        configuration=configuration,
+        seed=seed,
+        refit=False,
+        trial_id=f"{configuration}-{seed}",
+        status=TrialStatus.COMPLETED,
+        epochs=5,
+        test_error=error,
+        test_error_raw=error,
+        test_images=1000,
+        val_error_last=error,
+        classifier_score=None,
+        classifier_score_real=None,
+        inception_score=None,
+        fid=None,
+        split_hash=None,
+        seconds=1.0,
+        evaluated_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )

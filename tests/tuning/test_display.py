@@ -277,14 +277,11 @@ def test_commands_can_be_typed_as_they_stand_at_any_width(state: StudyState, res
     resume = "python -m plgan_tune.search --name x --resume --set trial.data.path=/a/long/way/down"
     print_summary(console, state, NOW, results=results, resume=resume)
     commands = [shlex.split(line) for line in text(console).splitlines() if line.startswith("  ")]
-    go_on, best, look = commands
+    go_on, best, seeds, look = commands
     assert go_on == shlex.split(resume)
     assert best == ["OMP_NUM_THREADS=1", "python", "-m", "plgan_tune.train", "--config", f"{results}/best.yaml"]
-    read: list[str] = []
-    compiled = look[2].replace("import pandas", "").lstrip("; ")
-    pandas = type("pandas", (), {"read_parquet": staticmethod(read.append)})
-    exec(compiled, {"pandas": pandas, "print": lambda _: None})
-    assert read == [f"{results}/trials"]
+    assert seeds == ["python", "-m", "plgan_tune.evaluate", results]
+    assert look == ["python", "-m", "plgan_tune.analyze", results]
 
 
 def test_a_search_without_a_completed_trial_has_no_best_configuration() -> None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -130,20 +129,6 @@ def elapsed(seconds: float) -> tuple[str, float]:
     """The unit in which so long a time reads best, and the seconds in it."""
     units = (("days", 86400.0, 3), ("hours", 3600.0, 2), ("minutes", 60.0, 2))
     return next(((unit, size) for unit, size, least in units if seconds >= least * size), ("seconds", 1.0))
-
-
-def percent(error: float) -> str:
-    """A fraction as a percentage, `15.28 %`; a dash for none."""
-    return "–" if math.isnan(error) else f"{100 * error:.2f}\N{NO-BREAK SPACE}%"
-
-
-def duration(time: timedelta) -> str:
-    """`42 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
-    seconds = max(0, round(time.total_seconds()))
-    for size, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= size:
-            return f"{seconds // size}\N{NO-BREAK SPACE}{unit} {seconds % size // part}\N{NO-BREAK SPACE}{small}"
-    return f"{seconds}\N{NO-BREAK SPACE}s"
 
 
 def line_at(x: float, text: str = "") -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +13,19 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
+from plgan_tune.analysis.findings import findings
+from plgan_tune.analysis.importance import Importances, importances
+from plgan_tune.analysis.intervals import wilson
+from plgan_tune.analysis.overview import Overview, overview
 from plgan_tune.analysis.report import best, course, space
-from plgan_tune.analysis.report.look import Absent, Drawn, duration, percent
+from plgan_tune.analysis.report.look import Absent, Drawn
 from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
+from plgan_tune.analysis.seeds import beside_published
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
+from plgan_tune.wording import duration, percent
 
 REPORT_FILE: Final = "report.html"
 """In a study's folder."""
@@ -56,36 +61,30 @@ class Panel:
         return list(dict.fromkeys(made.why for made in self.drawn.values() if isinstance(made, Absent)))
 
 
-def write_report(study: Study, file: Location, **parts: Any) -> None:
-    """Writes `report_html(study, **parts)`.
+def write_report(study: Study, file: Location) -> None:
+    """Writes `report_html`, with what was evaluated, and keys' importance by both methods, which takes seconds.
 
     Raises:
         StoreError: where it cannot be written.
     """
-    file.write_text(report_html(study, **parts))
+    file.write_text(report_html(study, importances(study, fanova=True), beside_published(study)))
 
 
-def report_html(
-    study: Study,
-    *,
-    findings: Sequence[str] = (),
-    importance: pd.DataFrame | None = None,
-    seeds: pd.DataFrame | None = None,
-) -> str:
+def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFrame | None = None) -> str:
     """The study as a page, running or finished; what it holds nothing for is said in a sentence.
 
     Args:
         study: as read from its store; the sample grids are read from there, too.
-        findings: sentences that stand first.
-        importance: rows of key, importance, low, high: shares of the error's variance.
+        found: how much each key matters.
         seeds: rows of name, error, low, high (fractions) and seeds (how many; NaN for a published figure).
 
     Raises:
         StoreError: where a sample grid cannot be read.
     """
+    sums = overview(study)
     panels = {
         "search": _search_panels(study),
-        "space": _space_panels(study, importance),
+        "space": _space_panels(study, found),
         "best": _best_panels(study),
     }
     figures = {name: made for group in panels.values() for panel in group for name, made in panel.figures.items()}
@@ -95,9 +94,9 @@ def report_html(
     data = {"figures": {name: made.to_plotly_json() for name, made in figures.items()}, "trials": _trials(study)}
     return _template().render(
         study=study,
-        glance=_glance(study),
-        statuses=_counts(study),
-        findings=findings,
+        glance=_glance(study, sums),
+        statuses=_running_last(sums.counts),
+        findings=findings(study),
         panels=panels,
         heights={name: int(made.layout.height) for name, made in figures.items()},
         rungs=rung_table(study.decisions).to_dict("records"),
@@ -122,7 +121,10 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": lambda share: f"{100 * share:.2f}"}
+    environment.filters |= {
+        "percent": lambda share: percent(None if math.isnan(share) else share),
+        "points": lambda share: f"{100 * share:.2f}",
+    }
     return environment.get_template("page.html")
 
 
@@ -175,15 +177,15 @@ def _about_rungs(study: Study) -> str:
     return "Dotted lines with their epochs are the rungs of early stopping. "
 
 
-def _space_panels(study: Study, importance: pd.DataFrame | None) -> list[Panel]:
+def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
     sliced: Mapping[str, Drawn] = space.slices(study)
     return [
         Panel(
             "importance",
             "What the error depends on",
-            "How much of the error's variance goes back to each key, with an interval. Look for bars whose whisker "
-            "stays clear of 0: fix the others and spend the trials on these.",
-            {"all": space.importance_bars(importance)},
+            "Bars are PED-ANOVA's shares with their interval over resampled trials, hollow diamonds fANOVA's. Look for "
+            "bars whose whisker stays clear of 0: fix the other keys and spend the trials on these.",
+            {"all": space.importance_bars(found)},
         ),
         Panel(
             "slices",
@@ -243,36 +245,34 @@ class Fact:
     note: str
 
 
-def _glance(study: Study) -> list[Fact]:
-    trials, ranked = study.trials, study.ranked
-    ended = int(trials["ended_at"].notna().sum())
-    trained, asked = len(study.epochs), study.spec.search.trials
-    saved = int((study.last_epoch - trials.loc[trials["status"] == TrialStatus.STOPPED, "epochs"]).sum())
+def _glance(study: Study, sums: Overview) -> list[Fact]:
     facts = [
-        Fact(
-            "Best error", percent(ranked["val_error_last"].iloc[0]), f"{ranked['trial_id'].iloc[0]}, at its last epoch"
-        )
-        if len(ranked)
-        else Fact("Best error", "–", "no trial has completed"),
-        Fact("Trials ended", f"{ended:,}", f"of {asked:,}"),
-        Fact("Epochs trained", f"{trained:,}", f"early stopping saved {saved:,}" if saved else "none saved"),
+        _best_error(study),
+        Fact("Trials", f"{sums.trials:,}", f"of {study.spec.search.trials:,}"),
+        Fact("Epochs trained", f"{sums.epochs:,}", _saved(sums)),
+        Fact("Time", duration(sums.took), f"{sums.epochs_per_hour:,.0f} epochs an hour"),
     ]
-    if len(trials):
-        latest = max(trials["ended_at"].max(), trials["started_at"].max(), study.epochs["reported_at"].max())
-        took: timedelta = (latest - trials["started_at"].min()).to_pytimedelta()
-        nodes = trials["node"].nunique()
-        facts.append(Fact("Time", duration(took), f"on {nodes} node{'s' if nodes != 1 else ''}"))
-    if trained:
-        seconds, throughput = study.epochs["seconds"].median(), study.epochs["images_per_second"].median()
-        facts.append(Fact("An epoch", f"{seconds:.3g}\N{NO-BREAK SPACE}s", f"{throughput:,.0f} images a second"))
+    if sums.images_per_second is not None:
+        facts.append(Fact("Images a second", f"{sums.images_per_second:,.0f}", "in one trial"))
     return facts
 
 
-def _counts(study: Study) -> dict[str, int]:
-    """Statuses that there are, the unfinished last."""
-    counts = study.trials["status"].value_counts()
-    order = sorted(TrialStatus, key=lambda status: status is TrialStatus.RUNNING)
-    return {status.value: int(counts[status]) for status in order if status in counts}
+def _best_error(study: Study) -> Fact:
+    if study.ranked.empty:
+        return Fact("Best error", "–", "no trial has completed")
+    best = study.ranked.iloc[0]
+    low, high = wilson(best["val_error_last"], study.validation)
+    note = f"95 %: {100 * low:.1f} to {100 * high:.1f} %"
+    return Fact("Best error", percent(best["val_error_last"]), note)
+
+
+def _saved(sums: Overview) -> str:
+    return f"{sums.epochs_saved:,} saved, {duration(sums.time_saved)}" if sums.epochs_saved else "none saved"
+
+
+def _running_last(counts: Mapping[TrialStatus, int]) -> dict[str, int]:
+    order = sorted(counts, key=lambda status: status is TrialStatus.RUNNING)
+    return {status.value: counts[status] for status in order}
 
 
 def _settings(study: Study) -> dict[str, str]:

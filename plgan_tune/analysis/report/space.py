@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plgan_tune.analysis.curves import errors_at_equal_epoch
+from plgan_tune.analysis.importance import LEAST, Importances
 from plgan_tune.analysis.report.course import trial_dots
 from plgan_tune.analysis.report.look import (
     FAINT,
@@ -175,21 +177,13 @@ def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
     }
 
 
-def plane_epoch(study: Study) -> int:
-    """The latest epoch that two thirds of the trials have reached: beyond it the worst are missing."""
-    reached = np.sort(study.trials["epochs"].to_numpy())
-    return int(reached[len(reached) // 3]) if len(reached) else 0
-
-
 def plane(study: Study) -> Drawn:
     """The error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of the trials nearby."""
     if missing := [path for path in (ALPHA, BETA) if path not in study.spec.domains]:
         return Absent(f"The plane needs both weights searched, but {' and '.join(missing)} had one value.")
     if any(isinstance(study.spec.domains[path], Choice) for path in (ALPHA, BETA)):
         return Absent("The plane needs alpha and beta of a range each, but one is a choice.")
-    epoch = plane_epoch(study)
-    rows = study.epochs[study.epochs["epoch"] == epoch]
-    errors = pd.Series(rows["val_error"].to_numpy(), index=rows["trial_id"].astype(str))
+    epoch, errors = errors_at_equal_epoch(study)
     trials = study.trials.assign(error=study.trials["trial_id"].map(errors))
     trials = trials[trials["error"].notna()]
     if len(trials) < 8:
@@ -250,36 +244,44 @@ def _smoothed(
     return np.where(weight > 0.3, mean, np.nan)
 
 
-def importance_bars(importance: pd.DataFrame | None) -> Drawn:
-    """Each key's share of the error's variance with its interval.
-
-    Args:
-        importance: rows of key, importance, low, high, fractions in [0, 1].
-    """
-    if importance is None or importance.empty:
-        return Absent("Importance was not worked out: it needs two searched keys and enough trials to compare.")
-    rows = importance.sort_values("importance")
-    trace = {
+def importance_bars(found: Importances | None) -> Drawn:
+    """Each key's share of all keys' importance with its interval, and fANOVA's share beside it where it was asked."""
+    if found is None:
+        return Absent(f"Importance needs two searched keys and {LEAST} trials that have come to the same epoch.")
+    keys = found.keys[::-1]
+    share = np.array([key.share for key in keys])
+    names = [key.path for key in keys]
+    bars: Trace = {
         "type": "bar",
         "orientation": "h",
-        "x": compact(rows["importance"]),
-        "y": rows["key"].tolist(),
-        "width": 0.6,
-        "marker": {"color": "var(--completed)"},
+        "x": compact(share),
+        "y": names,
+        "width": 0.55,
+        "marker": {"color": "var(--middle)"},
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": compact(np.maximum(rows["high"] - rows["importance"], 0)),
-            "arrayminus": compact(np.maximum(rows["importance"] - rows["low"], 0)),
+            "array": compact(np.maximum([key.interval.high for key in keys] - share, 0)),
+            "arrayminus": compact(np.maximum(share - [key.interval.low for key in keys], 0)),
             "color": INK,
             "thickness": 1.2,
             "width": 4,
         },
-        "hovertemplate": "%{y}<br>%{x:.1%}<extra></extra>",
+        "hovertemplate": "%{y}<br>PED-ANOVA %{x:.1%}<extra></extra>",
+    }
+    asked = [key for key in keys if key.fanova is not None]
+    diamonds: Trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": compact([key.fanova for key in asked]),
+        "y": [key.path for key in asked],
+        "marker": {"symbol": "diamond-open", "size": 11, "color": INK, "line": {"width": 2}},
+        "cliponaxis": False,
+        "hovertemplate": "%{y}<br>fANOVA %{x:.1%}<extra></extra>",
     }
     return figure(
-        [trace],
-        height=90 + 36 * len(rows),
-        xaxis=titled("share of the error's variance", tickformat=".0%", rangemode="tozero"),
+        [bars, diamonds] if asked else [bars],
+        height=90 + 38 * len(keys),
+        xaxis=titled(f"share of importance at epoch {found.epoch}", tickformat=".0%", rangemode="tozero"),
         yaxis={"showgrid": False, "ticklabelstandoff": 6},
     )
