@@ -161,35 +161,27 @@ def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
     assert (change == "search.early_stopping=none") == (decisions[old:] == [])
 
 
-def test_trials_outside_a_narrower_domain_are_kept_and_named_but_not_told(
+def test_another_sampler_is_told_the_trials_of_before_but_those_outside_a_narrower_domain(
     interrupted: Study, study: Study, told: list[OptunaSampler]
 ) -> None:
-    """Of 0.2, 0.9 and 0.8, which was under way."""
-    result = study.search("search.trials=5", "search.first=[]", "trial.loss.alpha={uniform: [0.1, 0.5]}")
+    """Of 0.2, 0.9 and 0.8, which was under way. Those outside are kept and named."""
+    sampler = "search.sampler={tpe: {startup_trials: 1}}"
+    result = study.search("search.trials=5", "search.first=[]", sampler, "trial.loss.alpha={uniform: [0.1, 0.5]}")
     assert result.exit_code == 0, result.output
     assert "note: outside the domains of now, so kept but not told to the sampler: t0001, t0002\n" in result.output
+    for key in ("search.sampler", "search.first", "trial.loss.alpha.uniform"):
+        assert f"note: not as at the last start: {key}" in result.output
     check_kept(interrupted, study)
     trials = study.table("trials").set_index("trial_id")
     assert list(trials["params_alpha"].head(3)) == [0.2, 0.9, 0.8]
     assert (trials["params_alpha"].iloc[3:] <= 0.5).all()
     assert trials.loc[INTERRUPTED, "status"] == TrialStatus.STOPPED
     assert "outside the study's domains" in str(trials.loc[INTERRUPTED, "error"])
-    (sampler,) = told
-    assert [one.params["loss.alpha"] for one in sampler.study.trials] == [0.2, *trials["params_alpha"].iloc[3:]]
-
-
-def test_another_sampler_is_told_the_trials_of_the_one_before(
-    interrupted: Study, study: Study, told: list[OptunaSampler]
-) -> None:
-    result = study.search("search.sampler={tpe: {startup_trials: 1}}")
-    assert result.exit_code == 0, result.output
-    assert "note: not as at the last start: search.sampler" in result.output
-    check_kept(interrupted, study)
-    (sampler,) = told
-    assert isinstance(sampler.study.sampler, TPESampler)
-    ended = interrupted.table("trials").head(2)
-    found = [(one.value, one.params["loss.alpha"]) for one in sampler.study.trials[:2]]
-    assert found == list(zip(ended["val_error_last"], ended["params_alpha"], strict=True))
+    (asked,) = told
+    assert isinstance(asked.study.sampler, TPESampler)
+    inside = trials.loc[["t0000", "t0003", "t0004"]]
+    assert [one.params["loss.alpha"] for one in asked.study.trials] == list(inside["params_alpha"])
+    assert asked.study.trials[0].value == inside["val_error_last"].iloc[0]
 
 
 @pytest.mark.parametrize(
