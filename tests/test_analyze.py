@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from synthetic import write_synthetic
 
+from plgan_tune.analysis.query import query
+from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.spec.load import load_trial
 from plgan_tune.store.location import Location
 
@@ -21,6 +23,11 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_synthetic(Location.at(folder / "first"), 60, 20)
     write_synthetic(Location.at(folder / "second"), 30, 20, early_stopping=False, seed=1)
     return folder
+
+
+@pytest.fixture(scope="module")
+def synthetic_study(studies: Path) -> Study:
+    return read_study(studies / "first")
 
 
 def analyze(*words: object, cwd: Path, width: int = 120) -> subprocess.CompletedProcess[str]:
@@ -92,6 +99,13 @@ def test_a_query_in_a_pipe_is_csv(studies: Path) -> None:
     said = analyze("first", "--sql", "SELECT status, count(*) AS n FROM trials GROUP BY ALL ORDER BY n", cwd=studies)
     assert said.stdout.splitlines()[0] == "status,n"
     assert sum(int(line.split(",")[1]) for line in said.stdout.splitlines()[1:]) == 60
+
+
+def test_the_readmes_queries_have_answers(synthetic_study: Study) -> None:
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    queries = re.findall(r'--sql "([^"]*)"', readme)
+    assert len(queries) == 3
+    assert all(query(synthetic_study, sql)[1] for sql in queries)
 
 
 def test_it_needs_neither_torch_nor_ray(studies: Path) -> None:

@@ -61,7 +61,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
     """The options that each command's --help lists in any folder, itself left out."""
     return {
         module: options_in(tmp_path_factory.mktemp("help"), module)
-        for module in ("plgan_tune.search", "plgan_tune.train", "plgan_tune.evaluate")
+        for module in ("plgan_tune.search", "plgan_tune.train", "plgan_tune.analyze", "plgan_tune.evaluate")
     }
 
 
@@ -123,8 +123,8 @@ def test_the_readme_s_table_lists_exactly_the_options_of_search(options: Options
 
 
 def test_the_readme_s_commands_use_options_that_there_are(options: Options) -> None:
-    lines = [line for block in blocks("sh")[2:] for line in block.splitlines()]
-    used = [shlex.split(line, comments=True) for line in lines]
+    commands = [command for block in blocks("sh")[2:] for command in re.split(r"\n(?=\.venv/)", block)]
+    used = [shlex.split(command, comments=True) for command in commands]
     assert {words[2] for words in used} == options.keys()
     for words in used:
         assert {word for word in words if word.startswith("--")} <= options[words[2]]
