@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
 
+LOOKS = 12
+"""In a minute: so long a trial must find no room to be said to wait. A slow machine takes half of it to begin one."""
+
 
 def look(share: Share, at_a_time: int) -> Room:
     """The joined cluster now."""
@@ -46,8 +49,8 @@ class RoomWatch:
     """Looks every few seconds, in a thread of its own, for Ray may take long to answer. A context manager.
 
     Attributes:
-        room: as it was when last looked at. A trial waits where it did at the look before, too, and nothing is free:
-            between two trials, and while the first start, there is always one that does not run.
+        room: as it was when last looked at. A trial waits where nothing has been free for LOOKS: between two trials, and
+            while the first start, what is not free is taken by those that begin.
         news: called after every look.
     """
 
@@ -55,7 +58,7 @@ class RoomWatch:
         self.room = look(share, at_a_time)
         self.news: Callable[[], None] = lambda: None
         self._state = state
-        self._idle = 0
+        self._idle = [0] * LOOKS
         self._closing = Event()
         self._thread = Thread(target=self._look_until_closed, name="room-watch", daemon=True)
 
@@ -78,7 +81,7 @@ class RoomWatch:
 
     def _look_again(self) -> None:
         now = look(self.room.share, self.room.at_a_time)
-        before, self._idle = self._idle, self._state.idle(now.at_a_time) if not now.free else 0
-        self.room = replace(now, waiting=min(before, self._idle), most_busy=max(now.busy, self.room.most_busy))
+        self._idle = [*self._idle[1:], 0 if now.free else self._state.idle(now.at_a_time)]
+        self.room = replace(now, waiting=min(self._idle), most_busy=max(now.busy, self.room.most_busy))
         if not self._closing.is_set():
             self.news()
