@@ -49,8 +49,8 @@ class RoomWatch:
     """Looks every few seconds, in a thread of its own, for Ray may take long to answer. A context manager.
 
     Attributes:
-        room: as it was when last looked at. A trial waits where nothing has been free for LOOKS: between two trials, and
-            while the first start, what is not free is taken by those that begin.
+        room: as it was when last looked at. A trial waits where nothing has been free for LOOKS: between two trials,
+            and while the first start, what is not free is taken by those that begin.
         news: called after every look.
     """
 
