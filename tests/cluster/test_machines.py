@@ -17,10 +17,10 @@ pytestmark = [pytest.mark.root, pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
 
-TRIALS, EPOCHS = 4, 12
+EPOCHS = 8
 SPACE = f"""
 study: tiny
-search: {{trials: {TRIALS}, concurrent: 2, sampler: random, early_stopping: none}}
+search: {{trials: 999, concurrent: 2, sampler: random, early_stopping: none}}
 resources: {{gpus_per_rank: 0}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}
@@ -28,6 +28,7 @@ trial:
   loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 6}}
   training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1}}
 """
+"""It never ends by itself, however fast the machine: what goes on with it is told how many trials are enough."""
 
 Machines = Callable[[Path], AbstractContextManager[Any]]
 WaitUntil = Callable[..., None]
@@ -41,6 +42,12 @@ def block(heading: str, place: int = 0) -> list[str]:
     fences = re.findall(r"```sh\n(.*?)```", section.partition("\n## ")[0], flags=re.DOTALL)
     commands: list[str] = fences[place].splitlines()
     return commands
+
+
+def one_more(study: Path) -> tuple[int, list[str]]:
+    """A number of trials, one more than were begun, and the options that set it."""
+    trials = int(pd.read_parquet(study / "trials")["number"].max()) + 2
+    return trials, ["--set", f"search.trials={trials}"]
 
 
 def test_the_readme_s_commands_bring_up_two_nodes_and_search_on_them(machine: Machines, tmp_path: Path) -> None:
@@ -85,16 +92,16 @@ def test_slurm_sh_searches_on_its_nodes_and_goes_on_after_a_requeue(
         host.signal(first, signal.SIGUSR1)
         assert first.wait(timeout=120) == 130, said.read_text()
         assert "requeue 7" in calls.read_text().splitlines()
-        assert 3 <= epochs_in(study) < TRIALS * EPOCHS
         wait_until(lambda: "raylet" not in host.run("ps", "-e", "-o", "args"), "every step's end", said)
 
-        again = host.start(*script, said=said, folder=tmp_path, **environ)
+        trials, fewer = one_more(study)
+        again = host.start(*script, *fewer, said=said, folder=tmp_path, **environ)
         assert again.wait(timeout=300) == 0, said.read_text()
     starts = [line for line in calls.read_text().splitlines() if " start " in line]
     assert ["--head" in line for line in starts] == [True, False] * 2
     assert ["--nodelist=node1" in line for line in starts] == [True, False] * 2
     assert "2 at a time on 2 nodes" in said.read_text()
-    assert_whole(study, TRIALS, EPOCHS)
+    assert_whole(study, trials, EPOCHS)
     tokens = re.findall(r"\b[0-9a-f]{64}\b", said.read_text() + calls.read_text())
     assert tokens == []
 
@@ -127,8 +134,7 @@ def test_ray_job_stop_stops_a_search_that_then_goes_on(
             raise AssertionError(run("ray", "job", "logs", "one")) from late
         run("ray", "job", "stop", "one")
         log = run("ray", "job", "logs", "one")
-        kept = epochs_in(study)
-        assert 3 <= kept < TRIALS * EPOCHS
+        assert "STOPPED" in run("ray", "job", "status", "one").upper()
         goes_on = [line.strip() for line in log.splitlines() if line.startswith("  ") and line.endswith("--resume")]
         assert goes_on, log
         assert set(goes_on) == {goes_on[0]}
@@ -136,9 +142,10 @@ def test_ray_job_stop_stops_a_search_that_then_goes_on(
         if patience == "60":
             assert "interrupted after" in log
             assert not (study / "_lock.json").exists()
-        run(*submit, "two", "--", *shlex.split(goes_on[0]))
+        trials, fewer = one_more(study)
+        run(*submit, "two", "--", *shlex.split(goes_on[0]), *fewer)
         assert "two" in run("ray", "job", "list")
-    assert_whole(study, TRIALS, EPOCHS)
+    assert_whole(study, trials, EPOCHS)
 
 
 def test_a_cluster_that_asks_for_a_token_says_how_to_pass_it(machine: Machines, tmp_path: Path) -> None:
