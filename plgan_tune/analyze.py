@@ -3,10 +3,8 @@
 import csv
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +15,7 @@ from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
 from plgan_tune.records import TrialStatus
+from plgan_tune.refusal import refuse, refusing
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
@@ -43,12 +42,12 @@ def main(
 ) -> None:
     """Say what a study found: its best trials, what to mind, which keys matter."""
     console = Console()
-    with _refusing():
+    with refusing(StoreError, QueryError):
         studies = [read_study(place) for place in results]
         if len(studies) > 1 and (sql is not None or export is not None or html is not None or watch):
-            _refuse("--sql, --export, --html and --watch take one study, but several are given")
+            refuse("--sql, --export, --html and --watch take one study, but several are given")
         if trial is not None and export is None:
-            _refuse("--trial says what --export writes, which is not given")
+            refuse("--trial says what --export writes, which is not given")
         study = studies[0]
         if sql is not None:
             _print_query(console, study, sql)
@@ -95,18 +94,18 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
     """The configuration of a trial, whole, as `train --config` reads it."""
     if trial_id is None:
         if study.ranked.empty:
-            _refuse(f"--export: no trial of {study.location.url} has completed; --trial ID exports one of the others")
+            refuse(f"--export: no trial of {study.location.url} has completed; --trial ID exports one of the others")
         trial_id = str(study.ranked["trial_id"].iloc[0])
     try:
         trial = study.trial(trial_id)
     except KeyError as error:
-        _refuse(f"--trial: {error.args[0]}")
+        refuse(f"--trial: {error.args[0]}")
     try:
         with file.open("x") as stream:
             stream.write(f"# Trial {trial_id} of study {study.name}.\n")
             stream.write(dump_yaml({"study": study.spec.study, **trial_as_mapping(trial)}))
     except OSError as error:
-        _refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
+        refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
     console.print(f"trial {trial_id} is in {file}", soft_wrap=True, markup=False, highlight=False)
 
 
@@ -132,22 +131,6 @@ def _watch(console: Console, place: str, top: int) -> None:
 
 WATCH_SECONDS = 5.0
 """Between two looks: a search writes as often."""
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What the user can mend ends with one message and status 2; Ctrl-C with 130."""
-    try:
-        yield
-    except (StoreError, QueryError) as error:
-        _refuse(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def _refuse(message: str) -> NoReturn:
-    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
 
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import torch
 import typer
@@ -21,6 +20,7 @@ from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.gan.networks import ImageShape, check_image
 from plgan_tune.interrupts import asked_to_stop, stopping_as_ctrl_c
 from plgan_tune.records import EvaluationRow
+from plgan_tune.refusal import refusing
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError, check_writable
@@ -67,7 +67,7 @@ def main(
     The same command goes on with what an earlier one has left, and trains only what is not there yet.
     """
     console = Console()
-    with _refusing():
+    with refusing(DataError, RuleError, StoreError, StudyError, LockedError, CheckpointError):
         if in_process and address is not None:
             raise StudyError(f"--in-process trains without Ray, but got --address {address}")
         search = Location.at(results)
@@ -173,22 +173,6 @@ def _again(
     words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     words += [flag for flag, is_set in flags.items() if is_set]
     return shlex.join([python(), "-m", "plgan_tune.evaluate", results, *words])
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What the user can mend ends with one message and status 2; Ctrl-C with 130."""
-    try:
-        yield
-    except (DataError, RuleError, StoreError, StudyError, LockedError, CheckpointError) as error:
-        _refuse(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def _refuse(message: str) -> NoReturn:
-    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from plgan_tune.analysis.report.page import REPORT_FILE, write_report
 from plgan_tune.analysis.study import read_study
 from plgan_tune.data.errors import DataError
 from plgan_tune.interrupts import stopping_as_ctrl_c
+from plgan_tune.refusal import refuse, refusing
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import default_space, load_study
@@ -61,7 +62,7 @@ def main(
     """Search the hyperparameters of a semi-supervised GAN."""
     console = Console()
     file = space or default_space()
-    with _refusing(file):
+    with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
         loaded = load_study(file, overrides or [])
         study = default_name(loaded.study, utc_now()) if name is None else name
         study_location(results, name, study, resume=resume)
@@ -99,21 +100,12 @@ def main(
 
 
 @contextmanager
-def _refusing(file: Path) -> Iterator[None]:
-    """What the user can mend ends with one message and status 2; Ctrl-C with 130."""
+def _naming(file: Path) -> Iterator[None]:
+    """What is wrong with the data, or with how they fit, is said of the space file."""
     try:
         yield
     except (DataError, RuleError) as error:
-        _refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
-    except (SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError) as error:
-        _refuse(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def _refuse(message: str) -> NoReturn:
-    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
-    raise typer.Exit(2)
+        refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
 
 
 def _resume(name: str, space: Path | None, overrides: list[str] | None, results: str, address: str | None) -> str:

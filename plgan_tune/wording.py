@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
-from plgan_tune.records import Value
+from plgan_tune.records import TrialStatus, Value
+
+STYLES: Mapping[TrialStatus, str] = {
+    TrialStatus.COMPLETED: "green",
+    TrialStatus.STOPPED: "yellow",
+    TrialStatus.DIVERGED: "magenta",
+    TrialStatus.FAILED: "red",
+    TrialStatus.RUNNING: "cyan",
+}
+"""A terminal's colour of each status."""
 
 
 def percent(error: float | None) -> str:

@@ -11,18 +11,11 @@ from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
-from plgan_tune.wording import brief, duration, named, percent
+from plgan_tune.wording import STYLES, brief, duration, named, percent
 
 if TYPE_CHECKING:  # Optuna's evaluators take a second to import
     from plgan_tune.analysis.importance import Importances
 
-STYLES = {
-    TrialStatus.COMPLETED: "green",
-    TrialStatus.STOPPED: "yellow",
-    TrialStatus.DIVERGED: "magenta",
-    TrialStatus.FAILED: "red",
-    TrialStatus.RUNNING: "cyan",
-}
 LONG = 8
 """Characters from which on a column's name is broken."""
 

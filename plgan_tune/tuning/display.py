@@ -17,18 +17,11 @@ from rich.text import Text
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.room import Room
-from plgan_tune.wording import brief, duration, named, percent, sparkline
+from plgan_tune.wording import STYLES, brief, duration, named, percent, sparkline
 
 Clock = Callable[[], datetime]
 Rooms = Callable[[], Room | None]
 
-STYLES = {
-    TrialStatus.COMPLETED: "green",
-    TrialStatus.STOPPED: "yellow",
-    TrialStatus.DIVERGED: "magenta",
-    TrialStatus.FAILED: "red",
-    TrialStatus.RUNNING: "cyan",
-}
 WIDE = 100
 """From this many columns on, bars and curves get more room."""
 
