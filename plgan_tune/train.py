@@ -128,7 +128,7 @@ def main(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. trial.training.epochs=20."),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where files go; default a new folder in results/.")
+        str | None, typer.Option(metavar="DIR", help="Where files go; default a new folder in trained/.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from DIR/checkpoint.pt; only the epochs may change.")
@@ -194,7 +194,7 @@ def _refused(ranks: Ranks, message: str) -> int:
 def _where(trial: TrialSpec, out: str | None, *, resume: bool) -> str:
     if resume and out is None:
         raise FileNotFoundError("--resume needs --out: which folder's training is to go on?")
-    return out or f"results/{trial.data.source}-train-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return out or f"trained/{trial.data.source}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def _resume_command(config: Path, overrides: list[str], where: str, ranks: int) -> str:

@@ -81,7 +81,7 @@ def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
         if isinstance(system, LocalFileSystem):
             folder = str(Path(folder).resolve())  # one cache entry, however the folder is called
         infos = system.ls(folder, detail=True)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # stores have errors of their own; without credentials S3's is no OSError
         raise DataError(
             f"{spec.path}: trial.data.path must be a folder or URL that holds train*.parquet and test*.parquet (as "
             f"`Dataset.to_parquet` of Hugging Face's datasets writes them), but got: {error!r}"

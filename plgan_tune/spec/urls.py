@@ -5,7 +5,8 @@ from typing import Final
 
 from plgan_tune.spec.errors import RuleError
 
-_PASSWORD: Final = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
+_PASSWORD: Final = re.compile(r"(://)[^/@]*:[^/@]*@|^((?:https?|ftp)://)[^/@]+@", re.IGNORECASE)
+"""On the web a token alone may stand where a user does."""
 
 
 def check_no_password(url: str) -> str:
@@ -17,6 +18,6 @@ def check_no_password(url: str) -> str:
     if _PASSWORD.search(url):
         raise RuleError(
             "must hold no password: credentials come from the environment or the machine's role (docs/security.md)",
-            _PASSWORD.sub("***@", url),
+            _PASSWORD.sub(r"\1\2***@", url),
         )
     return url

@@ -1,6 +1,7 @@
 """Where a study lives: a folder on any fsspec URL or local path, whose files appear whole or not at all."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any, Final, Self
 
 import fsspec
 from fsspec.core import url_to_fs
+
+from plgan_tune.typed import from_here
 
 ATOMIC_PUT: Final = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
 """Stores where a put is seen whole or not at all, and where a move would be a copy and a deletion."""
@@ -47,6 +50,11 @@ class Location:
     def url(self) -> str:
         """What a reader types to get there: a path if local, else a URL."""
         return self.path if self.local else str(self.fs.unstrip_protocol(self.path))
+
+    @property
+    def typed(self) -> str:
+        """As it is typed in this folder: a local path relative where it lies below, else whole."""
+        return from_here(self.local) if self.local else self.url
 
     @property
     def local(self) -> Path | None:
@@ -120,7 +128,10 @@ class Location:
             try:
                 if not _puts_are_atomic(self.fs):
                     self.fs.makedirs(self.path.rpartition("/")[0], exist_ok=True)
-                self.fs.pipe_file(self.path, content, mode="create")
+                if self.local:
+                    _create_locally(self.local, content)
+                else:
+                    self.fs.pipe_file(self.path, content, mode="create")
             except FileExistsError:
                 return False
             return True
@@ -170,6 +181,21 @@ def check_writable(folder: Location) -> None:
     except StoreError as error:
         cause = _cause(error.__cause__ or error)
         raise StoreError(f"results must go where files can be written, but {folder.url} refuses: {cause}") from error
+
+
+def _create_locally(file: Path, content: bytes) -> None:
+    """Raises FileExistsError where the file is there. A link is made or refused at one moment, on NFS, too."""
+    scratch = file.with_name(f"_{file.name}.{uuid.uuid4().hex}")
+    scratch.write_bytes(content)
+    try:
+        os.link(scratch, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        with file.open("xb") as new:
+            new.write(content)
+    finally:
+        scratch.unlink()
 
 
 def _puts_are_atomic(fs: Any) -> bool:

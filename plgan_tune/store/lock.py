@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,8 +23,11 @@ LOCK: Final = "_lock.json"
 LEASE: Final = 30.0
 """Seconds after which an owner on another host that has renewed nothing is taken for dead."""
 
-CLOCK_STEP: Final = 2.0
-"""Seconds by which a process may seem to have started at another time after its machine's clock was set."""
+SAME_START: Final = 2.0
+"""Seconds by which two readings of a process's start may differ: the time of boot is in whole seconds."""
+
+SETTLE: Final = 0.2
+"""Seconds that a lock which was written must stand, beside thrice the time that the store took to write it."""
 
 RENEWALS: Final = 4
 """In a lease."""
@@ -34,13 +37,18 @@ class LockedError(Exception):
     """A study that another search is writing. The message says who."""
 
 
+class FollowedError(StoreError):
+    """A study that another search has taken over. The message says who."""
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Who holds a lock.
 
     Attributes:
-        host: name and boot of its machine.
-        started: of its process, seconds since 1970: process numbers are given anew.
+        host: name and boot of its machine, and which of its processes it sees.
+        started: of its process, seconds since its machine's boot, whose clock may be set meanwhile: process numbers are
+            given anew.
         token: of this hold alone.
         renewal: counted by the owner. Another's clock is not trusted: a lease is watched, not read.
     """
@@ -54,14 +62,26 @@ class Owner:
     @classmethod
     def here(cls) -> "Owner":
         pid = os.getpid()
-        return cls(_host(), pid, psutil.Process(pid).create_time(), uuid.uuid4().hex, 0)
+        return cls(_host(), pid, _since_boot(psutil.Process(pid)), uuid.uuid4().hex, 0)
+
+    @classmethod
+    def of(cls, lock: Location) -> "Owner | None":
+        """Who holds the lock; None where there is none.
+
+        Raises:
+            ValueError, TypeError: where the file is no lock.
+            StoreError: where the store does not answer.
+        """
+        return cls(**json.loads(lock.read_text())) if lock.exists() else None
 
     def is_dead(self) -> bool | None:
         """None where only its silence can tell: it is on another host."""
         if self.host != _host():
             return None
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > CLOCK_STEP
+            process = psutil.Process(self.pid)
+            ended = process.status() == psutil.STATUS_ZOMBIE  # killed, and nobody has asked how it ended
+            return ended or abs(_since_boot(process) - self.started) > SAME_START
         except psutil.NoSuchProcess:
             return True
 
@@ -85,17 +105,22 @@ class StudyLock:
         self._lease, self._sleep = lease, sleep
         self._owner = Owner.here()
         self._ended = Event()
-        self._follower: Owner | None = None
-        self._thread = Thread(target=self._renew, name="study-lock", daemon=True)
+        self._lost_to: str | None = None
+        self._renewed_at = time.monotonic()
+        self._renewing = Lock()
+        self._thread = Thread(target=self._renew_until_ended, name="study-lock", daemon=True)
 
     def __enter__(self) -> Self:
         found = self._read()
         if found is not None:
             self._wait_for_end_of(found)
+        begun = time.monotonic()
+        if found is not None:
             self._write()
         elif not self._file.create(_encoded(self._owner)):
             raise self._refusal(self._read())
-        self._check_mine()
+        self._check_mine(time.monotonic() - begun)
+        self._renewed_at = time.monotonic()
         self._thread.start()
         return self
 
@@ -109,9 +134,17 @@ class StudyLock:
             self._file.remove()
 
     def check(self) -> None:
-        """Raises StoreError where another search has taken the study over: this one could renew nothing for a lease."""
-        if self._follower is not None:
-            raise StoreError(f"{self._study.url} has been taken over by another search, {self._follower}")
+        """Raises FollowedError where another search has the study now: this one could renew nothing for a lease.
+
+        Where its own last renewal is that old, it is renewed first: the store may be back a moment before its thread.
+
+        Raises:
+            StoreError: where that is not possible.
+        """
+        if self._lost_to is None and time.monotonic() - self._renewed_at > self._lease:
+            self._renew()
+        if self._lost_to is not None:
+            raise FollowedError(f"{self._study.url} has been taken over by another search, {self._lost_to}")
 
     def _wait_for_end_of(self, found: Owner) -> None:
         dead = found.is_dead()
@@ -122,9 +155,13 @@ class StudyLock:
             if self._read() not in (found, None):
                 raise self._refusal(found)
 
-    def _check_mine(self) -> None:
-        """Of two that follow a dead owner at a time the later to write has it."""
-        self._sleep(min(0.2, self._lease))
+    def _check_mine(self, seconds: float) -> None:
+        """Of two that follow a dead owner at a time the later to write has it.
+
+        Args:
+            seconds: that the store took to write the lock.
+        """
+        self._sleep(min(SETTLE, self._lease) + 3 * seconds)
         found = self._read()
         if found is None or found.token != self._owner.token:
             raise self._refusal(found)
@@ -132,23 +169,27 @@ class StudyLock:
     def _refusal(self, found: Owner | None) -> LockedError:
         return LockedError(f"{self._study.url}: another search is writing here, {found or 'which has just ended'}")
 
-    def _renew(self) -> None:
-        while not self._ended.wait(self._lease / RENEWALS):
-            self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
+    def _renew_until_ended(self) -> None:
+        while self._lost_to is None and not self._ended.wait(self._lease / RENEWALS):
             try:
-                found = self._read()
-                if found is not None and found.token != self._owner.token:
-                    self._follower = found
-                    return
-                self._write()
+                self._renew()
             except StoreError as error:  # the rows say so too, and wait
                 logger.debug("the lock could not be renewed: %s", error)
 
+    def _renew(self) -> None:
+        """A lock that is gone is lost, too: who has followed may have ended since, and the study is as he left it."""
+        with self._renewing:
+            found = self._read()
+            if found is None or found.token != self._owner.token:
+                self._lost_to = str(found) if found else "which has ended since"
+                return
+            self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
+            self._write()
+            self._renewed_at = time.monotonic()
+
     def _read(self) -> Owner | None:
-        if not self._file.exists():
-            return None
         try:
-            return Owner(**json.loads(self._file.read_text()))
+            return Owner.of(self._file)
         except (ValueError, TypeError) as error:
             advice = "remove it if no search of this study runs"
             raise StoreError(f"{self._file.url} is no lock of a search ({error}); {advice}") from error
@@ -161,6 +202,13 @@ def _encoded(owner: Owner) -> bytes:
     return json.dumps(asdict(owner)).encode()
 
 
+def _since_boot(process: psutil.Process) -> float:
+    return float(process.create_time() - psutil.boot_time())
+
+
 def _host() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else ''}"
+    """Two containers may share name and boot, and yet neither sees the other's processes."""
+    boot, processes = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    this_boot = boot.read_text().strip() if boot.exists() else ""
+    these_processes = str(processes.readlink()) if processes.is_symlink() else ""
+    return f"{socket.gethostname()}/{this_boot}/{these_processes}"

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from plgan_tune.records import DecisionRow, EpochRow, TrialRow
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.lock import FollowedError
 from plgan_tune.store.parts import Parts
 from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS, read_trials, trial_rows
 from plgan_tune.store.schemas import check_params, decisions_table, epochs_table, trials_schema, trials_table
@@ -27,7 +28,8 @@ class StudyLog:
     is overwritten. The trials snapshot is put before the epochs and holds every trial that came before them, and
     epochs before decisions: an epoch on the store has its trial there, and a decision its epoch.
 
-    A store that fails loses no row: `failure` says why, the rows wait and are tried again every interval.
+    A store that fails loses no row: `failure` says why, the rows wait and are tried again every interval. Once another
+    search has `followed`, none is written any more.
 
         with StudyLog(Location.at("results/digits"), study.columns, types) as log:
             log.trial(trial_row)
@@ -51,7 +53,7 @@ class StudyLog:
             types: searched dotted path -> bool, int, float or str.
             interval: seconds between two writes.
             rows_per_part: rows of a part of epochs, after which a new one begins.
-            guard: called before each write; raises StoreError where nothing may be written.
+            guard: called before each write; raises FollowedError where another search writes now.
 
         Raises:
             ValueError: where `columns` and `types` do not make a schema.
@@ -67,6 +69,7 @@ class StudyLog:
         self._asked = self._answered = 0
         self._closing = False
         self._failure: str | None = None
+        self._followed = False
         self._thread = Thread(target=self._write_until_closed, name="study-log", daemon=True)
         self._thread.start()
 
@@ -82,6 +85,11 @@ class StudyLog:
     def failure(self) -> str | None:
         """Why the last write failed; None when all is well."""
         return self._failure
+
+    @property
+    def followed(self) -> bool:
+        """Whether another search writes the study now."""
+        return self._followed
 
     @property
     def waiting(self) -> int:
@@ -166,17 +174,21 @@ class StudyLog:
             raise ValueError(f"rows go to an open log, but the one of {self._study.url} is closed")
 
     def _write_until_closed(self) -> None:
-        closing = False
+        closing, took = False, 0.0
         while not closing:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._asked > self._answered, timeout=self._interval)
+                self._changed.wait_for(
+                    lambda: self._closing or self._asked > self._answered, timeout=max(0.0, self._interval - took)
+                )
                 closing, ticket = self._closing, self._asked
+            began = time.monotonic()
             self._write()
+            took = time.monotonic() - began
             with self._changed:
                 self._answered = ticket
                 self._changed.notify_all()
         for _ in range(CLOSING_TRIES - 1):
-            if self._failure is not None:
+            if self._failure is not None and not self._followed:
                 time.sleep(self._interval)
                 self._write()
 
@@ -198,6 +210,7 @@ class StudyLog:
             self._note_success()
 
     def _note_failure(self, error: Exception) -> None:
+        self._followed = isinstance(error, FollowedError)
         if self._failure is None:
             logger.warning("results wait in memory and are tried again every %g s: %s", self._interval, error)
         self._failure = str(error)

@@ -22,7 +22,9 @@ def read_table(file: Location, required: Sequence[str]) -> Any:
         _check_version(file, parquet.schema_arrow.metadata or {})
         table = parquet.read()
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"cannot read {file.url}: it is corrupt or no Parquet file ({error})") from error
+        raise StoreError(
+            f"cannot read {file.url}: it is corrupt or no Parquet file ({error}); put a whole copy of it in its place"
+        ) from error
     if missing := [name for name in required if name not in table.column_names]:
         raise StoreError(f"{file.url} must have every column, but {', '.join(missing)} is not there")
     return table

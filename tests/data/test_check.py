@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
@@ -52,3 +53,16 @@ def test_mnist_has_its_counts(shared_data: Path, make: Make) -> None:
     summary = check_data(make("parquet", shared_data / "mnist", labels=100, validation=5000))
     assert summary.images_per_class == (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
     assert (summary.unlabelled, summary.channels, summary.size) == (0, 1, 28)
+
+
+def test_a_store_that_refuses_in_its_own_words_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials S3's client raises what is no OSError."""
+
+    class NoCredentialsError(Exception): ...
+
+    def refuse(self: Any, path: str, **_: Any) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", refuse)
+    with pytest.raises(DataError, match=r"memory://images: trial.data.path must be .*Unable to locate credentials"):
+        check_data(DataSpec(source="parquet", path="memory://images", labels=20, validation=20))

@@ -12,7 +12,6 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
-from moto.server import ThreadedMotoServer
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
 from plgan_tune.store.location import Location
@@ -65,26 +64,6 @@ def rows() -> Rows:
         epoch=make_epoch,
         trial=make_trial,
     )
-
-
-@pytest.fixture(scope="session")
-def bucket() -> Iterator[str]:
-    """The URL of a bucket on a server of its own that speaks S3."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in settings.items():
-            environment.setenv(name, value)
-        fsspec.filesystem("s3").mkdir("studies")
-        yield "s3://studies"
-    server.stop()
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

@@ -1,12 +1,18 @@
 """One search at a time in a study's folder."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from plgan_tune.store.location import Location, StoreError
@@ -35,6 +41,12 @@ def test_a_lock_is_there_while_it_is_held(study: Location) -> None:
     assert study.list() == []
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces are Linux's")
+def test_a_container_that_sees_other_processes_is_another_host() -> None:
+    assert Path("/proc/self/ns/pid").readlink().name in Owner.here().host
+    assert replace(Owner.here(), host=Owner.here().host + "0", pid=2**22 + 1).is_dead() is None
+
+
 def test_the_second_is_refused_at_once(study: Location) -> None:
     with StudyLock(study), pytest.raises(LockedError, match=r"another search is writing here, process \d+ on"):
         StudyLock(study, sleep=never).__enter__()
@@ -55,6 +67,27 @@ def test_a_process_number_given_anew_is_another_process(study: Location) -> None
     leave(study, replace(owner, started=owner.started - 60, token="theirs"))
     with StudyLock(study, sleep=never):
         assert left(study).token != "theirs"
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_dead(study: Location) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        there = psutil.Process(process.pid)
+        owner = replace(Owner.here(), pid=process.pid, started=there.create_time() - psutil.boot_time())
+        assert owner.is_dead() is False
+        process.kill()
+        while there.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert owner.is_dead() is True
+
+
+def test_a_clock_that_is_set_kills_nobody(study: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux says when it booted by the clock of now."""
+    owner = Owner.here()
+    boot = psutil.boot_time()
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot + 3600)
+    assert psutil.boot_time() == boot + 3600
+    assert psutil.Process().create_time() - psutil.boot_time() == pytest.approx(owner.started, abs=1)
+    assert owner.is_dead() is False
 
 
 def test_another_host_that_is_silent_for_a_lease_is_followed(study: Location) -> None:
@@ -103,6 +136,24 @@ def test_a_file_is_created_once(study: Location) -> None:
     assert study.join("a").create(b"1")
     assert not study.join("a").create(b"2")
     assert study.join("a").read_bytes() == b"1"
+    assert study.list() == ["a"]
+
+
+def test_of_many_that_create_a_file_one_does(tmp_path: Path) -> None:
+    """Each is there with its content, or not at all, at every moment."""
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(20):
+            file = Location.at(tmp_path / str(turn) / "lock")
+            assert sum(pool.map(file.create, [bytes([number]) * 4 for number in range(8)])) == 1
+            assert len(set(file.read_bytes())) == 1
+
+
+def test_a_file_is_created_once_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_a_file_is_created_once(Location.at(tmp_path))
 
 
 def test_who_was_silent_for_too_long_leaves_the_study_to_its_follower(study: Location) -> None:
@@ -116,6 +167,28 @@ def test_who_was_silent_for_too_long_leaves_the_study_to_its_follower(study: Loc
             time.sleep(0.01)
         assert "taken over by another search" in taken
     assert left(study).token == "theirs"
+
+
+@pytest.fixture
+def late(study: Location, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyLock]:
+    """A lock whose thread renews nothing, and whose lease is always over."""
+    monkeypatch.setattr(StudyLock, "_renew_until_ended", lambda self: None)
+    with StudyLock(study, lease=0.0) as lock:
+        yield lock
+
+
+def test_whose_lease_is_over_looks_before_it_writes(study: Location, late: StudyLock) -> None:
+    before = left(study).renewal
+    late.check()
+    assert left(study).renewal == before + 1
+    leave(study, elsewhere())
+    assert "taken over by another search, process" in (_says(late) or "")
+
+
+def test_who_was_silent_finds_the_study_lost_when_its_follower_has_ended(study: Location, late: StudyLock) -> None:
+    study.join(LOCK).remove()
+    assert "taken over by another search, which has ended since" in (_says(late) or "")
+    assert not study.join(LOCK).exists()
 
 
 def _says(lock: StudyLock) -> str | None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -14,10 +15,11 @@ import pandas as pd
 import pytest
 from s3fs.utils import FileExpired
 
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import DecisionRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.lock import FollowedError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.store.read import epoch_rows, read_epochs, read_trials, trial_rows
+from plgan_tune.store.read import epoch_rows, read_decisions, read_epochs, read_trials, trial_rows
 
 FULL = OSError(28, "No space left on device")
 
@@ -143,17 +145,30 @@ def test_a_reader_never_sees_an_error_or_a_missing_or_double_trial(study: Locati
     assert failures == []
 
 
-def test_an_epoch_on_the_store_has_its_trial_there(troubled: tuple[Location, Any], rows: Any) -> None:
+@pytest.mark.parametrize(
+    ("refused", "there", "missing"),
+    [("trials", [], ["epochs", "decisions"]), ("epochs", ["trials"], ["decisions"])],
+)
+def test_a_row_on_the_store_has_all_there_that_it_tells_of(
+    troubled: tuple[Location, Any], rows: Any, refused: str, there: list[str], missing: list[str]
+) -> None:
+    """Trials before their epochs, these before the decisions on them."""
     study, trouble = troubled
-    trouble.cause, trouble.refused = FULL, ("trials",)
+    trouble.cause, trouble.refused = FULL, (refused,)
     with StudyLog(study, rows.columns, rows.types, interval=60) as log:
         log.trial(rows.trial(0))
         log.epoch(rows.epoch(0))
+        log.decision(DecisionRow(0, "t0", 1, 1, 1, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values"))
         with pytest.raises(StoreError):
             log.flush()
-        assert study.join("epochs").list() == []
+        assert all(study.join(table).list() for table in there)
+        assert not any(study.join(table).list() for table in missing)
         trouble.cause = None
-    assert seqs(study) == [0]
+    assert seqs(study) == read_decisions(study).column("seq").to_pylist() == [0]
+
+
+def test_rows_are_written_every_five_seconds_unless_asked_otherwise() -> None:
+    assert signature(StudyLog).parameters["interval"].default <= 5
 
 
 def test_a_failing_store_loses_nothing_and_is_reported_once(
@@ -210,12 +225,18 @@ def test_close_tries_again(troubled: tuple[Location, Any], rows: Any) -> None:
     assert seqs(study) == [0]
 
 
-def test_nothing_is_written_where_the_guard_forbids_it(study: Location, rows: Any) -> None:
+def test_nothing_is_written_where_another_search_has_followed_and_nothing_waited_for(
+    study: Location, rows: Any
+) -> None:
     def refuse() -> None:
-        raise StoreError("taken over")
+        raise FollowedError("taken over")
 
-    log = StudyLog(study, rows.columns, rows.types, interval=0.001, guard=refuse)
+    log = StudyLog(study, rows.columns, rows.types, interval=60, guard=refuse)
     log.epoch(rows.epoch(0))
+    before = log.followed
+    with pytest.raises(StoreError, match="taken over"):
+        log.flush()
+    assert (before, log.followed) == (False, True)
     with pytest.raises(StoreError, match="taken over"):
         log.close()
     assert not study.exists()

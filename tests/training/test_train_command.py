@@ -215,14 +215,14 @@ def test_resuming_what_is_complete_changes_nothing(config: Path, copied: Path) -
     assert read_epochs(Location.at(copied)).num_rows == 3
 
 
-def test_without_out_a_new_folder_in_results_is_taken(
+def test_without_out_a_new_folder_in_trained_is_taken(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = command("--config", config, "--set", "trial.training.epochs=1")
     assert said.status == 0, said.text
-    (folder,) = (tmp_path / "results").iterdir()
-    assert folder.name.startswith("digits-train-2")
+    (folder,) = (tmp_path / "trained").iterdir()
+    assert folder.name.startswith("digits-2")
     assert (folder / "checkpoint.pt").exists()
 
 
