@@ -1,7 +1,10 @@
-"""A study's domains as Optuna knows them."""
+"""A study's domains as Optuna knows them, and Optuna without its announcements."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
@@ -25,3 +28,19 @@ def _distribution(domain: Domain) -> BaseDistribution:
             return IntDistribution(low, high, log=True)
         case Choice(options):
             return CategoricalDistribution([encode(domain, option) for option in options])
+
+
+_VERBOSITY = Lock()
+"""Optuna's is the whole process's, and the mirror has a thread of its own."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna announces every study at INFO, in the middle of our display."""
+    with _VERBOSITY:
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            yield
+        finally:
+            optuna.logging.set_verbosity(verbosity)

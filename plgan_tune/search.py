@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from plgan_tune.analysis.report.page import REPORT_FILE, write_report
-from plgan_tune.analysis.study import read_study
+from plgan_tune.analysis.study import REPORT_FILE, read_study
 from plgan_tune.data.errors import DataError
 from plgan_tune.interrupts import stopping_as_ctrl_c
 from plgan_tune.refusal import refuse, refusing
@@ -23,10 +22,11 @@ from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import run_study, utc_now
 from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import default_name, study_location
-from plgan_tune.tuning.history import HistoryError
-from plgan_tune.tuning.plan import plan_study, print_plan
-from plgan_tune.typed import from_here, python
+from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
+from plgan_tune.tuning.history import History, HistoryError, read_history
+from plgan_tune.tuning.plan import notes_before, plan_study, print_plan
+from plgan_tune.tuning.warm_start import read_older
+from plgan_tune.typed import python
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -65,11 +65,13 @@ def main(
     with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
         loaded = load_study(file, overrides or [])
         study = default_name(loaded.study, utc_now()) if name is None else name
-        study_location(results, name, study, resume=resume)
+        location = study_location(results, name, study, resume=resume)
         if dry_run:
             if address is not None:
                 check_protocol(address)
-            print_plan(console, plan_study(loaded.study), loaded.notes)
+            history = read_history(location, with_absolute_path(loaded.study)) if resume else History()
+            notes = notes_before(loaded.study, history, read_older(loaded.study))
+            print_plan(console, plan_study(loaded.study, history), [*loaded.notes, *notes])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
@@ -88,7 +90,7 @@ def main(
         console,
         result.state,
         utc_now(),
-        results=_nearest(result.location),
+        results=result.location.typed,
         python=python(),
         threads=result.threads,
         resume=again,
@@ -119,20 +121,18 @@ def _resume(name: str, space: Path | None, overrides: list[str] | None, results:
 
 
 def _leave_report(console: Console, study: Location) -> None:
-    """A picture that cannot be drawn must not cost a search its end."""
+    """A picture that cannot be drawn must not cost a search its end, nor Plotly, two seconds of imports, its start."""
     file = study.join(REPORT_FILE)
     try:
         with console.status("drawing the report"):
+            from plgan_tune.analysis.report.page import write_report  # noqa: PLC0415
+
             write_report(read_study(study.url), file)
     except Exception as error:  # whatever it is, the results are on the store
         console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True, markup=False)
         return
     console.print("See it all in a browser:", style="dim")
-    console.print(f"  {_nearest(file)}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _nearest(location: Location) -> str:
-    return from_here(location.local) if location.local else location.url
+    console.print(f"  {file.typed}", soft_wrap=True, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class RecordingError(Exception):
 
 Config = MutableMapping[str, Any]
 """A trial as it is handed out: `trial_id`, `number`, `attempt`, `failures`, `logged` (epochs that the log has), `point`
-(dotted path -> value) and `trial` (its specification as a mapping)."""
+(dotted path -> value) and `trial` (its specification as a mapping). Where it may fail, `max_failures`: how often."""
 
 
 class StudyLog(Protocol):
@@ -151,6 +151,8 @@ class Bookkeeper:
         """
         with self._surviving():
             self._see_to_it_that_it_started(config)
+            if self.state.trial(config["trial_id"]).attempt < config["attempt"]:  # nor is this attempt's announced
+                self._start(config)
             config["attempt"] += 1
             config["failures"] += counts
             config["last_error"] = error

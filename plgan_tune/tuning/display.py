@@ -25,6 +25,9 @@ Rooms = Callable[[], Room | None]
 WIDE = 100
 """From this many columns on, bars and curves get more room."""
 
+LABELLED = 4
+"""From this many lines on, one of them says what the columns of running trials are."""
+
 
 class LiveDisplay:
     """The study in place: a header and one line a running trial. A context manager; leaves nothing behind.
@@ -151,8 +154,10 @@ def _header(state: StudyState, now: datetime, room: Room | None) -> RenderableTy
     ):
         if counts[status]:
             tally.append(" · ", "dim").append(f"{counts[status]}\N{NO-BREAK SPACE}{status}", STYLES[status])
+    if not state.rows():
+        tally.append(" · ", "dim").append("the first are starting", STYLES[TrialStatus.RUNNING])
     left = state.time_left(now)
-    title = Text.assemble((state.study, "bold"), f"  {duration(now - state.started_at)} elapsed")
+    title = Text.assemble((state.study, "bold"), f"  running for {duration(now - state.started_at)}")
     if left is not None:
         title.append(" · ", "dim").append(f"about {duration(left)} left")
     table = _two_columns()
@@ -179,6 +184,8 @@ def _best_line(best: TrialRow | None) -> Text:
 
 def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> RenderableType:
     rows = sorted(state.running(), key=lambda row: row.number)
+    labelled = bool(rows) and at_most >= LABELLED
+    at_most -= labelled
     shown = rows if len(rows) <= at_most else rows[: at_most - 1]
     wide = options.max_width >= WIDE
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
@@ -188,6 +195,8 @@ def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> Render
     table.add_column(justify="right", no_wrap=True, min_width=len("12.34 %"))
     table.add_column(no_wrap=True, width=24 if wide else 12)
     table.add_column(no_wrap=True, width=len("switched"))
+    if labelled:
+        table.add_row("trial", "", "epoch", "val_error", "its course", "ramp w", style="dim")
     for row in shown:
         table.add_row(
             Text(row.trial_id, "cyan"),
@@ -249,7 +258,8 @@ def summary(
 ) -> RenderableType:
     """The panel at a search's end: the best configuration, its error, and what the search did."""
     best = state.best()
-    title = f"{state.study}: {'interrupted' if interrupted else 'done'} after {duration(now - state.started_at)}"
+    ran = duration(now - state.started_at)
+    title = f"{state.study}: {'interrupted' if interrupted else 'done'}, this run took {ran}"
     body = Group(
         _best_table(state, best) if best else Text("No trial completed, so there is no best configuration."),
         "",
@@ -269,7 +279,7 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
     latest = state.latest(best.trial_id)
     error = Text.assemble((percent(best.val_error_last), "bold green"), f" by {best.trial_id}")
     if latest is not None:
-        error.append(f" (raw weights {percent(latest.val_error_raw)})", "dim")
+        error.append(f", averaged weights (raw {percent(latest.val_error_raw)})", "dim")
     table.add_row("val_error", error)
     for name, value in named(best.params).items():
         table.add_row(name, brief(value, digits=6))

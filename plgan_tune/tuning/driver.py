@@ -21,21 +21,23 @@ from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.read import STUDY_FILE
 from plgan_tune.tuning.bookkeeping import Logs
-from plgan_tune.tuning.cluster import ClusterError, capacity, check_address, joined
+from plgan_tune.tuning.cluster import ClusterError, check_address
 from plgan_tune.tuning.display import build_display
+from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import (
     default_name,
     study_location,
+    taken,
     with_absolute_path,
     write_best,
     write_study,
 )
-from plgan_tune.tuning.history import History, brought_to_date, read_history
+from plgan_tune.tuning.history import RULE_SINCE, History, brought_to_date, read_history, unwritten_decisions
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
-from plgan_tune.tuning.nodes import prepare_nodes
+from plgan_tune.tuning.nodes import joined_for
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.pause import Pause
-from plgan_tune.tuning.plan import check_trials
+from plgan_tune.tuning.plan import check_trials, notes_before
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.room import Room
@@ -101,7 +103,7 @@ def run_study(
         now: the UTC time.
 
     Raises:
-        StudyError: for a name that is taken.
+        StudyError: for a name that is taken, and where no trial can begin.
         HistoryError: for a resume of another study.
         LockedError: where another search is writing that study.
         RuleError: where a trial's model does not fit the images, or its batch the ranks.
@@ -122,8 +124,10 @@ def run_study(
     with _no_empty_folder_left(location):
         check_writable(location)
         with StudyLock(location) as lock:
+            if not resume and set(location.list()) - {LOCK}:  # looked at again: now nobody else can take it
+                raise StudyError(taken(location))
             history = read_history(location, spec) if resume else History()
-            for note in _notes(spec, history, older):
+            for note in notes_before(spec, history, older):
                 console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
             with _named(location, spec, started, history):
                 return _search(spec, location, lock, history, older, started, address, summary, console, now)
@@ -141,22 +145,13 @@ def _no_empty_folder_left(study: Location) -> Iterator[None]:
             results.rmdir()
 
 
-def _notes(spec: StudySpec, history: History, older: Sequence[Older]) -> list[str]:
-    """What the user should know of what is gone on with and started from."""
-    notes = [f"not as at the last start: {change}" for change in history.changes]
-    outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
-    if outside:
-        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
-    return [*notes, *(study.note for study in older)]
-
-
 @contextmanager
 def _named(location: Location, spec: StudySpec, started: datetime, history: History) -> Iterator[None]:
     """The study's file is there from the beginning, so that no later search takes the name.
 
     A new study that is refused before its first trial leaves nothing.
     """
-    write_study(location, spec, started, history.starts)
+    write_study(location, spec, started, history.starts, {RULE_SINCE: history.rule_since})
     try:
         yield
     except (ClusterError, DataError, RuleError):
@@ -182,24 +177,25 @@ def _search(
     epochs = spec.any_trial().training.epochs
     halving, start = build_halving(spec), start_of(spec)
     starts = {row.trial_id: start(row.params) for row in history.trials}
-    decisions = tuple(replayed(history.reports, halving, starts, epochs))
+    decisions = unwritten_decisions(history, tuple(replayed(history.reports, halving, starts, epochs)))
     known = history
     history = brought_to_date(history, spec, decisions)
     deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
+    trials = max(spec.search.trials, history.next_number)  # what has begun ends, though fewer be asked for
     state = StudyState(
         spec.study,
-        trials=spec.search.trials,
+        trials=trials,
         epochs=epochs,
         started_at=started,
         deadline=deadline,
         history=history,
         split_hash=data.split.hash,
     )
-    with joined(address, console) as joined_here:
-        share, concurrent = capacity(spec.resources, spec.search.concurrent)
-        if address is not None and joined_here:
-            with console.status("looking at the nodes"):
-                prepare_nodes(address, share, spec.any_trial().data, summary)
+    images = spec.any_trial().data
+    with joined_for(spec.resources, spec.search.concurrent, images, summary, address=address, console=console) as (
+        share,
+        concurrent,
+    ):
         keep = spec.search.keep_checkpoints
         with (
             RoomWatch(share, concurrent, state) as watch,
@@ -215,8 +211,9 @@ def _search(
             watch.news = display.looked
             recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
             with display:
-                run_tune(spec.search, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
-            out_of_time = deadline is not None and now() >= deadline
+                limits = spec.search.model_copy(update={"trials": trials})
+                asked_at = run_tune(limits, location, share, concurrent, sampler, stopping, [recorder, Pause(log)], now)
+            out_of_time = deadline is not None and (asked_at or now()) >= deadline
             if out_of_time:
                 recorder.stop_running()
             sampler.close()

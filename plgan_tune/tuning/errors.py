@@ -1,5 +1,8 @@
-"""What a search refuses before it starts."""
+"""Why a search does not start, or none of its trials."""
 
 
 class StudyError(Exception):
-    """A study that cannot be started as asked. The message names the key or option, the rule and the value."""
+    """A study that cannot be started as asked. The message names the key or option, the rule and the value.
+
+    Or one of which no trial can begin; the message says why the last could not.
+    """

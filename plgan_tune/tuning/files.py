@@ -1,8 +1,9 @@
 """A study's folder: which it is, and its two YAML files, what was asked for and the best that was found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from plgan_tune.records import TrialRow
@@ -26,9 +27,19 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
 
 
-def write_study(location: Location, spec: StudySpec, started: datetime, earlier: Sequence[Any] = ()) -> None:
-    """The resolved study, itself a space file, and what it was made with at this start and at `earlier` ones."""
-    made_with = [*earlier, start_as_mapping(started)]
+def write_study(
+    location: Location,
+    spec: StudySpec,
+    started: datetime,
+    earlier: Sequence[Any] = (),
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """The resolved study, itself a space file, and what it was made with at this start and at `earlier` ones.
+
+    Args:
+        about: what else is to be known of this start.
+    """
+    made_with = [*earlier, {**start_as_mapping(started), **about}]
     location.join(STUDY_FILE).write_text(dump_yaml({**spec.as_mapping(), MADE_WITH: made_with}))
 
 
@@ -99,11 +110,14 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
         )
     try:
         location = Location.at(results).join(name)
-        taken = location.list()
+        found = location.list()
     except StoreError as error:
         raise StudyError(f"--results {results}: must be a folder or URL that can be written: {error}") from error
-    if taken and not resume:
-        raise StudyError(
-            f"--name {name}: {location.url} already exists; add --resume to go on with it, or take another name"
-        )
+    if found and not resume:
+        raise StudyError(taken(location))
     return location
+
+
+def taken(study: Location) -> str:
+    """What to say where a new study's name is another's."""
+    return f"--name {study.name}: {study.url} already exists; add --resume to go on with it, or take another name"

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
 from rich.console import Console
 
-from plgan_tune.records import TrialStatus, Value
+from plgan_tune.records import TrialRow, TrialStatus, Value
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location
+from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.bookkeeping import Bookkeeper, Config
 from plgan_tune.tuning.display import build_display
-from plgan_tune.tuning.history import History, read_rows, with_completed
+from plgan_tune.tuning.history import History, as_epochs_say, read_rows
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.progress import StudyState
 
@@ -64,11 +65,13 @@ def taken_up(
     books: Callable[..., Books],
     console: Console,
     now: Callable[[], datetime],
-) -> Iterator[tuple[Sequence[Config], Books]]:
-    """What is still to be trained, and who keeps the books meanwhile.
+    guard: Callable[[], None],
+) -> Iterator[tuple[Sequence[Config], Books, StudyLog]]:
+    """What is still to be trained, who keeps the books meanwhile, and the log that they are.
 
     Args:
         books: `Bookkeeper`, or a class of it.
+        guard: called before each write to the log; raises FollowedError where another search writes now.
 
     Raises:
         StoreError: where the study cannot be read or written.
@@ -84,11 +87,14 @@ def taken_up(
         history=history,
         competing=False,
     )
-    with opened(study.location, study.columns, study.types, state, state.trials, known, history) as (log, trial_ended):
+    with opened(study.location, study.columns, study.types, state, state.trials, known, history, guard=guard) as (
+        log,
+        trial_ended,
+    ):
         display = build_display(console, state, now)
         keeper = books(state, log, display, now, trial_ended)
         with display:
-            yield configs, keeper
+            yield configs, keeper, log
     keeper.check_whole(study.location.url)
 
 
@@ -98,21 +104,32 @@ def left_to_do(study: GivenStudy) -> bool:
 
 
 def _histories(study: GivenStudy) -> tuple[History, History]:
-    """What the log holds, and what its epochs imply."""
+    """What the log holds, and what is gone on with: a trial that failed is tried again, for its user asks again."""
     known = read_rows(study.location, study.columns) if study.location.exists() else History()
-    return known, with_completed(known, study.epochs)
+    history = as_epochs_say(known, study.epochs)
+    return known, replace(history, trials=tuple(map(_tried_again, history.trials)))
+
+
+def _tried_again(row: TrialRow) -> TrialRow:
+    if row.status is not TrialStatus.FAILED:
+        return row
+    return replace(row, status=TrialStatus.RUNNING, ended_at=None)
 
 
 def _to_do(trials: Sequence[GivenTrial], history: History) -> list[Config]:
-    """A config for each trial that has not ended: a new one's first attempt, or the next of one that had begun."""
+    """A config for each trial that has not ended: a new one's first attempt, or the next of one that had begun.
+
+    Those that have failed come last: they may fail again, and end it all where none can begin.
+    """
     rows = {row.trial_id: row for row in history.trials}
     configs: list[Config] = []
+    troubled: list[Config] = []
     number = history.next_number
     for given in trials:
         row = rows.get(given.trial_id)
         if row is not None and row.status is not TrialStatus.RUNNING:
             continue
-        configs.append(
+        (troubled if row and row.error else configs).append(
             {
                 "trial_id": given.trial_id,
                 "number": row.number if row else number,
@@ -124,4 +141,4 @@ def _to_do(trials: Sequence[GivenTrial], history: History) -> list[Config]:
             }
         )
         number += row is None
-    return configs
+    return configs + troubled

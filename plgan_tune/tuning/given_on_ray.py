@@ -7,11 +7,13 @@ from typing import Any
 from ray.tune.search import Searcher
 from rich.console import Console
 
+from plgan_tune.data.check import DataSummary
 from plgan_tune.spec.study import ResourcesSpec, SearchSpec
 from plgan_tune.tuning.bookkeeping import Config
-from plgan_tune.tuning.cluster import capacity, joined
 from plgan_tune.tuning.given import GivenStudy, left_to_do, taken_up
 from plgan_tune.tuning.halving import Halving
+from plgan_tune.tuning.nodes import joined_for
+from plgan_tune.tuning.pause import Pause
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.stopping import EarlyStopping
 from plgan_tune.tuning.tuner import run_tune
@@ -41,29 +43,38 @@ def train_on_ray(
     search: SearchSpec,
     resources: ResourcesSpec,
     *,
+    summary: DataSummary,
     address: str | None,
     console: Console,
     now: Callable[[], datetime],
+    guard: Callable[[], None],
 ) -> bool:
     """Trains what of the study is still to be trained on an embedded Ray, or on the cluster at `address`.
 
     Args:
         search: how many trials at a time, and how often one may fail.
         resources: what a trial takes.
+        summary: of the images as this process found them.
+        guard: called before each write to the log; raises FollowedError where another search writes now.
 
     Returns:
         Whether every trial has ended; not so where the user has interrupted.
 
     Raises:
         StoreError: where the study cannot be read or written.
-        ClusterError: where the cluster cannot be joined or is too small.
+        ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
+        StudyError: where no trial can begin.
     """
     if not left_to_do(study):
         return True
-    with joined(address, console):
-        share, concurrent = capacity(resources, search.concurrent)
-        with taken_up(study, Recorder, console, now) as (configs, recorder):
+    data = study.trials[0].trial.data
+    with joined_for(resources, search.concurrent, data, summary, address=address, console=console) as (
+        share,
+        concurrent,
+    ):
+        with taken_up(study, Recorder, console, now, guard) as (configs, recorder, log):
             limits = search.model_copy(update={"trials": len(configs), "hours": None})
             stopping = EarlyStopping(Halving((), 2), lambda point: 0)  # noqa: ARG005
-            run_tune(limits, study.location, share, concurrent, HandedOut(configs), stopping, [recorder])
+            callbacks = [recorder, Pause(log)]
+            run_tune(limits, study.location, share, concurrent, HandedOut(configs), stopping, callbacks, now)
         return recorder.state.ended() == recorder.state.trials

@@ -40,7 +40,7 @@ class Halving:
         rungs: epochs, ascending.
         reduction_factor: one of this many goes on.
         min_competitors: values at a rung before anyone is stopped there.
-        smoothing: a trial's value is the mean of its last so many epochs' errors.
+        smoothing: a trial's value is the mean of its last so many epochs' errors, none from before its rungs' start.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Halving:
         if rung not in self._values or rung <= self._judged.get(trial_id, 0):
             return None
         self._judged[trial_id] = rung
-        return self._judge(rung, fmean(value for _, value in recent))
+        return self._judge(rung, fmean(value for at, value in recent if at > start))
 
     def _judge(self, rung: int, value: float) -> Judgement:
         values = self._values[rung]

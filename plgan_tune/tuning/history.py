@@ -1,7 +1,7 @@
 """What an earlier start of the same study left: read from its log, and from nothing else."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,9 +10,10 @@ from plgan_tune.spec.errors import SpecError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
 from plgan_tune.spec.yaml import read_yaml
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import (
     STUDY_FILE,
+    TRIALS,
     decision_rows,
     latest_rows,
     read_decisions,
@@ -36,6 +37,9 @@ MAY_CHANGE = (
 )
 
 
+RULE_SINCE = "rule_since"
+"""Key of a start in the study file: the first seq that its rule of early stopping judges."""
+
 OUTSIDE = "its point is outside the study's domains of now"
 
 
@@ -58,12 +62,14 @@ class History:
     latest: Mapping[str, EpochRow] = field(default_factory=dict)
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
-    starts: tuple[Any, ...] = ()
+    starts: tuple[Mapping[str, Any], ...] = ()
     """What each start of the study was made with, as its study file says."""
     decisions: tuple[DecisionRow, ...] = ()
     """Of early stopping, as the log holds them."""
     changes: tuple[str, ...] = ()
     """What is asked for now, of the keys that may change, and was not at the last start: `key: old -> new`."""
+    rule_since: int = 0
+    """The first seq that early stopping's rule of now judges: what came before another rule had decided."""
 
     @property
     def ended(self) -> tuple[TrialRow, ...]:
@@ -92,8 +98,13 @@ def read_history(location: Location, spec: StudySpec) -> History:
     file = location.join(STUDY_FILE)
     if not file.exists():
         return History()
-    starts, changes = _compare(file, spec)
-    return replace(read_rows(location, spec.columns), starts=starts, changes=changes)
+    earlier, starts = _read_earlier(file)
+    changes = _compare(file, earlier, spec)
+    history = read_rows(location, spec.columns)
+    since = history.next_seq
+    if earlier.search.early_stopping == spec.search.early_stopping:
+        since = starts[-1].get(RULE_SINCE, 0) if starts else 0
+    return replace(history, starts=starts, changes=changes, rule_since=since)
 
 
 def read_rows(location: Location, columns: Mapping[str, str]) -> History:
@@ -103,7 +114,7 @@ def read_rows(location: Location, columns: Mapping[str, str]) -> History:
         columns: what is searched, dotted path -> column name.
 
     Raises:
-        StoreError: where files cannot be read.
+        StoreError: where files cannot be read, or the trials of logged epochs are not there.
     """
     trials = sorted(trial_rows(read_trials(location), columns), key=lambda row: row.number)
     table = read_epochs(location)
@@ -112,6 +123,11 @@ def read_rows(location: Location, columns: Mapping[str, str]) -> History:
     for row in reported:
         curves[row.trial_id][row.epoch] = row.val_error
     decisions = decision_rows(read_decisions(location))
+    if unknown := curves.keys() - {row.trial_id for row in trials}:
+        raise StoreError(
+            f"{location.join(*TRIALS).url} must have a row of every trial that the epochs are of, but has none of "
+            f"{', '.join(sorted(unknown)[:5])}; it was removed or is not of this study"
+        )
     return History(tuple(trials), tuple(reported), latest_rows(table), curves, decisions=tuple(decisions))
 
 
@@ -120,9 +136,9 @@ def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[Decis
 
     Args:
         spec: the study of now.
-        decisions: what the epochs imply by its rule.
+        decisions: those that the driver did not live to write (`unwritten_decisions`).
     """
-    stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
+    stopped = {row.trial_id for row in (*history.decisions, *decisions) if row.verdict is Verdict.STOP}
 
     def ended(row: TrialRow) -> TrialRow:
         if row.status is not TrialStatus.RUNNING:
@@ -135,31 +151,54 @@ def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[Decis
             return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at, error=OUTSIDE)
         return row
 
-    history = with_completed(history, spec.any_trial().training.epochs)
+    history = as_epochs_say(history, spec.any_trial().training.epochs)
     return replace(history, trials=tuple(map(ended, history.trials)))
 
 
-def with_completed(history: History, last: int) -> History:
-    """The history with those trials completed whose epoch `last` is logged, but not their end."""
-    ended_at = {row.trial_id: row.reported_at for row in history.latest.values() if row.metrics.epoch == last}
+def unwritten_decisions(history: History, implied: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
+    """Of the decisions that the logged epochs imply, those that the driver did not live to write.
 
-    def completed(row: TrialRow) -> TrialRow:
-        if row.status is not TrialStatus.RUNNING or row.trial_id not in ended_at:
-            return row
-        return replace(row, status=TrialStatus.COMPLETED, ended_at=ended_at[row.trial_id])
-
-    return replace(history, trials=tuple(map(completed, history.trials)))
+    Where the rule has changed, what was decided before stays, and the new one judges what has come since.
+    """
+    last = history.decisions[-1].seq if history.decisions else -1
+    return tuple(row for row in implied if row.seq > last and row.seq >= history.rule_since)
 
 
-def _compare(file: Location, spec: StudySpec) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """What the study was made with, start by start, and what has changed since the last."""
+def as_epochs_say(history: History, last: int) -> History:
+    """The history with those trials completed whose epoch `last` is logged, but not their end.
+
+    Trials that have ended with epochs that are not logged are under way again: the log writes trials first, and its
+    driver died before it wrote their epochs. Their checkpoints are still there.
+    """
+
+    def said(row: TrialRow) -> TrialRow:
+        epoch = history.latest.get(row.trial_id)
+        if row.epochs > (epoch.metrics.epoch if epoch else 0):
+            return replace(row, status=TrialStatus.RUNNING, ended_at=None, error=None)
+        if row.status is TrialStatus.RUNNING and epoch is not None and epoch.metrics.epoch == last:
+            return replace(row, status=TrialStatus.COMPLETED, ended_at=epoch.reported_at)
+        return row
+
+    return replace(history, trials=tuple(map(said, history.trials)))
+
+
+def _read_earlier(file: Location) -> tuple[StudySpec, tuple[Mapping[str, Any], ...]]:
+    """The study as its last start resolved it, and what it was made with, start by start."""
     document = read_yaml(file.read_text())
     if not isinstance(document.value, dict):
         raise HistoryError(f"{file.url} is no study")
     try:
-        earlier = study_from_mapping(document.value)
+        return study_from_mapping(document.value), tuple(document.value.get(MADE_WITH) or ())
     except SpecError as error:
         raise HistoryError(f"{file.url} is no longer a study that can be gone on with: {error}") from error
+
+
+def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, ...]:
+    """What has changed since the last start.
+
+    Raises:
+        HistoryError: where rows of before and after would not fit together.
+    """
     old, new = flatten(earlier.as_mapping()), flatten(spec.as_mapping())
     changes = {
         key: f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
@@ -167,11 +206,23 @@ def _compare(file: Location, spec: StudySpec) -> tuple[tuple[Any, ...], tuple[st
         if old.get(key) != new.get(key)
     }
     # A domain may become narrower or wider; a key that was not searched has no column.
-    domains = tuple(f"trial.{path}." for path in earlier.domains.keys() & spec.domains.keys())
+    searched = earlier.domains.keys() & spec.domains.keys()
+    domains = tuple(f"trial.{path}." for path in searched)
     refused = [change for key, change in changes.items() if not key.startswith((*MAY_CHANGE, *domains))]
     if refused:
         raise HistoryError(
             f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
             + "; ".join(refused)
         )
-    return tuple(document.value.get(MADE_WITH) or ()), tuple(changes.values())
+    # A column keeps its type.
+    kinds = [
+        f"trial.{path} holds {earlier.types[path].__name__}, not {spec.types[path].__name__}"
+        for path in sorted(searched)
+        if earlier.types[path] != spec.types[path]
+    ]
+    if kinds:
+        raise HistoryError(
+            f"--resume goes on with the study in {file.url}, so a domain's values must stay of their kind: "
+            + "; ".join(kinds)
+        )
+    return tuple(changes.values())

@@ -20,6 +20,7 @@ def train_in_process(
     threads: int,
     console: Console,
     now: Callable[[], datetime],
+    guard: Callable[[], None] = lambda: None,
     stopped: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
 ) -> bool:
@@ -27,6 +28,7 @@ def train_in_process(
 
     Args:
         threads: on a CPU; a sum's last digit depends on them.
+        guard: called before each write to the log; raises FollowedError where another search writes now.
         stopped: asked after every epoch; training then ends with a checkpoint.
         device: default the GPU if there is one.
 
@@ -40,7 +42,7 @@ def train_in_process(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rank = TrialRank(ALONE, device, socket.gethostname())
     shared = {"study": study.location.url, "cpus": threads}
-    with taken_up(study, Bookkeeper, console, now) as (configs, books):
+    with taken_up(study, Bookkeeper, console, now, guard) as (configs, books, _):
         return all(_train(rank, config, shared, books, stopped) for config in configs)
 
 

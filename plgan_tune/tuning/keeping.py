@@ -5,7 +5,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Protocol, Self
 
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.tuning.progress import StudyState
@@ -31,6 +31,7 @@ class CheckpointKeeper:
 
     def __init__(self, study: Location, state: StudyState, log: Flushed, keep: int) -> None:
         self._study, self._state, self._log, self._keep = study, state, log, keep
+        self._rows: tuple[TrialRow, ...] = ()
         self._news = Event()
         self._closing = False
         self._thread = Thread(target=self._sweep_until_closed, name="checkpoint-keeper", daemon=True)
@@ -47,6 +48,9 @@ class CheckpointKeeper:
         self._thread.join()
 
     def trial_ended(self) -> None:
+        """Called by the thread that keeps the books, once the log has the trial's end."""
+        # Taken here: of a trial that ends meanwhile the state may know before the log does.
+        self._rows = self._state.rows()
         self._news.set()
 
     def _sweep_until_closed(self) -> None:
@@ -61,7 +65,7 @@ class CheckpointKeeper:
                 logger.warning("checkpoints that are no longer needed stay for now: %s", error)
 
     def _sweep(self) -> None:
-        rows = {row.trial_id: row for row in self._state.rows()}
+        rows = {row.trial_id: row for row in self._rows}
         completed = sorted(
             (row.val_error_last, row.number, row.trial_id)
             for row in rows.values()

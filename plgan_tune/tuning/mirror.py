@@ -15,11 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from plgan_tune.distributions import distributions
+from plgan_tune.distributions import distributions, quiet
 from plgan_tune.records import DecisionRow, EpochRow, TrialRow, TrialStatus
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.tuning.history import History
-from plgan_tune.tuning.sampler import quiet
 
 logger = logging.getLogger(__name__)
 

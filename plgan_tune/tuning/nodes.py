@@ -2,21 +2,24 @@
 
 import hashlib
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
 
 from plgan_tune.data.check import DataSummary, check_data, check_room
 from plgan_tune.data.errors import DataError
+from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.spec.trial import DataSpec
-from plgan_tune.tuning.cluster import ClusterError, connect
+from plgan_tune.tuning.cluster import ClusterError, capacity, connect, joined
 from plgan_tune.tuning.share import Share
 
 LOOK_SECONDS = 120.0
@@ -34,6 +37,31 @@ class Node:
 
     ray_id: str
     address: str
+
+
+@contextmanager
+def joined_for(
+    resources: ResourcesSpec,
+    concurrent: int | Literal["auto"],
+    data: DataSpec,
+    summary: DataSummary,
+    *,
+    address: str | None,
+    console: Console,
+) -> Iterator[tuple[Share, int]]:
+    """Ray for the time of a study: a trial's share of it, and how many trials are to run at a time.
+
+    The nodes of a cluster that is joined here are looked at first (`prepare_nodes`).
+
+    Raises:
+        ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
+    """
+    with joined(address, console) as joined_here:
+        share, at_a_time = capacity(resources, concurrent)
+        if address is not None and joined_here:
+            with console.status("looking at the nodes"):
+                prepare_nodes(address, share, data, summary)
+        yield share, at_a_time
 
 
 def prepare_nodes(address: str, share: Share, data: DataSpec, summary: DataSummary) -> None:
@@ -112,7 +140,12 @@ def data_problem(data: DataSpec, expected: DataSummary) -> str | None:
     if found == expected:
         return None
     where = f" at {data.path}" if data.path else ""
-    return f"the images{where} must be the same on every node, but it has {found.images} ({expected.images} here)"
+    differing = "; ".join(
+        f"{field.name} {getattr(found, field.name)}, here {getattr(expected, field.name)}"
+        for field in fields(DataSummary)
+        if getattr(found, field.name) != getattr(expected, field.name)
+    )
+    return f"the images{where} must be the same on every node, but it has {differing}"
 
 
 def _on_each(

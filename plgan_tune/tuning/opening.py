@@ -32,8 +32,8 @@ def opened(
         keep: how many of the best completed trials keep their checkpoints.
         known: what the log holds.
         history: what its epochs imply.
-        decisions: of early stopping that its epochs imply.
-        guard: called before each write to the log; raises StoreError where nothing may be written.
+        decisions: of early stopping that were not written.
+        guard: called before each write to the log; raises FollowedError where another search writes now.
 
     Raises:
         StoreError: where the store cannot be read or written.
@@ -45,6 +45,7 @@ def opened(
         log.open_tables()
         _remove_unknown(location, history)
         _log_what_was_lost(log, known, history, decisions)
+        keeper.trial_ended()  # of the driver before, which may not have lived to remove files
         yield log, keeper.trial_ended
 
 
@@ -59,7 +60,5 @@ def _log_what_was_lost(log: StudyLog, known: History, now: History, decisions: S
     for before, after in zip(known.trials, now.trials, strict=True):
         if before != after:
             log.trial(after)
-    last = known.decisions[-1].seq if known.decisions else -1
     for row in decisions:
-        if row.seq > last:
-            log.decision(row)
+        log.decision(row)

@@ -1,4 +1,4 @@
-"""A search pauses while its log cannot be written and memory must not take more rows."""
+"""A search pauses while its log cannot be written and memory must not take more rows, and ends once another has it."""
 
 import logging
 import signal
@@ -18,10 +18,12 @@ POLL: Final = 0.5
 
 
 class Waiting(Protocol):
-    """A log whose rows wait in memory while its store fails."""
+    """A log whose rows wait in memory while its store fails, or for good once another search writes there."""
 
     @property
     def failure(self) -> str | None: ...
+    @property
+    def followed(self) -> bool: ...
     @property
     def waiting(self) -> int: ...
 
@@ -30,19 +32,27 @@ class Pause(Callback):
     """Holds Tune's only thread while the store fails and more than `most` rows wait.
 
     A trial asks for its next epoch only once Tune has taken its last, so all trials come to rest. Ctrl-C ends the
-    pause, and Tune then the search.
+    pause, and Tune then the search. Where another search has followed this one, it ends as by Ctrl-C: two that train
+    the same trials would write over each other's checkpoints.
     """
 
     def __init__(self, log: Waiting, most: int = MOST_WAITING, sleep: Callable[[float], None] = time.sleep) -> None:
         self._log, self._most, self._sleep = log, most, sleep
+        self._ending = False
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         """Tune pickles its callbacks into a snapshot that we never read."""
         return Callback, ()
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:  # noqa: ARG002
-        if not self._fails() or self._log.waiting <= self._most:
-            return
+        if self._fails() and not self._log.followed and self._log.waiting > self._most:
+            self._rest()
+        if self._log.followed and not self._ending:
+            self._ending = True
+            logger.warning("the search ends: %s", self._log.failure)
+            signal.raise_signal(signal.SIGINT)
+
+    def _rest(self) -> None:
         logger.warning(
             "the search pauses: %d rows wait in memory, at most %d may, and the store fails: %s",
             self._log.waiting,
@@ -50,11 +60,12 @@ class Pause(Callback):
             self._log.failure,
         )
         asked = signal.getsignal(signal.SIGINT)
-        while self._fails():
+        while self._fails() and not self._log.followed:
             if signal.getsignal(signal.SIGINT) != asked:  # Tune gives the handler back at the first Ctrl-C
                 return
             self._sleep(POLL)
-        logger.warning("the search goes on")
+        if not self._fails():
+            logger.warning("the search goes on")
 
     def _fails(self) -> bool:
         return self._log.failure is not None

@@ -14,7 +14,9 @@ from plgan_tune.spec.advice import advice, corner_trials, rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.training.ranks import check_ranks
+from plgan_tune.tuning.history import History
 from plgan_tune.tuning.sampler import check_sampler
+from plgan_tune.tuning.warm_start import Older
 
 
 def check_trials(study: StudySpec, image: ImageShape) -> None:
@@ -29,20 +31,26 @@ class Plan:
     """The extent of a search.
 
     Attributes:
-        rungs: epochs at which trials are compared.
+        rungs: at which trials are compared: epochs from the start, or from a trial's switch epoch (`align: switch`).
+        dropped: the first rung that lies at or beyond the last epoch, so that nobody is compared there.
         most_epochs: trained where nobody is stopped.
         least_epochs: trained where every trial but one is stopped at the first rung; somebody always leads.
         data: the training images.
+        trials: in all; those that have begun all end, though fewer be asked for.
+        history: of a study that is gone on with.
     """
 
     study: StudySpec
     rungs: tuple[int, ...]
+    dropped: int | None
     most_epochs: int
     least_epochs: int
     data: DataSummary
+    trials: int
+    history: History
 
 
-def plan_study(study: StudySpec) -> Plan:
+def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa: B008 - frozen
     """Reads the data's schema and first image; starts no Ray.
 
     Raises:
@@ -51,13 +59,31 @@ def plan_study(study: StudySpec) -> Plan:
     """
     trial = study.any_trial()
     asha = study.search.early_stopping.asha
-    epochs, trials = trial.training.epochs, study.search.trials
+    epochs, trials = trial.training.epochs, max(study.search.trials, history.next_number)
     stops = rungs(asha, epochs) if asha else ()
-    least = epochs + (trials - 1) * stops[0] if stops else trials * epochs
+    dropped = asha.grace_period * asha.reduction_factor ** len(stops) if asha else None
+    first = min(epochs, earliest_start(study) + stops[0]) if stops else epochs
     check_sampler(study.search)
     data = check_data(trial.data)
     check_trials(study, ImageShape(data.channels, data.size))
-    return Plan(study, stops, trials * epochs, least, data)
+    return Plan(study, stops, dropped, trials * epochs, epochs + (trials - 1) * first, data, trials, history)
+
+
+def notes_before(spec: StudySpec, history: History, older: Sequence[Older]) -> list[str]:
+    """What the user should know of what is gone on with and started from."""
+    notes = [f"not as at the last start: {change}" for change in history.changes]
+    outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
+    if outside:
+        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
+    return [*notes, *(study.note for study in older)]
+
+
+def earliest_start(study: StudySpec) -> int:
+    """The first epoch from which any trial's rungs count."""
+    asha = study.search.early_stopping.asha
+    if asha is None or asha.align == "epoch":
+        return 0
+    return min(trial.loss.switch_epoch for trial in corner_trials(study))
 
 
 def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
@@ -77,6 +103,28 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
         console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
 
 
+def _rungs(plan: Plan) -> str:
+    asha = plan.study.search.early_stopping.asha
+    if asha is None or not plan.rungs:
+        return "none: nobody is stopped early"
+    text = ", ".join(map(str, plan.rungs))
+    if asha.align == "switch":
+        return f"{text} epochs after a trial's own switch epoch, as far as they are before its last"
+    return f"{text}; the next, {plan.dropped}, is not before the last epoch"
+
+
+def _already(history: History) -> list[tuple[str, str]]:
+    if not history.trials:
+        return []
+    epochs = sum(row.epochs for row in history.trials)
+    return [
+        (
+            "already there",
+            f"{len(history.ended)} trials that have ended, {len(history.unfinished)} that go on; {epochs:,} epochs",
+        )
+    ]
+
+
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     study, data = plan.study, plan.data
     fewest, most = min(data.images_per_class), max(data.images_per_class)
@@ -92,8 +140,9 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
             f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}",
         ),
         ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
-        ("trials", f"{study.search.trials}, each of at most {study.any_trial().training.epochs} epochs"),
-        ("rungs", ", ".join(map(str, plan.rungs)) or "none: nobody is stopped early"),
+        ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
+        *_already(plan.history),
+        ("rungs", _rungs(plan)),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
         (
             "a trial takes",

@@ -17,6 +17,8 @@ The last is said while Ray does not know yet: by a rank's actor, or by the trial
 type's name. Of a process that died on a living machine Ray knows at once.
 """
 
+UNDERLINE = re.compile(r"\s+[\^~]+")
+
 ERROR_LENGTH = 400
 """Characters of an error that a trial's row keeps."""
 
@@ -67,11 +69,14 @@ def _reason_of(trial: Any) -> str:
 def reason(traceback: str) -> str:
     """The exception at the end of a traceback: type and message on one line, at most ERROR_LENGTH long.
 
-    Of several tracebacks the last counts, as in Tune's error file.
+    Of several tracebacks the last counts, as in Tune's error file. Of an actor that was never made Ray leaves the
+    places out, but not their underlines.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", traceback)
     lines = re.split(r"(?m)^Failure # .*$", plain)[-1].strip("\n").splitlines()
-    frames = [place for place, line in enumerate(lines) if line.lstrip().startswith('File "')]
+    frames = [place for place, line in enumerate(lines) if line.lstrip().startswith('File "')] or [
+        place for place, line in enumerate(lines) if UNDERLINE.fullmatch(line)
+    ]
     after = lines[frames[-1] + 1 :] if frames else lines
     message = next((place for place, line in enumerate(after) if line[:1].strip()), 0)
     return textwrap.shorten(" ".join(after[message:]), ERROR_LENGTH, placeholder=" ...")

@@ -14,7 +14,7 @@ class Room:
         at_a_time: trials that the search runs together where there is room.
         nodes: addresses of the living nodes.
         gpus: of all of them.
-        largest: GPUs of the node that has most.
+        largest: GPUs of the node that has most of the accelerator that the share asks for.
         busy: GPUs in use, whoever uses them.
         holds: trials that the living nodes hold together.
         free: trials that there is room for now.
@@ -38,11 +38,13 @@ class Room:
         trials = f"{self.waiting} trial{'s' * (self.waiting != 1)}"
         share = self.share
         if self.holds:
-            return f"{trials}: each needs {share}, and all of the {self.holds} that there is room for are taken"
-        if share.gpus and share.placement == "strict_pack":
-            return (
-                f"{trials}: each needs {share.ranks * share.gpus:g} GPUs on one host, the largest has {self.largest:g}"
-            )
+            taken = "taken by trials that train or start, or by others"
+            return f"{trials}: each needs {share}; room for {self.holds} at once, {taken}"
+        on_one = share.ranks * share.gpus
+        if (share.ranks == 1 or share.placement == "strict_pack") and self.largest < on_one:
+            kind = f" of {share.accelerator}" if share.accelerator else ""
+            needs = f"{on_one:g} GPU{'s' * (on_one > 1)}{kind} on one host"
+            return f"{trials}: each needs {needs}, the largest has {self.largest:g}"
         return f"{trials}: each needs {share}, and no node of now has that"
 
     def __str__(self) -> str:

@@ -2,21 +2,19 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 import optuna
 from numpy.random import SeedSequence
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from plgan_tune.distributions import distributions
+from plgan_tune.distributions import distributions, quiet
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec
@@ -27,19 +25,25 @@ EPOCHS_MISSING = "epochs_missing"
 """The Optuna constraint a diverged or failed trial breaks, by the epochs it fell short of its last one."""
 
 
-def build_sampler(search: SearchSpec, already: int = 0) -> BaseSampler:
+WORST = 1.0
+"""The highest error that there is."""
+
+
+def build_sampler(search: SearchSpec, already: int = 0, told: Sequence[FrozenTrial] = ()) -> BaseSampler:
     """The sampler that `search.sampler` names, seeded, every setting stated: Optuna's defaults move.
 
     Args:
         search: names the sampler and its seed.
         already: trials that earlier starts of the study suggested; the sampler's random numbers are not theirs.
+        told: finished trials that its study will know. CMA-ES keeps what it has learned in trials that it suggested
+            itself, so of others it has to be told apart.
     """
     seed = search.seed if already == 0 else int(SeedSequence([search.seed, already]).generate_state(1)[0])
     match search.sampler:
         case SamplerSpec(tpe=TpeSpec(startup_trials=startup)):
             return _tpe(seed, startup)
         case SamplerSpec(cmaes=CmaesSpec(startup_trials=startup)):
-            return _cmaes(seed, startup)
+            return _cmaes(seed, startup, [trial for trial in told if trial.state is TrialState.COMPLETE])
         case SamplerSpec(gp=GpSpec(startup_trials=startup)):
             return GPSampler(
                 seed=seed, n_startup_trials=startup, deterministic_objective=False, warn_independent_sampling=False
@@ -54,7 +58,7 @@ def check_sampler(search: SearchSpec) -> None:
         raise RuleError("search.sampler: cmaes needs the package cmaes (pip install cmaes)", "none installed")
 
 
-def _cmaes(seed: int, startup: int) -> CmaEsSampler:
+def _cmaes(seed: int, startup: int, completed: list[FrozenTrial]) -> CmaEsSampler:
     with warnings.catch_warnings():
         # Experimental, but without it early stopping would leave it the few completed trials alone.
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -62,8 +66,13 @@ def _cmaes(seed: int, startup: int) -> CmaEsSampler:
             seed=seed,
             n_startup_trials=startup,
             consider_pruned_trials=True,
+            source_trials=completed if len(completed) >= CMAES_SOURCES else None,
             warn_independent_sampling=False,  # of choices: it has no other way
         )
+
+
+CMAES_SOURCES = 10
+"""Completed trials from which CMA-ES can start: it takes the best tenth of them (Nomura et al. 2021)."""
 
 
 def _tpe(seed: int, startup: int) -> TPESampler:
@@ -86,6 +95,18 @@ class _Asked:
     """Latest epoch Optuna knows; an attempt that starts from a checkpoint repeats earlier ones."""
 
 
+BROKEN: Final = (TrialStatus.DIVERGED, TrialStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How Optuna is told that a trial has ended."""
+
+    state: TrialState
+    value: float | None = None
+    violation: float | None = None
+
+
 class OptunaSampler(Searcher):
     """Suggests the trials of a study and tells the sampler how they ended.
 
@@ -106,6 +127,7 @@ class OptunaSampler(Searcher):
       infeasible trial ranks after every feasible one, the longest-lived first, and pushes away. Where half of
       a square diverges and nearly all other trials are stopped, TPE proposes the bad half 93 % of the time
       after FAIL, 66 % after a worst value, 18 % after the constraint (trials 20 to 59, eight seeds).
+      CMA-ES and the Gaussian process know no constraint: they are told COMPLETE with an error of WORST.
 
     The finished trials of `older` studies are told first, as if they had been this one's.
 
@@ -127,30 +149,41 @@ class OptunaSampler(Searcher):
         self._unfinished = list(history.unfinished)
         self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
+        self._constrained = spec.search.sampler.cmaes is None and spec.search.sampler.gp is None
+        known = [(row, history.curves) for row in history.ended if spec.holds(row.params)]
+        brought = [(row, study.curves) for study in older for row in study.trials]
+        told = [self._as_told(row, curves.get(row.trial_id, {})) for row, curves in (*brought, *known)]
         with quiet():
-            sampler = build_sampler(spec.search, already=history.next_number)
+            sampler = build_sampler(spec.search, already=history.next_number, told=told)
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
-        for study in older:
-            self.study.add_trials([self._as_told(row, study.curves.get(row.trial_id, {})) for row in study.trials])
-        known = [row for row in history.ended if spec.holds(row.params)]
-        self.study.add_trials([self._as_told(row, history.curves.get(row.trial_id, {})) for row in known])
+        self.study.add_trials(told)
         for row in history.unfinished:
             self.study.enqueue_trial(dict(row.params))
         for point in spec.search.first[history.next_number : spec.search.trials]:
             self.study.enqueue_trial(dict(point))
 
-    def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> optuna.trial.FrozenTrial:
+    def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         """A trial of the log as the sampler would know it, had it been told while the trial ran."""
-        completed = row.status is TrialStatus.COMPLETED
-        broken = row.status in (TrialStatus.DIVERGED, TrialStatus.FAILED)
+        error = row.val_error_last if row.status is TrialStatus.COMPLETED else None
+        end = self._end(error, broken=row.status is not TrialStatus.STOPPED, missing=self._epochs - row.epochs)
         return optuna.trial.create_trial(
-            state=TrialState.COMPLETE if completed else TrialState.PRUNED,
-            value=row.val_error_last if completed else None,
+            state=end.state,
+            value=end.value,
             params=dict(row.params),
             distributions=self._distributions,
             intermediate_values=dict(curve),
-            constraints={EPOCHS_MISSING: max(1, self._epochs - row.epochs)} if broken else None,
+            constraints=None if end.violation is None else {EPOCHS_MISSING: end.violation},
         )
+
+    def _end(self, error: float | None, *, broken: bool, missing: int) -> _End:
+        """Of a trial that completed with an error, broke with epochs missing, or else was stopped early."""
+        if error is not None:
+            return _End(TrialState.COMPLETE, error)
+        if not broken:
+            return _End(TrialState.PRUNED)
+        if not self._constrained:
+            return _End(TrialState.COMPLETE, WORST)
+        return _End(TrialState.PRUNED, violation=max(1, missing))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The config of the next trial, Ray's `trial_id`; `Searcher.FINISHED` after `search.trials`."""
@@ -159,8 +192,11 @@ class OptunaSampler(Searcher):
         asked = self.study.ask(self._distributions)
         point = {path: asked.params[path] for path in self._spec.domains}
         trial = self._spec.trial(point)
-        self._asked[trial_id] = _Asked(asked, trial.training.epochs)
-        number, attempt, logged = self._next_start()
+        number, attempt, curve = self._next_start()
+        for epoch, error in curve.items():
+            asked.report(error, step=epoch)
+        logged = max(curve, default=0)
+        self._asked[trial_id] = _Asked(asked, trial.training.epochs, logged)
         return {
             "trial_id": trial_name(number),
             "number": number,
@@ -171,13 +207,13 @@ class OptunaSampler(Searcher):
             "trial": trial.model_dump(mode="json"),
         }
 
-    def _next_start(self) -> tuple[int, int, int]:
-        """Number, attempt and logged epochs: of a trial that an earlier start left unfinished, else of a new one."""
+    def _next_start(self) -> tuple[int, int, Mapping[int, float]]:
+        """Number, attempt and logged curve: of a trial that an earlier start left unfinished, else of a new one."""
         if self._unfinished:
             row = self._unfinished.pop(0)
-            return row.number, row.attempt + 1, max(self._curves.get(row.trial_id, {}), default=0)
+            return row.number, row.attempt + 1, self._curves.get(row.trial_id, {})
         number, self._next_number = self._next_number, self._next_number + 1
-        return number, 1, 0
+        return number, 1, {}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Reports the epoch's error with the epoch itself as its step."""
@@ -196,12 +232,12 @@ class OptunaSampler(Searcher):
             return
         status = result.get("status")
         completed = status == TrialStatus.COMPLETED
-        if completed and _is_measured(result) and not error:
-            self.study.tell(asked.trial, result["val_error"], state=TrialState.COMPLETE)
-            return
-        if error or completed or status in (TrialStatus.DIVERGED, TrialStatus.FAILED):
-            asked.trial.set_constraint(EPOCHS_MISSING, max(1, asked.epochs - asked.reported))
-        self.study.tell(asked.trial, state=TrialState.PRUNED)
+        measured = result["val_error"] if completed and _is_measured(result) and not error else None
+        broken = error or completed or status in BROKEN
+        end = self._end(measured, broken=broken, missing=asked.epochs - asked.reported)
+        if end.violation is not None:
+            asked.trial.set_constraint(EPOCHS_MISSING, end.violation)
+        self.study.tell(asked.trial, end.value, state=end.state)
 
     def close(self) -> None:
         """Tells the trials still under way as stopped: Tune tells nobody when a time limit ends them."""
@@ -220,19 +256,3 @@ def trial_name(number: int) -> str:
 def _is_measured(result: Mapping[str, Any]) -> bool:
     """Whether a result is that of a finished epoch, not of a divergence."""
     return "epoch" in result and math.isfinite(result.get("val_error", math.nan))
-
-
-_VERBOSITY = Lock()
-"""Optuna's is the whole process's, and the mirror has a thread of its own."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna announces every study at INFO, in the middle of our display."""
-    with _VERBOSITY:
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            yield
-        finally:
-            optuna.logging.set_verbosity(verbosity)

@@ -25,7 +25,7 @@ class Share:
 
     def fits(self, node: Mapping[str, float]) -> int:
         """How many ranks a node with these resources holds. Ranks that share a GPU share a whole one."""
-        if self.accelerator and f"{ACCELERATOR}{self.accelerator}" not in node:
+        if not self.may_be_on(node):
             return 0
         by_cpu = _times(node.get("CPU", 0.0), self.cpus)
         if not self.gpus:
@@ -33,6 +33,10 @@ class Share:
         gpus = node.get("GPU", 0.0)
         by_gpu = int(gpus) * _times(1.0, self.gpus) if self.gpus < 1 else _times(gpus, self.gpus)
         return min(by_cpu, by_gpu)
+
+    def may_be_on(self, node: Mapping[str, float]) -> bool:
+        """Whether a node with these resources is of the accelerator that was asked for."""
+        return not self.accelerator or f"{ACCELERATOR}{self.accelerator}" in node
 
     def trials_on(self, nodes: Iterable[Mapping[str, float]]) -> int:
         """How many whole trials these nodes hold together."""

@@ -1,14 +1,19 @@
 """Early stopping as Ray Tune asks for it, and as the log implies it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from plgan_tune.records import DecisionRow, Report, TrialStatus, Verdict
 from plgan_tune.spec.advice import rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.tuning.halving import Halving, Judgement, decision
+
+LAST_EPOCH_SECONDS: Final = 240.0
+"""For trials to end the epoch that they are in and to save, when a search stops: below the five minutes' notice of
+`cluster/slurm.sh`."""
 
 StartOf = Callable[[Mapping[str, Any]], int]
 """A trial's point -> the epoch from which its rungs count."""
@@ -33,7 +38,10 @@ def start_of(spec: StudySpec) -> StartOf:
 
 
 class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
-    """Stops trials by `halving`. Tune's own ASHA is not used: it forgets its rungs, and lets NaN go on.
+    """Stops trials by `halving`, and ends those that have failed once too often.
+
+    Tune's own ASHA is not used: it forgets its rungs, and lets NaN go on. Nor is its count of failures: it counts a
+    lost machine, and we do not.
 
     Args:
         halving: told every epoch, in the order in which Tune reports them.
@@ -45,6 +53,22 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
         self._halving, self._start = halving, start
         self._starts: dict[str, int] = {}
         self._latest: dict[str, Judgement] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
+        """Tune would kill a trial 10 s after it asked it to stop, in the middle of an epoch, and has no setting for it.
+
+        Nobody but a scheduler is given Tune's controller, and it a wrapped one.
+        """
+        tune_controller._tune_controller._actor_force_cleanup_timeout = LAST_EPOCH_SECONDS
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """A trial that Tune would start again ends here instead, as one that has reported its failure."""
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.status == Trial.PENDING and trial.config["failures"] > trial.config["max_failures"]:
+                tune_controller._set_trial_status(trial, Trial.RUNNING)  # else the sampler is not told how it ended
+                trial.update_last_result({"status": TrialStatus.FAILED.value, "error": trial.config["last_error"]})
+                tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:  # noqa: ARG002
         """Tune ends trials that are `done` itself: a completed one is judged by nobody, a broken one has no epoch."""

@@ -5,17 +5,21 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from types import FrameType
+from typing import Any, Final
 
 from ray import tune
-from ray.tune import Callback
+from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
 
 from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
+from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.share import Share
-from plgan_tune.tuning.stopping import EarlyStopping
+from plgan_tune.tuning.stopping import LAST_EPOCH_SECONDS, EarlyStopping
 from plgan_tune.tuning.trainable import PlganTrainable
 
 
@@ -27,18 +31,25 @@ def run_tune(
     suggestions: Searcher,
     stopping: EarlyStopping,
     callbacks: Sequence[Callback],
-) -> None:
+    now: Callable[[], datetime],
+) -> datetime | None:
     """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
 
     Args:
         search: how many trials there are at most, how often one may fail, and how long all may take.
         suggestions: hands the trials out, each a `Config`.
+        now: the UTC time.
+
+    Returns:
+        When it was asked to stop; None where it was not. Its trials may have taken minutes since then to save.
+
+    Raises:
+        StudyError: where no trial can begin.
     """
-    # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
-    bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
+    asked, beginning = AskedToStop(now), Beginning()
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
         tune.Tuner(
-            tune.with_resources(PlganTrainable, tune.PlacementGroupFactory(bundles, strategy=share.placement.upper())),
+            tune.with_resources(PlganTrainable, placement_of(share)),
             param_space={
                 "study": study.url,
                 "ranks": share.ranks,
@@ -59,13 +70,106 @@ def run_tune(
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=scratch,
-                callbacks=[*callbacks],
+                stop=beginning,
+                callbacks=[*callbacks, asked, beginning],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
                 verbose=0,
             ),
         ).fit()
+    beginning.check()
+    return asked.at
 
+
+def placement_of(share: Share) -> tune.PlacementGroupFactory:
+    """The placement group that Tune asks Ray for, a trial each."""
+    # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
+    bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
+    return tune.PlacementGroupFactory(bundles, strategy=share.placement.upper())
+
+
+NONE_BEGINS: Final = 3
+"""Trials that fail for good before any has begun: the nodes are taken to be at fault, and not they."""
+
+
+class Beginning(Callback, Stopper):
+    """Ends a search of which no trial can begin: so many have failed for good, and all others under way have failed."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._failed: list[Mapping[str, Any]] = []
+        self._hope = True
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        """Tune pickles its callbacks into a snapshot that we never read."""
+        return Callback, ()
+
+    def on_trial_start(self, **_info: Any) -> None:
+        """Some process has loaded its images and made its networks."""
+        self._begun = True
+
+    def on_step_begin(self, *, trials: Sequence[Any], **_info: Any) -> None:
+        if not self._begun:
+            self._hope = any(not trial.is_finished() and not trial.config["failures"] for trial in trials)
+
+    def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:
+        if not self._begun:
+            self._failed.append(trial.config)
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        return not (self._begun or self._hope) and len(self._failed) >= NONE_BEGINS
+
+    def check(self) -> None:
+        """Raises StudyError where no trial could begin."""
+        if self.stop_all():
+            last = self._failed[-1]
+            raise StudyError(
+                f"no trial can begin: {len(self._failed)} failed {last['failures']} times each before any could, "
+                f"the last with {last['last_error']}"
+            )
+
+
+class AskedToStop(Callback):
+    """Says what a stop waits for, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
+
+    Attributes:
+        at: the UTC time of the stop, None where none was asked for.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.at: datetime | None = None
+        self._now = now
+        self._usr1 = signal.getsignal(signal.SIGUSR1)
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        """Tune pickles its callbacks into a snapshot that we never read."""
+        return Callback, ()
+
+    def setup(self, **_info: Any) -> None:
+        """Tune's handlers are set by now."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if callable(self._usr1):
+            signal.signal(signal.SIGUSR1, self._usr1)
+        stop = signal.getsignal(signal.SIGINT)
+
+        def say_and_stop(number: int, frame: FrameType | None) -> None:
+            self.at = self._now()
+            with suppress(OSError):  # whoever reads it may be gone
+                os.write(1, STOPPING.encode())
+            if callable(stop):
+                stop(number, frame)
+
+        signal.signal(signal.SIGINT, say_and_stop)
+
+
+STOPPING: Final = (
+    f"\nstopping: trials end the epoch that they are in and save, {LAST_EPOCH_SECONDS:.0f} s at most; "
+    "Ctrl-C again does not wait\n"
+)
 
 TUNE_SETTINGS: Mapping[str, str] = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from plgan_tune.records import TrialRow
+from plgan_tune.records import TrialRow, Value
 from plgan_tune.spec.study import StudySpec, encode, flatten
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.store.location import Location
@@ -47,8 +47,7 @@ def _read(spec: StudySpec, location: Location) -> Older:
         why = f"for it searches {', '.join(foreign)}, which this study does not"
         return Older((), {}, f"warm start from {location.url}: took none, {why}")
     history = read_history(location, older)
-    given = _fixed_values(older, spec)
-    complete = [replace(row, params={**given, **row.params}) for row in history.ended]
+    complete = [replace(row, params={**_fixed_values(older, spec, row), **row.params}) for row in history.ended]
     taken = tuple(row for row in complete if spec.holds(row.params))
     said = [f"took {len(taken)} of {len(complete)} finished trials"]
     if len(taken) < len(complete):
@@ -58,10 +57,13 @@ def _read(spec: StudySpec, location: Location) -> Older:
     return Older(taken, history.curves, f"warm start from {location.url}: {'; '.join(said)}")
 
 
-def _fixed_values(older: StudySpec, spec: StudySpec) -> dict[str, str | float | int | bool | None]:
-    """The older study's values of the keys that it did not search and this one does."""
-    trial = flatten(trial_as_mapping(older.any_trial())["trial"])
-    return {path: encode(domain, trial[path]) for path, domain in spec.domains.items() if path not in older.domains}
+def _fixed_values(older: StudySpec, spec: StudySpec, row: TrialRow) -> dict[str, Value]:
+    """A trial's values of the keys that its study did not search and this one does: defaults hang on other keys."""
+    fixed = [path for path in spec.domains if path not in older.domains]
+    if not fixed:
+        return {}
+    trial = flatten(trial_as_mapping(older.trial(row.params))["trial"])
+    return {path: encode(spec.domains[path], trial[path]) for path in fixed}
 
 
 def _differing(older: StudySpec, spec: StudySpec) -> list[str]:

@@ -37,7 +37,7 @@ def look(share: Share, at_a_time: int) -> Room:
         at_a_time,
         nodes=tuple(sorted(node["NodeManagerAddress"] for node in living)),
         gpus=sum(gpus),
-        largest=max(gpus, default=0.0),
+        largest=max((node.get("GPU", 0.0) for node in resources if share.may_be_on(node)), default=0.0),
         busy=busy,
         holds=share.trials_on(resources),
         free=share.trials_on(unused),

@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from plgan_tune.records import TrialRow, TrialStatus, Value
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.tuning.driver import StudyResult, run_study
+from tests.tuning.small import Search
 
 
 @contextmanager
@@ -40,14 +44,14 @@ def _started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
 def _wait_for_epochs(search: subprocess.Popen[str], study: Path, at_least: int, said: Path | None = None) -> None:
     """Until the log on disk holds so many epochs. `said` is what the search prints, default beside its results."""
     said = said or study.parents[1] / "said.txt"
-    for _ in range(2400):
+    for _ in range(6000):
         if search.poll() is not None:
             raise AssertionError(f"the search ended by itself with {search.returncode}: {said.read_text()}")
         parts = study / "epochs"
         if parts.is_dir() and any(parts.glob("*.parquet")) and len(pd.read_parquet(parts)) >= at_least:
             return
         time.sleep(0.05)
-    raise AssertionError(f"no {at_least} epochs within two minutes: {said.read_text()}")
+    raise AssertionError(f"no {at_least} epochs within five minutes: {said.read_text()}")
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +95,11 @@ def _make_trial(
 def trial_row() -> Callable[..., TrialRow]:
     """A row of the trial of that number: its status, its point and its error at the last epoch."""
     return _make_trial
+
+
+@pytest.fixture
+def search(embedded_ray: None, tmp_path: Path) -> Search:
+    def run(spec: StudySpec, name: str = "study", **options: Any) -> StudyResult:
+        return run_study(spec, results=tmp_path, name=name, **options)
+
+    return run

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from plgan_tune.search import app
 from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.tuning.cluster import ClusterError, share_of, trials_at_a_time
-from plgan_tune.tuning.share import Share
+from plgan_tune.tuning.share import SOME, Share
 
 Node = Mapping[str, float]
 
@@ -135,6 +135,12 @@ def test_a_placement_group_has_a_bundle_a_rank(share: Share) -> None:
     assert len(bundles) == share.ranks
     for bundle in bundles:
         assert bundle == {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
+
+
+def test_a_bundle_that_asks_for_an_accelerator_asks_for_its_resource() -> None:
+    bundles = Share(2, 1, 0.5, "H100").bundles()
+    assert bundles == [{"CPU": 1, "GPU": 0.5, "accelerator_type:H100": SOME}] * 2
+    assert 0 < SOME <= 0.01
 
 
 @given(NODES)

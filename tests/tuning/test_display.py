@@ -88,7 +88,7 @@ def test_the_screen_holds_the_counts_the_best_the_time_and_a_line_a_running_tria
             assert words in shown.replace("\N{NO-BREAK SPACE}", " ")
         assert "15.28 % by t0000" in shown
         assert "alpha\N{NO-BREAK SPACE}0.123" in shown
-        assert "1 min 40 s elapsed · about" in shown
+        assert "running for 1 min 40 s · about" in shown
         (t4,) = [line for line in shown.splitlines() if line.startswith("t0004")]
         (t5,) = [line for line in shown.splitlines() if line.startswith("t0005")]
         assert re.search(r"4/60 +30.00 % +█▃▂▁ +switched", t4)
@@ -120,7 +120,7 @@ def test_more_trials_than_lines_are_counted(height: int) -> None:
 def test_a_study_without_any_event_can_be_shown() -> None:
     console = terminal()
     console.print(Screen(StudyState("digits", trials=24, epochs=60, started_at=START), START))
-    assert "0 of 24" in text(console)
+    assert "0 of 24 · the first are starting" in text(console)
     assert "none completed yet" in text(console)
 
 
@@ -188,9 +188,19 @@ def room(**changes: Any) -> Room:
     [
         (room(), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
         (room(waiting=1, share=Share(1, 8, 0)), "1 trial: each needs 1 x (8 CPU), and no node of now has that"),
+        (room(share=Share(1, 1, 4)), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
+        (
+            room(waiting=1, share=Share(1, 1, 1, "H100"), largest=0),
+            "1 trial: each needs 1 GPU of H100 on one host, the largest has 0",
+        ),
+        (
+            room(waiting=1, share=Share(2, 8, 1, placement="strict_pack")),
+            "1 trial: each needs 2 x (8 CPU, 1 GPU) on one host, and no node of now has that",
+        ),
         (
             room(share=Share(2, 1, 1), holds=2),
-            "2 trials: each needs 2 x (1 CPU, 1 GPU), and all of the 2 that there is room for are taken",
+            "2 trials: each needs 2 x (1 CPU, 1 GPU); room for 2 at once, "
+            "taken by trials that train or start, or by others",
         ),
     ],
 )
@@ -258,7 +268,7 @@ def test_the_summary_holds_the_best_configuration_and_what_the_search_did(state:
     print_summary(console, state, NOW, results=RESULTS, python=".venv/bin/python")
     shown = text(console)
     rows = [line.strip("│ ") for line in shown.splitlines()]
-    assert "val_error         15.28 % by t0000 (raw weights 16.28 %)" in rows
+    assert "val_error         15.28 % by t0000, averaged weights (raw 16.28 %)" in rows
     assert "alpha             0.123457" in rows
     assert "lr_discriminator  0.0003" in rows
     assert "switch_epoch      20" in rows

@@ -63,6 +63,15 @@ def test_smoothing_is_the_mean_of_the_last_epochs() -> None:
     assert judgement.value == fmean([0.3, 0.4, 0.5])
 
 
+def test_smoothing_leaves_out_the_phase_before_a_trials_own_start() -> None:
+    """Errors of before the switch epoch are of another loss."""
+    halving = Halving((2,), 2, smoothing=3)
+    judgements = [halving.report("t0", epoch, error, start=2) for epoch, error in enumerate([0.9, 0.9, 0.5, 0.3], 1)]
+    assert judgements[:3] == [None] * 3
+    assert judgements[3] is not None
+    assert judgements[3].value == pytest.approx(0.4)
+
+
 def test_smoothing_forgets_epochs_that_an_attempt_repeats() -> None:
     halving = Halving((4,), 2, smoothing=3)
     for epoch, error in [(1, 0.9), (2, 0.3), (3, 0.8), (2, 0.3), (3, 0.4)]:

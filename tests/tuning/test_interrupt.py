@@ -18,7 +18,7 @@ from plgan_tune.records import TrialStatus
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS, EPOCHS = 4, 16
+TRIALS, EPOCHS = 3, 12
 SPACE = f"""
 study: tiny
 search: {{trials: 99, concurrent: 2, sampler: random, early_stopping: none}}
@@ -100,7 +100,7 @@ def interrupted(
 def finished(interrupted: Interrupted, started: Started) -> tuple[int, Tables, str]:
     """What the printed command, typed in the same folder, makes of it."""
     with started(interrupted.folder, "sh", "-c", interrupted.command) as search:
-        status = search.wait(timeout=300)
+        status = search.wait(timeout=600)
     return status, read(interrupted.study), said(interrupted.folder)
 
 
@@ -113,7 +113,7 @@ def test_it_was_interrupted_with_trials_under_way(interrupted: Interrupted) -> N
 def test_ctrl_c_exits_130_without_a_traceback(interrupted: Interrupted) -> None:
     assert interrupted.status == 130, interrupted.said
     assert "Traceback" not in interrupted.said
-    assert "interrupted after" in interrupted.said
+    assert "interrupted, this run took" in interrupted.said
 
 
 def test_every_epoch_of_before_is_kept(interrupted: Interrupted) -> None:
@@ -199,17 +199,3 @@ def test_ctrl_c_while_ray_starts_is_obeyed(tmp_path: Path, started: Started) -> 
         status = search.wait(timeout=120)
     assert status == 130, said(tmp_path)
     assert any(line.endswith("--name mine --resume") for line in said(tmp_path).splitlines())
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_what_batch_systems_send_is_ctrl_c(
-    tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None], number: signal.Signals
-) -> None:
-    (tmp_path / "space.yaml").write_text(SPACE)
-    words = ["--space", "space.yaml", "--name", "mine"]
-    with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *words) as search:
-        wait_for_epochs(search, tmp_path / "results" / "mine", at_least=1)
-        search.send_signal(number)
-        assert search.wait(timeout=60) == 130, said(tmp_path)
-    assert any(line.endswith("--name mine --resume") for line in said(tmp_path).splitlines())
-    assert not (tmp_path / "results" / "mine" / "_lock.json").exists()

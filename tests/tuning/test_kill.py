@@ -45,17 +45,23 @@ def logged(study: Path) -> tuple[list[EpochRow], list[DecisionRow]]:
 def test_nothing_is_lost_or_counted_twice(
     tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None]
 ) -> None:
-    """Kills a search ten times, then lets it end, and holds the log against what it implies."""
+    """Kills a search ten times, then lets it end, and holds the log against what it implies.
+
+    Every other time it has logged new epochs before; in between it is killed while it starts and takes up its log.
+    """
     (tmp_path / "space.yaml").write_text(SPACE)
     study = tmp_path / "results" / "mine"
     words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--name", "mine", "--resume"]
     moments = random.Random(0)
     epochs: list[EpochRow] = []
     decisions: list[DecisionRow] = []
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         with started(tmp_path, *words) as search:
-            wait_for_epochs(search, study, at_least=len(epochs) + 1)
-            time.sleep(moments.uniform(0.0, 4.0))
+            if kill % 2 == 0:
+                wait_for_epochs(search, study, at_least=len(epochs) + 1)
+                time.sleep(moments.uniform(0.0, 4.0))
+            else:
+                time.sleep(moments.uniform(0.0, 20.0))
             os.killpg(search.pid, signal.SIGKILL)
             search.wait(timeout=30)
         before, (epochs, decisions) = (epochs, decisions), logged(study)
@@ -63,7 +69,7 @@ def test_nothing_is_lost_or_counted_twice(
         assert decisions[: len(before[1])] == before[1]
     suggested = pd.read_parquet(study / "trials")["number"].max() + 3
     with started(tmp_path, *words, "--set", f"search.trials={suggested}") as search:
-        assert search.wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+        assert search.wait(timeout=600) == 0, (tmp_path / "said.txt").read_text()
     last, (epochs, decisions) = (epochs, decisions), logged(study)
     assert epochs[: len(last[0])] == last[0]
     assert decisions[: len(last[1])] == last[1]
@@ -83,5 +89,6 @@ def test_nothing_is_lost_or_counted_twice(
     assert list(implied) == decisions
     stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
     assert stopped == set(trials.loc[trials["status"] == "stopped", "trial_id"])
+    assert stopped
     assert set(trials.loc[trials["status"] != "stopped", "status"]) == {"completed"}
     assert set(trials.loc[trials["status"] == "completed", "epochs"]) == {EPOCHS}

@@ -28,7 +28,7 @@ trial:
   data: {{source: digits, labels: 20, validation: 200}}
   model: {{width: 0.05}}
   loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 6}}
-  training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1}}
+  training: {{epochs: {EPOCHS}, batch_size: 20, checkpoint_every: 1}}
 """
 
 
@@ -79,7 +79,7 @@ def bereave(cluster: Any, tmp_path: Path, started: Started, wait_for_epochs: Cal
             for _ in range(spare):
                 cluster.add_node(num_cpus=1)
             cluster.remove_node(lost, allow_graceful=False)
-            status = command.wait(timeout=300)
+            status = command.wait(timeout=600)
         assert status == 0, (tmp_path / "said.txt").read_text()
         return Bereft(before, pd.read_parquet(study / "trials"), pd.read_parquet(study / "epochs"))
 

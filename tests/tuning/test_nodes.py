@@ -22,7 +22,9 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.trial import DataSpec
 from plgan_tune.tuning import nodes as nodes_module
-from plgan_tune.tuning.nodes import data_problem, looker
+from plgan_tune.tuning.cluster import ClusterError
+from plgan_tune.tuning.nodes import Node, data_problem, looker, prepare_nodes
+from plgan_tune.tuning.share import Share
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELLED = 6
@@ -65,7 +67,9 @@ def test_a_machine_without_the_path_or_with_other_images_says_so(
     (tmp_path / "images" / "train" / "oak" / "0.png").unlink()
     told = data_problem(spec, expected)
     assert told is not None
-    assert "it has 11 (12 here)" in told
+    here = expected.images_per_class
+    assert told.endswith(f"but it has images_per_class {check_data(spec).images_per_class}, here {here}")
+    assert check_data(spec).images == expected.images - 1
     shutil.rmtree(tmp_path / "images")
     told = data_problem(spec, expected)
     assert told is not None
@@ -113,6 +117,91 @@ def test_the_digest_is_of_the_code_and_none_of_its_place(tmp_path: Path) -> None
     assert digest_in(tmp_path) != digest_in(ROOT)
 
 
+# What is wrong with a node is said with its address
+
+
+HERE, THERE = Node("1", "10.0.0.1"), Node("2", "10.0.0.2")
+Answer = Callable[..., Any]
+Prepare = Callable[[DataSpec, Answer], list[Any]]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
+    """Looks at a node like this machine and at one that answers as the test says: how the cluster is joined anew."""
+    monkeypatch.setenv("PLGAN_TUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(nodes_module, "training_nodes", lambda _: [HERE, THERE])
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+
+    def run(data: DataSpec, there: Answer) -> list[Any]:
+        anew: list[Any] = []
+
+        def on_each(_: Any, function: Answer, arguments: tuple[Any, ...], __: float) -> dict[Node, Any]:
+            return {HERE: function(*arguments), THERE: there(function, *arguments)}
+
+        monkeypatch.setattr(nodes_module, "_on_each", on_each)
+        monkeypatch.setattr(nodes_module, "connect", lambda *how: anew.append(how))
+        prepare_nodes("10.0.0.1:6379", Share(1, 1, 0), data, check_data(data))
+        return anew
+
+    return run
+
+
+DIGITS = study_from_mapping(
+    {"study": "s", "trial": {"data": {"source": "digits", "labels": 20, "validation": 200}}}
+).any_trial()
+
+
+@pytest.mark.parametrize("name", ["Python", "ray", "torch"])
+@pytest.mark.parametrize(("version", "said"), [("0.1", "0.1"), (None, "is missing")])
+def test_a_node_of_another_version_is_named(prepare: Prepare, name: str, version: str | None, said: str) -> None:
+    def there(function: Answer, *arguments: Any) -> dict[str, str | None]:
+        return {**function(*arguments), name: version}
+
+    with pytest.raises(ClusterError) as refused:
+        prepare(DIGITS.data, there)
+    here = looker()("plgan_tune")[name]
+    versions = f"versions must be the same on every node, but it has {name} {said} (here {here})"
+    assert str(refused.value) == f"node 10.0.0.2: {versions}"
+
+
+def test_code_goes_where_there_is_none(prepare: Prepare) -> None:
+    def there(function: Answer, *arguments: Any) -> Any:
+        return function("plgan_tune_is_not_there") if arguments == ("plgan_tune",) else function(*arguments)
+
+    assert prepare(DIGITS.data, there) == [("10.0.0.1:6379", nodes_module.PACKAGE)]
+    assert prepare(DIGITS.data, lambda function, *arguments: function(*arguments)) == []
+
+
+def test_a_node_without_the_images_is_named(prepare: Prepare, tmp_path: Path) -> None:
+    images = folder_of_images(tmp_path / "images")
+
+    def there(function: Answer, *arguments: Any) -> Any:
+        images.rename(tmp_path / "away")
+        try:
+            return function(*arguments)
+        finally:
+            (tmp_path / "away").rename(images)
+
+    with pytest.raises(ClusterError) as refused:
+        prepare(spec_of(images), there)
+    (told,) = str(refused.value).splitlines()
+    assert told.startswith("node 10.0.0.2: ")
+    assert str(images / "train") in told
+
+
+def test_a_node_without_room_is_named(prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def there(function: Answer, *arguments: Any) -> Any:
+        with monkeypatch.context() as full:
+            full.setattr("plgan_tune.data.check.disk_usage", lambda _: SimpleNamespace(free=0))
+            return function(*arguments)
+
+    with pytest.raises(ClusterError) as refused:
+        prepare(spec_of(folder_of_images(tmp_path / "images")), there)
+    (told,) = str(refused.value).splitlines()
+    cache = tmp_path / "cache"
+    assert told.startswith(f"node 10.0.0.2: {cache}: the cache of decoded images needs 0.0 MB, but its disk has 0.0 MB")
+
+
 # A cluster
 
 
@@ -139,23 +228,34 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     nodes.shutdown()
 
 
-Search = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def search(cluster: Any, tmp_path: Path) -> Search:
-    def run(*options: str, space: str = SPACE) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "space.yaml").write_text(space)
-        words: Sequence[str] = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address, *options]
+def started(tmp_path: Path) -> Command:
+    def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "plgan_tune.search", *words],
+            [sys.executable, "-m", module, *words],
             cwd=tmp_path,
             env=os.environ | {"PLGAN_TUNE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
+
+    return run
+
+
+Search = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def search(cluster: Any, started: Command, tmp_path: Path) -> Search:
+    def run(*options: str, space: str = SPACE) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "space.yaml").write_text(space)
+        words: Sequence[str] = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address, *options]
+        return started("plgan_tune.search", *words)
 
     return run
 
@@ -181,8 +281,10 @@ def test_a_node_with_another_torch_is_named_before_any_trial(cluster: Any, searc
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_code_goes_to_a_node_that_has_other_code(cluster: Any, search: Search, tmp_path: Path) -> None:
-    """The node's own code would fail every trial."""
+def test_code_goes_to_a_node_that_has_other_code(
+    cluster: Any, started: Command, search: Search, tmp_path: Path
+) -> None:
+    """The node's own code would fail every trial, of a search and of an evaluation."""
     old = tmp_path / "old"
     shutil.copytree(ROOT / "plgan_tune", old / "plgan_tune", ignore=shutil.ignore_patterns("__pycache__"))
     (old / "plgan_tune" / "tuning" / "trainable.py").write_text("raise ImportError('old code')\n")
@@ -190,6 +292,9 @@ def test_code_goes_to_a_node_that_has_other_code(cluster: Any, search: Search, t
     done = search()
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(pd.read_parquet(tmp_path / "results" / "mine" / "trials")["status"]) == ["completed"] * 2
+    done = started("plgan_tune.evaluate", "results/mine", "--top", "1", "--seeds", "1", "--address", cluster.address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(pd.read_parquet(tmp_path / "results" / "mine" / "evaluations")["status"]) == {"completed"}
 
 
 @pytest.mark.ray
@@ -219,7 +324,8 @@ def test_a_url_is_read_once_a_node_and_a_node_without_room_is_named(
     refused = search("--name", "other", space=space)
     assert refused.returncode == 2, refused.stdout + refused.stderr
     told = " ".join(refused.stderr.split())
-    assert "/proc/nowhere: the cache of decoded images needs" in told
+    address = cluster.address.partition(":")[0]
+    assert f"node {address}: /proc/nowhere: the cache of decoded images needs" in told
 
 
 def test_the_package_that_travels_is_this_one() -> None:

@@ -11,7 +11,7 @@ from plgan_tune.tuning.pause import Pause
 
 class Log:
     def __init__(self, waiting: int, failure: str | None) -> None:
-        self.waiting, self.failure = waiting, failure
+        self.waiting, self.failure, self.followed = waiting, failure, False
 
 
 class Clock:
@@ -57,3 +57,23 @@ def test_ctrl_c_ends_the_rest() -> None:
     signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, signal.SIG_IGN))
     Pause(Log(11, "no space left"), 10, clock).on_trial_result(trial=None, result={})
     assert clock.slept == 3
+
+
+@pytest.mark.usefixtures("handler_of_now")
+@pytest.mark.parametrize("waiting", [0, 11])
+def test_a_search_that_another_has_followed_ends_as_by_ctrl_c_and_once(
+    waiting: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in its rest, from which no store's return would wake it."""
+    log, interrupts = Log(waiting, "no space left"), []
+    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    clock = Clock(lambda: vars(log).update(followed=True, failure="taken over by process 7"))
+    pause = Pause(log, 10, clock)
+    if waiting == 0:
+        pause.on_trial_result(trial=None, result={})
+        assert interrupts == []
+        vars(log).update(followed=True, failure="taken over by process 7")
+    for _ in range(2):
+        pause.on_trial_result(trial=None, result={})
+    assert interrupts == [signal.SIGINT]
+    assert caplog.messages[-1] == "the search ends: taken over by process 7"

@@ -214,13 +214,16 @@ def test_a_trial_that_ends_before_it_starts_has_a_row(tune: Tune) -> None:
 
 def test_a_trial_whose_set_up_fails_may_start_again(tune: Tune) -> None:
     """Tune says nothing of a start that never was."""
-    tune.fail(4, "OSError: the images are gone for now", retry=True)
+    for _ in range(2):
+        tune.fail(4, "OSError: the images are gone for now", retry=True)
+    assert tune.memory.trials[-1].attempt == 2
     tune.start(4)
-    tune.epoch(4, measured(1, 0.4), attempt=2, status="completed")
+    assert tune.memory.trials[-1].attempt == 3
+    tune.epoch(4, measured(1, 0.4), attempt=3, status="completed")
     tune.complete(4)
     assert tune.recorder.first_error is None
     row = tune.memory.trials[-1]
-    assert (row.status, row.attempt) == (TrialStatus.COMPLETED, 2)
+    assert (row.status, row.attempt) == (TrialStatus.COMPLETED, 3)
 
 
 def test_a_time_limit_stops_what_is_under_way(tune: Tune) -> None:
@@ -305,6 +308,16 @@ plgan_tune.data.DataError: train-0.parquet, row 7: the image is truncated,
 got 12 of 900 bytes"""
 
 
+NEVER_MADE = """The actor died because of an error raised in its creation task, ray::Trial.__init__() (pid=7)
+           ^^^^^^^^^^^^
+RuntimeError: The actor with name Trial failed to import on the worker.
+
+ray::Trial.__init__() (pid=7, ip=10.0.0.2)
+           ^^^^^^^^^^^^
+ModuleNotFoundError: No module named 'nowhere'
+"""
+
+
 def test_the_reason_of_a_traceback_is_its_exception_on_one_line() -> None:
     wanted = "plgan_tune.data.DataError: train-0.parquet, row 7: the image is truncated, got 12 of 900 bytes"
     assert reason(RAY_ERROR) == wanted
@@ -313,6 +326,7 @@ def test_the_reason_of_a_traceback_is_its_exception_on_one_line() -> None:
     assert reason("The actor died unexpectedly.\n\tclass_name: Trial") == (
         "The actor died unexpectedly. class_name: Trial"
     )
+    assert reason(NEVER_MADE) == "ModuleNotFoundError: No module named 'nowhere'"
     assert reason("") == ""
 
 

@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ from plgan_tune.spec.load import load_study
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
 from plgan_tune.tuning import driver, tuner
+from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.stopping import build_halving, replayed
 from plgan_tune.tuning.trainable import PlganTrainable
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 EPOCHS = 4
 SPACE = f"""
@@ -42,18 +45,25 @@ trial:
 INTERRUPTED = "t0002"
 
 
-def interrupting(pid: int) -> type[PlganTrainable]:
-    """A Trainable whose third trial, after its first epoch, sends the driver what a batch system would."""
+def interrupting(pid: int, seconds: float = 0.0) -> type[PlganTrainable]:
+    """A Trainable whose third trial, after its first epoch, sends the driver what a batch system would.
+
+    Args:
+        seconds: that the trial's second epoch takes.
+    """
 
     class Interrupting(PlganTrainable):
         def _take_up(self, config: dict[str, Any]) -> None:
             super()._take_up(config)
-            self._trial_id = config["trial_id"]
+            self._trial_id, self._epochs = config["trial_id"], 0
 
         def step(self) -> dict[str, Any]:
-            result = super().step()
-            if (self._trial_id, result["epoch"]) == (INTERRUPTED, 1):
+            """A trial on a process of another's is taken up in its first step."""
+            if (self._trial_id, self._epochs) == (INTERRUPTED, 1):
                 os.kill(pid, signal.SIGUSR1)
+                time.sleep(seconds)
+            result = super().step()
+            self._epochs += 1
             return result
 
     return Interrupting
@@ -94,6 +104,45 @@ def interrupted(embedded_ray: None, tmp_path_factory: pytest.TempPathFactory) ->
     assert result.exit_code == 130, result.output
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
     return study
+
+
+def test_an_epoch_that_takes_long_is_ended_and_saved(embedded_ray: None, tmp_path: Path) -> None:
+    """Tune's own patience is 10 s."""
+    study = Study(tmp_path)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tuner, "PlganTrainable", interrupting(os.getpid(), seconds=20))
+        assert study.search("search.early_stopping=none").exit_code == 130
+    logged = study.table("epochs").query("trial_id == @INTERRUPTED")["epoch"]
+    assert list(logged) == [1]
+    saved = study.folder / "checkpoints" / INTERRUPTED
+    assert (saved / "attempt-001-epoch-000002.pt").exists()
+    assert study.search("search.early_stopping=none").exit_code == 0
+    assert list(study.table("epochs").query("trial_id == @INTERRUPTED")["epoch"]) == list(range(1, EPOCHS + 1))
+
+
+def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
+    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials may take minutes to save, and the search's hours end meanwhile."""
+    study = Study(tmp_path)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    passed = timedelta()
+
+    def stop_for_hours(*_: object) -> None:
+        nonlocal passed
+        signal.raise_signal(signal.SIGINT)
+        passed = timedelta(hours=2)
+
+    limited = load_study(tmp_path / "space.yaml", ["search.hours=1"]).study
+    monkeypatch.setattr(tuner, "PlganTrainable", interrupting(os.getpid(), seconds=3))
+    before = signal.signal(signal.SIGUSR1, stop_for_hours)
+    try:
+        result = run_study(limited, results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert result.interrupted
+    assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
 
 
 @pytest.fixture
@@ -161,6 +210,15 @@ def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
     assert (change == "search.early_stopping=none") == (decisions[old:] == [])
 
 
+def test_what_had_begun_ends_where_fewer_trials_are_asked_for(interrupted: Study, study: Study) -> None:
+    result = study.search("search.trials=1")
+    assert result.exit_code == 0, result.output
+    check_kept(interrupted, study)
+    trials = study.table("trials")
+    assert sorted(trials["number"]) == [0, 1, 2]
+    assert TrialStatus.RUNNING not in set(trials["status"])
+
+
 def test_another_sampler_is_told_the_trials_of_before_but_those_outside_a_narrower_domain(
     interrupted: Study, study: Study, told: list[OptunaSampler]
 ) -> None:
@@ -182,6 +240,24 @@ def test_another_sampler_is_told_the_trials_of_before_but_those_outside_a_narrow
     inside = trials.loc[["t0000", "t0003", "t0004"]]
     assert [one.params["loss.alpha"] for one in asked.study.trials] == list(inside["params_alpha"])
     assert asked.study.trials[0].value == inside["val_error_last"].iloc[0]
+
+
+def test_a_wider_domain_is_searched_whole_and_the_trials_of_before_are_told(
+    interrupted: Study, study: Study, told: list[OptunaSampler]
+) -> None:
+    """Eight of the nine decades are new."""
+    result = study.search("search.trials=6", "search.first=[]", "trial.loss.alpha={log_uniform: [1e-9, 1.0]}")
+    assert result.exit_code == 0, result.output
+    assert "not told" not in result.output
+    assert "note: not as at the last start: trial.loss.alpha.log_uniform: None -> [1e-09, 1.0]\n" in result.output
+    check_kept(interrupted, study)
+    trials = study.table("trials")
+    assert list(trials["params_alpha"].head(3)) == [0.2, 0.9, 0.8]
+    assert (trials["params_alpha"].iloc[3:] < 0.1).any()
+    assert set(trials["status"]) <= {"completed", "stopped"}
+    (asked,) = told
+    assert [one.params["loss.alpha"] for one in asked.study.trials] == list(trials["params_alpha"])
+    assert [one.value for one in asked.study.trials[:2]] == list(trials["val_error_last"].head(2))
 
 
 @pytest.mark.parametrize(

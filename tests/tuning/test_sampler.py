@@ -15,11 +15,13 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.utils import flatten_dict
 
 from plgan_tune.distributions import distributions
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import ResourcesSpec, SearchSpec, StudySpec, decode
 from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.tuning.history import History
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler
 
 EPOCHS = 9
@@ -256,6 +258,31 @@ def test_tpe_avoids_a_diverging_half() -> None:
         for seed in range(5)
     ]
     assert sum(late) / 5 < 0.25  # half of the square diverges
+
+
+@pytest.mark.parametrize("name", ["cmaes", "gp"])
+def test_the_samplers_without_constraints_avoid_a_diverging_half_too(name: str) -> None:
+    """A diverged trial's last error is the lowest of all: told so, it would attract."""
+
+    def course(point: Point) -> Course:
+        low = [*stopped([0.01] * 3), {"status": "diverged", "error": "loss_feature is nan", "done": True}]
+        return low if point["loss.alpha"] > 0.5 else completed(0.3 + 0.1 * point["loss.beta"])
+
+    late: list[Point] = []
+    for seed in range(3):
+        spec = study(ALPHA_BETA, trials=50, seed=seed, sampler={name: {"startup_trials": 10}})
+        late += search(OptunaSampler(spec), course)[30:]
+    assert sum(point["loss.alpha"] > 0.5 for point in late) / len(late) < 0.25
+
+
+def test_cmaes_goes_on_where_it_stood(trial_row: Callable[..., TrialRow]) -> None:
+    """It keeps its state in trials that it suggested itself; those of the log are given it apart."""
+    grid = [{"loss.alpha": place / 7, "loss.beta": other / 7} for place in range(8) for other in range(8)]
+    rows = [trial_row(number, TrialStatus.COMPLETED, point, bowl(point)) for number, point in enumerate(grid)]
+    spec = study(ALPHA_BETA, trials=100, sampler={"cmaes": {"startup_trials": 10}})
+    resumed = OptunaSampler(spec, History(tuple(rows)))
+    points = [suggestion(resumed, f"ray_{number}")["point"] for number in range(20)]
+    assert sum(map(bowl, points)) / 20 < sum(map(bowl, grid)) / len(grid) / 3
 
 
 def test_where_all_diverged_tpe_goes_to_those_that_lived_longest() -> None:

@@ -1,83 +1,38 @@
 """The search at its user's seams: the function, the files it leaves, the command."""
 
 import io
-import os
 import shlex
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-import ray
 import torch
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune import search as search_command
+from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
 from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.load import load_study, load_trial, study_from_mapping
-from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.load import load_study, load_trial
 from plgan_tune.spec.trial import DataSpec
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.train import train
-from plgan_tune.tuning import driver, tuner
+from plgan_tune.tuning import driver
 from plgan_tune.tuning.cluster import ClusterError
-from plgan_tune.tuning.driver import StudyResult, run_study
+from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.gang import Gang, RankActor
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import Plan
-from plgan_tune.tuning.trainable import PlganTrainable
+from tests.tuning.small import SMALL, UNTIMED, Search, small
 
 pytestmark = pytest.mark.ray
-
-SMALL: Mapping[str, Any] = {
-    "study": "small",
-    "search": {
-        "trials": 6,
-        "concurrent": 1,
-        "sampler": {"tpe": {"startup_trials": 2}},
-        "early_stopping": {"asha": {"grace_period": 1, "reduction_factor": 2}},
-        "first": [{"loss.alpha": 0.5}],
-    },
-    "trial": {
-        "data": {"source": "digits", "labels": 20, "validation": 100, "limit": 400},
-        "model": {"kind": "mlp", "width": 0.05},
-        "loss": {"alpha": {"uniform": [0.1, 1.0]}, "ramp": {"choice": ["clamp", "one"]}},
-        "optim": {"lr_discriminator": {"log_uniform": [1e-4, 1e-2]}},
-        "training": {"epochs": 4},
-    },
-}
-
-
-def small(
-    loss: Mapping[str, Any] = SMALL["trial"]["loss"],
-    training: Mapping[str, Any] = SMALL["trial"]["training"],
-    ranks: int = 1,
-    **search: Any,
-) -> StudySpec:
-    trial = {**SMALL["trial"], "loss": loss, "training": training}
-    changed = {"search": {**SMALL["search"], **search}, "resources": {"ranks": ranks}, "trial": trial}
-    return study_from_mapping({**SMALL, **changed})
-
-
-Search = Callable[..., StudyResult]
-
-
-@pytest.fixture
-def search(embedded_ray: None, tmp_path: Path) -> Search:
-    def run(spec: StudySpec, name: str = "study", **options: Any) -> StudyResult:
-        return run_study(spec, results=tmp_path, name=name, **options)
-
-    return run
 
 
 def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
@@ -121,6 +76,7 @@ def test_train_repeats_the_best_trial_exactly(search: Search, tmp_path: Path) ->
         assert list(logged[name]) == [getattr(row, name) for row in rows]
 
 
+@pytest.mark.slow
 def test_same_seed_same_rows(search: Search, tmp_path: Path) -> None:
     search(small(), "one")
     search(small(), "two")
@@ -142,69 +98,7 @@ def test_a_diverging_trial_does_not_end_the_search(search: Search, tmp_path: Pat
     assert len(trials) == 3
 
 
-class Breaking(PlganTrainable):
-    """A Trainable whose second trial breaks before its third epoch is reported, in as many attempts as `BREAKS`."""
-
-    BREAKS = 1
-    DIES = False
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self._config = config
-        super().setup(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._config = new_config
-        return super().reset_config(new_config)
-
-    def step(self) -> dict[str, Any]:
-        result = super().step()
-        if self._config["number"] == 1 and result.get("epoch") == 3 and self._config["attempt"] <= self.BREAKS:
-            if self.DIES:
-                os._exit(1)
-            raise RuntimeError("planted")
-        return result
-
-
-class Dying(Breaking):
-    DIES = True
-
-
-class AlwaysBreaking(Breaking):
-    BREAKS = 99
-
-
-UNTIMED = ["epoch", "val_error", "val_error_raw", "loss_supervised", "loss_feature"]
-
-
-@pytest.mark.parametrize("trainable", [Breaking, Dying])
-def test_a_broken_attempt_goes_on_from_its_checkpoint(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainable: type[Breaking]
-) -> None:
-    spec = small(early_stopping="none", trials=2, training={"epochs": 4, "checkpoint_every": 2})
-    search(spec, "whole")
-    monkeypatch.setattr(tuner, "PlganTrainable", trainable)
-    search(spec, "broken")
-    trials = pd.read_parquet(tmp_path / "broken" / "trials").set_index("number")
-    assert list(trials["status"]) == [TrialStatus.COMPLETED] * 2
-    assert list(trials["attempt"]) == [1, 2]
-    whole, broken = (
-        pd.read_parquet(tmp_path / name / "epochs").query("trial_id == 't0001'") for name in ("whole", "broken")
-    )
-    assert list(broken["attempt"]) == [1, 1, 2, 2]
-    pd.testing.assert_frame_equal(whole[UNTIMED].reset_index(drop=True), broken[UNTIMED].reset_index(drop=True))
-
-
-def test_a_trial_that_always_breaks_fails_and_the_search_goes_on(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tuner, "PlganTrainable", AlwaysBreaking)
-    search(small(early_stopping="none", trials=3, max_failures=1))
-    trials = pd.read_parquet(tmp_path / "study" / "trials").set_index("number")
-    assert list(trials["status"]) == [TrialStatus.COMPLETED, TrialStatus.FAILED, TrialStatus.COMPLETED]
-    assert "planted" in str(trials.loc[1, "error"])
-    assert trials.loc[1, "attempt"] == 3  # the third only says that the second was the last
-
-
+@pytest.mark.slow
 def test_only_the_best_keep_their_checkpoints(search: Search, tmp_path: Path) -> None:
     search(small(keep_checkpoints=1, trials=5))
     trials = pd.read_parquet(tmp_path / "study" / "trials")
@@ -214,78 +108,13 @@ def test_only_the_best_keep_their_checkpoints(search: Search, tmp_path: Path) ->
     assert (tmp_path / "study" / "samples.png").read_bytes() == (kept[0] / "samples.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_ranks_report_the_epochs_of_one(search: Search, tmp_path: Path) -> None:
     for ranks in (1, 2):
         training = {"epochs": 3, "precision": "float64"}
         search(small(early_stopping="none", trials=2, training=training, ranks=ranks), f"ranks-{ranks}")
     one, two = (pd.read_parquet(tmp_path / f"ranks-{ranks}" / "epochs")[UNTIMED] for ranks in (1, 2))
     pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
-
-
-class LosingARank(PlganTrainable):
-    """A Trainable whose rank 1 fails in its third epoch, in as many attempts as `BREAKS`, while rank 0 waits for it."""
-
-    BREAKS = 1
-
-    def _take_up(self, config: dict[str, Any]) -> None:
-        super()._take_up(config)
-        self._epoch, self._attempt = config["logged"], config["attempt"]
-
-    def step(self) -> dict[str, Any]:
-        self._epoch += 1
-        if isinstance(self._rank, Gang) and self._epoch == 3 and self._attempt <= self.BREAKS:
-            ray.get(self._rank._actors[1].__ray_call__.remote(self.plant))
-        return super().step()
-
-    @staticmethod
-    def plant(actor: RankActor) -> None:
-        def die() -> None:
-            os._exit(1)
-
-        assert actor._rank is not None
-        actor._rank.step = die  # type: ignore[method-assign,assignment]
-
-
-class RaisingInARank(LosingARank):
-    BREAKS = 99
-
-    @staticmethod
-    def plant(actor: RankActor) -> None:
-        def step() -> None:
-            raise RuntimeError("planted in rank 1")
-
-        assert actor._rank is not None
-        actor._rank.step = step  # type: ignore[method-assign,assignment]
-
-
-TWO_RANKS: Mapping[str, Any] = {"ranks": 2, "early_stopping": "none", "trials": 1}
-
-
-@pytest.mark.slow
-def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = small(training={"epochs": 4, "checkpoint_every": 1}, **TWO_RANKS)
-    search(spec, "whole")
-    monkeypatch.setattr(tuner, "PlganTrainable", LosingARank)
-    search(spec, "broken")
-    whole, broken = (pd.read_parquet(tmp_path / name / "epochs") for name in ("whole", "broken"))
-    assert list(broken["attempt"]) == [1, 1, 2, 2]
-    pd.testing.assert_frame_equal(whole[UNTIMED], broken[UNTIMED])
-    assert set(pd.read_parquet(tmp_path / "broken" / "trials")["status"]) == {TrialStatus.COMPLETED}
-
-
-@pytest.mark.slow
-def test_the_first_failure_of_a_gang_is_what_the_trial_says(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tuner, "PlganTrainable", RaisingInARank)
-    began = time.monotonic()
-    search(small(max_failures=0, **TWO_RANKS))
-    assert time.monotonic() - began < 120  # no rank waits out a collective's ten minutes
-    (row,) = pd.read_parquet(tmp_path / "study" / "trials").itertuples()
-    assert row.status == TrialStatus.FAILED
-    assert "planted in rank 1" in str(row.error)
 
 
 def test_more_ranks_than_images_in_a_batch_are_refused_before_any_trial(search: Search, tmp_path: Path) -> None:
@@ -320,14 +149,16 @@ def test_resume_refuses_another_study(search: Search) -> None:
         search(small(trials=1, loss={**SMALL["trial"]["loss"], "beta": 0.25}), resume=True)
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_the_search(search: Search, tmp_path: Path) -> None:
-    result = search(small(trials=500, hours=25 / 3600, early_stopping="none"))
+    result = search(small(trials=500, hours=40 / 3600, early_stopping="none"))
     trials = pd.read_parquet(tmp_path / "study" / "trials")
     assert 0 < len(trials) < 500
     assert not result.interrupted
     assert TrialStatus.RUNNING not in set(trials["status"])
 
 
+@pytest.mark.slow
 def test_plain_lines_where_there_is_no_terminal(search: Search, tmp_path: Path) -> None:
     with (tmp_path / "out.txt").open("w") as file:
         search(small(trials=2), console=Console(file=file))
@@ -340,6 +171,20 @@ def test_a_taken_name_is_refused(search: Search) -> None:
     search(small(trials=1))
     with pytest.raises(StudyError, match="already exists; add --resume"):
         search(small(trials=1))
+
+
+def test_a_name_that_another_search_takes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the first look at the name and the lock lie minutes where the images are downloaded."""
+
+    def slowly(spec: DataSpec) -> DataSummary:
+        (tmp_path / "study").mkdir()
+        (tmp_path / "study" / "study.yaml").write_text("another's")
+        return check_data(spec)
+
+    monkeypatch.setattr(driver, "check_data", slowly)
+    with pytest.raises(StudyError, match="already exists; add --resume"):
+        run_study(small(), results=tmp_path, name="study")
+    assert {file.name: file.read_text() for file in (tmp_path / "study").iterdir()} == {"study.yaml": "another's"}
 
 
 def invoke(*words: str) -> Result:
@@ -399,13 +244,14 @@ def test_the_command_leaves_a_report(embedded_ray: None, tmp_path: Path) -> None
     assert "<title>mine · plgan-tune</title>" in (tmp_path / "mine" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_drawn_costs_a_search_nothing(
     embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("of the picture")
 
-    monkeypatch.setattr(search_command, "write_report", broken)
+    monkeypatch.setattr("plgan_tune.analysis.report.page.write_report", broken)
     result = invoke(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
     assert result.exit_code == 0, result.output
     assert "no report: ZeroDivisionError: of the picture\n" in result.output
@@ -417,6 +263,7 @@ def two_trials(folder: Path) -> list[str]:
     return ["--space", str(folder / "space.yaml")]
 
 
+@pytest.mark.slow
 def test_a_choice_of_lists_may_come_first(search: Search, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(
@@ -466,7 +313,7 @@ def test_ctrl_c_before_the_first_trial_says_how_to_go_on(tmp_path: Path, monkeyp
 
 
 def test_ctrl_c_in_a_dry_run_has_nothing_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(spec: StudySpec) -> Plan:
+    def interrupted(*study: object) -> Plan:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search_command, "plan_study", interrupted)
@@ -477,6 +324,15 @@ def test_ctrl_c_in_a_dry_run_has_nothing_to_go_on_with(tmp_path: Path, monkeypat
 def test_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
     result = invoke("--dry-run", "--set", "search.trials=30", "--results", str(tmp_path))
     assert result.exit_code == 0
-    for text in ("trials: 30", "at most 1,800", "at least 350", "10, 30", "1,437 with a label"):
-        assert text in result.output
+    said = " ".join(result.output.split())
+    for text in ("trials: 30", "at most 1,800", "at least 350", "10, 30; the next, 90, is not", "1,437 with a label"):
+        assert text in said
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_counts_rungs_from_the_switch_where_the_study_does() -> None:
+    """T is at least 3, so nobody is stopped before epoch 13: 29 trials of 13 epochs and one of 60."""
+    result = invoke("--dry-run", "--set", "search.trials=30", "--set", "search.early_stopping.asha.align=switch")
+    said = " ".join(result.output.split())
+    for text in ("10, 30 epochs after a trial's own switch epoch", "at least 437"):
+        assert text in said

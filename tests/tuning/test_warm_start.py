@@ -1,6 +1,7 @@
 """What older studies bring to a new one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,30 @@ def test_a_key_that_was_fixed_has_its_value(tmp_path: Path, leave: Leave) -> Non
     path = leave(tmp_path / "older", study({"alpha": UNIT, "beta": 0.125}), [{"loss.alpha": 0.25}] * 2)
     spec = study({"alpha": UNIT, "beta": UNIT}, [path])
     assert told(spec) == [({"loss.alpha": 0.25, "loss.beta": 0.125}, 0.0)]
+
+
+def test_a_default_that_hangs_on_a_searched_key_is_the_trials_own(tmp_path: Path, leave: Leave) -> None:
+    """The switch epoch of an mlp is 60, of a convolutional pair 100."""
+    kinds = {"choice": ["mlp", "conv"]}
+    points = [{"model.kind": kind} for kind in ("mlp", "conv", "mlp")]
+
+    def searching(**more: Any) -> StudySpec:
+        trial = {
+            "data": {"source": "digits", "labels": 20, "validation": 100},
+            "model": {"kind": kinds},
+            "training": {"epochs": 200},
+        }
+        return study_from_mapping({"study": "test", "search": {"sampler": "random"}, "trial": trial | more})
+
+    path = leave(tmp_path / "older", searching(), points)
+    newer = searching(loss={"switch_epoch": {"int": [1, 200]}})
+    spec = replace(newer, search=newer.search.model_copy(update={"warm_start": (path,)}))
+    (older,) = read_older(spec)
+    assert [(row.params["model.kind"], row.params["loss.switch_epoch"]) for row in older.trials] == [
+        ("mlp", searching().trial({"model.kind": "mlp"}).loss.switch_epoch),
+        ("conv", searching().trial({"model.kind": "conv"}).loss.switch_epoch),
+    ]
+    assert older.trials[0].params["loss.switch_epoch"] != older.trials[1].params["loss.switch_epoch"]
 
 
 def test_what_lies_outside_is_not_taken_and_what_differs_is_said(tmp_path: Path, leave: Leave) -> None:

@@ -1,0 +1,157 @@
+"""What a log says of a study that ended at a bad moment, and what a resume refuses."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import StudySpec
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.log import StudyLog
+from plgan_tune.store.read import TRIALS
+from plgan_tune.tuning.files import write_study
+from plgan_tune.tuning.history import (
+    RULE_SINCE,
+    HistoryError,
+    brought_to_date,
+    read_history,
+    unwritten_decisions,
+)
+from plgan_tune.tuning.sampler import OptunaSampler
+
+EPOCHS = 12
+START = datetime(2026, 1, 1, tzinfo=UTC)
+POINT = {"loss.alpha": 0.5}
+
+TrialOf = Callable[..., TrialRow]
+
+
+def study(alpha: Any = None, factor: int = 2) -> StudySpec:
+    return study_from_mapping(
+        {
+            "study": "test",
+            "search": {
+                "early_stopping": {"asha": {"grace_period": 2, "reduction_factor": factor}},
+                "sampler": "random",
+            },
+            "trial": {
+                "data": {"source": "digits", "labels": 20, "validation": 100},
+                "loss": {"alpha": alpha or {"uniform": [0, 1]}},
+                "training": {"epochs": EPOCHS},
+            },
+        }
+    )
+
+
+def epoch_row(seq: int, trial_id: str, epoch: int) -> EpochRow:
+    values: Mapping[str, Any] = {field.name: 0.5 for field in fields(EpochMetrics)}
+    return EpochRow(seq, trial_id, 1, EpochMetrics(**{**values, "epoch": epoch}), START + timedelta(seconds=seq))
+
+
+def stop(seq: int, trial_id: str) -> DecisionRow:
+    return DecisionRow(seq, trial_id, 1, 2, 2, 0.5, 0.4, 3, Verdict.STOP, "place 3 of 3, of which 2 go on")
+
+
+def leave(
+    folder: Path, trials: list[TrialRow], epochs: list[EpochRow], decisions: list[DecisionRow], spec: StudySpec
+) -> Location:
+    location = Location.at(folder)
+    write_study(location, spec, START)
+    with StudyLog(location, spec.columns, spec.types) as log:
+        log.open_tables()
+        for trial in trials:
+            log.trial(trial)
+        for epoch in epochs:
+            log.epoch(epoch)
+        for row in decisions:
+            log.decision(row)
+    return location
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped", "diverged", "failed"])
+def test_a_trial_whose_end_is_there_and_whose_last_epochs_are_not_goes_on(
+    tmp_path: Path, trial_row: TrialOf, status: str
+) -> None:
+    """The driver died between the two files. Its checkpoint has the epochs, and is removed after both are there."""
+    row = replace(trial_row(0, TrialStatus(status), POINT, 0.5), epochs=5, ended_at=START, error="broken")
+    spec = study()
+    location = leave(tmp_path, [row], [epoch_row(seq, "t0", seq + 1) for seq in range(4)], [], spec)
+    history = brought_to_date(read_history(location, spec), spec, ())
+    (now,) = history.unfinished
+    assert (now.status, now.ended_at, now.error) == (TrialStatus.RUNNING, None, None)
+    config = OptunaSampler(spec, history).suggest("ray's")
+    assert isinstance(config, dict)
+    assert (config["number"], config["attempt"], config["logged"]) == (0, 2, 4)
+
+
+@pytest.mark.parametrize(("factor", "unwritten"), [(2, [6]), (3, [])])
+def test_another_rule_takes_back_no_decision_and_makes_none_for_what_was_logged(
+    tmp_path: Path, trial_row: TrialOf, factor: int, unwritten: list[int]
+) -> None:
+    """The log holds the decisions up to seq 5; the epochs imply one at 3 that was never taken, and one at 6."""
+    trials = [replace(trial_row(number, params=POINT), epochs=2) for number in range(4)]
+    epochs = [epoch_row(2 * number + epoch - 1, f"t{number}", epoch) for number in range(4) for epoch in (1, 2)]
+    location = leave(tmp_path, trials, epochs, [stop(5, "t2")], study())
+    spec = study(factor=factor)
+    history = read_history(location, spec)
+    missing = unwritten_decisions(history, [stop(3, "t1"), stop(5, "t2"), stop(6, "t3")])
+    assert [row.seq for row in missing] == unwritten
+    now = brought_to_date(history, spec, missing)
+    assert [row.status.value for row in now.trials] == [
+        "running",
+        "running",
+        "stopped",
+        "stopped" if unwritten else "running",
+    ]
+
+
+def test_a_new_rule_judges_nothing_of_before_at_any_later_resume(tmp_path: Path, trial_row: TrialOf) -> None:
+    """Its driver dies before its first decision: to the next resume it is no longer new."""
+    epochs = [epoch_row(seq, "t0", seq + 1) for seq in range(4)]
+    location = leave(tmp_path, [replace(trial_row(0, params=POINT), epochs=4)], epochs, [], study())
+    spec = study(factor=3)
+    for _ in range(2):
+        history = read_history(location, spec)
+        assert history.rule_since == 4
+        implied = [stop(1, "t0"), stop(4, "t0"), stop(5, "t0")]
+        assert [row.seq for row in unwritten_decisions(history, implied)] == [4, 5]
+        write_study(location, spec, START, history.starts, {RULE_SINCE: history.rule_since})
+
+
+def test_trials_that_are_gone_are_named(tmp_path: Path, trial_row: TrialOf) -> None:
+    spec = study()
+    location = leave(tmp_path, [trial_row(0, params=POINT)], [epoch_row(0, "t0", 1)], [], spec)
+    location.join(*TRIALS).remove()
+    with pytest.raises(StoreError, match=r"trials\.parquet must have a row of every trial .* none of t0"):
+        read_history(location, spec)
+
+
+@pytest.mark.parametrize("wider", [{"choice": [0, 1, 0.5]}, {"uniform": [0, 1]}])
+def test_a_domain_s_values_stay_of_their_kind(tmp_path: Path, wider: Any) -> None:
+    location = leave(tmp_path, [], [], [], study({"choice": [0, 1]}))
+    with pytest.raises(HistoryError, match=r"stay of their kind: trial\.loss\.alpha holds int, not float"):
+        read_history(location, study(wider))
+
+
+def test_a_trial_that_goes_on_is_known_to_the_sampler_as_if_it_had_never_been_left(
+    tmp_path: Path, trial_row: TrialOf
+) -> None:
+    """It diverges in its sixth epoch, right after the resume, or after a second one."""
+    spec = study()
+    row = replace(trial_row(0, params=POINT), epochs=5)
+    epochs = [epoch_row(seq, "t0", seq + 1) for seq in range(5)]
+    history = read_history(leave(tmp_path / "a", [row], epochs, [], spec), spec)
+    live = OptunaSampler(spec, history)
+    live.suggest("ray's")
+    live.on_trial_complete("ray's", {"status": "diverged"})
+    diverged = replace(row, status=TrialStatus.DIVERGED)
+    later = OptunaSampler(spec, read_history(leave(tmp_path / "b", [diverged], epochs, [], spec), spec))
+    (one,), (other,) = live.study.trials, later.study.trials
+    assert one.state == other.state
+    assert one.intermediate_values == other.intermediate_values == dict.fromkeys(range(1, 6), 0.5)
+    assert one.constraints == other.constraints

@@ -1,0 +1,133 @@
+"""A search whose results, checkpoints included, are in a bucket."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from plgan_tune.records import TrialStatus
+from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.store.location import Location
+from plgan_tune.store.read import epoch_rows, read_epochs, read_trials
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+EPOCHS = 8
+SPACE = f"""
+study: far
+search: {{trials: 999, concurrent: 2, sampler: random, early_stopping: none, keep_checkpoints: 1}}
+trial:
+  data: {{source: digits, labels: 20, validation: 200}}
+  model: {{width: 0.05}}
+  loss: {{alpha: {{uniform: [0.1, 1.0]}}}}
+  training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1000}}
+"""
+"""Nothing but a trial's end and the signal saves a checkpoint.
+"""
+
+Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+
+
+def wait_for_epochs(study: Location, at_least: int, search: subprocess.Popen[str], said: Path) -> None:
+    end = time.monotonic() + 300
+    while not study.join("epochs").exists() or len(read_epochs(study)) < at_least:
+        assert search.poll() is None, said.read_text()
+        assert time.monotonic() < end, said.read_text()
+        time.sleep(0.2)
+
+
+def test_it_is_stopped_gone_on_with_and_analysed(tmp_path: Path, bucket: str, started: Started) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    study, said = Location.at(f"{bucket}/far/mine"), tmp_path / "said.txt"
+    words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--results", f"{bucket}/far"]
+    words += ["--name", "mine", "--resume"]
+    with started(tmp_path, *words) as search:
+        wait_for_epochs(study, 3, search, said)
+        search.send_signal(signal.SIGTERM)
+        assert search.wait(timeout=120) == 130, said.read_text()
+    assert any(line.endswith("--name mine --resume") for line in said.read_text().splitlines())
+    assert "_lock.json" not in study.list()
+    left = read_trials(study).to_pylist()
+    running = [row["trial_id"] for row in left if row["status"] == TrialStatus.RUNNING]
+    assert running
+    assert all(any(TrialFiles.of(study, trial_id).newest_first()) for trial_id in running)
+    before = epoch_rows(read_epochs(study))
+
+    trials = max(row["number"] for row in left) + 2
+    with started(tmp_path, *words, "--set", f"search.trials={trials}") as search:
+        assert search.wait(timeout=600) == 0, said.read_text()
+    rows, epochs = read_trials(study).to_pylist(), epoch_rows(read_epochs(study))
+    assert sorted(row["number"] for row in rows) == list(range(trials))
+    assert {row["status"] for row in rows} == {TrialStatus.COMPLETED}
+    assert {row["attempt"] for row in rows if row["trial_id"] in running} == {2}
+    assert epochs[: len(before)] == before
+    assert [row.seq for row in epochs] == list(range(trials * EPOCHS))
+    (kept,) = study.join("checkpoints").list()
+    assert kept == min(rows, key=lambda row: (row["val_error_last"], row["number"]))["trial_id"]
+    assert {"study.yaml", "best.yaml", "report.html", "samples.png"} <= set(study.list())
+    assert "_lock.json" not in study.list()
+    assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "said.txt"}
+
+    with started(tmp_path, sys.executable, "-m", "plgan_tune.analyze", study.url) as analysis:
+        assert analysis.wait(timeout=120) == 0, said.read_text()
+    assert kept in said.read_text()
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+    assert secret not in said.read_text()
+    assert all(secret.encode() not in study.fs.cat_file(file) for file in study.fs.find(study.path))
+
+
+def serve(port: int = 0) -> ThreadedMotoServer:
+    """One more server with the content of the bucket's own: all of a process share it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    return server
+
+
+def test_nothing_is_missing_after_the_store_was_away(
+    tmp_path: Path, bucket: str, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens where the search writes; meanwhile the test looks at the bucket through the other server."""
+    trials, epochs = 2, 16
+    (tmp_path / "space.yaml").write_text(SPACE)
+    study, said = Location.at(f"{bucket}/away/mine"), tmp_path / "said.txt"
+    study.exists()  # so that this process has its connection
+    server = serve()
+    _, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--results", f"{bucket}/away"]
+    words += ["--name", "mine", "--set", f"search.trials={trials}", "--set", f"trial.training.epochs={epochs}"]
+    words += ["--set", "trial.training.batch_size=30"]
+    with started(tmp_path, *words) as search:
+        wait_for_epochs(study, 3, search, said)
+        server.stop()
+        away_at, there = datetime.now(UTC), len(read_epochs(study))
+        end = time.monotonic() + 60
+        while "results wait in memory and are tried again every 5 s: cannot write s3://" not in said.read_text():
+            assert search.poll() is None, said.read_text()
+            assert time.monotonic() < end, said.read_text()
+            time.sleep(0.2)
+        time.sleep(10)
+        assert search.poll() is None, said.read_text()
+        assert len(read_epochs(study)) == there
+        server, back_at = serve(port), datetime.now(UTC)
+        assert search.wait(timeout=300) == 0, said.read_text()
+        server.stop()
+    assert "results are written again" in said.read_text()
+    rows, logged = read_trials(study).to_pylist(), epoch_rows(read_epochs(study))
+    assert [(row["status"], row["attempt"]) for row in rows] == [(TrialStatus.COMPLETED, 1)] * trials
+    assert [row.seq for row in logged] == list(range(trials * epochs))
+    for row in rows:
+        curve = [one.metrics.epoch for one in logged if one.trial_id == row["trial_id"]]
+        assert curve == list(range(1, epochs + 1))
+    assert any(away_at < one.reported_at < back_at for one in logged)  # training went on meanwhile
+    (kept,) = study.join("checkpoints").list()
+    assert kept == min(rows, key=lambda row: (row["val_error_last"], row["number"]))["trial_id"]
+    assert any(TrialFiles.of(study, kept).newest_first())
