@@ -3,22 +3,26 @@
 import csv
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
+from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
 from plgan_tune.records import TrialStatus
-from plgan_tune.refusal import refuse, refusing
+from plgan_tune.refusal import refuse, refuse_password, refusing
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.lock import LEASE, LOCK, Owner
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,7 +36,7 @@ def main(
         typer.Option(metavar="QUERY", help="Print a query over the tables trials, epochs and decisions instead."),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the best configuration for train and evaluate.")
+        Path | None, typer.Option(metavar="FILE", help="Write the best configuration, as train --config reads it.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report: one page that needs no network.")
@@ -43,11 +47,17 @@ def main(
     """Say what a study found: its best trials, what to mind, which keys matter."""
     console = Console()
     with refusing(StoreError, QueryError):
-        studies = [read_study(place) for place in results]
-        if len(studies) > 1 and (sql is not None or export is not None or html is not None or watch):
+        for place in results:
+            refuse_password("RESULTS", place)
+        asked = {"--sql": sql is not None, "--export": export is not None, "--html": html is not None, "--watch": watch}
+        given = [option for option, is_given in asked.items() if is_given]
+        if len(given) > 1:
+            refuse(f"{' and '.join(given)} exclude each other: each says what is done instead of the summary")
+        if len(results) > 1 and given:
             refuse("--sql, --export, --html and --watch take one study, but several are given")
         if trial is not None and export is None:
             refuse("--trial says what --export writes, which is not given")
+        studies = [read_study(place) for place in results]
         study = studies[0]
         if sql is not None:
             _print_query(console, study, sql)
@@ -65,13 +75,11 @@ def main(
 
 
 def _print_importance(console: Console, study: Study) -> None:
-    """After all else: Optuna's evaluators take a second to import."""
-    from plgan_tune.analysis.importance import LEAST, importances  # noqa: PLC0415
-
     found = importances(study)
     console.print()
     if found is None:
-        console.print(f"what matters: not known before {LEAST} trials and two searched keys", style="dim")
+        needs = f"it takes two searched keys and {LEAST} trials that reached a common epoch with errors that differ"
+        console.print(f"what matters: {needs}", style="dim")
     else:
         console.print(importance_table(found))
 
@@ -84,9 +92,11 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
         writer.writerow(names)
         writer.writerows(rows)
         return
-    table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    # What stands in brackets would be taken for a style.
+    headers = [Text(name) for name in names]
+    table = Table(*map(Column, headers), box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console.print(table)
 
 
@@ -119,14 +129,40 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
 
 def _watch(console: Console, place: str, top: int) -> None:
-    """Until no trial runs any more, or Ctrl-C."""
+    """Until no search writes the study any more, or Ctrl-C."""
+    writer = _Writer(Location.at(place).join(LOCK))
     with Live(console=console, auto_refresh=False) as live:
         while True:
+            lives = writer.lives(time.monotonic())  # before the study is read, which is then the last of it
             study = read_study(place)
             live.update(view(study, top), refresh=True)
-            if not (study.trials["status"] == TrialStatus.RUNNING).any() and len(study.trials):
-                return
+            if not lives:
+                break
             time.sleep(WATCH_SECONDS)
+    if left := int((study.trials["status"] == TrialStatus.RUNNING).sum()):
+        console.print(f"no search writes here any more, but {left} trials have not ended: search --resume goes on")
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Who holds a study's lock. One on another host has died when it has renewed nothing for a lease."""
+
+    lock: Location
+    seen: Owner | None = None
+    since: float = 0.0
+
+    def lives(self, now: float) -> bool:
+        owner = self._owner()
+        if owner != self.seen:
+            self.seen, self.since = owner, now
+        dead = owner.is_dead() if owner else True
+        return now - self.since <= LEASE if dead is None else not dead
+
+    def _owner(self) -> Owner | None:
+        try:
+            return Owner.of(self.lock)
+        except (StoreError, ValueError, TypeError):  # it has ended between the two looks
+            return None
 
 
 WATCH_SECONDS = 5.0

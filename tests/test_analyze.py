@@ -1,20 +1,33 @@
 """`python -m plgan_tune.analyze`: what a study found, from its files alone."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Timer
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from synthetic import write_synthetic
+from typer.testing import CliRunner
 
+from plgan_tune import analyze as analyze_command
+from plgan_tune.analysis.overview import overview, ranking
 from plgan_tune.analysis.query import query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.spec.load import load_trial
 from plgan_tune.store.location import Location
+from plgan_tune.store.lock import LEASE, LOCK, Owner, StudyLock
+from plgan_tune.wording import brief
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +35,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     write_synthetic(Location.at(folder / "first"), 60, 20)
     write_synthetic(Location.at(folder / "second"), 30, 20, early_stopping=False, seed=1)
+    (folder / "README.md").write_text("no study")
     return folder
 
 
@@ -59,6 +73,29 @@ def test_no_line_is_wider_than_the_terminal(studies: Path, width: int) -> None:
     assert max(map(len, said.stdout.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_best_trials_numbers_are_whole_on_any_terminal(studies: Path, width: int) -> None:
+    """A line each where that fits, else a column each."""
+    words = analyze("first", cwd=studies, width=width).stdout.split()
+    for row in ranking(read_study(studies / "first"), 5):
+        interval = (f"{100 * row.interval.low:.1f}", f"{100 * row.interval.high:.1f}")
+        for whole in (row.trial_id, f"{100 * row.last:.2f}", f"{100 * row.best:.2f}", *interval):
+            assert whole in words
+        assert set(map(brief, row.params.values())) <= set(words)
+
+
+def test_the_tied_alone_are_marked_and_the_glance_counts(studies: Path) -> None:
+    study = read_study(studies / "second")
+    said = analyze("second", "--top", 30, cwd=studies, width=200).stdout
+    marks = {trial_id: mark for mark, trial_id in re.findall(r"(?m)^([= ]) (t\d{4}) ", said)}
+    assert marks == {row.trial_id: "=" if row.tied else " " for row in ranking(study)}
+    assert set(marks.values()) == {"=", " "}
+    sums = overview(read_study(studies / "first"))
+    glance = analyze("first", cwd=studies, width=200).stdout
+    assert f"early stopping saved {sums.epochs_saved:,} (" in glance
+    assert f"{sums.epochs_per_hour:,.0f} epochs an hour of training" in glance
+
+
 def test_several_are_compared(studies: Path) -> None:
     said = analyze("first", "second", cwd=studies)
     lines = said.stdout.splitlines()
@@ -66,11 +103,19 @@ def test_several_are_compared(studies: Path) -> None:
     assert "splits" not in said.stdout  # both synthetic
 
 
+def test_studies_of_other_splits_are_said_to_compare_in_part(studies: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(studies / "second", tmp_path / "other"))
+    rewrite_trials(other, lambda trials: trials.assign(split_hash="another"))
+    said = " ".join(analyze(studies / "first", other, cwd=tmp_path).stdout.split())
+    assert "their errors were counted on 2 different splits of images" in said
+
+
 def test_export_is_what_train_reads(studies: Path, tmp_path: Path) -> None:
     trials = pd.read_parquet(studies / "first" / "trials")
     best = trials[trials.status == "completed"].nsmallest(1, "val_error_last").iloc[0]
     said = analyze("first", "--export", tmp_path / "best.yaml", cwd=studies)
     assert said.stdout.strip() == f"trial {best.trial_id} is in {tmp_path / 'best.yaml'}"
+    assert load_trial(tmp_path / "best.yaml") == read_study(studies / "first").trial(best.trial_id)
     assert load_trial(tmp_path / "best.yaml").loss.alpha == best.params_alpha
     other = analyze("first", "--export", tmp_path / "other.yaml", "--trial", "t0003", cwd=studies)
     assert other.returncode == 0
@@ -80,6 +125,9 @@ def test_export_is_what_train_reads(studies: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["README.md", "first"], "a study is a folder, but"),
+        (["first", "--watch", "--html", "x.html", "--sql", "SELECT 1"], "--sql and --html and --watch exclude each"),
+        (["https://me:SECRET@host/first"], "RESULTS must hold no password"),
         (["nowhere"], "a study's folder holds study.yaml, but"),
         (["first", "--export", "first/study.yaml"], "must be a new file that can be written, but: File exists"),
         (["first", "--export", "new.yaml", "--trial", "t9999"], "has no trial t9999; it has t0000 to t0059"),
@@ -93,12 +141,22 @@ def test_what_cannot_be_done_is_refused(studies: Path, words: list[str], message
     assert said.returncode == 2
     assert message in said.stderr
     assert "Traceback" not in said.stderr
+    assert "SECRET" not in said.stderr
+    assert not (studies / "x.html").exists()
 
 
 def test_a_query_in_a_pipe_is_csv(studies: Path) -> None:
     said = analyze("first", "--sql", "SELECT status, count(*) AS n FROM trials GROUP BY ALL ORDER BY n", cwd=studies)
     assert said.stdout.splitlines()[0] == "status,n"
     assert sum(int(line.split(",")[1]) for line in said.stdout.splitlines()[1:]) == 60
+
+
+def test_a_query_on_a_terminal_shows_what_it_found(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets are no markup."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    said = analyze("first", "--sql", "SELECT '[bold]x[/]' AS \"[red]n\", '[/nothing]' AS m", cwd=studies)
+    assert said.returncode == 0, said.stderr
+    assert all(text in said.stdout for text in ("[bold]x[/]", "[red]n", "[/nothing]"))
 
 
 def test_the_readmes_queries_have_answers(synthetic_study: Study) -> None:
@@ -127,16 +185,76 @@ def test_it_needs_neither_torch_nor_ray(studies: Path) -> None:
     assert said.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_watch_ends_with_the_study(studies: Path) -> None:
-    said = analyze("first", "--watch", cwd=studies)
-    assert said.returncode == 0, said.stderr
-    assert "60 of 60" in said.stdout
+def watched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """In this process, for its looks are seconds apart."""
+    monkeypatch.setattr(analyze_command, "WATCH_SECONDS", 0.05)
+    said = CliRunner().invoke(analyze_command.app, [str(folder), "--watch"])
+    assert said.exit_code == 0, said.output
+    return said.output
+
+
+def rewrite_trials(study: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    file = study / "trials" / "trials.parquet"
+    schema = pq.read_schema(file)
+    table = pa.Table.from_pandas(change(pd.read_parquet(file)), schema=schema, preserve_index=False)
+    pq.write_table(table, study / "_new.parquet")
+    (study / "_new.parquet").replace(file)
+
+
+def test_a_watch_shows_what_comes_and_ends_with_the_search(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two trials no row may be running; the lock says that a search is."""
+    folder = Path(shutil.copytree(studies / "first", tmp_path / "growing"))
+    whole = pd.read_parquet(folder / "trials")
+    rewrite_trials(folder, lambda trials: trials.head(10))
+    lock = ExitStack()
+    lock.enter_context(StudyLock(Location.at(folder)))
+    grow = Timer(1.5, rewrite_trials, (folder, lambda trials: whole))
+    began, end = time.monotonic(), Timer(3.0, lock.close)
+    grow.start()
+    end.start()
+    said = watched(folder, monkeypatch)
+    watched_for = time.monotonic() - began
+    grow.join()
+    end.join()
+    assert watched_for >= 3
+    assert "60 of 60" in said
+    assert "not ended" not in said
+
+
+@pytest.mark.parametrize("leaves_lock", [True, False])
+def test_a_watch_of_a_search_that_was_killed_says_so(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves_lock: bool
+) -> None:
+    folder = Path(shutil.copytree(studies / "first", tmp_path / "killed"))
+    rewrite_trials(folder, lambda trials: trials.assign(status=trials["status"].mask(trials.index < 3, "running")))
+    if leaves_lock:
+        process = subprocess.Popen(["true"])
+        process.wait()
+        owner = replace(Owner.here(), pid=process.pid, started=0.0)
+        (folder / LOCK).write_text(json.dumps(asdict(owner)))
+    said = " ".join(watched(folder, monkeypatch).split())
+    assert "no search writes here any more, but 3 trials have not ended: search --resume goes on" in said
+
+
+def test_a_watched_search_on_another_host_lives_as_long_as_it_renews_its_lock(tmp_path: Path) -> None:
+    """Another's clock is not trusted, so its lease is counted from when it was last seen to renew."""
+    lock = Location.at(tmp_path / LOCK)
+    writer = analyze_command._Writer(lock)
+    assert not writer.lives(0.0)
+    for renewal in range(3):
+        lock.write_text(json.dumps(asdict(replace(Owner.here(), host="elsewhere", renewal=renewal))))
+        assert writer.lives(100.0 * renewal)
+        assert writer.lives(100.0 * renewal + LEASE)
+    assert not writer.lives(200.0 + LEASE + 1)
 
 
 @pytest.mark.slow
-def test_ten_thousand_trials_take_seconds(tmp_path: Path) -> None:
-    """10,000 trials of 100 epochs, nobody stopped. The bar is 5 s on a quiet machine; a test's may be busy."""
-    write_synthetic(Location.at(tmp_path / "large"), 10_000, 100, early_stopping=False)
+@pytest.mark.parametrize(("trials", "epochs", "bar"), [(1_000, 60, 2), (10_000, 100, 5)])
+def test_many_trials_take_seconds(tmp_path: Path, trials: int, epochs: int, bar: float) -> None:
+    """Nobody is stopped. The bar is for a quiet machine; a test's may be busy."""
+    write_synthetic(Location.at(tmp_path / "large"), trials, epochs, early_stopping=False)
     code = (
         "import resource, runpy, sys; sys.argv = ['analyze', 'large']\n"
         "try: runpy.run_module('plgan_tune.analyze', run_name='__main__')\n"
@@ -149,8 +267,8 @@ def test_ten_thousand_trials_take_seconds(tmp_path: Path) -> None:
     wall, after = time.perf_counter() - began, os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     memory = int(said.stdout.splitlines()[-1]) / 2**20
-    print(f"analyze of 10,000 x 100: {wall:.1f} s of wall, {seconds:.1f} s of processor, {memory:.2f} GiB")  # noqa: T201
-    assert seconds < 10
+    print(f"analyze of {trials:,} x {epochs}: {wall:.1f} s of wall, {seconds:.1f} s of processor, {memory:.2f} GiB")  # noqa: T201
+    assert seconds < 2 * bar
     assert memory < 2
 
 

@@ -20,4 +20,15 @@ def errors_at_equal_epoch(study: Study) -> tuple[int, "pd.Series[float]"]:
     rows = study.epochs[study.epochs["epoch"] == epoch]
     errors = pd.Series(rows["val_error"].to_numpy(), index=rows["trial_id"].astype(str))
     broken = study.trials[(study.trials["status"] == TrialStatus.DIVERGED) & (study.trials["epochs"] < epoch)]
+    errors = errors[~errors.index.isin(broken["trial_id"])]  # an earlier attempt may have come there
     return epoch, pd.concat([errors, pd.Series(errors.max(), index=broken["trial_id"])])
+
+
+def switches(epochs: pd.DataFrame) -> pd.DataFrame:
+    """The rows in which a trial first trained on the generator's final loss; none of a trial that began on it.
+
+    Args:
+        epochs: of one trial or several, each trial's in order.
+    """
+    final = epochs[epochs["ramp"] >= 1].drop_duplicates("trial_id")
+    return final[final["epoch"] > 1]

@@ -1,16 +1,17 @@
 """What a practitioner would warn of or point at, in sentences."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import pandas as pd
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
+from plgan_tune.analysis.intervals import tied
 from plgan_tune.analysis.study import Study
-from plgan_tune.records import TrialStatus, Value
+from plgan_tune.records import TrialStatus, Value, Verdict
 from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform, domain_as_mapping
-from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec, set_paths
 from plgan_tune.spec.yaml import dump_yaml
@@ -22,8 +23,14 @@ EDGE: Final = 0.05
 COLLAPSED: Final = 0.5
 """Below this share of the uniform distribution's entropy a generator makes few classes only."""
 
+CLASSES: Final[Mapping[str, int]] = dict.fromkeys(("digits", "mnist", "fashion_mnist", "cifar10", "svhn"), 10)
+"""Of the sources whose images are known, and of folders and files of their names."""
+
 MANY: Final = 0.1
 """Share of trials from which on something is worth a warning."""
+
+ENOUGH: Final = 10
+"""Trials from which on a rank correlation says something."""
 
 SUM_MATTERS: Final = 1e-6
 """From about this eps on Adam's steps depend on the size of the generator's gradient, which is of the order 1e-4."""
@@ -35,6 +42,7 @@ def findings(study: Study) -> list[str]:
         *_few_completed(study),
         *_diverged(study),
         *_edges(study),
+        *_stopped_on_a_tie(study),
         *_never_switched(study),
         *_collapsed(study),
         *_averages_worse(study),
@@ -63,6 +71,7 @@ def _where(study: Study, diverged: "pd.Series[bool]") -> str:
     separations: list[tuple[float, str, str]] = []
     for path, domain in study.spec.domains.items():
         if isinstance(domain, Choice):
+            separations += _options(study, diverged, path)
             continue
         values = study.trials[study.spec.columns[path]].astype(float)
         ranks = values.rank()
@@ -79,18 +88,28 @@ def _where(study: Study, diverged: "pd.Series[bool]") -> str:
     return f"; {max(separations)[2]} did"
 
 
+def _options(study: Study, diverged: "pd.Series[bool]", path: str) -> Iterator[tuple[float, str, str]]:
+    """Of each option of a choice: how far it tells the diverged from the others, as `_where` measures it."""
+    for option, rows in study.trials.groupby(study.spec.columns[path], dropna=False):
+        here = study.trials.index.isin(rows.index)
+        share_of_bad, share_of_good = here[diverged].mean(), here[~diverged].mean()
+        counts = f"{(here & diverged).sum()} of the {here.sum()} trials with {path} {option}"
+        # The chance above for a key of two values; an option without divergence points nowhere.
+        yield max(0.0, share_of_bad - share_of_good) / 2, path, counts
+
+
 def _edges(study: Study) -> Iterator[str]:
     if study.ranked.empty:
         return
     best = study.ranked.iloc[0]
     for path, value in study.params(best.to_dict()).items():
         domain = study.spec.domains[path]
-        place = unit(domain, value)
+        place = unit(domain, value) if domain.contains(value) else None  # a resume may have made it narrower
         if place is None or EDGE <= place <= 1 - EDGE:
             continue
         end = "lower" if place < EDGE else "upper"
         sentence = f"the best trial's {path} {_text(value)} lies at the {end} end of {_domain(domain)}"
-        wider = _wider(study.spec, path, end)
+        wider = None if end == "upper" and _late_enough(study, path, domain) else _wider(study.spec, path, end)
         yield sentence + (f"; a wider domain: --set 'trial.{path}={_domain(wider)}'" if wider else "")
 
 
@@ -107,28 +126,37 @@ def _wider(spec: StudySpec, path: str, end: str) -> Domain | None:
     """The domain half as long again beyond that end, as far as the key's own rules let it; None where they do not."""
     domain = spec.domains[path]
     for step in (0.5, 0.25, 0.1):
-        wider = _stretched(domain, end, step)
         try:
+            wider = _stretched(domain, end, step)
             mapping = spec.as_mapping()
             trial = set_paths(mapping["trial"], {path: domain_as_mapping(wider)})
             study_from_mapping({**mapping, "trial": trial})
-        except SpecError:
+        except (RuleError, SpecError, OverflowError):
             continue
-        return wider
+        if wider != domain:
+            return wider
     return None
+
+
+def _late_enough(study: Study, path: str, domain: Domain) -> bool:
+    """Whether a switch epoch could not come later and still be trained after."""
+    return path == "loss.switch_epoch" and isinstance(domain, Int | LogInt) and domain.high >= study.last_epoch - 1
 
 
 def _stretched(domain: Domain, end: str, share: float) -> Domain:
     match domain:
         case Uniform(low, high):
             by = share * (high - low)
-            return Uniform(_round(low - by), high) if end == "lower" else Uniform(low, _round(high + by))
+            return Uniform(_round(low - by, by), high) if end == "lower" else Uniform(low, _round(high + by, by))
         case Int(low, high):
             whole = max(1, round(share * (high - low)))
             return Int(low - whole, high) if end == "lower" else Int(low, high + whole)
         case LogUniform(low, high):
             factor = (high / low) ** share
-            return LogUniform(_round(low / factor), high) if end == "lower" else LogUniform(low, _round(high * factor))
+            down, up = low / factor, high * factor
+            if end == "lower":
+                return LogUniform(_round(down, min(low - down, down)), high)
+            return LogUniform(low, _round(up, up - high))
         case LogInt(low, high):
             factor = (high / low) ** share
             return LogInt(max(1, int(low / factor)), high) if end == "lower" else LogInt(low, math.ceil(high * factor))
@@ -136,29 +164,60 @@ def _stretched(domain: Domain, end: str, share: float) -> Domain:
             return domain
 
 
-def _round(value: float) -> float:
-    return float(f"{value:.2g}")
+def _round(value: float, step: float) -> float:
+    """To a few hundredths of `step`: what is printed for a user to type must still lie beyond the old end."""
+    return round(value, 1 - math.floor(math.log10(step)))
+
+
+def _stopped_on_a_tie(study: Study) -> Iterator[str]:
+    """Whether early stopping may have ended the winner: who was stopped by no more than the images' noise."""
+    judged = study.decisions
+    stops = judged[(judged["verdict"] == Verdict.STOP) & judged["cutoff"].notna()]
+    images = study.validation
+    ties = sum(tied(value, cutoff, images) for value, cutoff in zip(stops["value"], stops["cutoff"], strict=True))
+    if ties:
+        yield (
+            f"{ties} of {len(stops)} trials that early stopping ended missed their cutoff by no more than "
+            f"{images:,} validation images can tell, so noise may have ended them: a longer "
+            "search.early_stopping.asha.grace_period, or smoothing, ends fewer so"
+        )
 
 
 def _never_switched(study: Study) -> Iterator[str]:
     """PL-GAN's loss reaches its final form at T (patent paragraph 0060); a trial that ended before never showed it."""
-    column = study.spec.columns.get("loss.switch_epoch")
-    fixed = study.spec.any_trial().loss
-    if fixed.ramp not in ("clamp", "literal") or study.trials.empty:
+    if study.trials.empty:
         return
-    switch = study.trials[column] if column else fixed.switch_epoch
+    switch = _switch_epochs(study)
     early = study.trials["epochs"] <= switch
-    ended = study.trials["status"] != TrialStatus.RUNNING
+    ended = (study.trials["status"] != TrialStatus.RUNNING) & switch.notna()
     if (early & ended).sum() >= max(1, MANY * ended.sum()):
         yield f"{(early & ended).sum()} of {ended.sum()} trials ended before their switch epoch: nothing judged it"
     if not study.ranked.empty and early[study.ranked.index[0]]:
         yield "the best trial's switch epoch is later than its last epoch: its loss never took its final form"
 
 
+def _switch_epochs(study: Study) -> "pd.Series[float]":
+    """Each trial's T, NaN where its loss has none."""
+    column = study.spec.columns.get("loss.switch_epoch")
+    keys = [key for key in ("profile", "model.kind", "loss.ramp") if key in study.spec.domains]
+    columns = [study.spec.columns[key] for key in keys]
+    alike = [rows for _, rows in study.trials.groupby(columns, dropna=False)] if columns else [study.trials]
+    switch = pd.Series(math.nan, index=study.trials.index)
+    for rows in alike:
+        loss = (study.trial(rows["trial_id"].iloc[0]) if columns else study.spec.any_trial()).loss
+        if loss.ramp in ("clamp", "literal"):
+            switch[rows.index] = rows[column] if column else loss.switch_epoch
+    return switch
+
+
 def _collapsed(study: Study) -> Iterator[str]:
     last = study.epochs.drop_duplicates("trial_id", keep="last").set_index("trial_id")["entropy_generated"]
-    # Ten classes unless trials show more: the log has no number of classes.
-    few = last[last < COLLAPSED * max(math.log(10), float(last.max()) if len(last) else 0)]
+    data = study.spec.any_trial().data
+    known = data.source if data.source in CLASSES else (data.path or "").rstrip("/").rpartition("/")[2]
+    classes = CLASSES.get(known)
+    # Of other data the log has no number of classes: the most that any generator made is what all classes give.
+    whole = math.log(classes) if classes else study.epochs["entropy_generated"].max()
+    few = last[last < COLLAPSED * whole]
     if len(few) < max(1, MANY * len(last)):
         return
     sentence = f"{len(few)} of {len(last)} generators make few classes (entropy below half of what all classes give)"
@@ -184,19 +243,27 @@ def _weights(study: Study) -> Iterator[str]:
     columns = [column for path, column in study.spec.columns.items() if path in ("loss.alpha", "loss.beta")]
     if len(columns) < 2 or study.ranked.empty:
         return
+    best = study.ranked.iloc[0]
+    a, b = (float(best[column]) for column in columns)
+    eps = study.trial(best["trial_id"]).optim.eps
+    role = "also acts as the generator's learning rate" if eps >= SUM_MATTERS else "hardly matters to Adam"
+    has = f"alpha / (alpha + beta) {brief(a / (a + b))} and alpha + beta {brief(a + b)}" if a + b else "both at 0"
+    yield (
+        f"alpha and beta matter by their ratio; with eps {eps:g} their sum {role}. The best trial has {has}"
+        f"{_correlations(study, columns)}"
+    )
+
+
+def _correlations(study: Study, columns: Sequence[str]) -> str:
+    """Of ratio and sum with the error; nothing where so few trials, or equal ones, have none."""
     _, errors = errors_at_equal_epoch(study)
     rows = study.trials.set_index("trial_id").loc[errors.index]
     alpha, beta = (rows[column].astype(float) for column in columns)
-    best = study.ranked.iloc[0]
-    ratio, total = (drawn.rank().corr(errors.rank()) for drawn in (alpha / (alpha + beta), alpha + beta))
-    a, b = (float(best[column]) for column in columns)
-    eps = study.spec.any_trial().optim.eps
-    role = "also acts as the generator's learning rate" if eps >= SUM_MATTERS else "hardly matters to Adam"
-    yield (
-        f"alpha and beta matter by their ratio; with eps {eps:g} their sum {role}. The best trial has "
-        f"alpha / (alpha + beta) {brief(a / (a + b))} and alpha + beta {brief(a + b)}; rank correlation with the error "
-        f"at equal epochs {ratio:+.2f} and {total:+.2f}"
-    )
+    drawn = (alpha / (alpha + beta), alpha + beta)
+    if len(errors) < ENOUGH or min(one.nunique() for one in (*drawn, errors)) < 2:
+        return ""
+    ratio, total = (one.rank().corr(errors.rank()) for one in drawn)
+    return f"; rank correlation with the error at equal epochs {ratio:+.2f} and {total:+.2f}"
 
 
 def _domain(domain: Domain) -> str:

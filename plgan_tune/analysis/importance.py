@@ -1,31 +1,26 @@
-"""How much each searched key matters: PED-ANOVA (Watanabe et al. 2023) through Optuna, at equal epochs."""
+"""How much each searched key matters: PED-ANOVA at equal epochs, with what chance makes of it."""
 
-from copy import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
-import optuna
 import pandas as pd
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState
+from numpy.typing import NDArray
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.intervals import Interval
+from plgan_tune.analysis.ped_anova import Floats, Grid, Places, divergence, good
 from plgan_tune.analysis.study import Study
-from plgan_tune.distributions import distributions
+from plgan_tune.records import Value
 
 LEAST: Final = 20
 """Trials below which no importance is given: a tenth of them, PED-ANOVA's good ones, would be one."""
 
-MOST: Final = 400
-"""Trials that are looked at, drawn at random of more: a resample takes Optuna some 60 ms then."""
+RESAMPLES: Final = 60
 
-RESAMPLES: Final = 20
-
-FANOVA_MOST: Final = 300
-"""Of more trials fANOVA takes tens of seconds."""
+SHUFFLES: Final = 60
+"""Of the errors among the trials: what a key comes to by chance. Shares are never below 0, so no interval says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +31,14 @@ class Importance:
         path: the key.
         share: of all keys' importance, in [0, 1].
         interval: of 90 % of the resamples of the trials (bootstrap, 5th to 95th percentile).
+        told: whether the key parts good trials from the others by more than it does in 95 % of the shuffles.
         fanova: the same share by fANOVA; None where it was not asked for.
     """
 
     path: str
     share: float
     interval: Interval
+    told: bool
     fanova: float | None = None
 
 
@@ -51,7 +48,7 @@ class Importances:
 
     Attributes:
         epoch: at which the trials are compared: the last that at least half of them reached.
-        trials: how many are compared.
+        trials: how many are compared: all that reached it and lie in the domains of now.
     """
 
     keys: tuple[Importance, ...]
@@ -59,7 +56,7 @@ class Importances:
     trials: int
 
 
-def importances(study: Study, *, seed: int = 0, fanova: bool = False) -> Importances | None:
+def importances(study: Study, *, seed: int = 0) -> Importances | None:
     """Compares trials by their error at ONE epoch, the last that at least half of them reached.
 
     Early stopping leaves most trials at low epochs. Their last errors mixed with those of whole trainings would rank
@@ -68,71 +65,74 @@ def importances(study: Study, *, seed: int = 0, fanova: bool = False) -> Importa
 
     Args:
         seed: of the draws.
-        fanova: whether to add fANOVA's shares, which takes seconds.
 
     Returns:
-        None where fewer than LEAST trials share an epoch, or fewer than two keys are searched.
+        None where fewer than LEAST trials share an epoch, all their errors are equal, or fewer than two keys are
+        searched.
     """
-    epoch, errors = errors_at_equal_epoch(study)
-    if len(errors) < LEAST or len(study.spec.domains) < 2 or errors.nunique() < 2:
+    epoch, by_trial = compared(study)
+    if len(by_trial) < LEAST or len(study.spec.domains) < 2 or by_trial.nunique() < 2:
         return None
+    found = points(study, by_trial.index)
+    keys = {
+        path: _Key(grid := Grid.of(domain), grid.places([point[path] for point in found]))
+        for path, domain in study.spec.domains.items()
+    }
+    errors = np.asarray(by_trial, np.float64)
     draw = np.random.default_rng(seed)
-    looked_at = errors if len(errors) <= MOST else errors.sample(MOST, random_state=draw)
-    trials = _as_optuna(study, looked_at)
-    shares = _shares(trials, PedAnovaImportanceEvaluator())
-    resampled = [
-        _shares(
-            [trials[place] for place in draw.integers(len(trials), size=len(trials))], PedAnovaImportanceEvaluator()
+    own = _divergences(keys, errors)
+    resampled = [_shares(_resampled(keys, errors, draw)) for _ in range(RESAMPLES)]
+    by_chance = [_divergences(keys, draw.permutation(errors)) for _ in range(SHUFFLES)]
+    told = [
+        Importance(
+            path,
+            share,
+            Interval(*np.percentile([one[path] for one in resampled], [5, 95])),
+            told=bool(own[path] > np.percentile([one[path] for one in by_chance], 95)),
         )
-        for _ in range(RESAMPLES)
+        for path, share in _shares(own).items()
     ]
-    also = _shares(trials[:FANOVA_MOST], FanovaImportanceEvaluator(seed=seed)) if fanova else {}
-    keys = [
-        Importance(path, share, Interval(*np.percentile([one[path] for one in resampled], [5, 95])), also.get(path))
-        for path, share in shares.items()
-    ]
-    return Importances(tuple(sorted(keys, key=lambda key: -key.share)), epoch, len(errors))
+    return Importances(tuple(sorted(told, key=lambda key: -key.share)), epoch, len(errors))
 
 
-class _Shared(FrozenTrial):
-    """A study takes a deep copy of each trial that it is given: nine tenths of a resample's time, and for nothing."""
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Shared":
-        return copy(self)
-
-
-def _as_optuna(study: Study, errors: "pd.Series[float]") -> list[FrozenTrial]:
-    space = distributions(study.spec.domains)
-    rows = study.trials.set_index("trial_id").loc[errors.index].to_dict("records")
-    now = datetime.now(UTC)  # Optuna asks for times and does not use them here
-    points = [(study.params(row), error) for row, error in zip(rows, errors, strict=True)]
-    return [
-        _Shared(
-            number=0,
-            trial_id=0,
-            state=TrialState.COMPLETE,
-            value=error,
-            datetime_start=now,
-            datetime_complete=now,
-            params=point,
-            distributions=space,
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
-        for point, error in points
-        if study.spec.holds(point)  # a resume may have made a domain narrower
-    ]
+def compared(study: Study) -> tuple[int, "pd.Series[float]"]:
+    """`errors_at_equal_epoch` of the trials in the domains of now."""
+    epoch, errors = errors_at_equal_epoch(study)
+    return epoch, errors[errors.index.isin(study.trials["trial_id"][study.inside])]
 
 
-def _shares(
-    trials: list[FrozenTrial], evaluator: PedAnovaImportanceEvaluator | FanovaImportanceEvaluator
-) -> dict[str, float]:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        study = optuna.create_study()
-        study.add_trials(trials)
-        return optuna.importance.get_param_importances(study, evaluator=evaluator)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+def points(study: Study, trial_ids: "pd.Index[str]") -> list[dict[str, Value]]:
+    """Each trial's values of the searched keys."""
+    rows = study.trials.set_index("trial_id").loc[trial_ids].to_dict("records")
+    return [study.params(row) for row in rows]
+
+
+class _Key:
+    """A searched key's values in all trials that are compared."""
+
+    def __init__(self, grid: Grid, places: Places) -> None:
+        self._grid = grid
+        self._places = places
+        self._density = grid.density(places)
+
+    def divergence(self, is_good: NDArray[np.bool_]) -> float:
+        return divergence(self._grid.density(self._places[is_good]), self._density)
+
+    def of(self, trials: NDArray[np.int64]) -> "_Key":
+        return _Key(self._grid, self._places[trials])
+
+
+def _resampled(keys: Mapping[str, _Key], errors: Floats, draw: np.random.Generator) -> dict[str, float]:
+    """By as many trials, drawn with replacement (bootstrap)."""
+    trials = draw.integers(len(errors), size=len(errors))
+    return _divergences({path: key.of(trials) for path, key in keys.items()}, errors[trials])
+
+
+def _divergences(keys: Mapping[str, _Key], errors: Floats) -> dict[str, float]:
+    is_good = good(errors)
+    return {path: key.divergence(is_good) for path, key in keys.items()}
+
+
+def _shares(divergences: Mapping[str, float]) -> dict[str, float]:
+    whole = sum(divergences.values())
+    return {path: one / whole if whole else 1 / len(divergences) for path, one in divergences.items()}

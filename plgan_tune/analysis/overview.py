@@ -4,11 +4,12 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 from plgan_tune.analysis.intervals import Interval, tied, wilson
 from plgan_tune.analysis.study import Study
-from plgan_tune.records import TrialStatus, Value
+from plgan_tune.records import TrialStatus, Value, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +19,9 @@ class Overview:
     Attributes:
         counts: trials by status, those of none left out.
         epochs: epochs trained, of trials that ended or run.
-        epochs_saved: that early stopping spared: what its stopped trials lacked to their last epoch.
+        epochs_saved: that early stopping spared: what the trials that it stopped lacked to their last epoch.
         time_saved: those epochs at the stopped trials' own pace.
-        training: seconds of training, summed over trials, as time.
+        busy: time in which at least one trial trained: without the pauses of a study that was resumed.
         began: of the first trial, UTC; None where there is none.
         until: the latest epoch's end or trial's end.
         images_per_second: median over all epochs, of one trial; None where there is no epoch.
@@ -30,7 +31,7 @@ class Overview:
     epochs: int
     epochs_saved: int
     time_saved: timedelta
-    training: timedelta
+    busy: timedelta
     began: datetime | None
     until: datetime | None
     images_per_second: float | None
@@ -46,8 +47,8 @@ class Overview:
 
     @property
     def epochs_per_hour(self) -> float:
-        """Of the whole study: its throughput."""
-        hours = self.took.total_seconds() / 3600
+        """Of the whole study, while it trained: its throughput."""
+        hours = self.busy.total_seconds() / 3600
         return self.epochs / hours if hours else 0.0
 
 
@@ -81,7 +82,9 @@ class Found:
 
 def overview(study: Study) -> Overview:
     trials = study.trials
-    stopped = trials[trials["status"] == TrialStatus.STOPPED]
+    judged = study.decisions["trial_id"][study.decisions["verdict"] == Verdict.STOP]
+    # A time limit and a narrower domain stop trials, too.
+    stopped = trials[(trials["status"] == TrialStatus.STOPPED) & trials["trial_id"].isin(judged.astype(str))]
     missing = (study.last_epoch - stopped["epochs"]).clip(lower=0)
     pace = stopped["seconds"] / stopped["epochs"].clip(lower=1)
     last = [times.max() for times in (study.epochs["reported_at"], trials["ended_at"]) if times.notna().any()]
@@ -92,11 +95,23 @@ def overview(study: Study) -> Overview:
         epochs=int(trials["epochs"].sum()),
         epochs_saved=int(missing.sum()),
         time_saved=timedelta(seconds=float((missing * pace).sum())),
-        training=timedelta(seconds=float(trials["seconds"].sum())),
+        busy=_busy(study.epochs),
         began=trials["started_at"].min().to_pydatetime() if len(trials) else None,
         until=max(last).to_pydatetime() if last else None,
         images_per_second=float(speeds.median()) if len(speeds) else None,
     )
+
+
+def _busy(epochs: pd.DataFrame) -> timedelta:
+    """The union of the times in which epochs were trained."""
+    if epochs.empty:
+        return timedelta()
+    end = (epochs["reported_at"] - epochs["reported_at"].min()).dt.total_seconds().to_numpy()
+    start = end - epochs["seconds"].to_numpy()
+    order = np.argsort(start)
+    start, until = start[order], np.maximum.accumulate(end[order])
+    idle = np.maximum(start[1:] - until[:-1], 0).sum()
+    return timedelta(seconds=float(until[-1] - start[0] - idle))
 
 
 def ranking(study: Study, top: int | None = None) -> list[Ranked]:
@@ -132,23 +147,3 @@ def found(study: Study) -> Found | None:
     ended = study.trials["ended_at"]
     after: pd.Timedelta = best["ended_at"] - study.trials["started_at"].min()
     return Found(after.to_pytimedelta(), int((ended <= best["ended_at"]).sum()))
-
-
-def best_so_far(study: Study) -> pd.DataFrame:
-    """One row a completed trial that was better than all before it.
-
-    Columns: trial_id, val_error, ended_at, epochs (trained by all trials until then).
-    """
-    completed = study.ranked.sort_values("ended_at")
-    better = completed[
-        completed["val_error_last"] < completed["val_error_last"].cummin().shift(fill_value=float("inf"))
-    ]
-    epochs = study.epochs["reported_at"].sort_values()
-    return pd.DataFrame(
-        {
-            "trial_id": better["trial_id"].to_numpy(),
-            "val_error": better["val_error_last"].to_numpy(),
-            "ended_at": better["ended_at"].to_numpy(),
-            "epochs": epochs.searchsorted(better["ended_at"], side="right") if len(epochs) else 0,
-        }
-    )

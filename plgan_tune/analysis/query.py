@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import duckdb
-
 from plgan_tune.analysis.study import Study
 
 
@@ -19,6 +17,8 @@ def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     Raises:
         QueryError: where the query is wrong or asks for what is locked.
     """
+    import duckdb  # noqa: PLC0415 - what only shows a study does not wait for it
+
     with duckdb.connect(":memory:", config={"python_enable_replacements": "false"}) as database:
         for name, frame in (("trials", study.trials), ("epochs", study.epochs), ("decisions", study.decisions)):
             database.register(name, frame)
@@ -28,8 +28,9 @@ def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         try:
             result = database.sql(sql)
             table = result.to_arrow_table() if result is not None else None  # fetchall() wants pytz for times
-        except duckdb.Error as error:
+            columns = [column.to_pylist() for column in table.columns] if table is not None else []
+        except (duckdb.Error, OverflowError, ValueError) as error:  # a date may lie beyond what Python has
             raise QueryError(f"--sql: {error}") from error
     if table is None:
         raise QueryError(f"--sql must be a query with a result, but got {sql!r}")
-    return table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return table.column_names, list(zip(*columns, strict=True))

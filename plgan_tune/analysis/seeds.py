@@ -7,7 +7,7 @@ cancels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from typing import Final
 
 import numpy as np
@@ -103,7 +103,14 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
         `SUMMARY`: seeds that were trained; of them `count` came to an error (the others diverged or failed); mean,
         deviation and interval of test_error; means of test_error_raw and val_error_last; number, mean and interval of
         the pairs' differences, NaN for the reference itself.
+
+    Raises:
+        ValueError: where a configuration has a seed twice, which would be paired with itself.
     """
+    twice = evaluations[evaluations.duplicated(["configuration", "seed"])]
+    if len(twice):
+        names = ", ".join(f"{name} {seed}" for name, seed in zip(twice.configuration, twice.seed, strict=True))
+        raise ValueError(f"at most one row a configuration and seed can be averaged, but there are more of {names}")
     by_seed = {str(name): rows.set_index("seed") for name, rows in evaluations.groupby("configuration", sort=False)}
     nothing = pd.Series(dtype=float)
     of_reference = by_seed[reference].test_error if reference in by_seed else nothing
@@ -117,27 +124,68 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(SUMMARY)).sort_values("mean", kind="stable", ignore_index=True)
 
 
+def verdict(low: float, high: float) -> str:
+    """What the interval of a paired difference of errors says: better, worse, or nothing."""
+    if isnan(low):
+        return "one pair tells nothing"
+    if high < 0:
+        return "better"
+    return "worse" if low > 0 else "not told apart"
+
+
 def beside_published(study: Study) -> pd.DataFrame | None:
     """What `evaluate` measured of a study, and what was published of its data; None where nothing was evaluated.
 
+    Errors of `--refit` are left out: they are of more labels than the study's and than the published ones.
+
     Returns:
-        Rows of name, error, low, high (fractions) and seeds, the lowest error first; of a published error low and high
-        are its printed deviation, and seeds is NaN.
+        Rows of name, error, low, high (fractions), seeds (that were trained), count (of them that came to an error),
+        broken (the others, in words), difference, difference_low and difference_high (from the patent's settings, seed
+        by seed; NaN where nothing is paired) and verdict, the lowest error first. Of a published error low and high are
+        its printed deviation, and all numbers after them are NaN.
     """
     table = read_evaluations(study.location).to_pandas()
-    own = summarise(table[table.configuration != JUDGE], PATENT)
-    if own.empty:
+    ours = table[(table.configuration != JUDGE) & ~table.refit]
+    if ours.empty:
         return None
-    measured = own.rename(columns={"configuration": "name", "mean": "error"})[["name", "error", "low", "high", "seeds"]]
+    own = summarise(ours, PATENT).rename(columns={"configuration": "name", "mean": "error"})
+    broken = _broken(ours)
+    verdicts = [
+        verdict(low, high) if pairs else ""
+        for pairs, low, high in zip(own.pairs, own.difference_low, own.difference_high, strict=True)
+    ]
+    measured = own.assign(broken=[broken.get(name, "") for name in own.name], verdict=verdicts)[list(BESIDE)]
     data = study.spec.any_trial().data
     setting = published(data.source, data.path, data.labels)
     others = [
         (f"{row.method} (published)", row.error, row.error - (row.deviation or nan), row.error + (row.deviation or nan))
         for row in (setting.rows if setting else ())
     ]
-    printed = pd.DataFrame(others, columns=["name", "error", "low", "high"]).assign(seeds=nan)
-    both = pd.concat([measured, printed]) if others else measured
+    printed = pd.DataFrame(others, columns=["name", "error", "low", "high"]).assign(broken="", verdict="")
+    both = pd.concat([measured, printed.reindex(columns=list(BESIDE))]) if others else measured
     return both.sort_values("error", kind="stable", ignore_index=True)
+
+
+BESIDE = (
+    "name",
+    "error",
+    "low",
+    "high",
+    "seeds",
+    "count",
+    "broken",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "verdict",
+)
+
+
+def _broken(evaluations: pd.DataFrame) -> dict[str, str]:
+    """By configuration the trials that came to no error, and why."""
+    rows = evaluations[evaluations.test_error.isna()]
+    words = rows.trial_id.astype(str) + " (" + rows.status.astype(str) + ")"
+    return {str(name): ", ".join(some) for name, some in words.groupby(rows.configuration)}
 
 
 def _interval(difference: Estimate) -> tuple[float, float, float]:

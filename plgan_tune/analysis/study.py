@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -17,6 +17,9 @@ from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import STUDY_FILE, read_decisions, read_epochs, read_trials
 from plgan_tune.store.schemas import cell
+
+REPORT_FILE: Final = "report.html"
+"""In a study's folder: the study in pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,21 @@ class Study:
         completed = self.trials[self.trials["status"] == TrialStatus.COMPLETED]
         return completed.sort_values(["val_error_last", "number"])
 
+    @property
+    def inside(self) -> "pd.Series[bool]":
+        """Which trials lie in the domains of now, which a resume may have made narrower."""
+        inside = pd.Series(True, index=self.trials.index)
+        for path, column in self.spec.columns.items() if len(self.trials) else ():
+            domain, kind, cells = self.spec.domains[path], self.spec.types[path], self.trials[column]
+            if isinstance(domain, Choice):
+                options = [cell(encode(domain, option), kind) for option in domain.options]
+                inside &= cells.isin([option for option in options if option is not None]) | (
+                    cells.isna() & (None in options)
+                )
+            else:
+                inside &= cells.between(domain.low, domain.high)
+        return inside
+
     def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:
         """The point of a row of `trials`, as the sampler suggested it: searched path -> value."""
         return {path: self._value(path, row[column]) for path, column in self.spec.columns.items()}
@@ -91,24 +109,23 @@ def _span(trials: pd.DataFrame) -> str:
 def read_study(place: str | Path) -> Study:
     """The study in a folder or at an fsspec URL. It may be running: what is on the store by now is read.
 
+    A search writes trials before their epochs, and these before decisions; so they are read the other way round.
+
     Raises:
         StoreError: where no study is there, or a file of it is corrupt or of a newer version.
     """
     location = Location.at(place)
     spec = _read_spec(location)
+    decisions, epochs = read_decisions(location), read_epochs(location)
     trials = read_trials(location).to_pandas().sort_values("number", ignore_index=True)
     ids = trials["trial_id"].tolist()
-    return Study(
-        location,
-        spec,
-        trials,
-        _latest(_frame(read_epochs(location), ids)),
-        _frame(read_decisions(location), ids),
-    )
+    return Study(location, spec, trials, _latest(_frame(epochs, ids)), _frame(decisions, ids))
 
 
 def _read_spec(location: Location) -> StudySpec:
     file = location.join(STUDY_FILE)
+    if location.local and location.local.is_file():
+        raise StoreError(f"a study is a folder, but {location.url} is a file")
     if not file.exists():
         raise StoreError(f"a study's folder holds {STUDY_FILE}, but {location.url} does not")
     document = read_yaml(file.read_text())
@@ -119,9 +136,14 @@ def _read_spec(location: Location) -> StudySpec:
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:
-    """Ids as categories: a million of them as text would take the room of all numbers together."""
+    """Ids as categories: a million of them as text would take the room of all numbers together.
+
+    Rows without a trial, whose search was killed between the two, are left out.
+    """
     frame: pd.DataFrame = table.to_pandas(strings_to_categorical=True)
-    return frame.assign(trial_id=frame["trial_id"].cat.set_categories(ids))
+    frame = frame.assign(trial_id=frame["trial_id"].cat.set_categories(ids))
+    known = frame["trial_id"].notna()
+    return frame if known.all() else frame[known].reset_index(drop=True)
 
 
 def _latest(epochs: pd.DataFrame) -> pd.DataFrame:

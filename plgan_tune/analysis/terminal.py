@@ -1,26 +1,30 @@
 """A study on a terminal: at a glance, its best trials, what to mind, what matters."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.analysis.findings import findings
+from plgan_tune.analysis.importance import Importances
 from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
 from plgan_tune.wording import STYLES, brief, duration, named, percent
 
-if TYPE_CHECKING:  # Optuna's evaluators take a second to import
-    from plgan_tune.analysis.importance import Importances
-
 LONG = 8
 """Characters from which on a column's name is broken."""
 
-BAR = 20
+BAR = 15
 """Characters of a whole bar."""
+
+GAP = 2
+"""Characters between two columns."""
+
+LIMITLESS = 10_000
+"""Columns of a terminal on which nothing is too wide."""
 
 
 def view(study: Study, top: int) -> RenderableType:
@@ -28,7 +32,7 @@ def view(study: Study, top: int) -> RenderableType:
     ranked = ranking(study, top)
     parts: list[RenderableType] = [_glance(study, overview(study), ranked)]
     if ranked:
-        parts += ["", _best(study, ranked)]
+        parts += ["", _Best(study, ranked)]
     sentences = findings(study)
     if sentences:
         parts += ["", *_listed(sentences)]
@@ -44,6 +48,7 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     table.add_row("trials", _tally(sums, study.spec.search.trials))
     table.add_row("epochs", _epochs(study, sums))
     table.add_row("time", _time(sums))
+    table.add_row("pace", _pace(sums))
     if ranked:
         table.add_row("best", _found(study, ranked[0]))
     return Group(title, table)
@@ -62,14 +67,19 @@ def _epochs(study: Study, sums: Overview) -> str:
     if not sums.epochs_saved:
         return trained
     share = f"{sums.epochs_saved / whole:.0%}".replace("%", " %")
-    return f"{trained}; early stopping saved {sums.epochs_saved:,} ({share}), {duration(sums.time_saved)} of training"
+    saved = f"{sums.epochs_saved:,} ({share} of all), {duration(sums.time_saved)} of training"
+    return f"{trained}; early stopping saved {saved}"
 
 
 def _time(sums: Overview) -> str:
-    said = f"{duration(sums.took)}, {sums.epochs_per_hour:,.0f} epochs an hour"
+    return f"{duration(sums.took)} from the first trial's start to the latest news; {duration(sums.busy)} of training"
+
+
+def _pace(sums: Overview) -> str:
+    said = f"{sums.epochs_per_hour:,.0f} epochs an hour of training"
     if sums.images_per_second is None:
         return said
-    return f"{said}; a trial trains on {sums.images_per_second:,.0f} images a second"
+    return f"{said}, {sums.images_per_second:,.0f} images a second in each trial"
 
 
 def _found(study: Study, best: Ranked) -> Text:
@@ -85,28 +95,71 @@ def _ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def _best(study: Study, ranked: Sequence[Ranked]) -> RenderableType:
-    names = list(named(ranked[0].params))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+class _Best:
+    """The best trials: a line each where they are narrow enough, else a column each, as many in a row as fit."""
+
+    def __init__(self, study: Study, ranked: Sequence[Ranked]) -> None:
+        self._study = study
+        self._ranked = ranked
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = _a_line_each(self._ranked)
+        if Measurement.get(console, options.update(width=LIMITLESS), lines).maximum <= options.max_width:
+            yield lines
+        else:
+            yield from _a_column_each(self._ranked, options.max_width)
+        alike = ties(self._study)
+        images = f"{self._study.validation:,} validation images"
+        note = f"of {len(self._study.ranked)} completed; lowest: of any epoch; {images}"
+        if alike > 1:
+            note += f" cannot tell {alike} of them (=) from the best: `evaluate` them on more seeds"
+        yield Text(note, "dim")
+
+
+def _a_line_each(ranked: Sequence[Ranked]) -> Table:
+    table = _table()
     table.add_column("trial", no_wrap=True)
-    table.add_column("val_error", justify="right", no_wrap=True)
-    table.add_column("95 %", justify="right", no_wrap=True)
-    table.add_column("lowest", justify="right", no_wrap=True)
-    for name in names:
-        table.add_column(name.replace("_", "_\n") if len(name) > LONG else name, justify="right", overflow="fold")
+    for name in FIGURES:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in named(ranked[0].params):
+        table.add_column(name.replace("_", "_\n") if len(name) > LONG else name, justify="right", no_wrap=True)
     for row in ranked:
-        table.add_row(
-            Text(f"{'=' if row.tied else ' '} {row.trial_id}", "green" if row is ranked[0] else ""),
-            percent(row.last),
-            Text(f"{100 * row.interval.low:.1f} - {100 * row.interval.high:.1f}", "dim"),
-            Text(percent(row.best), "dim"),
-            *(brief(value) for value in row.params.values()),
-        )
-    alike = ties(study)
-    note = f"of {len(study.ranked)} completed; {study.validation:,} validation images"
-    if alike > 1:
-        note += f" cannot tell {alike} of them (=) from the best: `evaluate` them on more seeds"
-    return Group(table, Text(note, "dim"))
+        table.add_row(_trial(row, ranked), *_figures(row), *(brief(value) for value in row.params.values()))
+    return table
+
+
+def _a_column_each(ranked: Sequence[Ranked], width: int) -> Iterator[Table]:
+    names = [*FIGURES, *named(ranked[0].params)]
+    columns = [[*_figures(row), *(Text(brief(value)) for value in row.params.values())] for row in ranked]
+    cells = [_trial(row, ranked).cell_len for row in ranked] + [cell.cell_len for column in columns for cell in column]
+    beside = max(1, (width - max(map(len, names)) - GAP) // (max(cells) + GAP))
+    for first in range(0, len(ranked), beside):
+        table = _table()
+        table.add_column("trial", style="dim", no_wrap=True)
+        for row in ranked[first : first + beside]:
+            table.add_column(_trial(row, ranked), justify="right", no_wrap=True, min_width=max(cells))
+        for place, name in enumerate(names):
+            table.add_row(name, *(column[place] for column in columns[first : first + beside]))
+        yield table
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, GAP, 0, 0), header_style="dim", pad_edge=False)
+
+
+def _trial(row: Ranked, ranked: Sequence[Ranked]) -> Text:
+    return Text(f"{'=' if row.tied else ' '} {row.trial_id}", "green" if row is ranked[0] else "")
+
+
+FIGURES = ("val_error", "95 %", "lowest")
+
+
+def _figures(row: Ranked) -> list[Text]:
+    return [
+        Text(percent(row.last)),
+        Text(f"{100 * row.interval.low:.1f} - {100 * row.interval.high:.1f}", "dim"),
+        Text(percent(row.best), "dim"),
+    ]
 
 
 def _listed(sentences: Sequence[str]) -> list[RenderableType]:
@@ -118,20 +171,21 @@ def _listed(sentences: Sequence[str]) -> list[RenderableType]:
     return [grid]
 
 
-def importance_table(found: "Importances") -> RenderableType:
-    """A bar for each searched key, with the interval of its resamples."""
+def importance_table(found: Importances) -> RenderableType:
+    """A bar for each searched key, with the interval of its resamples, and whether chance alone could draw it."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, width=BAR)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True, min_width=len("100%"))
+    table.add_column(style="dim", no_wrap=True, min_width=len("99% - 100%"))
+    table.add_column(style="dim")
     for key in found.keys:
-        bar = "━" * max(1, round(BAR * key.share))
+        bar = Text("━" * max(1, round(BAR * key.share)), "cyan" if key.told else "dim")
         low, high = key.interval
-        table.add_row(key.path, Text(bar, "cyan"), f"{key.share:.0%}", f"{low:.0%} - {high:.0%}")
-    title = Text.assemble(
-        ("what matters", "bold"), (f"  by the error of {found.trials} trials at epoch {found.epoch}", "dim")
-    )
+        chance = "" if key.told else "not told from chance"
+        table.add_row(key.path, bar, f"{key.share:.0%}", f"{low:.0%} - {high:.0%}", chance)
+    by = f"  by the error of {found.trials} trials at epoch {found.epoch}; shares and their 90 % intervals"
+    title = Text.assemble(("what matters", "bold"), (by, "dim"))
     return Group(title, table)
 
 

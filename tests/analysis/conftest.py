@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from synthetic import write_synthetic
 
@@ -22,3 +24,22 @@ def synthetic(tmp_path: Path) -> Synthetic:
         return read_study(place)
 
     return made
+
+
+def seeds_table() -> pd.DataFrame:
+    """As `beside_published` makes it: one configuration, two of its five seeds without an error, one published."""
+    return pd.DataFrame(
+        {
+            "name": ["best", "PL-GAN"],
+            "error": [0.02, 0.009],
+            "low": [0.01, 0.0084],
+            "high": [0.03, 0.0096],
+            "seeds": [5, np.nan],
+            "count": [3, np.nan],
+            "broken": ["best-s2 (diverged), best-s4 (failed)", ""],
+            "difference": [-0.01, np.nan],
+            "difference_low": [-0.0125, np.nan],
+            "difference_high": [-0.0075, np.nan],
+            "verdict": ["better", ""],
+        }
+    )

@@ -55,6 +55,40 @@ def test_a_wider_domain_is_one_that_a_search_takes(synthetic: Synthetic) -> None
     assert (found.low < 1e-5, found.high) == (True, 0.1)
 
 
+def searching(study: Study, path: str, domain: Any) -> Study:
+    """The same study, alpha's column now being another key's."""
+    mapping = study.spec.as_mapping()
+    fixed = set_paths(mapping["trial"], {"loss.alpha": 0.5, path: domain})
+    trials = study.trials.rename(columns={"params_alpha": f"params_{path.rpartition('.')[2]}"})
+    return replace(study, spec=study_from_mapping({**mapping, "trial": fixed}), trials=trials)
+
+
+@pytest.mark.parametrize(
+    ("path", "domain", "value", "wider"),
+    [
+        ("optim.beta2", {"uniform": [0.999, 0.9999]}, 0.999, "{uniform: [0.99855, 0.9999]}"),
+        ("optim.beta2", {"uniform": [0.99, 0.999]}, 0.999, "{uniform: [0.99, 0.9999]}"),
+        ("optim.beta2", {"log_uniform": [0.99, 0.999]}, 0.99, "{log_uniform: [0.9855, 0.999]}"),
+        ("optim.eps", {"log_uniform": [1e-8, 1e-1]}, 1e-8, "{log_uniform: [3.2e-12, 0.1]}"),
+        ("training.discriminator_steps", {"log_int": [1, 20]}, 1, None),
+        ("training.discriminator_steps", {"log_int": [2, 20]}, 2, "{log_int: [1, 20]}"),
+        ("training.discriminator_steps", {"int": [1, 3]}, 3, "{int: [1, 4]}"),
+        ("optim.beta2", {"uniform": [0.9, 0.999]}, 0.99999, "outside"),
+        ("optim.eps", {"log_uniform": [1e-8, 1e-1]}, 0.0, "outside"),
+    ],
+)
+def test_a_wider_domain_holds_the_old_one(
+    synthetic: Synthetic, path: str, domain: Any, value: float, wider: str | None
+) -> None:
+    study = searching(synthetic(60, 20), path, domain)
+    sentences = said(with_best(study, **{study.spec.columns[path]: value}), f"the best trial's {path}")
+    if wider == "outside":  # of a domain that a resume has made narrower
+        assert sentences == []
+        return
+    (sentence,) = sentences
+    assert sentence.partition("; a wider domain: ")[2] == (f"--set 'trial.{path}={wider}'" if wider else "")
+
+
 def test_divergence_is_placed(synthetic: Synthetic) -> None:
     study = synthetic(100, 20)
     trials = study.trials.copy()
@@ -88,6 +122,19 @@ def test_collapsed_generators(synthetic: Synthetic) -> None:
     assert sentence.endswith("the best trial's among them")
 
 
+def test_few_classes_are_no_collapse(synthetic: Synthetic) -> None:
+    """Two classes have at most log 2; what all classes give is known of known images, and else from the epochs."""
+    study = synthetic(60, 20)
+    template = set_paths(study.spec.template, {"data.source": "folder", "data.path": "/images"})
+    of_two = replace(study, spec=replace(study.spec, template=template))
+    epochs = study.epochs.assign(entropy_generated=0.6)
+    assert said(replace(of_two, epochs=epochs), "few classes") == []
+    assert said(replace(of_two, epochs=epochs.assign(entropy_generated=float("nan"))), "few classes") == []
+    early = epochs.assign(entropy_generated=epochs["entropy_generated"].where(epochs["epoch"] == 1, 0.2))
+    assert said(replace(of_two, epochs=early), "few classes") != []
+    assert said(replace(study, epochs=epochs), "few classes")[0].startswith("60 of 60")
+
+
 def test_averages_that_lag(synthetic: Synthetic) -> None:
     study = synthetic(200, 20)
     assert said(study, "averaged weights") == []
@@ -107,6 +154,41 @@ def test_ratio_and_sum(synthetic: Synthetic, eps: float, role: str) -> None:
     assert f"{best.params_alpha / (best.params_alpha + best.params_beta):.3g}" in sentence
 
 
+def test_ratio_and_sum_of_a_best_without_a_trained_generator(synthetic: Synthetic) -> None:
+    (sentence,) = said(with_best(synthetic(60, 20), params_alpha=0.0, params_beta=0.0), "ratio")
+    assert "The best trial has both at 0; rank correlation" in sentence
+
+
+def test_few_trials_correlate_with_nothing(synthetic: Synthetic) -> None:
+    (sentence,) = said(synthetic(2, 20, early_stopping=False), "ratio")
+    assert "correlation" not in sentence
+    assert "nan" not in sentence
+
+
+def test_a_sum_is_judged_by_the_best_trial_s_own_eps(synthetic: Synthetic) -> None:
+    mapping = synthetic(60, 20).spec.as_mapping()
+    trial = set_paths(mapping["trial"], {"optim.eps": {"choice": [1e-8, 1e-4]}})
+    study = synthetic(60, 20)
+    spec = study_from_mapping({**mapping, "trial": trial})
+    searched = replace(study, spec=spec, trials=study.trials.assign(params_eps=1e-8))
+    assert "with eps 1e-08" in said(searched, "ratio")[0]
+    assert "with eps 0.0001" in said(with_best(searched, params_eps=1e-4), "ratio")[0]
+
+
+def test_only_a_loss_that_switches_is_warned_of(synthetic: Synthetic) -> None:
+    """The first option of a searched ramp is not every trial's."""
+    study = synthetic(60, 20)
+    mapping = study.spec.as_mapping()
+    trial = set_paths(mapping["trial"], {"loss.ramp": {"choice": ["clamp", "one"]}})
+    searched = replace(study, spec=study_from_mapping({**mapping, "trial": trial}))
+    early = study.trials["epochs"] <= study.trials["params_switch_epoch"]
+    ramps = early.map({True: "one", False: "clamp"})
+    none = replace(searched, trials=study.trials.assign(params_ramp=ramps))
+    assert said(none, "ended before their switch") == []
+    some = replace(searched, trials=study.trials.assign(params_ramp="clamp"))
+    assert said(some, "ended before their switch") == said(study, "ended before their switch") != []
+
+
 def test_an_empty_study_has_nothing_to_say(synthetic: Synthetic) -> None:
     assert findings(synthetic(0, 10)) == []
 
@@ -123,3 +205,48 @@ def test_frames_are_left_as_they_were(synthetic: Synthetic) -> None:
     before = study.trials.copy()
     findings(study)
     pd.testing.assert_frame_equal(study.trials, before)
+
+
+def test_divergence_is_placed_at_an_option_too(synthetic: Synthetic) -> None:
+    study = searching(synthetic(100, 20), "optim.beta1", {"choice": [0.5, 0.99]})
+    half = study.trials.index % 2 == 0
+    trials = study.trials.assign(params_beta1=[0.99 if high else 0.5 for high in half])
+    trials["status"] = trials["status"].mask(trials["status"] == "diverged", "stopped").mask(half, "diverged")
+    (sentence,) = said(replace(study, trials=trials), "diverged")
+    assert sentence == "50 of 100 trials diverged; 50 of the 50 trials with optim.beta1 0.99 did"
+
+
+def test_collapse_from_the_first_epoch_on_is_seen_where_the_images_are_known_by_their_folder(
+    synthetic: Synthetic,
+) -> None:
+    study = synthetic(60, 20)
+    collapsed = replace(study, epochs=study.epochs.assign(entropy_generated=0.1))
+    mapping = study.spec.as_mapping()
+    of_a_folder = set_paths(mapping["trial"], {"data.source": "parquet", "data.path": "data/mnist"})
+    spec = study_from_mapping({**mapping, "trial": of_a_folder})
+    assert said(replace(collapsed, spec=spec), "few classes")
+    unknown = set_paths(mapping["trial"], {"data.source": "parquet", "data.path": "data/mine"})
+    assert said(replace(collapsed, spec=study_from_mapping({**mapping, "trial": unknown})), "few classes") == []
+
+
+def test_no_switch_epoch_is_proposed_after_which_nothing_is_trained(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    mapping = study.spec.as_mapping()
+    for high, proposed in ((20, False), (10, True)):
+        trial = set_paths(mapping["trial"], {"loss.switch_epoch": {"int": [2, high]}})
+        spec = study_from_mapping({**mapping, "trial": trial})
+        (sentence,) = said(with_best(replace(study, spec=spec), params_switch_epoch=high), "loss.switch_epoch")
+        assert ("a wider domain" in sentence) == proposed
+
+
+def test_trials_that_noise_may_have_ended_are_counted(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    stops = study.decisions["verdict"] == "stop"
+    far = study.decisions.assign(cutoff=study.decisions["cutoff"].mask(stops, 0.01), value=0.6)
+    assert said(replace(study, decisions=far), "missed their cutoff") == []
+    first = far.index[stops][0]
+    far.loc[first, "cutoff"] = 0.599
+    (sentence,) = said(replace(study, decisions=far), "missed their cutoff")
+    assert sentence.startswith(
+        f"1 of {stops.sum()} trials that early stopping ended missed their cutoff by no more than"
+    )

@@ -1,9 +1,12 @@
 """A study at a glance, and its ranking."""
 
-import numpy as np
+from dataclasses import replace
+from datetime import timedelta
+
+import pandas as pd
 import pytest
 
-from plgan_tune.analysis.overview import best_so_far, found, overview, ranking, ties
+from plgan_tune.analysis.overview import found, overview, ranking, ties
 from plgan_tune.records import TrialStatus
 from tests.analysis.conftest import Synthetic
 
@@ -24,21 +27,40 @@ def test_without_early_stopping_nothing_is_saved(synthetic: Synthetic) -> None:
     assert (sums.epochs_saved, set(sums.counts)) == (0, {TrialStatus.COMPLETED, TrialStatus.DIVERGED})
 
 
+def test_only_early_stopping_saves(synthetic: Synthetic) -> None:
+    """A time limit, or a domain that a resume has made narrower, stops trials as well."""
+    study = synthetic(60, 20, early_stopping=False)
+    late = study.trials.index >= 50
+    trials = study.trials.assign(
+        status=study.trials["status"].mask(late, "stopped"), epochs=study.trials["epochs"].mask(late, 3)
+    )
+    sums = overview(replace(study, trials=trials))
+    assert (sums.epochs_saved, sums.time_saved) == (0, timedelta())
+    early = synthetic(60, 20)
+    before = overview(early)
+    completed = early.trials["status"] == TrialStatus.COMPLETED
+    ended = early.trials.assign(status=early.trials["status"].mask(completed, "stopped"), epochs=3)
+    spared = ended[~completed & (ended["status"] == TrialStatus.STOPPED)]
+    assert overview(replace(early, trials=ended)).epochs_saved == 17 * len(spared) > 0
+    assert before.epochs_saved > 0
+
+
+def test_a_pause_costs_no_throughput(synthetic: Synthetic) -> None:
+    """The same study, its second half resumed a week later."""
+    study = synthetic(60, 20, early_stopping=False)
+    middle = study.epochs["reported_at"].median()
+    at = study.epochs["reported_at"]
+    resumed = replace(study, epochs=study.epochs.assign(reported_at=at.mask(at > middle, at + pd.Timedelta(days=7))))
+    before, after = overview(study), overview(resumed)
+    assert after.took > timedelta(days=7)
+    assert after.epochs_per_hour == pytest.approx(before.epochs_per_hour)
+
+
 def test_a_study_without_a_trial(synthetic: Synthetic) -> None:
     study = synthetic(0, 20)
     assert overview(study).trials == 0
     assert ranking(study) == []
     assert found(study) is None
-    assert best_so_far(study).empty
-
-
-def test_the_best_so_far_falls_to_the_best(synthetic: Synthetic) -> None:
-    study = synthetic(200, 20, early_stopping=False)
-    steps = best_so_far(study)
-    assert (np.diff(steps["val_error"]) < 0).all()
-    assert (np.diff(steps["epochs"]) >= 0).all()
-    assert steps["val_error"].iloc[-1] == study.ranked["val_error_last"].iloc[0] == ranking(study)[0].last
-    assert steps["trial_id"].iloc[0] == study.ranked.sort_values("ended_at")["trial_id"].iloc[0]
 
 
 def test_ties_are_those_that_the_images_cannot_tell_apart(synthetic: Synthetic) -> None:
@@ -52,3 +74,12 @@ def test_ties_are_those_that_the_images_cannot_tell_apart(synthetic: Synthetic) 
     assert not ranked[-1].tied
     assert all(row.interval.low <= row.last <= row.interval.high for row in ranked)
     assert all(row.best <= row.last for row in ranked)
+
+
+def test_when_the_best_was_found(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    best = study.ranked.iloc[0]
+    when = found(study)
+    assert when is not None
+    assert when.after == best["ended_at"] - study.trials["started_at"].min() > timedelta()
+    assert when.place == (study.trials["ended_at"] <= best["ended_at"]).sum() > 1

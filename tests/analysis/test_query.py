@@ -28,6 +28,8 @@ def test_tables_are_the_studys(synthetic: Synthetic) -> None:
         "SELECT * FROM study",
         "SELEC",
         "SET threads = 1",
+        "SELECT DATE '99999-01-01'",
+        "SELECT 'infinity'::TIMESTAMP",
     ],
 )
 def test_all_else_is_refused(synthetic: Synthetic, tmp_path: Path, sql: str) -> None:

@@ -19,16 +19,18 @@ from synthetic import synthetic_spec
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importance, Importances
 from plgan_tune.analysis.intervals import Interval
+from plgan_tune.analysis.report import course
 from plgan_tune.analysis.report import page as page_module
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.report.space import Axis
 from plgan_tune.analysis.rungs import rung_table
 from plgan_tune.analysis.study import Study, read_study
+from plgan_tune.spec.advice import rungs
 from plgan_tune.spec.domains import Choice, Int, LogUniform
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.checkpoints import TrialFiles
-from tests.analysis.conftest import Synthetic
+from tests.analysis.conftest import Synthetic, seeds_table
 
 STATUSES = ("completed", "stopped", "diverged", "failed", "running")
 PIXEL = base64.b64decode(
@@ -71,6 +73,52 @@ def traces(html: str, figure: str) -> list[Any]:
 
 
 # What it shows is what the log holds
+
+
+def test_of_very_many_epochs_some_are_drawn_and_it_is_said(
+    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = synthetic(60, 20, early_stopping=False)
+    monkeypatch.setattr(course, "MOST_POINTS", 400)
+    html = report_html(study)
+    assert "one epoch in 3 is drawn, and every trial's last" in " ".join(Elements(html).text.split())
+    drawn: set[tuple[int, int]] = set()
+    for trace in traces(html, "curves-all"):
+        if trace["mode"].startswith("lines") and "meta" in trace:
+            row, epoch, error = (numbers(trace[name]) for name in ("customdata", "x", "y"))
+            there = ~np.isnan(error)
+            drawn |= set(zip(row[there].astype(int).tolist(), epoch[there].astype(int).tolist(), strict=True))
+    lengths = study.trials["epochs"]
+    assert drawn == {
+        (number, epoch)
+        for number, length in enumerate(lengths)
+        for epoch in range(1, length + 1)
+        if epoch in (1, length) or epoch % 3 == 0
+    }
+
+
+def test_the_curves_have_the_rungs_and_the_best_on_top(synthetic: Synthetic) -> None:
+    study = synthetic(60, 20)
+    html = report_html(study)
+    asha = study.spec.search.early_stopping.asha
+    assert asha is not None
+    lines = held(html)["figures"]["curves-all"]["layout"]["shapes"]
+    assert [line["x0"] for line in lines] == list(rungs(asha, 20))
+    names = [trace.get("name") for trace in traces(html, "curves-all")]
+    assert names.index("best") > max(place for place, name in enumerate(names) if name in STATUSES)
+    best = traces(html, "curves-all")[names.index("best")]
+    logged = study.epochs[study.epochs["trial_id"] == study.ranked["trial_id"].iloc[0]]
+    assert numbers(best["y"]).tolist() == logged["val_error"].astype(np.float32).tolist()
+
+
+def test_every_figure_has_words_that_say_what_to_look_for(synthetic: Synthetic) -> None:
+    html = report_html(synthetic(60, 20))
+    sections = re.findall(r'<section id="[\w-]+">.*?</section>', html, re.DOTALL)
+    drawn = [section for section in sections if 'class="figure"' in section]
+    assert len(drawn) > 8
+    for section in drawn:
+        (caption,) = re.findall(r'<p class="caption">(.*?)</p>', section, re.DOTALL)
+        assert "Look for" in caption, caption
 
 
 def test_the_curves_are_the_epochs(synthetic: Synthetic) -> None:
@@ -181,28 +229,39 @@ def test_the_gradient_ratio_is_that_of_the_weighted_norms(synthetic: Synthetic) 
     np.testing.assert_allclose(numbers(line["y"]), ratio, rtol=1e-5)
 
 
+def test_a_switch_is_drawn_where_a_trial_trained_on_another_loss_before(synthetic: Synthetic) -> None:
+    """The same in the curves and in the best trial's own figures."""
+    study = synthetic(60, 20, early_stopping=False)
+    for ramp, switched in ((study.epochs["epoch"].ge(7).astype(float), 7), (1.0, None)):
+        html = report_html(replace(study, epochs=study.epochs.assign(ramp=ramp)))
+        marks = [numbers(t["x"])[-1] for t in traces(html, "curves-all") if t["mode"] == "markers" and t.get("name")]
+        lines = [shape["x0"] for shape in held(html)["figures"]["losses-best"]["layout"].get("shapes", [])]
+        assert marks == lines == ([switched] if switched else [])
+
+
 # What others work out stands beside it
 
 
 def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Synthetic) -> None:
     study = synthetic(60, 20)
     keys = (
-        Importance("loss.alpha", 0.75, Interval(0.5, 0.875), fanova=0.625),
-        Importance("loss.beta", 0.25, Interval(0.125, 0.5), fanova=0.375),
+        Importance("loss.alpha", 0.75, Interval(0.5, 0.875), told=True, fanova=0.625),
+        Importance("loss.beta", 0.25, Interval(0.125, 0.5), told=False, fanova=0.375),
     )
-    seeds = pd.DataFrame(
-        {"name": ["best", "PL-GAN"], "error": [0.02, 0.009], "low": [0.01, 0.0084], "high": 0.03, "seeds": [3, np.nan]}
-    )
-    html = report_html(study, Importances(keys, 3, 60), seeds)
+    html = report_html(study, Importances(keys, 3, 60), seeds_table())
     bars, diamonds = traces(html, "importance-all")
     assert dict(zip(bars["y"], numbers(bars["x"]), strict=True)) == {"loss.alpha": 0.75, "loss.beta": 0.25}
+    assert dict(zip(bars["y"], bars["hovertext"], strict=True))["loss.beta"] == "not told from chance"
+    assert len(set(bars["marker"]["color"])) == 2
     assert dict(zip(diamonds["y"], numbers(diamonds["x"]), strict=True)) == {"loss.alpha": 0.625, "loss.beta": 0.375}
     assert numbers(bars["error_x"]["array"]).tolist() == [0.25, 0.125]
     assert numbers(bars["error_x"]["arrayminus"]).tolist() == [0.125, 0.25]
     (points,) = traces(html, "seeds-all")
     assert points["marker"]["symbol"] == ["circle-open", "circle"]  # the published one is hollow, and drawn below
     text = Elements(html).text
-    assert "0.90 %" in text
+    for said in ("0.90 %", "deviation 0.06 %", "3 of 5", "-1.00", "-1.25", "-0.75", "better"):
+        assert said in text
+    assert "too good by that: best-s2 (diverged), best-s4 (failed)." in text
     assert findings(study)
     for sentence in findings(study):
         assert sentence in text

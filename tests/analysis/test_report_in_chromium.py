@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from plotly.offline import get_plotlyjs
 from synthetic import write_synthetic
 
+from plgan_tune.analysis.fanova import with_fanova
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import read_study
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location
+from tests.analysis.conftest import seeds_table
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +27,9 @@ MARKS = ".scatterlayer path, .barlayer path, .contourlayer path, .errorbars path
 """What Plotly draws of data, in each of its kinds of plot."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def chromium() -> Iterator[Any]:
-    """A headless Chromium that notes what its console says."""
+    """A headless Chromium of the test's own (a drawing process that hangs is not handed on), with its console."""
     from selenium import webdriver  # noqa: PLC0415 - only where it is used
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
 
@@ -60,10 +61,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = io.BytesIO()
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (91, 91), np.uint8)).save(picture, "PNG")
         TrialFiles.of(place, trial_id).write_samples(picture.getvalue())
-    seeds = pd.DataFrame({"name": ["the best", "PL-GAN, published"], "error": [0.02, 0.009], "seeds": [5, np.nan]})
     file = folder / "report.html"
-    seeds = seeds.assign(low=seeds["error"] - 0.001, high=seeds["error"] + 0.001)
-    file.write_text(report_html(study, importances(study, fanova=True), seeds))
+    found = importances(study)
+    assert found is not None
+    file.write_text(report_html(study, with_fanova(study, found), seeds_table()))
     return file
 
 
@@ -97,7 +98,8 @@ def wait(browser: Any, condition: str, *arguments: Any) -> None:
         if browser.execute_script(condition, *arguments):
             return
         time.sleep(0.1)
-    raise AssertionError(f"not within a minute: {condition}")
+    seen = [entry["message"] for entry in browser.get_log("browser")]
+    raise AssertionError(f"not within a minute: {condition} {arguments}; the console says {seen}")
 
 
 def figures(browser: Any) -> list[str]:
@@ -225,6 +227,22 @@ TINTS = """[
   getComputedStyle(document.body).backgroundColor,
   getComputedStyle(document.querySelector('#figure-curves-all .scatterlayer .js-line')).stroke
 ]"""
+
+
+def test_a_figure_that_cannot_be_drawn_does_not_keep_the_others_from_it(
+    chromium: Any, report: Path, tmp_path: Path
+) -> None:
+    html = report.read_text()
+    broken = html.replace(
+        '"best-so-far-time":{"data":[', '"best-so-far-time":{"data":[{"customdata":{"dtype":"?"}},', 1
+    )
+    assert broken != html
+    file = tmp_path / "broken.html"
+    file.write_text(broken)
+    chromium.get(file.as_uri())
+    for name in figures(chromium)[1:4]:
+        draw(chromium, name)
+    assert any("figure best-so-far-time" in message for message in severe(chromium))
 
 
 def test_the_dark_reaches_into_the_plots_and_keeps_the_choice(opened: Open) -> None:

@@ -143,6 +143,42 @@ def test_what_was_evaluated_stands_beside_what_was_published(synthetic: Syntheti
     assert of_mnist.set_index("name")["seeds"]["PL-GAN (published)"] != of_mnist["seeds"].iloc[0]
 
 
+def test_a_refit_is_averaged_with_nothing(synthetic: Synthetic) -> None:
+    """It has more labels than the others, and the same seeds."""
+    study = synthetic(10, 5)
+    rows = [evaluated(name, seed, 0.01 * seed) for name, seeds in (("t1", 3), (PATENT, 2)) for seed in range(seeds)]
+    refits = [replace(evaluated("t1", seed, 0.9), refit=True) for seed in range(2)]
+    write_table(evaluations_table([*rows, *refits]), study.location.join(*EVALUATIONS))
+    found = beside_published(study)
+    assert found is not None
+    assert found.set_index("name")["error"].to_dict() == {"t1": pytest.approx(0.01), PATENT: pytest.approx(0.005)}
+    write_table(evaluations_table(refits), study.location.join(*EVALUATIONS))
+    assert beside_published(study) is None
+
+
+def test_a_seed_twice_is_refused() -> None:
+    twice = pd.concat([table({"a": [0.1, 0.2]}), table({"a": [0.3]})])
+    with pytest.raises(ValueError, match="there are more of a 1"):
+        summarise(twice, "patent")
+
+
+def test_pairs_are_judged_and_broken_seeds_named(synthetic: Synthetic) -> None:
+    """Every seed is better by 1 %, beside seeds that differ by far more, so that whiskers overlap."""
+    study = synthetic(10, 5)
+    patent = [0.10, 0.20, 0.30]
+    rows = [evaluated(PATENT, seed, error) for seed, error in enumerate(patent)]
+    rows += [evaluated("t1", seed, error - 0.01) for seed, error in enumerate(patent)]
+    broken = replace(evaluated("t1", 3, 0.0), status=TrialStatus.DIVERGED, test_error=None)
+    write_table(evaluations_table([*rows, broken]), study.location.join(*EVALUATIONS))
+    found = beside_published(study)
+    assert found is not None
+    ours, theirs = found.to_dict("records")
+    assert ours["high"] > theirs["low"]
+    assert (ours["verdict"], theirs["verdict"]) == ("better", "")
+    assert (ours["difference_low"] <= ours["difference"] < 0, ours["difference_high"] < 0) == (True, True)
+    assert (ours["count"], ours["seeds"], ours["broken"]) == (3, 4, "t1-3 (diverged)")
+
+
 def evaluated(configuration: str, seed: int, error: float) -> EvaluationRow:
     return EvaluationRow(
         configuration=configuration,

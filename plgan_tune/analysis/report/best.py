@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plgan_tune.analysis.curves import switches
 from plgan_tune.analysis.report.look import (
     FAINT,
     INK,
@@ -123,8 +124,7 @@ def _epochs_of_best(study: Study) -> pd.DataFrame:
 
 
 def _switch(rows: pd.DataFrame) -> list[dict[str, object]]:
-    switched = rows.loc[(rows["ramp"] >= 1) & (rows["epoch"] > 1), "epoch"].head(1)
-    return [line_at(epoch) for epoch in switched.tolist()]
+    return [line_at(epoch) for epoch in switches(rows)["epoch"].tolist()]
 
 
 @dataclass(frozen=True, slots=True)

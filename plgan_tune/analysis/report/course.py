@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plgan_tune.analysis.curves import switches
 from plgan_tune.analysis.report.look import (
     INK,
     MUTED,
@@ -30,6 +31,10 @@ from plgan_tune.spec.advice import rungs
 
 FEW_POINTS = 200_000
 """So many points of curves are drawn as SVG, which is the sharper and needs no WebGL; more are too slow in it."""
+
+
+MOST_POINTS = 300_000
+"""Of more, evenly spaced ones are drawn: a point is some ten bytes of the page."""
 
 
 def best_over_time(study: Study) -> Drawn:
@@ -100,13 +105,14 @@ def learning_curves(study: Study) -> Drawn:
         trial=study.epochs["trial_id"].astype(str).map(place).to_numpy()
     )
     curves = curves.sort_values(["trial", "epoch"], ignore_index=True)
-    kind = "scatter" if len(curves) <= FEW_POINTS else "scattergl"
+    every = drawn_epochs(study)
+    kind = "scatter" if len(curves) // every <= FEW_POINTS else "scattergl"
     status = study.trials["status"].reindex(curves["trial"]).to_numpy()
     traces: list[Trace] = []
     for one in SYMBOLS:
         some = curves[status == one]
         if not some.empty:
-            traces.append(_curves(some, one, kind))
+            traces.append(_curves(_thinned(some, every), one, kind))
             traces += _switches(some, one, kind)
     if not study.ranked.empty:
         traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]], kind)
@@ -120,6 +126,17 @@ def learning_curves(study: Study) -> Drawn:
         yaxis=error_axis(curves["val_error"]),
         shapes=lines,
     )
+
+
+def drawn_epochs(study: Study) -> int:
+    """The distance between the epochs of a learning curve that are drawn."""
+    return max(1, -(-len(study.epochs) // MOST_POINTS))
+
+
+def _thinned(rows: pd.DataFrame, every: int) -> pd.DataFrame:
+    """Each trial's first and last epoch stay."""
+    ends = ~rows["trial"].duplicated() | ~rows["trial"].duplicated(keep="last")
+    return rows[ends | (rows["epoch"] % every == 0)]
 
 
 def _curves(rows: pd.DataFrame, status: TrialStatus, kind: str) -> Trace:
@@ -143,9 +160,7 @@ def _curves(rows: pd.DataFrame, status: TrialStatus, kind: str) -> Trace:
 
 
 def _switches(rows: pd.DataFrame, status: TrialStatus, kind: str) -> Iterator[Trace]:
-    """Each trial's first epoch under the generator's final loss; none where it never trained on another."""
-    switched = rows[rows["ramp"] >= 1].drop_duplicates("trial")
-    switched = switched[switched["epoch"] > 1]
+    switched = switches(rows)
     if switched.empty:
         return
     yield {
@@ -173,8 +188,8 @@ def _best_curve(rows: pd.DataFrame, kind: str) -> Iterator[Trace]:
         "hovertemplate": "%{text} · the best<br>epoch %{x}<br>error %{y:.2%}<extra></extra>",
     }
     yield line
-    switched = rows[(rows["ramp"] >= 1) & (rows["epoch"] > 1)].head(1)
-    if not switched.empty and (rows["ramp"].iloc[0] < 1):
+    switched = switches(rows)
+    if not switched.empty:
         mark = {"symbol": "diamond", "size": 11, "color": INK, "line": {"width": 1.5, "color": PAPER}}
         yield line | {
             "mode": "markers",

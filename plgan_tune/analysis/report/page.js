@@ -46,7 +46,10 @@
   let queue = Promise.resolve();
   function drawSoon(name) {
     drawn.add(name);
-    queue = queue.then(() => draw(name)).then(() => new Promise((done) => setTimeout(done)));
+    queue = queue
+      .then(() => draw(name))
+      .catch((error) => console.error(`figure ${name}:`, error)) // the figures after it are drawn all the same
+      .then(() => new Promise((done) => setTimeout(done)));
   }
   const observer = new IntersectionObserver(
     (entries) => {

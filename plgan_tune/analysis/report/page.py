@@ -13,6 +13,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
+from plgan_tune.analysis.fanova import with_fanova
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances, importances
 from plgan_tune.analysis.intervals import wilson
@@ -26,9 +27,6 @@ from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.wording import duration, percent
-
-REPORT_FILE: Final = "report.html"
-"""In a study's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,8 @@ def write_report(study: Study, file: Location) -> None:
     Raises:
         StoreError: where it cannot be written.
     """
-    file.write_text(report_html(study, importances(study, fanova=True), beside_published(study)))
+    found = importances(study)
+    file.write_text(report_html(study, found and with_fanova(study, found), beside_published(study)))
 
 
 def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFrame | None = None) -> str:
@@ -76,7 +75,7 @@ def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFr
     Args:
         study: as read from its store; the sample grids are read from there, too.
         found: how much each key matters.
-        seeds: rows of name, error, low, high (fractions) and seeds (how many; NaN for a published figure).
+        seeds: rows of `beside_published`.
 
     Raises:
         StoreError: where a sample grid cannot be read.
@@ -124,6 +123,7 @@ def _template() -> jinja2.Template:
     environment.filters |= {
         "percent": lambda share: percent(None if math.isnan(share) else share),
         "points": lambda share: f"{100 * share:.2f}",
+        "signed": lambda share: "–" if math.isnan(share) else f"{100 * share:+.2f}",
     }
     return environment.get_template("page.html")
 
@@ -147,8 +147,8 @@ def _search_panels(study: Study) -> list[Panel]:
             "curves",
             "Learning curves",
             f"Every trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch on the "
-            f"generator's final loss. {_about_rungs(study)}Look for curves that were cut while they still fell, and "
-            "for those that rise after their switch.",
+            f"generator's final loss. {_about_rungs(study)}{_about_epochs(study)}Look for curves that were cut while "
+            "they still fell, and for those that rise after their switch.",
             {"all": course.learning_curves(study)},
         ),
         Panel(
@@ -168,6 +168,11 @@ def _search_panels(study: Study) -> list[Panel]:
     ]
 
 
+def _about_epochs(study: Study) -> str:
+    every = course.drawn_epochs(study)
+    return f"There are many: one epoch in {every} is drawn, and every trial's last. " if every > 1 else ""
+
+
 def _about_rungs(study: Study) -> str:
     asha = study.spec.search.early_stopping.asha
     if asha is None:
@@ -183,8 +188,10 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
         Panel(
             "importance",
             "What the error depends on",
-            "Bars are PED-ANOVA's shares with their interval over resampled trials, hollow diamonds fANOVA's. Look for "
-            "bars whose whisker stays clear of 0: fix the other keys and spend the trials on these.",
+            "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials, hollow diamonds fANOVA's, of "
+            "300 trials at most. A grey bar's key matters no more than among trials with shuffled errors: it is not "
+            "told from chance. Look for the coloured ones: those keys deserve the trials; the others have shown no "
+            "influence yet.",
             {"all": space.importance_bars(found)},
         ),
         Panel(
@@ -250,7 +257,7 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
         _best_error(study),
         Fact("Trials", f"{sums.trials:,}", f"of {study.spec.search.trials:,}"),
         Fact("Epochs trained", f"{sums.epochs:,}", _saved(sums)),
-        Fact("Time", duration(sums.took), f"{sums.epochs_per_hour:,.0f} epochs an hour"),
+        Fact("Time", duration(sums.took), f"{sums.epochs_per_hour:,.0f} epochs an hour of training"),
     ]
     if sums.images_per_second is not None:
         facts.append(Fact("Images a second", f"{sums.images_per_second:,.0f}", "in one trial"))

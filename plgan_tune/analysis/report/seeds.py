@@ -9,10 +9,10 @@ from plgan_tune.analysis.report.look import Trace, compact, figure, titled
 
 
 def seeds_figure(seeds: pd.DataFrame) -> Any:
-    """A point with its interval for each row; hollow where it was published.
+    """A point with its 95 % interval for each row; hollow, with its printed deviation, where it was published.
 
     Args:
-        seeds: rows of name, error, low, high (fractions) and seeds (how many; NaN for a published figure).
+        seeds: rows of `beside_published`.
     """
     rows = seeds.iloc[::-1]
     ours = rows["seeds"].notna().to_numpy()
@@ -37,7 +37,8 @@ def seeds_figure(seeds: pd.DataFrame) -> Any:
             "size": 10,
             "line": {"width": 2, "color": tint},
         },
-        "hovertemplate": "%{y}<br>%{x:.2f} %<extra></extra>",
+        "hovertext": np.where(ours, "95 % interval of the mean", "deviation as printed").tolist(),
+        "hovertemplate": "%{y}<br>%{x:.2f} %<br>whisker: %{hovertext}<extra></extra>",
     }
     return figure(
         [trace],

@@ -245,9 +245,11 @@ def _smoothed(
 
 
 def importance_bars(found: Importances | None) -> Drawn:
-    """Each key's share of all keys' importance with its interval, and fANOVA's share beside it where it was asked."""
+    """Each key's share of all keys' importance with its 90 % interval, and fANOVA's beside it where it was asked."""
     if found is None:
-        return Absent(f"Importance needs two searched keys and {LEAST} trials that have come to the same epoch.")
+        return Absent(
+            f"Importance needs two searched keys and {LEAST} trials with errors that differ at the same epoch."
+        )
     keys = found.keys[::-1]
     share = np.array([key.share for key in keys])
     names = [key.path for key in keys]
@@ -257,7 +259,8 @@ def importance_bars(found: Importances | None) -> Drawn:
         "x": compact(share),
         "y": names,
         "width": 0.55,
-        "marker": {"color": "var(--middle)"},
+        "marker": {"color": ["var(--middle)" if key.told else FAINT for key in keys]},
+        "hovertext": ["" if key.told else "not told from chance" for key in keys],
         "error_x": {
             "type": "data",
             "symmetric": False,
@@ -267,7 +270,7 @@ def importance_bars(found: Importances | None) -> Drawn:
             "thickness": 1.2,
             "width": 4,
         },
-        "hovertemplate": "%{y}<br>PED-ANOVA %{x:.1%}<extra></extra>",
+        "hovertemplate": "%{y}<br>PED-ANOVA %{x:.1%}<br>%{hovertext}<extra></extra>",
     }
     asked = [key for key in keys if key.fanova is not None]
     diamonds: Trace = {
