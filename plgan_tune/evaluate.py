@@ -10,17 +10,18 @@ import torch
 import typer
 from rich.console import Console
 
-from plgan_tune.data.check import check_data
+from plgan_tune.analysis.seeds import JUDGE
+from plgan_tune.analysis.study import REPORT_FILE
+from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.data.errors import DataError
 from plgan_tune.evaluation.generation import Fidelity, check_weights
-from plgan_tune.evaluation.measure import Gauge, measure
+from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.gan.networks import ImageShape, check_image
 from plgan_tune.interrupts import asked_to_stop, stopping_as_ctrl_c
-from plgan_tune.records import EvaluationRow
-from plgan_tune.refusal import refusing
+from plgan_tune.refusal import refuse, refuse_password, refusing
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError, check_writable
@@ -30,9 +31,12 @@ from plgan_tune.training.checkpoint import CheckpointError
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import read_study, with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
-from plgan_tune.typed import from_here, python
+from plgan_tune.typed import python
 
-Train = Callable[[Evaluation, StudySpec, Console], bool]
+Guard = Callable[[], None]
+"""Raises FollowedError where another search writes the study now."""
+
+Train = Callable[[Evaluation, StudySpec, Console, Guard], bool]
 """Trains what is still to be trained; answers whether all has ended."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -70,9 +74,11 @@ def main(
     with refusing(DataError, RuleError, StoreError, StudyError, LockedError, CheckpointError):
         if in_process and address is not None:
             raise StudyError(f"--in-process trains without Ray, but got --address {address}")
+        refuse_password("RESULTS", results)
         search = Location.at(results)
         study = read_study(search)
         if data_path is not None:
+            refuse_password("--data", data_path)
             study = with_absolute_path(study.with_path(data_path))
         trials = trial_rows(read_trials(search), study.columns)
         data = check_data(study.any_trial().data)
@@ -83,51 +89,70 @@ def main(
         for note in evaluation.notes:
             console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
-        train = _in_this_process if in_process else _on_ray(address, go_on)
+        train = _in_this_process if in_process else _on_ray(address, data, go_on)
         try:
-            rows = evaluate(evaluation, study, gauge, train, console)
+            measured = evaluate(evaluation, study, gauge, train, console)
         except KeyboardInterrupt:
-            rows = None
-    if rows is None:
+            measured = None
+    if measured is None:
         console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(130)
-    print_evaluation(console, evaluation, rows, trials)
-    place = f"{_nearest(search)}/evaluations"
-    console.print(f"A row a configuration and seed: {place}", soft_wrap=True, markup=False, highlight=False)
-    if all(row.test_error is None for row in rows):
+    if any(row.configuration != JUDGE for row in measured.rows):
+        print_evaluation(console, evaluation, measured.rows, trials)
+        _print_next(console, search)
+    if measured.missing:
+        anew = f"to train all anew, remove the folder {evaluation.location.typed}"
+        refuse("\n".join([*measured.missing, anew]))
+    if all(row.test_error is None for row in measured.rows):
         raise typer.Exit(1)
 
 
-def evaluate(
-    evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console
-) -> list[EvaluationRow] | None:
-    """Trains and measures what is not there yet; a row a trial, None where training was interrupted."""
+def _print_next(console: Console, search: Location) -> None:
+    """Where the rows are, and the command that puts the table into the study's report."""
+    lines = [f"A row a configuration and seed: {search.typed}/evaluations"]
+    if search.local is not None:  # --html writes a local file
+        draw = [python(), "-m", "plgan_tune.analyze", search.typed, "--html", f"{search.typed}/{REPORT_FILE}"]
+        lines += ["The study's report with this table:", f"  {shlex.join(draw)}"]
+    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+
+
+def evaluate(evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console) -> Measured | None:
+    """Trains and measures what is not there yet; None where training was interrupted."""
     check_writable(evaluation.location)
-    with StudyLock(evaluation.location):
+    with StudyLock(evaluation.location) as lock:
         write_evaluation(evaluation, _now())
-        if not train(evaluation, study, console):
+        if not train(evaluation, study, console, lock.check):
             return None
         with console.status("looking at the test images"):
             return measure(evaluation, gauge)
 
 
-def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console) -> bool:
+def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console, guard: Guard) -> bool:
     threads = max(1, int(study.resources.cpus_per_rank))
     with asked_to_stop() as stopped:
-        return train_in_process(evaluation.study, threads=threads, console=console, now=_now, stopped=stopped)
+        return train_in_process(
+            evaluation.study, threads=threads, console=console, now=_now, guard=guard, stopped=stopped
+        )
 
 
-def _on_ray(address: str | None, go_on: str) -> Train:
+def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
     from plgan_tune.tuning.cluster import check_address  # noqa: PLC0415 - Ray, which --in-process does without
     from plgan_tune.tuning.given_on_ray import train_on_ray  # noqa: PLC0415
 
     if address is not None:
         check_address(address)
 
-    def train(evaluation: Evaluation, study: StudySpec, console: Console) -> bool:
+    def train(evaluation: Evaluation, study: StudySpec, console: Console, guard: Guard) -> bool:
         with stopping_as_ctrl_c(go_on):
             return train_on_ray(
-                evaluation.study, study.search, study.resources, address=address, console=console, now=_now
+                evaluation.study,
+                study.search,
+                study.resources,
+                summary=data,
+                address=address,
+                console=console,
+                now=_now,
+                guard=guard,
             )
 
     return train
@@ -144,10 +169,6 @@ def _gauge(study: StudySpec, inception_weights: Path | None) -> Gauge:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _nearest(location: Location) -> str:
-    return from_here(location.local) if location.local else location.url
 
 
 def _again(

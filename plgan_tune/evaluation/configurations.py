@@ -96,9 +96,9 @@ def with_seed(trial: TrialSpec, seed: int, *, refit: bool = False) -> TrialSpec:
     return changed(trial, {"seed": seed, "data.split_seed": seed, "data.refit": refit})
 
 
-def fresh_seeds(study: StudySpec, number: int) -> list[int]:
-    """The first seeds from 1 on that are not the search's own, by which its best were chosen."""
-    own = {study.template["data"]["split_seed"], study.template.get("seed")}
+def fresh_seeds(study: StudySpec, trials: Sequence[TrialRow], number: int) -> list[int]:
+    """The first seeds from 1 on that are not the search's or its trials' own, by which its best were chosen."""
+    own = {study.template["data"]["split_seed"], study.template.get("seed"), *(row.seed for row in trials)}
     return list(islice((seed for seed in count(1) if seed not in own), number))
 
 

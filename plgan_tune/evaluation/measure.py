@@ -1,6 +1,6 @@
 """What an evaluation's trials come to on the test images: measured once, at the last epoch, from the checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,11 +14,11 @@ from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import TrialFiles
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
-from plgan_tune.training.checkpoint import Checkpoint
+from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
 from plgan_tune.tuning.history import read_rows
 
 
@@ -41,27 +41,64 @@ class Gauge:
     now: Callable[[], datetime]
 
 
-def measure(evaluation: Evaluation, gauge: Gauge) -> list[EvaluationRow]:
-    """Measures the trials that have ended and are not measured yet; writes the rows of all, returns those asked for.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an evaluation came to.
 
-    What an earlier start has measured stays as it is, unless scores are asked for that it lacks.
+    Attributes:
+        rows: of the trials that were asked for.
+        missing: a sentence for each of them that ended, but whose networks of the last epoch cannot be had.
+    """
+
+    rows: list[EvaluationRow]
+    missing: tuple[str, ...]
+
+
+def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
+    """Measures the trials that have ended and are not measured yet; writes the rows of all that the log holds.
+
+    What an earlier start has measured stays as it is, unless scores are asked for that it lacks. A row of a training
+    that the log does not hold, because the folder was removed to start anew, goes.
 
     Raises:
-        StoreError: where the log, a checkpoint or the table cannot be read or written.
-        CheckpointError: where a checkpoint is damaged.
+        StoreError: where the log or the table cannot be read or written.
     """
     study = evaluation.study
     ended = {row.trial_id: row for row in read_rows(study.location, study.columns).ended}
-    rows = {row.trial_id: row for row in evaluation_rows(read_evaluations(evaluation.search))}
-    judge = _judge(evaluation, ended, gauge)
+    earlier = evaluation_rows(read_evaluations(evaluation.search))
+    rows = {row.trial_id: row for row in earlier if row.trial_id in ended and _is_of(row, ended[row.trial_id])}
+    missing: list[str] = []
+    judge, no_judge = None, ""
+    try:
+        judge = _judge(evaluation, ended, gauge)
+    except (StoreError, CheckpointError) as error:
+        no_judge = f"generated images are not scored, for want of their judge: {error}"
     for given in study.trials:
         trial, row = ended.get(given.trial_id), rows.get(given.trial_id)
         if trial is None or (row is not None and not _lacks(row, given.trial, judge, gauge)):
             continue
-        rows[given.trial_id] = _measured(study.location, trial, given.trial, judge, gauge)
+        try:
+            rows[given.trial_id] = _measured(study.location, trial, given.trial, judge, gauge)
+        except (StoreError, CheckpointError) as error:
+            missing.append(f"{given.trial_id} is not measured: {error}")
         # An Inception network takes minutes a trial, which an interruption shall not cost again.
-        write_table(evaluations_table(list(rows.values())), evaluation.search.join(*EVALUATIONS))
-    return [rows[given.trial_id] for given in study.trials if given.trial_id in rows]
+        _write(evaluation, rows)
+    if len(rows) < len(earlier):
+        _write(evaluation, rows)
+    asked = [(rows[given.trial_id], given.trial) for given in study.trials if given.trial_id in rows]
+    if no_judge and any(_generates(row, trial) and row.classifier_score is None for row, trial in asked):
+        missing.append(no_judge)
+    return Measured([row for row, _ in asked], tuple(missing))
+
+
+def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:
+    write_table(evaluations_table(list(rows.values())), evaluation.search.join(*EVALUATIONS))
+
+
+def _is_of(row: EvaluationRow, trial: TrialRow) -> bool:
+    """Whether the row is of this training: an evaluation that starts anew names its trials as the one before."""
+    measured = (row.status, row.epochs, row.split_hash, row.seconds)
+    return measured == (trial.status, trial.epochs, trial.split_hash, trial.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +112,23 @@ def _judge(evaluation: Evaluation, ended: dict[str, TrialRow], gauge: Gauge) -> 
     trial = evaluation.judge_trial
     if trial is None or trial.trial_id not in ended or ended[trial.trial_id].status is not TrialStatus.COMPLETED:
         return None
-    classifier = classifier_of(_checkpoint(evaluation.location, trial.trial_id)).to(gauge.device)
+    classifier = classifier_of(_checkpoint(evaluation.location, ended[trial.trial_id])).to(gauge.device)
     return _Judge(classifier, classifier_score(classifier.probabilities(gauge.images)))
 
 
 def _lacks(row: EvaluationRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> bool:
     """Whether the row has no score that can be measured now."""
-    if row.status is not TrialStatus.COMPLETED or not is_generative(trial):
-        return False
     without_score = judge is not None and row.classifier_score is None
-    return without_score or (gauge.fidelity is not None and row.fid is None)
+    return _generates(row, trial) and (without_score or (gauge.fidelity is not None and row.fid is None))
+
+
+def _generates(row: EvaluationRow, trial: TrialSpec) -> bool:
+    return row.status is TrialStatus.COMPLETED and is_generative(trial)
 
 
 def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> EvaluationRow:
     completed = row.status is TrialStatus.COMPLETED
-    checkpoint = _checkpoint(location, row.trial_id) if completed else None
+    checkpoint = _checkpoint(location, row) if completed else None
     error, raw = _errors(checkpoint, gauge) if checkpoint else (None, None)
     images = generated(checkpoint, gauge.device) if checkpoint and is_generative(trial) else None
     score = classifier_score(judge.classifier.probabilities(images)) if judge and images is not None else None
@@ -124,5 +163,13 @@ def _errors(checkpoint: Checkpoint, gauge: Gauge) -> tuple[float, float]:
     return averaged, raw
 
 
-def _checkpoint(location: Location, trial_id: str) -> Checkpoint:
-    return read_checkpoint(TrialFiles.of(location, trial_id).location)
+def _checkpoint(location: Location, row: TrialRow) -> Checkpoint:
+    """Of its last epoch: a store that failed at a trial's end may hold an earlier one, or none."""
+    folder = TrialFiles.of(location, row.trial_id).location
+    checkpoint = read_checkpoint(folder)
+    if checkpoint.content["epoch"] != row.epochs:
+        raise CheckpointError(
+            f"{folder.url} must hold a checkpoint of epoch {row.epochs}, the trial's last, but its newest is of epoch "
+            f"{checkpoint.content['epoch']}"
+        )
+    return checkpoint

@@ -15,7 +15,7 @@ from plgan_tune.evaluation.configurations import (
     patent_configuration,
     with_seed,
 )
-from plgan_tune.records import TrialRow
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.spec.yaml import dump_yaml, read_yaml
@@ -107,20 +107,24 @@ def plan_evaluation(
         seeds: how many; none of them is the search's own.
 
     Raises:
-        StudyError: where no trial has completed.
+        StudyError: where no trial has completed in the domains of now.
     """
     best = best_configurations(study, trials, top)
+    outside = sum(row.status is TrialStatus.COMPLETED and not study.holds(row.params) for row in trials)
     if not best:
-        raise StudyError(f"{search.url} must have a completed trial to evaluate, but has none of {len(trials)}")
+        why = f" that lies in the domains of now: {outside} completed outside of them" if outside else ""
+        raise StudyError(f"{search.url} must have a completed trial to evaluate, but has none of {len(trials)}{why}")
     patent = patent_configuration(study)
     twins = [one for one in best if with_seed(one.trial, 0) == with_seed(patent.trial, 0)]
     notes = [f"{twin.name} has the patent's own settings: its row is {patent.name}'s" for twin in twins]
     if len(best) < top:
         notes.append(f"of {top} configurations asked for, {len(best)} have completed")
+    if outside:
+        notes.append(f"{outside} completed trials lie outside the domains of now and are left out")
     others = method_configurations(patent) if methods else []
     chosen = (*(one for one in best if one not in twins), patent, *others)
     judge = judge_configuration(patent, data) if data.channels == 1 else None
-    return Evaluation(study.study, search, chosen, judge, tuple(fresh_seeds(study, seeds)), refit, tuple(notes))
+    return Evaluation(study.study, search, chosen, judge, tuple(fresh_seeds(study, trials, seeds)), refit, tuple(notes))
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:

@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.analysis.published import Setting, published
-from plgan_tune.analysis.seeds import JUDGE, PATENT, summarise
+from plgan_tune.analysis.seeds import JUDGE, PATENT, summarise, verdict
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow
 
 NONE = "-"
 SCORES = {"classifier_score": "classifier score", "inception_score": "Inception score", "fid": "FID"}
+VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
 def print_evaluation(
@@ -76,7 +77,7 @@ def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table | None:
                 str(line["pairs"]),
                 f"{100 * line['difference']:+.2f}",
                 _interval(_signed(low), _signed(high)),
-                _verdict(low, high),
+                Text(said := verdict(low, high), VERDICT_STYLES.get(said, "dim")),
             )
     return table if table.row_count else None
 
@@ -141,14 +142,6 @@ def _table(title: str, *columns: str) -> Table:
     for name in others:
         table.add_column(name, justify="right")
     return table
-
-
-def _verdict(low: float, high: float) -> Text:
-    if isnan(low):
-        return Text("one pair tells nothing", "dim")
-    if high < 0:
-        return Text("better", "green")
-    return Text("worse", "red") if low > 0 else Text("not told apart", "dim")
 
 
 def _interval(low: str, high: str) -> str:

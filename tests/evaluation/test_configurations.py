@@ -22,6 +22,7 @@ from plgan_tune.evaluation.configurations import (
 )
 from plgan_tune.evaluation.plan import plan_evaluation
 from plgan_tune.records import TrialRow
+from plgan_tune.spec.domains import Uniform
 from plgan_tune.spec.load import default_space, load_study, study_from_mapping
 from plgan_tune.spec.study import StudySpec, flatten
 from plgan_tune.spec.trial import TrialSpec
@@ -104,11 +105,17 @@ def test_a_seed_draws_weights_and_split_alike(tiny: StudySpec) -> None:
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 10))
 def test_no_seed_is_the_search_s_own(seed: int, split_seed: int, number: int) -> None:
     trial = {"data": {"source": "digits", "labels": 20, "validation": 100, "split_seed": split_seed}, "seed": seed}
-    seeds = fresh_seeds(study_from_mapping({"study": "s", "trial": trial}), number)
+    seeds = fresh_seeds(study_from_mapping({"study": "s", "trial": trial}), [], number)
     assert len(set(seeds)) == number
     assert not {seed, split_seed} & set(seeds)
-    more = fresh_seeds(study_from_mapping({"study": "s", "trial": trial}), number + 1)
+    more = fresh_seeds(study_from_mapping({"study": "s", "trial": trial}), [], number + 1)
     assert more[:number] == seeds
+
+
+def test_no_seed_is_one_that_the_search_has_chosen_by(tiny: StudySpec, searched: list[TrialRow]) -> None:
+    """trial.seed may be searched; TrialRow.seed is each trial's own."""
+    trials = [replace(row, seed=number) for number, row in enumerate(searched, start=1)]
+    assert fresh_seeds(tiny, trials, 2) == [5, 6]
 
 
 def test_seeds_are_paired_and_more_of_them_add_to_the_list(tiny: StudySpec, searched: list[TrialRow]) -> None:
@@ -141,3 +148,17 @@ def test_colour_images_have_no_judge(tiny: StudySpec, searched: list[TrialRow]) 
 def test_a_search_without_a_completed_trial_is_refused(tiny: StudySpec, searched: list[TrialRow]) -> None:
     with pytest.raises(StudyError, match="must have a completed trial to evaluate, but has none of 1"):
         plan_evaluation(Location.at("x"), tiny, searched[3:], GREY, top=1, seeds=1, methods=False, refit=False)
+
+
+def test_completed_trials_outside_the_domains_of_now_are_said(tiny: StudySpec, searched: list[TrialRow]) -> None:
+    """alpha of t0001 is 0.2 and of t0002 0.3; a resume may have made the domain narrower since."""
+
+    def planned(low: float) -> tuple[str, ...]:
+        narrower = replace(tiny, domains={**tiny.domains, "loss.alpha": Uniform(low, 1.0)})
+        made = plan_evaluation(Location.at("x"), narrower, searched, GREY, top=1, seeds=1, methods=False, refit=False)
+        return made.notes
+
+    assert planned(0.1) == ()
+    assert planned(0.25) == ("2 completed trials lie outside the domains of now and are left out",)
+    with pytest.raises(StudyError, match="none of 4 that lies in the domains of now: 3 completed outside of them"):
+        planned(0.9)

@@ -2,9 +2,11 @@
 
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +21,14 @@ from plgan_tune.classifier import load_classifier
 from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.evaluate import app
-from plgan_tune.evaluation.plan import plan_evaluation
-from plgan_tune.records import EvaluationRow, TrialRow
+from plgan_tune.evaluation.generation import Fidelity
+from plgan_tune.evaluation.plan import TYPES, plan_evaluation
+from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
 from plgan_tune.spec.study import StudySpec
-from plgan_tune.store.location import Location
-from plgan_tune.store.lock import StudyLock
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.lock import FollowedError, StudyLock
+from plgan_tune.store.log import StudyLog
+from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.precision import numbers_for
 from plgan_tune.tuning.in_process import train_in_process
@@ -135,6 +140,70 @@ def test_the_same_command_again_trains_nothing(done: tuple[Path, Result], tmp_pa
     )
 
 
+def test_scores_of_a_network_that_is_given_later_are_added(
+    done: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = Path(shutil.copytree(done[0], tmp_path / "again")), []
+
+    def scores(self: Fidelity, images: torch.Tensor) -> tuple[float, float]:
+        seen.append(images.shape)
+        return 2.25, 31.5
+
+    monkeypatch.setattr(evaluate_command, "check_weights", lambda weights: None)
+    monkeypatch.setattr(Fidelity, "measure", scores)
+    before = table(folder)
+    result = evaluated(
+        folder, "--top", "1", "--seeds", "2", "--methods", "--inception-weights", str(tmp_path / "w.pth")
+    )
+    assert result.exit_code == 0, result.output
+    rows = table(folder)
+    generated = rows.configuration.isin(["t0001", "patent", "regular_gan", "feature_wise_gan"])
+    assert set(rows.inception_score[generated]) == {2.25}
+    assert set(rows.fid[generated]) == {31.5}
+    assert rows[["inception_score", "fid"]][~generated].isna().all(axis=None)
+    assert len(seen) == generated.sum() == 8
+    said = result.output.partition("error on the test")[2]
+    assert "Inception score" in said
+    assert "31.5" in said
+    kept = ["configuration", "seed", "test_error", "classifier_score", "split_hash"]
+    pd.testing.assert_frame_equal(rows[kept], before[kept])
+
+
+WITHOUT_RAY = """
+import runpy, sys
+sys.modules["ray"] = sys.modules["optuna"] = None
+runpy.run_module("plgan_tune.evaluate", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_host_without_ray_and_optuna_evaluates_in_one_process(fresh: Path) -> None:
+    words = [sys.executable, "-c", WITHOUT_RAY, str(fresh), "--in-process", "--top", "1", "--seeds", "1"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(table(fresh).configuration) == {"t0001", "patent", "judge"}
+
+
+def test_an_evaluation_that_another_has_followed_writes_nothing_more(
+    fresh: Path, tiny: StudySpec, searched: list[TrialRow]
+) -> None:
+    def lost() -> None:
+        raise FollowedError("taken over")
+
+    data = check_data(tiny.any_trial().data)
+    chosen = plan_evaluation(Location.at(fresh), tiny, searched, data, top=1, seeds=1, methods=False, refit=False)
+    with pytest.raises(StoreError, match="taken over"):
+        train_in_process(
+            chosen.study,
+            threads=1,
+            console=Console(quiet=True),
+            now=lambda: datetime.now(UTC),
+            guard=lost,
+            stopped=lambda: True,
+            device=CPU,
+        )
+    assert [len(pd.read_parquet(fresh / "seeds" / name)) for name in ("trials", "epochs")] == [0, 0]
+
+
 def test_resumed_is_uninterrupted(
     fresh: Path, done: tuple[Path, Result], tiny: StudySpec, searched: list[TrialRow]
 ) -> None:
@@ -181,6 +250,24 @@ def test_ctrl_c_prints_the_command_that_goes_on(fresh: Path, monkeypatch: pytest
     assert pd.read_parquet(fresh / "seeds" / "trials").set_index("trial_id").attempt["judge-s1"] == 2
 
 
+def test_a_trial_that_failed_is_tried_again_after_the_others(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--top", "1", "--seeds", "1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command, "asked_to_stop", lambda: nullcontext(lambda: True))
+        assert evaluated(fresh, *words).exit_code == 130
+    seeds, columns = Location.at(fresh / "seeds"), {key: key for key in TYPES}
+    (row,) = trial_rows(read_trials(seeds), columns)
+    with StudyLog(seeds, columns, TYPES) as log:
+        log.trial(replace(row, status=TrialStatus.FAILED, error="out of memory", ended_at=datetime.now(UTC)))
+    assert evaluated(fresh, *words).exit_code == 0
+    trials = pd.read_parquet(fresh / "seeds" / "trials").set_index("trial_id")
+    assert set(trials.status) == set(table(fresh).status) == {"completed"}
+    assert trials.attempt[row.trial_id] == 2
+    assert pd.isna(trials.error[row.trial_id])
+    epochs = pd.read_parquet(fresh / "seeds" / "epochs").sort_values("seq")
+    assert epochs.trial_id.iloc[-1] == row.trial_id
+
+
 def test_more_seeds_and_a_refit_add_rows(fresh: Path) -> None:
     for words in (("--seeds", "1"), ("--seeds", "2"), ("--seeds", "1", "--refit")):
         result = evaluated(fresh, "--top", "1", *words)
@@ -199,6 +286,43 @@ def test_more_seeds_and_a_refit_add_rows(fresh: Path) -> None:
     refit = rows[rows.refit]
     assert refit.val_error_last.isna().all()
     assert not set(refit.split_hash) & set(rows[~rows.refit].split_hash)
+
+
+def test_what_is_trained_anew_is_measured_anew(done: tuple[Path, Result], tmp_path: Path) -> None:
+    """As the refusal of a changed configuration advises: `seeds/` is removed, while the table lies outside of it."""
+    folder = Path(shutil.copytree(done[0], tmp_path / "anew"))
+    shutil.rmtree(folder / "seeds")
+    result = evaluated(folder, "--top", "1", "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    before, after = (table(place).set_index("trial_id") for place in (done[0], folder))
+    assert sorted(after.index) == ["judge-s1", "patent-s1", "t0001-s1"]  # no row is left of what nobody trained
+    assert (after.evaluated_at > before.evaluated_at.max()).all()
+    assert (after.seconds != before.seconds[after.index]).all()
+
+
+def test_a_trial_without_its_last_checkpoint_is_named_and_the_others_measured(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that fails at a trial's end leaves it with the checkpoint of an earlier epoch, or none."""
+    words = ["--top", "1", "--seeds", "2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command, "asked_to_stop", lambda: nullcontext(lambda: True))
+        assert evaluated(fresh, *words).exit_code == 130
+    assert evaluated(fresh, *words).exit_code == 0
+    shutil.rmtree(fresh / "evaluations")
+    (last,) = (fresh / "seeds" / "checkpoints" / "judge-s1").glob("*-epoch-000002.pt")
+    last.unlink()
+    shutil.rmtree(fresh / "seeds" / "checkpoints" / "patent-s1")
+    result = evaluated(fresh, *words)
+    assert result.exit_code == 2
+    assert "judge-s1 is not measured: " in result.output
+    assert "a checkpoint of epoch 2, the trial's last, but its newest is of epoch 1" in result.output
+    assert "patent-s1 is not measured: cannot read " in result.output
+    assert "generated images are not scored, for want of their judge" in result.output
+    rows = table(fresh)
+    assert sorted(rows.trial_id) == ["patent-s2", "t0001-s1", "t0001-s2"]
+    assert rows.classifier_score.isna().all()
+    assert "error on the test images" in result.output
 
 
 def test_a_configuration_that_has_changed_its_meaning_is_refused(fresh: Path) -> None:
@@ -230,6 +354,15 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(fresh: Path, words
     assert result.exit_code == 2
     assert why in result.output
     assert not (fresh / "seeds").exists()
+
+
+@pytest.mark.parametrize("words", [["--data", "https://me:SECRET@host/x"], []])
+def test_a_password_is_refused_and_not_shown(fresh: Path, words: list[str]) -> None:
+    place = str(fresh) if words else "https://me:SECRET@host/x"
+    result = CliRunner().invoke(app, [place, "--in-process", *words])
+    assert result.exit_code == 2
+    assert f"{'--data' if words else 'RESULTS'} must hold no password" in result.output
+    assert "SECRET" not in result.output
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
