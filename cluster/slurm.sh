@@ -27,8 +27,9 @@ export SRUN_CPUS_PER_TASK=$cpus  # which srun no longer takes from sbatch
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
-# Of several addresses the first; a port of this job's own.
-ip=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1; exit}')
+# The first address that other nodes reach; a port of this job's own.
+ip=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname -I |
+    awk '{for (i = 1; i <= NF; i++) if ($i !~ /^127\.|:/) {print $i; exit} print $1; exit}')
 address=$ip:$((20000 + SLURM_JOB_ID % 20000))
 
 # Each `ray start --block` is a step of the job, and ends with it.
@@ -62,7 +63,8 @@ END
 "$python" -m plgan_tune.search --address "$address" --results "$results" --name "$study" --resume "$@" &
 search=$!
 asked=
-trap 'asked=yes; kill -USR1 "$search" 2>/dev/null || true' USR1 TERM
+trap 'asked=yes; kill -USR1 "$search" 2>/dev/null || true' USR1
+trap 'kill -TERM "$search" 2>/dev/null || true' TERM  # scancel: stop, and stay stopped
 while kill -0 "$search" 2>/dev/null; do
     wait "$search" || true  # a signal ends it early
 done

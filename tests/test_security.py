@@ -42,7 +42,16 @@ def test_nothing_unpickles_and_no_text_becomes_code() -> None:
         for alias in node.names
     }
     assert imported.isdisjoint({"pickle", "cloudpickle", "ray.cloudpickle", "marshal", "shelve", "dill", "yaml"})
-    for name in ("eval", "exec", "__import__", "import_module", "importlib.import_module", "pandas.read_pickle"):
+    for name in (
+        "tune.Tuner.restore",
+        "Tuner.restore",
+        "eval",
+        "exec",
+        "__import__",
+        "import_module",
+        "importlib.import_module",
+        "pandas.read_pickle",
+    ):
         assert calls(name) == []
 
 
@@ -62,8 +71,9 @@ SPACE = "study: s\ntrial: {data: {source: parquet, path: here, labels: 20, valid
         ["--set", f"trial.data.path=s3://me:{PASSWORD}@bucket/images"],
         ["--set", f"search.warm_start=[https://me:{PASSWORD}@host/study]"],
         ["--results", f"ftp://me:{PASSWORD}@host/results"],
+        ["--set", f"trial.data.path=https://{PASSWORD}@host/images"],
     ],
-    ids=["data", "warm start", "results"],
+    ids=["data", "warm start", "results", "a token alone"],
 )
 def test_a_password_in_a_url_is_refused_and_not_repeated(options: list[str], tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)

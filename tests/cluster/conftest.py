@@ -125,13 +125,13 @@ def machine() -> Callable[[Path], AbstractContextManager[Machine]]:
     missing = [program for program in ("unshare", "nsenter", "ip", "mount", "ps") if which(program) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    tried = subprocess.run([*APART, "ip", "link", "set", "lo", "up"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([*APART, "sh", "-c", BOOT, "sh", "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"needs namespaces, which this machine refuses: {tried.stderr.strip()}")
     return _machine
 
 
-def _wait_until(true: Callable[[], bool], what: str, said: Path, seconds: float = 180) -> None:
+def _wait_until(true: Callable[[], bool], what: str, said: Path, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
         told = said.read_text() if said.exists() else ""

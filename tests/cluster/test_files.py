@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from plgan_tune.tuning.share import Share
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 AUTOSCALED = ["aws.yaml", "gcp.yaml", "on-prem.yaml"]
+SCHEMA = yaml.safe_load(Path(__file__).with_name("rayjob.schema.yaml").read_text())
 CRD = Path(os.environ.get("PLGAN_TUNE_RAYJOB_CRD", ROOT.parent / "shared" / "kuberay" / "ray.io_rayjobs.yaml"))
 
 
@@ -165,20 +167,59 @@ def strict(schema: Any) -> Any:
     return {"additionalProperties": False, **parts} if closed else parts
 
 
-def test_the_rayjob_passes_the_crd_s_schema() -> None:
+def broken_rules(schema: Any, job: Any) -> list[str]:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - a package of the extra `dev`
+
+    return [f"{list(error.path)}: {error.message}" for error in Draft202012Validator(schema).iter_errors(job)]
+
+
+def test_the_rayjob_passes_the_schema() -> None:
+    assert broken_rules(SCHEMA, kube()[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("autoscalerOption", {}, "'autoscalerOption' was unexpected"),
+        ("rayVersion", 2.6, "2.6 is not of type 'string'"),
+        ("authOptions", {"mode": "tokens"}, "'tokens' is not one of"),
+        ("workerGroupSpecs", [{"groupName": "gpu", "minReplicas": 0, "maxReplicas": 4}], "'template' is a required"),
+    ],
+)
+def test_a_rayjob_with_a_mistake_does_not(key: str, value: object, said: str) -> None:
+    _, job = kube()
+    job["spec"]["rayClusterSpec"][key] = value
+    (rule,) = broken_rules(SCHEMA, job)
+    assert said in rule
+
+
+def test_the_rayjob_and_the_schema_pass_kuberay_s_own() -> None:
     if not CRD.is_file():
         pytest.skip(
             "needs KubeRay's ray-operator/config/crd/bases/ray.io_rayjobs.yaml (v1.7.0) in ../shared/kuberay/, or "
             "where PLGAN_TUNE_RAYJOB_CRD says; no package registry has it"
         )
-    jsonschema = pytest.importorskip("jsonschema")
     _, job = kube()
     definition = yaml.load(CRD.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     (version,) = [one for one in definition["spec"]["versions"] if f"ray.io/{one['name']}" == job["apiVersion"]]
     schema = strict(version["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {}  # of every Kubernetes object, and not of the CRD
-    found = [f"{list(error.path)}: {error.message}" for error in jsonschema.Draft7Validator(schema).iter_errors(job)]
-    assert found == []
+    assert broken_rules(schema, job) == []
+    assert unlike(SCHEMA["properties"]["spec"], schema["properties"]["spec"], "spec") == []
+
+
+def unlike(part: Any, whole: Any, path: str) -> list[str]:
+    """Where the test's schema says of a field what KubeRay's does not: its type, its values, what it requires."""
+    part = SCHEMA["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+    if whole.get("x-kubernetes-int-or-string"):
+        return []
+    told = [path for key in ("type", "enum", "required") if part.get(key) != whole.get(key)]
+    for name, field in part.get("properties", {}).items():
+        told += unlike(field, whole["properties"][name], f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(part.get(key), dict):
+            told += unlike(part[key], whole[key], f"{path}.{key}")
+    return told
 
 
 def test_the_rayjob_uses_its_account_and_kuberay_s_token() -> None:
@@ -237,6 +278,32 @@ def tool(name: str) -> str:
 def test_slurm_sh_passes_shellcheck() -> None:
     done = subprocess.run([tool("shellcheck"), str(CLUSTER / "slurm.sh")], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def unit() -> str:
+    """What starts a machine's Ray again, as the README prints it."""
+    (text,) = re.findall(r"```ini\n(.*?)```", (CLUSTER / "README.md").read_text(), flags=re.DOTALL)
+    return str(text)
+
+
+def test_the_unit_passes_systemd_s_own_check(tmp_path: Path) -> None:
+    if which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze, of systemd")
+    file = tmp_path / "ray.service"
+    file.write_text(unit().replace("/home/me/plgan-env/bin/ray", sys.executable))  # it must be there
+    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_joins_with_the_token_and_starts_ray_again() -> None:
+    head = loaded("on-prem.yaml")["provider"]["head_ip"]
+    lines = unit().splitlines()
+    assert f"ExecStart=/home/me/plgan-env/bin/ray start --address={head}:6379 --block" in lines
+    assert "Restart=always" in lines
+    (environment,) = [line.partition("=")[2].split() for line in lines if line.startswith("Environment=")]
+    assert {"RAY_AUTH_MODE=token", "RAY_JOB_STOP_WAIT_TIME_S=60"} <= set(environment)
+    assert {"User=me", "WorkingDirectory=~"} <= set(lines)  # the search's command names its space file from there
+    assert loaded("on-prem.yaml")["auth"]["ssh_user"] == "me"
 
 
 def test_the_dockerfile_passes_hadolint() -> None:

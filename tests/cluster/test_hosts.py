@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.root, pytest.mark.ray, pytest.mark.slow]
 
-TRIALS, EPOCHS = 4, 16
+TRIALS, EPOCHS = 3, 12
 SPACE = f"""
 study: hosts
 search: {{trials: {TRIALS}, concurrent: 1, sampler: random, early_stopping: none, max_failures: 0}}
@@ -45,9 +45,14 @@ def hosts(machine: Machines, tmp_path: Path) -> Iterator[list[Any]]:
     """Four machines on a bridge, each with an address of its own: 10.99.7.1 to 10.99.7.4."""
     bridge = f"pl{os.getpid()}"
     with ExitStack() as stack:
-        ip("link", "add", bridge, "type", "bridge")
-        stack.callback(subprocess.run, ["ip", "link", "del", bridge], check=False)
-        ip("link", "set", bridge, "up")
+        try:
+            ip("link", "add", bridge, "type", "bridge")
+            stack.callback(subprocess.run, ["ip", "link", "del", bridge], check=False)
+            ip("link", "set", bridge, "up")
+            ip("link", "add", cable_of(0), "type", "veth", "peer", "name", cable_of(9))
+            ip("link", "del", cable_of(0))
+        except subprocess.CalledProcessError as refused:
+            pytest.skip(f"needs a bridge and veth pairs, which this machine refuses: {refused.stderr.strip()}")
         found = []
         for number in range(1, 5):
             host = stack.enter_context(machine(tmp_path / f"h{number}"))
@@ -109,12 +114,11 @@ def test_a_search_survives_a_host_cut_off_and_a_host_killed(
     hosts[cut - 1].run("ray", "stop")  # what a supervisor of its Ray would do
     join(hosts[cut - 1], cut, cpus=2)
     wait_until(lambda: "now on 4 nodes" in said.read_text(), "the host's return", said)
-    before = epochs()
-    wait_until(lambda: epochs() > before and len(trained_on()) == 2, "epochs after the cut", said)
+    before, killed = epochs(), ({2, 3} - {cut}).pop()
+    wait_until(lambda: epochs() > before and killed in trained_on(), "epochs after the cut", said)
 
-    killed = trained_on()[-1]
     hosts[killed - 1].kill()
-    assert search.wait(timeout=420) == 0, said.read_text()
+    assert search.wait(timeout=600) == 0, said.read_text()
 
     assert_whole(study, TRIALS, EPOCHS)
     trials = pd.read_parquet(study / "trials")
