@@ -1,11 +1,12 @@
 """What a search's driver costs: the real searcher, early stopping, bookkeeping and log, under synthetic curves.
 
-    python benchmarks/scheduling.py [--trials 10000] [--at-a-time 1000] [--epochs 100]
+    python benchmarks/scheduling.py [--trials 10000] [--at-a-time 1000] [--epochs 100] [--sampler tpe]
 
 No training and no Ray cluster: trials report in turn, as fast as the driver takes their reports. The peer is what Tune
 brings: OptunaSearch around the same sampler, AsyncHyperBandScheduler, its JSON and CSV loggers. Each contender has a
 process of its own. Then a log of about a million rows is read and replayed, as a resume does. Prints a table and writes
-it to scheduling.md.
+it to scheduling.md. With `--sampler random` TPE's own time, an hour and more at this size, is left out; that table goes
+to scheduling_random.md.
 """
 
 import argparse
@@ -45,6 +46,7 @@ from plgan_tune.tuning.sampler import OptunaSampler, build_sampler
 from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
 
 MEASURES = [field.name for field in fields(EpochMetrics)]
+SAMPLERS: dict[str, Any] = {"tpe": {"tpe": {"startup_trials": 50}}, "random": "random"}
 RUNG = {"grace_period": 5, "reduction_factor": 3}
 
 
@@ -54,13 +56,13 @@ class NoDisplay:
     def ended(self, row: TrialRow, /) -> None: ...
 
 
-def study(trials: int, epochs: int) -> StudySpec:
+def study(trials: int, epochs: int, sampler: str) -> StudySpec:
     return study_from_mapping(
         {
             "study": "synthetic",
             "search": {
                 "trials": trials,
-                "sampler": {"tpe": {"startup_trials": 50}},
+                "sampler": SAMPLERS[sampler],
                 "early_stopping": {"asha": RUNG},
             },
             "trial": {
@@ -222,8 +224,8 @@ def drive(driver: Driver, at_a_time: int, epochs: int) -> Course:
     return Course(asks, reports, time.perf_counter() - began)
 
 
-def ours(trials: int, at_a_time: int, epochs: int) -> dict[str, str]:
-    spec = study(trials, epochs)
+def ours(trials: int, at_a_time: int, epochs: int, sampler: str) -> dict[str, str]:
+    spec = study(trials, epochs, sampler)
     with tempfile.TemporaryDirectory() as folder:
         location = Location.at(folder).join("study")
         write_study(location, spec, now())
@@ -239,11 +241,11 @@ def ours(trials: int, at_a_time: int, epochs: int) -> dict[str, str]:
     return figures(course, files)
 
 
-def stock(trials: int, at_a_time: int, epochs: int) -> dict[str, str]:
+def stock(trials: int, at_a_time: int, epochs: int, sampler: str) -> dict[str, str]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # two open files a running trial
     with tempfile.TemporaryDirectory() as folder:
-        driver = Stock(study(trials, epochs), Path(folder))
+        driver = Stock(study(trials, epochs, sampler), Path(folder))
         course = drive(driver, at_a_time, epochs)
         began = time.perf_counter()
         saved = len(pickle.dumps(driver.searcher.__dict__)) / 2**20
@@ -316,8 +318,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--at-a-time", type=int, default=1_000)
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe")
     asked = parser.parse_args()
-    sizes = (asked.trials, asked.at_a_time, asked.epochs)
+    sizes = (asked.trials, asked.at_a_time, asked.epochs, asked.sampler)
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(1, maxtasksperchild=1) as pool:
         replay = pool.apply(resumed, (asked.trials, asked.epochs))
@@ -328,7 +331,8 @@ def main() -> None:
     lines = [
         "# The driver",
         "",
-        f"{machine()}. {asked.trials:,} trials, {asked.at_a_time:,} at a time, of at most {asked.epochs} epochs.",
+        f"{machine()}. {asked.trials:,} trials, {asked.at_a_time:,} at a time, of at most {asked.epochs} epochs, "
+        f"suggested by Optuna's {'TPE' if asked.sampler == 'tpe' else 'random'} sampler.",
         "",
         "| | plgan-tune | OptunaSearch, ASHA and loggers of Tune | bar |",
         "| --- | --- | --- | --- |",
@@ -345,7 +349,8 @@ def main() -> None:
     ]
     text = "\n".join(lines) + "\n"
     print(text)
-    Path(__file__).with_suffix(".md").write_text(text)
+    name = "scheduling.md" if asked.sampler == "tpe" else f"scheduling_{asked.sampler}.md"
+    Path(__file__).with_name(name).write_text(text)
 
 
 def bar(what: str) -> str:
