@@ -315,11 +315,9 @@ def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
 
 
 def _linear(inputs: int, outputs: int, spread: Spread, generator: torch.Generator, *, bias: bool = False) -> nn.Linear:
-    # nn.Linear would initialise itself from the global RNG.
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
-    assert isinstance(layer, nn.Linear)
-    with torch.no_grad():
-        layer.weight.copy_(draw_weights((outputs, inputs), inputs, outputs, spread, generator))
-        if bias:
-            layer.bias.zero_()
+    # On "meta", nn.Linear neither takes numbers from the global RNG nor, as nn.utils.skip_init, imports sympy.
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
+    layer.weight = nn.Parameter(draw_weights((outputs, inputs), inputs, outputs, spread, generator))
+    if bias:
+        layer.bias = nn.Parameter(torch.zeros(outputs))
     return layer

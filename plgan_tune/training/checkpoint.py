@@ -118,9 +118,8 @@ def _load(state: TrainState, content: Mapping[str, Any]) -> None:
     state.discriminator.load_state_dict(content["discriminator"])
     state.generator.load_state_dict(content["generator"])
     state.averaged.load_state_dict(content["averaged"])
-    for adam, saved in ((state.adam_d, content["adam_d"]), (state.adam_g, content["adam_g"])):
-        # Options are the trial's and this device's; of those of a GPU a CPU would know some not.
-        adam.load_state_dict({**saved, "param_groups": adam.state_dict()["param_groups"]})
+    state.adam_d.load_state_dict(content["adam_d"])
+    state.adam_g.load_state_dict(content["adam_g"])
     state.epoch, state.step = content["epoch"], content["step"]
 
 

@@ -186,8 +186,6 @@ def unchanged(state: TrainState) -> Iterator[None]:
     finally:
         state.step = step
         with torch.no_grad():
-            for tensor in state.memory():
-                tensor.zero_()  # an optimiser's that the block created stay so
             for tensor, value in before:
                 tensor.copy_(value)
 

@@ -1,65 +1,25 @@
 """What training changes: two networks, their optimisers, the average of D's weights, and how far it has come."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, generator_for, seed_for
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, Generator, ImageShape, build, draw_latent, to_unit_range
-from plgan_tune.spec.trial import OptimSpec, TrialSpec
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.adam import Adam
+from plgan_tune.training.dials import Dials
 from plgan_tune.training.precision import Numbers, numbers_for
 
 CALIBRATION_IMAGES = 500
 
 STREAMS_D = (Stream.LATENT_D, Stream.NOISE_D)
 STREAMS_G = (Stream.LATENT_G, Stream.NOISE_REAL, Stream.NOISE_FAKE)
-
-
-class Dial:
-    """A number that steps read and that changes between them.
-
-    Attributes:
-        value: a float on a CPU; on a GPU a tensor that stays where it is, as a captured step would keep a float.
-    """
-
-    def __init__(self, value: float | Tensor) -> None:
-        self.value = value
-
-    @classmethod
-    def on(cls, device: torch.device, dtype: torch.dtype) -> "Dial":
-        return cls(torch.zeros((), dtype=dtype, device=device) if device.type == "cuda" else 0.0)
-
-    def turn(self, value: float) -> None:
-        if isinstance(self.value, Tensor):
-            self.value.fill_(value)
-        else:
-            self.value = value
-
-
-@dataclass(frozen=True, slots=True)
-class Dials:
-    """What the steps read beside tensors that they change.
-
-    Attributes:
-        w: the ramp in this epoch.
-        blend: how far the average moves to D's weights at this update.
-    """
-
-    alpha: Dial
-    beta: Dial
-    unsupervised_scale: Dial
-    w: Dial
-    blend: Dial
-
-    @classmethod
-    def on(cls, device: torch.device, dtype: torch.dtype) -> "Dials":
-        return cls(*(Dial.on(device, dtype) for _ in range(5)))
 
 
 @dataclass(slots=True)
@@ -98,14 +58,8 @@ class TrainState:
         return [tensor for network in networks for tensor in network.state_dict().values()]
 
     def memory(self) -> list[Tensor]:
-        """All that training changes: `tensors()` and the optimisers' own, of which a new optimiser has none."""
-        moments = (
-            tensor
-            for adam in (self.adam_d, self.adam_g)
-            for parameter in _parameters(adam)
-            for _, tensor in sorted(adam.state.get(parameter, {}).items())
-        )
-        return [*self.tensors(), *moments]
+        """All that training changes: `tensors()` and the optimisers' own."""
+        return [*self.tensors(), *self.adam_d.tensors(), *self.adam_g.tensors()]
 
     def before_epoch(self, w: float, lr_discriminator: float, lr_generator: float) -> None:
         """Turns the numbers that stay for an epoch."""
@@ -114,8 +68,8 @@ class TrainState:
         dials.beta.turn(loss.beta)
         dials.unsupervised_scale.turn(loss.unsupervised_scale)
         dials.w.turn(w)
-        _set_rate(self.adam_d, lr_discriminator)
-        _set_rate(self.adam_g, lr_generator)
+        self.adam_d.rate.turn(lr_discriminator)
+        self.adam_g.rate.turn(lr_generator)
 
     def before_d(self) -> None:
         """Seeds D's draws, counts its update and turns the average's decay, min(average_decay, n / (n + 10)).
@@ -145,30 +99,11 @@ class TrainState:
     def take_over(self, other: "TrainState") -> None:
         """Becomes `other`, a trial of the same shapes, in these tensors."""
         self.trial, self.numbers, self.epoch, self.step = other.trial, other.numbers, other.epoch, other.step
-        torch._foreach_copy_(self.tensors(), other.tensors())
-        for own, others in ((self.adam_d, other.adam_d), (self.adam_g, other.adam_g)):
-            if not own.state:
-                own.load_state_dict(others.state_dict())
-            for mine, theirs in zip(_parameters(own), _parameters(others), strict=True):
-                for name, tensor in own.state.get(mine, {}).items():
-                    tensor.copy_(others.state[theirs][name]) if theirs in others.state else tensor.zero_()
+        torch._foreach_copy_(self.memory(), other.memory())
 
     def _seed(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
             self.generators[stream].manual_seed(seed_for(self.trial.seed, self.step, stream))
-
-
-def _parameters(adam: Adam) -> Iterator[Tensor]:
-    for group in adam.param_groups:
-        yield from group["params"]
-
-
-def _set_rate(adam: Adam, rate: float) -> None:
-    for group in adam.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
 
 
 def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
@@ -197,23 +132,11 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         discriminator=D,
         generator=G,
         averaged=deepcopy(D).requires_grad_(False),
-        adam_d=_adam(trained_d, trial.optim.lr_discriminator, trial.optim, device),
-        adam_g=_adam(list(G.parameters()), trial.optim.lr_generator, trial.optim, device),
+        adam_d=Adam(trained_d, trial.optim),
+        adam_g=Adam(G.parameters(), trial.optim),
         trained_d=trained_d,
         dials=Dials.on(device, numbers.dtype),
         generators={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},
-    )
-
-
-def _adam(parameters: list[nn.Parameter], rate: float, optim: OptimSpec, device: torch.device) -> Adam:
-    on_gpu = device.type == "cuda"
-    return Adam(
-        parameters,
-        lr=torch.tensor(rate, dtype=torch.float32, device=device) if on_gpu else rate,
-        betas=(optim.beta1, optim.beta2),
-        eps=optim.eps,
-        fused=True,
-        capturable=on_gpu,
     )
 
 

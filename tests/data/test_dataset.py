@@ -19,6 +19,7 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, SVHN
 
+from plgan_tune.data import digits
 from plgan_tune.data.dataset import load_dataset, load_test
 from plgan_tune.data.errors import DataError
 from plgan_tune.spec.trial import DataSpec
@@ -43,6 +44,15 @@ def test_digits(make: Make, cache: Path) -> None:
     original = sorted(map(bytes, load_digits().images.astype(np.uint8)))
     assert sorted(map(bytes, np.rint(values).astype(np.uint8))) == original
     assert not cache.exists()
+
+
+def test_digits_are_found_where_scikit_learn_keeps_them_elsewhere(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make("digits", labels=20, validation=300)
+    here = load_dataset(spec)
+    monkeypatch.setattr(digits, "INSTALLED", "sklearn/digits.csv")
+    elsewhere = load_dataset(spec)
+    assert torch.equal(here.images, elsewhere.images)
+    assert torch.equal(here.labels, elsewhere.labels)
 
 
 def test_digits_test_set_is_the_same_whatever_the_split(make: Make) -> None:

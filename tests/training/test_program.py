@@ -13,10 +13,11 @@ from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training import program as program_module
 from plgan_tune.training.checkpoint import decode_checkpoint, encode_checkpoint, restore_state
+from plgan_tune.training.dials import Dial, Dials
 from plgan_tune.training.loop import TERMS, epochs, run
 from plgan_tune.training.program import CaptureError, Program, check_alike, program_for, unchanged
 from plgan_tune.training.ranks import ALONE
-from plgan_tune.training.state import Dial, Dials, TrainState, new_state
+from plgan_tune.training.state import TrainState, new_state
 
 MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
@@ -44,7 +45,7 @@ def test_numbers_in_tensors_train_as_floats_do(
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
     fixed.dials = Dials(*(Dial(torch.zeros((), dtype=torch.float64)) for _ in range(5)))
     for adam in (fixed.adam_d, fixed.adam_g):
-        adam.param_groups[0]["lr"] = torch.zeros((), dtype=torch.float64)
+        adam.rate = Dial(torch.zeros((), dtype=torch.float64))
     for of_floats, of_tensors in zip(epochs(plain, data), epochs(fixed, data), strict=True):
         assert timeless(of_tensors) == pytest.approx(timeless(of_floats), rel=1e-9)
 

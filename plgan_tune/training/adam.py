@@ -1,0 +1,89 @@
+"""Adam, whose moments are there before the first step and stay where they are."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plgan_tune.spec.trial import OptimSpec
+from plgan_tune.training.dials import Dial
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1) over all of a network's parameters at once, by torch's fused kernel.
+
+    `torch.optim.Adam(fused=True)` calls the same kernel, but imports torch's compiler on its way, which takes longer
+    than a small trial (benchmarks/start.md), and makes its moments in the first step, where a CUDA graph may not.
+
+    Args:
+        parameters: all of one device and one dtype; every backward pass reaches each of them.
+
+    Attributes:
+        rate: the learning rate.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], optim: OptimSpec) -> None:
+        self._parameters: list[Tensor] = list(parameters)
+        self._optim = optim
+        self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
+        device = self._parameters[0].device
+        self._steps = torch.zeros((), dtype=torch.float32, device=device)
+        self.rate = Dial.on(device, torch.float32)
+
+    def zero_grad(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves the parameters by their gradients.
+
+        Raises:
+            RuntimeError: where a parameter has no gradient.
+        """
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if len(gradients) < len(self._parameters):
+            raise RuntimeError(f"{len(self._parameters) - len(gradients)} parameters have no gradient")
+        self._steps += 1
+        torch._fused_adam_(
+            self._parameters,
+            gradients,
+            self._means,
+            self._squares,
+            [],
+            [self._steps] * len(gradients),
+            lr=self.rate.value,
+            beta1=self._optim.beta1,
+            beta2=self._optim.beta2,
+            eps=self._optim.eps,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """All that steps change beside the parameters."""
+        return [self._steps, *self._means, *self._squares]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moments, laid out as `torch.optim.Adam.state_dict()["state"]` has them."""
+        moments = zip(self._means, self._squares, strict=True)
+        return {
+            "state": {
+                number: {"step": self._steps, "exp_avg": mean, "exp_avg_sq": square}
+                for number, (mean, square) in enumerate(moments)
+            }
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Takes moments over from `state_dict`'s, or from torch.optim's.
+
+        Raises:
+            ValueError: where they are of another number of parameters.
+        """
+        for mean, square, moments in zip(self._means, self._squares, saved["state"].values(), strict=True):
+            mean.copy_(moments["exp_avg"])
+            square.copy_(moments["exp_avg_sq"])
+            self._steps.copy_(moments["step"])

@@ -1,0 +1,47 @@
+"""Numbers that the steps read, and that change between them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Dial:
+    """A number that steps read and that changes between them.
+
+    Attributes:
+        value: a float on a CPU; on a GPU a tensor that stays where it is, as a captured step would keep a float.
+    """
+
+    def __init__(self, value: float | Tensor) -> None:
+        self.value = value
+
+    @classmethod
+    def on(cls, device: torch.device, dtype: torch.dtype) -> "Dial":
+        return cls(torch.zeros((), dtype=dtype, device=device) if device.type == "cuda" else 0.0)
+
+    def turn(self, value: float) -> None:
+        if isinstance(self.value, Tensor):
+            self.value.fill_(value)
+        else:
+            self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Dials:
+    """What the steps read beside tensors that they change; each optimiser has its rate besides.
+
+    Attributes:
+        w: the ramp in this epoch.
+        blend: how far the average moves to D's weights at this update.
+    """
+
+    alpha: Dial
+    beta: Dial
+    unsupervised_scale: Dial
+    w: Dial
+    blend: Dial
+
+    @classmethod
+    def on(cls, device: torch.device, dtype: torch.dtype) -> "Dials":
+        return cls(*(Dial.on(device, dtype) for _ in range(5)))

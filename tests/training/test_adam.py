@@ -1,0 +1,87 @@
+"""Our Adam against torch's, bit for bit."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from plgan_tune.spec.trial import OptimSpec, TrialSpec
+from plgan_tune.training.adam import Adam
+
+RATES = (0.003, 0.001, 0.0)
+
+
+@pytest.fixture
+def optim(make_trial: Callable[..., TrialSpec]) -> OptimSpec:
+    return make_trial("mlp").optim
+
+
+def networks() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    one = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 4)).to(memory_format=torch.channels_last)
+    return one, deepcopy(one)
+
+
+def of_torch(network: nn.Module, optim: OptimSpec) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        network.parameters(), betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True, lr=RATES[0]
+    )
+
+
+def descend(network: nn.Module, adam: Adam | torch.optim.Adam, images: Tensor) -> None:
+    adam.zero_grad()
+    network(images).square().mean().backward()
+    adam.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("eps", [1e-4, 1e-8])
+def test_it_descends_as_torch_s_does(dtype: torch.dtype, eps: float, optim: OptimSpec) -> None:
+    optim = optim.model_copy(update={"eps": eps})
+    mine, theirs = (network.to(dtype) for network in networks())
+    ours, torchs = Adam(mine.parameters(), optim), of_torch(theirs, optim)
+    for rate in RATES:
+        images = torch.randn(16, 3, 8, 8, dtype=dtype)
+        ours.rate.turn(rate)
+        torchs.param_groups[0]["lr"] = rate
+        descend(mine, ours, images)
+        descend(theirs, torchs, images)
+        assert all(map(torch.equal, mine.parameters(), theirs.parameters()))
+    for moments, wanted in zip(ours.state_dict()["state"].values(), torchs.state_dict()["state"].values(), strict=True):
+        assert moments.keys() == wanted.keys()
+        assert all(torch.equal(moments[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("left_by", [of_torch, lambda network, optim: Adam(network.parameters(), optim)])
+def test_it_goes_on_from_moments_that_another_left(
+    left_by: Callable[[nn.Module, OptimSpec], Adam | torch.optim.Adam], optim: OptimSpec
+) -> None:
+    """Checkpoints of before were torch's."""
+    network, _ = networks()
+    before = left_by(network, optim)
+    if isinstance(before, Adam):
+        before.rate.turn(RATES[0])
+    descend(network, before, images := torch.randn(16, 3, 8, 8))
+    copy = deepcopy(network)
+    after = Adam(copy.parameters(), optim)
+    after.rate.turn(RATES[0])
+    after.load_state_dict(before.state_dict())
+    descend(network, before, images)
+    descend(copy, after, images)
+    assert all(map(torch.equal, network.parameters(), copy.parameters()))
+
+
+def test_moments_of_another_network_are_refused(optim: OptimSpec) -> None:
+    network, _ = networks()
+    with pytest.raises(ValueError, match="zip"):
+        Adam(network.parameters(), optim).load_state_dict({"state": {}})
+
+
+def test_a_parameter_that_no_gradient_reaches_is_an_error(optim: OptimSpec) -> None:
+    network, _ = networks()
+    adam = Adam(network.parameters(), optim)
+    network[0](torch.randn(1, 3, 8, 8)).sum().backward()  # type: ignore[index]
+    with pytest.raises(RuntimeError, match="2 parameters have no gradient"):
+        adam.step()
