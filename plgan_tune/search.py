@@ -25,6 +25,7 @@ from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
 from plgan_tune.tuning.history import History, HistoryError, read_history
 from plgan_tune.tuning.plan import notes_before, plan_study, print_plan
+from plgan_tune.tuning.progress import Ending
 from plgan_tune.tuning.warm_start import read_older
 from plgan_tune.typed import python
 
@@ -85,7 +86,7 @@ def main(
             go_on = _resume(study, space, overrides, results, address)
             console.print(f"  {go_on}", soft_wrap=True, markup=False, highlight=False)
             raise
-    again = _resume(study, space, overrides, results, address) if result.interrupted else None
+    again = None if result.ending is Ending.DONE else _resume(study, space, overrides, results, address)
     print_summary(
         console,
         result.state,
@@ -93,12 +94,15 @@ def main(
         results=result.location.typed,
         python=python(),
         threads=result.threads,
+        ending=result.ending,
         resume=again,
         room=result.room,
     )
     _leave_report(console, result.location)
-    if result.interrupted or result.best is None:
-        raise typer.Exit(130 if result.interrupted else 1)
+    if result.ending is Ending.INTERRUPTED:
+        raise typer.Exit(130)
+    if result.best is None:
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class Found:
 def overview(study: Study) -> Overview:
     trials = study.trials
     judged = study.decisions["trial_id"][study.decisions["verdict"] == Verdict.STOP]
-    # A time limit and a narrower domain stop trials, too.
+    # A narrower domain stops trials, too.
     stopped = trials[(trials["status"] == TrialStatus.STOPPED) & trials["trial_id"].isin(judged.astype(str))]
     missing = (study.last_epoch - stopped["epochs"]).clip(lower=0)
     pace = stopped["seconds"] / stopped["epochs"].clip(lower=1)

@@ -159,12 +159,6 @@ class Bookkeeper:
             config["logged"] = self.state.trial(config["trial_id"]).epochs
             self._log.trial(self.state.lost(config["trial_id"], error))
 
-    def stop_running(self) -> None:
-        """Ends the trials under way as stopped: Tune tells nobody when a time limit ends them."""
-        with self._surviving():
-            for row in self.state.running():
-                self._record_end(row.trial_id, TrialStatus.STOPPED, None)
-
     def _start(self, config: Config) -> None:
         row = self.state.start(
             config["trial_id"], config["number"], config["point"], config["trial"]["seed"], self._now()
@@ -174,18 +168,15 @@ class Bookkeeper:
 
     def _end(self, config: Config, status: TrialStatus, error: str | None = None) -> None:
         self._see_to_it_that_it_started(config)
-        self._record_end(config["trial_id"], status, error)
+        row = self.state.end(config["trial_id"], status, self._now(), error)
+        self._log.trial(row)
+        self._display.ended(row)
+        self._on_end()
 
     def _see_to_it_that_it_started(self, config: Config) -> None:
         """Tune announces no start of a trial whose actor was never there."""
         if config["trial_id"] not in self.state:
             self._start(config)
-
-    def _record_end(self, trial_id: str, status: TrialStatus, error: str | None) -> None:
-        row = self.state.end(trial_id, status, self._now(), error)
-        self._log.trial(row)
-        self._display.ended(row)
-        self._on_end()
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.tuning.progress import StudyState
+from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.room import Room
 from plgan_tune.wording import STYLES, brief, duration, named, percent, sparkline
 
@@ -230,6 +230,7 @@ def print_summary(
     results: str,
     python: str = "python",
     threads: int = 1,
+    ending: Ending = Ending.DONE,
     resume: str | None = None,
     room: Room | None = None,
 ) -> None:
@@ -239,27 +240,28 @@ def print_summary(
 
     Args:
         console: where to print.
-        state: of the study that ended or was interrupted.
+        state: of the study.
         now: UTC.
         results: the study's own folder or URL.
         python: how the user calls the interpreter.
         threads: of each rank; a sum's last digit depends on them.
-        resume: the command that goes on, where the search was interrupted.
+        ending: how the search came to its end.
+        resume: the command that goes on, where trials have not ended.
         room: the cluster at the search's end.
     """
-    console.print(summary(state, now, results=results, interrupted=resume is not None, room=room))
+    console.print(summary(state, now, results=results, ending=ending, room=room))
     for what, command in _next_commands(state, results, python, threads, resume):
         console.print(Text(what, "dim"))
         console.print(Text(f"  {command}"), soft_wrap=True, highlight=False)
 
 
 def summary(
-    state: StudyState, now: datetime, *, results: str, interrupted: bool = False, room: Room | None = None
+    state: StudyState, now: datetime, *, results: str, ending: Ending = Ending.DONE, room: Room | None = None
 ) -> RenderableType:
     """The panel at a search's end: the best configuration, its error, and what the search did."""
     best = state.best()
     ran = duration(now - state.started_at)
-    title = f"{state.study}: {'interrupted' if interrupted else 'done'}, this run took {ran}"
+    title = f"{state.study}: {ending}, this run took {ran}"
     body = Group(
         _best_table(state, best) if best else Text("No trial completed, so there is no best configuration."),
         "",
@@ -269,7 +271,7 @@ def summary(
         Padding(body, (0, 1)),
         title=Text(title, "bold"),
         title_align="left",
-        border_style="yellow" if interrupted else "green" if best else "red",
+        border_style="yellow" if ending is not Ending.DONE else "green" if best else "red",
         expand=False,
     )
 

@@ -38,7 +38,7 @@ from plgan_tune.tuning.nodes import joined_for
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.pause import Pause
 from plgan_tune.tuning.plan import check_trials, notes_before
-from plgan_tune.tuning.progress import StudyState
+from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.room import Room
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
@@ -59,7 +59,7 @@ class StudyResult:
         state: every trial's row, the best of them, counts.
         best: the best configuration, None where no trial completed.
         threads: of each rank; the best trial's numbers are exact under as many.
-        interrupted: whether it was asked to stop before its end.
+        ending: whether all trials have ended, or why the others have not.
         room: the cluster at its end.
     """
 
@@ -67,7 +67,7 @@ class StudyResult:
     state: StudyState
     best: TrialSpec | None
     threads: int
-    interrupted: bool
+    ending: Ending
     room: Room
 
 
@@ -212,16 +212,12 @@ def _search(
             recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
             with display:
                 limits = spec.search.model_copy(update={"trials": trials})
-                asked_at = run_tune(limits, location, share, concurrent, sampler, stopping, [recorder, Pause(log)], now)
-            out_of_time = deadline is not None and (asked_at or now()) >= deadline
-            if out_of_time:
-                recorder.stop_running()
-            sampler.close()
+                asked = run_tune(limits, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
     recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
     trial = _write_best(location, spec, state.best(), threads)
-    interrupted = not out_of_time and state.ended() < state.trials
-    return StudyResult(location, state, trial, threads, interrupted, watch.room)
+    ending = Ending.DONE if state.ended() == state.trials else Ending.INTERRUPTED if asked else Ending.OUT_OF_TIME
+    return StudyResult(location, state, trial, threads, ending, watch.room)
 
 
 @contextmanager

@@ -4,9 +4,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
 from plgan_tune.tuning.history import History
+
+
+class Ending(StrEnum):
+    """How a search came to its end."""
+
+    DONE = "done"
+    OUT_OF_TIME = "out of time"
+    INTERRUPTED = "interrupted"
 
 
 class StudyState:
@@ -20,7 +29,7 @@ class StudyState:
         trials: how many trials the search makes.
         epochs: of a whole training.
         started_at: UTC.
-        deadline: when the search ends whatever its state, UTC; None is never.
+        deadline: when this start of the search ends whatever its state, UTC; None is never.
         split_hash: of the data, where all trials share them.
         competing: whether trials compete, so that one is the best.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.

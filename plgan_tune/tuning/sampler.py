@@ -239,11 +239,6 @@ class OptunaSampler(Searcher):
             asked.trial.set_constraint(EPOCHS_MISSING, end.violation)
         self.study.tell(asked.trial, end.value, state=end.state)
 
-    def close(self) -> None:
-        """Tells the trials still under way as stopped: Tune tells nobody when a time limit ends them."""
-        for trial_id in tuple(self._asked):
-            self.on_trial_complete(trial_id)
-
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a study goes on from its rows, never from Tune's snapshots."""
 

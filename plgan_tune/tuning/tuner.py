@@ -5,9 +5,8 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from types import FrameType
 from typing import Any, Final
 
@@ -31,22 +30,22 @@ def run_tune(
     suggestions: Searcher,
     stopping: EarlyStopping,
     callbacks: Sequence[Callback],
-    now: Callable[[], datetime],
-) -> datetime | None:
+) -> bool:
     """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
+
+    Those that have not ended then have saved, and nobody is told of an end.
 
     Args:
         search: how many trials there are at most, how often one may fail, and how long all may take.
         suggestions: hands the trials out, each a `Config`.
-        now: the UTC time.
 
     Returns:
-        When it was asked to stop; None where it was not. Its trials may have taken minutes since then to save.
+        Whether it was asked to stop.
 
     Raises:
         StudyError: where no trial can begin.
     """
-    asked, beginning = AskedToStop(now), Beginning()
+    asked, beginning = AskedToStop(), Beginning()
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
         tune.Tuner(
             tune.with_resources(PlganTrainable, placement_of(share)),
@@ -78,7 +77,7 @@ def run_tune(
             ),
         ).fit()
     beginning.check()
-    return asked.at
+    return asked.to_stop
 
 
 def placement_of(share: Share) -> tune.PlacementGroupFactory:
@@ -136,12 +135,11 @@ class AskedToStop(Callback):
     """Says what a stop waits for, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
 
     Attributes:
-        at: the UTC time of the stop, None where none was asked for.
+        to_stop: whether it was.
     """
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self.at: datetime | None = None
-        self._now = now
+    def __init__(self) -> None:
+        self.to_stop = False
         self._usr1 = signal.getsignal(signal.SIGUSR1)
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
@@ -157,7 +155,7 @@ class AskedToStop(Callback):
         stop = signal.getsignal(signal.SIGINT)
 
         def say_and_stop(number: int, frame: FrameType | None) -> None:
-            self.at = self._now()
+            self.to_stop = True
             with suppress(OSError):  # whoever reads it may be gone
                 os.write(1, STOPPING.encode())
             if callable(stop):

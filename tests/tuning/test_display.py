@@ -18,7 +18,7 @@ from plgan_tune.tuning.display import (
     build_display,
     print_summary,
 )
-from plgan_tune.tuning.progress import StudyState
+from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.room import Room
 from plgan_tune.tuning.share import Share
 
@@ -292,6 +292,13 @@ def test_commands_can_be_typed_as_they_stand_at_any_width(state: StudyState, res
     assert best == ["OMP_NUM_THREADS=1", "python", "-m", "plgan_tune.train", "--config", f"{results}/best.yaml"]
     assert seeds == ["python", "-m", "plgan_tune.evaluate", results]
     assert look == ["python", "-m", "plgan_tune.analyze", results]
+
+
+@pytest.mark.parametrize("ending", list(Ending))
+def test_the_summary_says_how_the_search_came_to_its_end(state: StudyState, ending: Ending) -> None:
+    console = terminal()
+    print_summary(console, state, NOW, results=RESULTS, ending=ending)
+    assert f"digits: {ending}, this run took" in text(console)
 
 
 def test_a_search_without_a_completed_trial_has_no_best_configuration() -> None:

@@ -226,15 +226,6 @@ def test_a_trial_whose_set_up_fails_may_start_again(tune: Tune) -> None:
     assert (row.status, row.attempt) == (TrialStatus.COMPLETED, 3)
 
 
-def test_a_time_limit_stops_what_is_under_way(tune: Tune) -> None:
-    train(tune, 0, [0.5, 0.4])
-    tune.start(1)
-    tune.epoch(1, measured(1, 0.6))
-    tune.recorder.stop_running()
-    latest = {row.trial_id: row.status for row in tune.memory.trials}
-    assert latest == {"t0000": TrialStatus.COMPLETED, "t0001": TrialStatus.STOPPED}
-
-
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1)), max_size=30))
 def test_seq_counts_the_epochs_of_all_trials_in_order_of_arrival(arrivals: list[tuple[int, float]]) -> None:
     state = new_state()
@@ -276,7 +267,6 @@ def test_a_failing_log_neither_ends_the_search_nor_floods_it(tmp_path: Path, cap
         train(tune, 0, [0.5, 0.3])
         tune.fail(1, "OSError", retry=True)
         tune.fail(1, "OSError", retry=False)
-        tune.recorder.stop_running()
     assert len(caplog.records) == 1
     assert "no space left" in caplog.text
     assert isinstance(tune.recorder.first_error, OSError)

@@ -21,6 +21,7 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
 from plgan_tune.tuning import driver, tuner
 from plgan_tune.tuning.driver import run_study
+from plgan_tune.tuning.progress import Ending
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.stopping import build_halving, replayed
 from plgan_tune.tuning.trainable import PlganTrainable
@@ -141,7 +142,7 @@ def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
         result = run_study(limited, results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert result.interrupted
+    assert result.ending is Ending.INTERRUPTED
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
 
 

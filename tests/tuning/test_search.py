@@ -2,8 +2,10 @@
 
 import io
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -24,12 +26,14 @@ from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.train import train
-from plgan_tune.tuning import driver
+from plgan_tune.tuning import driver, tuner
 from plgan_tune.tuning.cluster import ClusterError
 from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import Plan
+from plgan_tune.tuning.progress import Ending
+from plgan_tune.tuning.trainable import PlganTrainable
 from tests.tuning.small import SMALL, UNTIMED, Search, small
 
 pytestmark = pytest.mark.ray
@@ -150,12 +154,33 @@ def test_resume_refuses_another_study(search: Search) -> None:
 
 
 @pytest.mark.slow
-def test_a_time_limit_ends_the_search(search: Search, tmp_path: Path) -> None:
-    result = search(small(trials=500, hours=40 / 3600, early_stopping="none"))
-    trials = pd.read_parquet(tmp_path / "study" / "trials")
-    assert 0 < len(trials) < 500
-    assert not result.interrupted
-    assert TrialStatus.RUNNING not in set(trials["status"])
+def test_what_is_under_way_when_the_time_is_over_goes_on_at_a_resume(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dawdling(PlganTrainable):
+        """Whose first attempts take a second an epoch."""
+
+        def _take_up(self, config: dict[str, Any]) -> None:
+            super()._take_up(config)
+            self._dawdles = config["attempt"] == 1
+
+        def step(self) -> dict[str, Any]:
+            result = super().step()
+            time.sleep(self._dawdles)
+            return result
+
+    monkeypatch.setattr(tuner, "PlganTrainable", Dawdling)
+    slow: dict[str, Any] = {"trials": 1, "training": {"epochs": 40}, "early_stopping": "none"}
+    limited = search(small(**slow, hours=20 / 3600))
+    assert limited.ending is Ending.OUT_OF_TIME
+    left = pd.read_parquet(tmp_path / "study" / "trials").iloc[0]
+    assert (left.status, left.attempt) == ("running", 1)
+    assert 0 < left.epochs < 40
+    assert search(small(**slow), resume=True).ending is Ending.DONE
+    trials, epochs = (pd.read_parquet(tmp_path / "study" / table) for table in ("trials", "epochs"))
+    assert list(trials["status"]) == ["completed"]
+    assert list(epochs.query("attempt == 1")["epoch"]) == list(range(1, left.epochs + 1))
+    assert list(epochs["epoch"]) == list(range(1, 41))
 
 
 @pytest.mark.slow
