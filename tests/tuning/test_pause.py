@@ -2,11 +2,22 @@
 
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.log import StudyLog
+from plgan_tune.tuning import driver, opening
 from plgan_tune.tuning.pause import Pause
+from plgan_tune.tuning.progress import Ending
+from tests.tuning.small import Search, small
 
 
 class Log:
@@ -77,3 +88,54 @@ def test_a_search_that_another_has_followed_ends_as_by_ctrl_c_and_once(
         pause.on_trial_result(trial=None, result={})
     assert interrupts == [signal.SIGINT]
     assert caplog.messages[-1] == "the search ends: taken over by process 7"
+
+
+class Outage:
+    """A store that refuses epochs from a search's first result until the search has rested for a while."""
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.rests: list[datetime] = []
+
+    def write(self, file: Location, content: bytes) -> None:
+        if self.refuses and "/epochs/" in file.url:
+            raise StoreError("no space left")
+        WRITE(file, content)
+
+    def rest(self, seconds: float) -> None:
+        self.rests.append(datetime.now(UTC))
+        self.refuses = len(self.rests) < 4
+        time.sleep(seconds)
+
+
+WRITE = Location.write_bytes
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_search_rests_while_too_many_rows_wait_and_then_nothing_is_missing(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage()
+
+    class Resting(Pause):
+        def on_trial_result(self, **event: Any) -> None:
+            outage.refuses = not outage.rests
+            super().on_trial_result(**event)
+
+    def write_bytes(file: Location, content: bytes) -> None:
+        outage.write(file, content)
+
+    monkeypatch.setattr(Location, "write_bytes", write_bytes)
+    monkeypatch.setattr(opening, "StudyLog", partial(StudyLog, interval=0.1))
+    monkeypatch.setattr(driver, "Pause", partial(Resting, most=3, sleep=outage.rest))
+    with caplog.at_level(logging.WARNING):
+        assert search(small(trials=4, early_stopping="none")).ending is Ending.DONE
+    assert [line.partition(":")[0] for line in caplog.messages if line.startswith("the search")] == [
+        "the search pauses",
+        "the search goes on",
+    ]
+    epochs = pd.read_parquet(tmp_path / "study" / "epochs")
+    assert epochs["seq"].tolist() == list(range(4 * 4))
+    meanwhile = epochs["reported_at"].between(outage.rests[0], outage.rests[-1])
+    assert meanwhile.sum() <= 1  # one trial at a time, which asks for its next epoch only once the last is taken
