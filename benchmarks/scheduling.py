@@ -26,6 +26,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from machine import machine
+from ray.tune.experiment import Trial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -85,11 +86,35 @@ class Driver(Protocol):
         ...
 
 
+class Controller:
+    """As much of Tune's as a scheduler asks for in each of Tune's steps."""
+
+    def __init__(self) -> None:
+        self._trials: list[Any] = []
+        self._live: dict[str, Any] = {}
+
+    def get_trials(self) -> list[Any]:
+        return self._trials
+
+    def get_live_trials(self) -> list[Any]:
+        return list(self._live.values())
+
+    def started(self, trial: Any) -> None:
+        trial.status = Trial.RUNNING
+        self._trials.append(trial)
+        self._live[trial.trial_id] = trial
+
+    def ended(self, trial: Any) -> None:
+        trial.status = Trial.TERMINATED
+        del self._live[trial.trial_id]
+
+
 class Ours:
     """The driver of a search."""
 
     def __init__(self, spec: StudySpec, log: StudyLog) -> None:
         self.sampler = OptunaSampler(spec)
+        self.controller = Controller()
         self.stopping = EarlyStopping(build_halving(spec), start_of(spec))
         epochs, trials = spec.any_trial().training.epochs, spec.search.trials
         state = StudyState(spec.study, trials=trials, epochs=epochs, started_at=now())
@@ -100,10 +125,12 @@ class Ours:
         if config == Searcher.FINISHED:
             return None
         trial = SimpleNamespace(trial_id=str(number), config=config, last_result={}, error_file=None)
+        self.controller.started(trial)
         self.recorder.on_trial_start(trial=trial)
         return trial
 
     def report(self, trial: Any, result: dict[str, Any]) -> bool:
+        self.stopping.choose_trial_to_run(self.controller)
         done = result["status"] == TrialStatus.COMPLETED
         if not done:
             self.sampler.on_trial_result(trial.trial_id, result)
@@ -113,6 +140,7 @@ class Ours:
         if done or verdict == TrialScheduler.STOP:
             self.sampler.on_trial_complete(trial.trial_id, result)
             self.recorder.on_trial_complete(trial=trial)
+            self.controller.ended(trial)
             return False
         return True
 
@@ -128,6 +156,7 @@ class Stock:
         self.stopping = AsyncHyperBandScheduler(metric="val_error", mode="min", max_t=epochs, **RUNG)
         self.loggers = (JsonLoggerCallback(), CSVLoggerCallback())
         self.folder = folder
+        self.controller = Controller()
 
     def suggest(self, number: int) -> Any | None:
         if number == self.left:
@@ -138,11 +167,13 @@ class Stock:
         trial = FolderTrial(trial_id, {"point": point}, place)
         trial.init_local_path()  # as Tune does before the first callback
         self.stopping.on_trial_add(None, trial)
+        self.controller.started(trial)
         for logger in self.loggers:
             logger.log_trial_start(trial)
         return trial
 
     def report(self, trial: Any, result: dict[str, Any]) -> bool:
+        self.stopping.choose_trial_to_run(self.controller)
         done = result["status"] == TrialStatus.COMPLETED
         if not done:
             self.searcher.on_trial_result(trial.trial_id, result)
@@ -154,6 +185,7 @@ class Stock:
             self.stopping.on_trial_complete(None, trial, result)
             for logger in self.loggers:
                 logger.log_trial_end(trial)
+            self.controller.ended(trial)
             return False
         return True
 
@@ -166,6 +198,7 @@ class FolderTrial:
     config: dict[str, Any]
     local_path: Path
     checkpoint: None = None
+    status: str = Trial.PENDING
 
     def init_local_path(self) -> None:
         self.local_path.mkdir(parents=True, exist_ok=True)

@@ -62,13 +62,18 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
         tune_controller._tune_controller._actor_force_cleanup_timeout = LAST_EPOCH_SECONDS
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """A trial that Tune would start again ends here instead, as one that has reported its failure."""
-        for trial in list(tune_controller.get_live_trials()):
-            if trial.status == Trial.PENDING and trial.config["failures"] > trial.config["max_failures"]:
+        """The first of those that wait. One that Tune would start again once too often ends here instead.
+
+        Called at each of Tune's steps; Tune's own would look at all trials of the study each time.
+        """
+        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING]
+        for trial in waiting:
+            if trial.config["failures"] > trial.config["max_failures"]:
                 tune_controller._set_trial_status(trial, Trial.RUNNING)  # else the sampler is not told how it ended
                 trial.update_last_result({"status": TrialStatus.FAILED.value, "error": trial.config["last_error"]})
                 tune_controller.stop_trial(trial)
-        return super().choose_trial_to_run(tune_controller)
+        ready = [trial for trial in waiting if trial.status == Trial.PENDING]
+        return min(ready, key=lambda trial: trial.config["number"], default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:  # noqa: ARG002
         """Tune ends trials that are `done` itself: a completed one is judged by nobody, a broken one has no epoch."""
