@@ -51,7 +51,7 @@ def write_synthetic(study: Location, trials: int, epochs: int, *, early_stopping
     judged = _judged(errors, length, rungs(asha, epochs) if asha else ())
     number, epoch, seq, starts = _arrivals(length)
     study.join(STUDY_FILE).write_text(dump_yaml(spec.as_mapping()))
-    _write_trials(study, spec, point, errors, length, diverged, starts)
+    _write_trials(study, spec, point, errors, length, diverged, starts, seq)
     ramp = np.exp(-10 * (1 - np.minimum((epoch - 1) / point["loss.switch_epoch"][number], 1)) ** 2)
     _write_epochs(study, number, epoch, errors[number, epoch - 1], ramp, starts)
     _write_decisions(study, judged, seq)
@@ -117,11 +117,13 @@ def _write_trials(
     length: Ints,
     diverged: NDArray[np.bool_],
     starts: Ints,
+    seq: Ints,
 ) -> None:
     number = np.arange(len(length))
     reached = np.where(np.arange(errors.shape[1]) < length[:, None], errors, np.inf)
     best = reached.argmin(axis=1)
     cells = {
+        "seq": seq[number, length] + 1,
         "trial_id": _ids(number),
         "number": number,
         "status": np.where(diverged, "diverged", np.where(length < errors.shape[1], "stopped", "completed")).tolist(),

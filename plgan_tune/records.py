@@ -97,6 +97,7 @@ class EpochRow:
 class TrialRow:
     """One trial as it stands now."""
 
+    seq: int = column("the seq that the study's next epoch had when this row was made")
     trial_id: str = column("the study's own trial id")
     number: int = column("order of suggestion, from 0")
     status: TrialStatus = column("running, completed, stopped, diverged or failed")

@@ -51,7 +51,11 @@ def read_trials(study: Location) -> Any:
     if not snapshot.exists():
         _check_there(study)
         return trials_schema({}, {}).empty_table()
-    return read_table(snapshot, trials_schema({}, {}).names)
+    schema = trials_schema({}, {})
+    table = read_table(snapshot, [name for name in schema.names if name != "seq"])
+    if "seq" in table.column_names:
+        return table
+    return table.add_column(0, schema.field("seq"), [[0] * table.num_rows])  # trials of before have none
 
 
 def read_epochs(study: Location) -> Any:

@@ -168,10 +168,12 @@ def as_epochs_say(history: History, last: int) -> History:
     """The history with those trials completed whose epoch `last` is logged, but not their end.
 
     Trials that have ended with epochs that are not logged are under way again: the log writes trials first, and its
-    driver died before it wrote their epochs. Their checkpoints are still there.
+    driver died before it wrote their epochs. Their checkpoints are still there. No row is later than the epochs that
+    are logged: the seq of the others are given anew.
     """
 
     def said(row: TrialRow) -> TrialRow:
+        row = replace(row, seq=min(row.seq, history.next_seq))
         epoch = history.latest.get(row.trial_id)
         if row.epochs > (epoch.metrics.epoch if epoch else 0):
             return replace(row, status=TrialStatus.RUNNING, ended_at=None, error=None)

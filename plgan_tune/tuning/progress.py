@@ -78,6 +78,7 @@ class StudyState:
             replace(known, attempt=known.attempt + 1)
             if known
             else TrialRow(
+                seq=self._seq,
                 trial_id=trial_id,
                 number=number,
                 status=TrialStatus.RUNNING,
@@ -114,6 +115,7 @@ class StudyState:
             KeyError: where the trial never started.
         """
         row = self._rows[trial_id]
+        seq, self._seq = self._seq, self._seq + 1
         better = row.val_error_best is None or metrics.val_error < row.val_error_best
         curve = self._curves.get(trial_id, [])[: metrics.epoch - 1]
         self._curves[trial_id] = [*curve, metrics.val_error]
@@ -131,7 +133,6 @@ class StudyState:
                 node=node,
             )
         )
-        seq, self._seq = self._seq, self._seq + 1
         return EpochRow(seq, trial_id, attempt, metrics, reported_at)
 
     def lost(self, trial_id: str, error: str) -> TrialRow:
@@ -150,7 +151,7 @@ class StudyState:
         return self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
 
     def _keep(self, row: TrialRow) -> TrialRow:
-        self._rows[row.trial_id] = row
+        row = self._rows[row.trial_id] = replace(row, seq=self._seq)
         return row
 
     def __contains__(self, trial_id: str) -> bool:

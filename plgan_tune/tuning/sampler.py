@@ -131,8 +131,8 @@ class OptunaSampler(Searcher):
 
     The finished trials of `older` studies are told first, as if they had been this one's.
 
-    NaN is never told. No trial stays running in Optuna, where constant_liar would hold it for bad for ever:
-    a search that ends with trials under way calls `close`.
+    NaN is never told. No trial that has ended stays running in Optuna, where constant_liar would hold it for bad
+    for ever.
     """
 
     def __init__(

@@ -55,6 +55,7 @@ def searched() -> list[TrialRow]:
 
 def row(number: int, error: float) -> TrialRow:
     return TrialRow(
+        seq=2 * (number + 1),
         trial_id=f"t{number:04d}",
         number=number,
         status=TrialStatus.STOPPED if number == len(ERRORS) - 1 else TrialStatus.COMPLETED,

@@ -37,6 +37,7 @@ def make_epoch(seq: int, trial_id: str = "t0", attempt: int = 1) -> EpochRow:
 
 def make_trial(number: int, status: TrialStatus = TrialStatus.RUNNING, epochs: int = 0) -> TrialRow:
     return TrialRow(
+        seq=number,
         trial_id=f"t{number}",
         number=number,
         status=status,

@@ -11,6 +11,7 @@ from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import (
     EVALUATIONS,
+    TRIALS,
     epoch_rows,
     evaluation_rows,
     latest_rows,
@@ -62,6 +63,14 @@ def test_a_file_without_a_column_is_refused(filled: Location, rows: Any) -> None
     put(table, filled.join("epochs", "part-00001.parquet"), "1")
     with pytest.raises(StoreError, match=r"part-00001.parquet must have every column, but val_error, ramp"):
         read_epochs(filled)
+
+
+def test_trials_of_before_rows_carried_a_seq_are_read(filled: Location, rows: Any) -> None:
+    table = trials_table([rows.trial(0), rows.trial(1)], rows.columns, rows.types)
+    put(table.drop_columns(["seq"]), filled.join(*TRIALS), "1")
+    found = read_trials(filled)
+    assert found.column_names == table.column_names
+    assert trial_rows(found, rows.columns) == [replace(rows.trial(number), seq=0) for number in (0, 1)]
 
 
 @pytest.mark.parametrize("keep", [0, 10, -20])

@@ -43,6 +43,7 @@ params = st.fixed_dictionaries(
 )
 trials = st.builds(
     TrialRow,
+    seq=counts,
     trial_id=st.text(),
     number=counts,
     status=st.sampled_from(TrialStatus),
@@ -106,7 +107,7 @@ def test_the_columns_of_epochs() -> None:
 
 def test_the_columns_of_trials() -> None:
     assert ", ".join(trials_schema({"loss.alpha": "params_alpha"}, {"loss.alpha": float}).names) == (
-        "trial_id, number, status, attempt, epochs, val_error_last, val_error_best, best_epoch, "
+        "seq, trial_id, number, status, attempt, epochs, val_error_last, val_error_best, best_epoch, "
         "params_alpha, seed, split_hash, seconds, node, started_at, ended_at, error"
     )
 

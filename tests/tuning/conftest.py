@@ -72,6 +72,7 @@ def _make_trial(
     error: float | None = None,
 ) -> TrialRow:
     return TrialRow(
+        seq=number,
         trial_id=f"t{number}",
         number=number,
         status=status,

@@ -78,12 +78,12 @@ def test_a_trial_whose_end_is_there_and_whose_last_epochs_are_not_goes_on(
     tmp_path: Path, trial_row: TrialOf, status: str
 ) -> None:
     """The driver died between the two files. Its checkpoint has the epochs, and is removed after both are there."""
-    row = replace(trial_row(0, TrialStatus(status), POINT, 0.5), epochs=5, ended_at=START, error="broken")
+    row = replace(trial_row(0, TrialStatus(status), POINT, 0.5), seq=5, epochs=5, ended_at=START, error="broken")
     spec = study()
     location = leave(tmp_path, [row], [epoch_row(seq, "t0", seq + 1) for seq in range(4)], [], spec)
     history = brought_to_date(read_history(location, spec), spec, ())
     (now,) = history.unfinished
-    assert (now.status, now.ended_at, now.error) == (TrialStatus.RUNNING, None, None)
+    assert (now.seq, now.status, now.ended_at, now.error) == (4, TrialStatus.RUNNING, None, None)
     config = OptunaSampler(spec, history).suggest("ray's")
     assert isinstance(config, dict)
     assert (config["number"], config["attempt"], config["logged"]) == (0, 2, 4)

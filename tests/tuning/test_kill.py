@@ -81,6 +81,8 @@ def test_nothing_is_lost_or_counted_twice(
         assert list(curve["epoch"]) == list(range(1, len(curve) + 1))  # checkpoints follow each epoch
     assert sorted(trials["number"]) == list(range(suggested))
     assert trials["attempt"].max() > 1
+    latest = {row.trial_id: row.seq for row in epochs}
+    assert all(latest[row.trial_id] < row.seq <= len(epochs) for row in trials.itertuples())
 
     spec = load_study(tmp_path / "space.yaml").study
     implied = replayed(

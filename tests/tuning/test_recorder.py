@@ -241,6 +241,7 @@ def test_seq_counts_the_epochs_of_all_trials_in_order_of_arrival(arrivals: list[
         assert (now.val_error_last, now.val_error_best, now.epochs) == (mine[-1], min(mine), len(mine))
         assert mine[(now.best_epoch or 0) - 1] == min(mine)
         assert state.curve(now.trial_id) == tuple(mine)
+        assert now.seq == row.seq + 1
     assert [row.seq for row in rows] == list(range(len(rows)))
 
 
