@@ -55,7 +55,7 @@ def read_trials(study: Location) -> Any:
     table = read_table(snapshot, [name for name in schema.names if name != "seq"])
     if "seq" in table.column_names:
         return table
-    return table.add_column(0, schema.field("seq"), [[0] * table.num_rows])  # trials of before have none
+    return table.add_column(0, schema.field("seq"), pa.array([0] * table.num_rows, pa.int64()))  # studies of before
 
 
 def read_epochs(study: Location) -> Any:

@@ -65,12 +65,13 @@ def test_a_file_without_a_column_is_refused(filled: Location, rows: Any) -> None
         read_epochs(filled)
 
 
-def test_trials_of_before_rows_carried_a_seq_are_read(filled: Location, rows: Any) -> None:
-    table = trials_table([rows.trial(0), rows.trial(1)], rows.columns, rows.types)
+@pytest.mark.parametrize("numbers", [[], [0, 1]])
+def test_trials_of_before_rows_carried_a_seq_are_read(filled: Location, rows: Any, numbers: list[int]) -> None:
+    table = trials_table([rows.trial(number) for number in numbers], rows.columns, rows.types)
     put(table.drop_columns(["seq"]), filled.join(*TRIALS), "1")
     found = read_trials(filled)
     assert found.column_names == table.column_names
-    assert trial_rows(found, rows.columns) == [replace(rows.trial(number), seq=0) for number in (0, 1)]
+    assert trial_rows(found, rows.columns) == [replace(rows.trial(number), seq=0) for number in numbers]
 
 
 @pytest.mark.parametrize("keep", [0, 10, -20])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
@@ -121,7 +122,8 @@ def test_trials_that_their_driver_did_not_live_to_end_are_ended(trial_row: Trial
     )
     trials = (*(trial_row(number, params=POINT) for number in range(4)), trial_row(4, TrialStatus.DIVERGED))
     stop = DecisionRow(0, "t0", 1, 1, 1, 0.9, 0.5, 3, Verdict.STOP, "place 3 of 3")
-    now = brought_to_date(History(trials, latest={row.trial_id: row for row in epochs}), study(), [stop])
+    known = History(trials, tuple(row.report for row in epochs), {row.trial_id: row for row in epochs})
+    now = brought_to_date(known, study(), [stop])
     statuses = [row.status.value for row in now.trials]
     assert statuses == ["stopped", "completed", "running", "running", "diverged"]
     assert [row.ended_at for row in now.trials[:2]] == [START, START + timedelta(seconds=1)]
@@ -137,3 +139,31 @@ def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler
     assert now.trials[1].error == "its point is outside the study's domains of now"
     assert len(OptunaSampler(spec, now).study.get_trials(states=[TrialState.PRUNED])) == 0
     assert len(OptunaSampler(spec, History((replace(inside, status=TrialStatus.STOPPED),))).study.trials) == 1
+
+
+class Controller:
+    """As much of Tune's as the scheduler asks for when a trial is to start."""
+
+    def __init__(self, trials: list[Any]) -> None:
+        self.trials = trials
+        self._tune_controller = SimpleNamespace(_actor_force_cleanup_timeout=10)
+
+    def get_live_trials(self) -> set[Any]:
+        return {trial for trial in self.trials if trial.status != Trial.TERMINATED}
+
+
+def test_trials_start_in_the_order_in_which_they_are_handed_out() -> None:
+    """Which is not that of their numbers: `evaluate` tries failed ones last. A trial added again keeps its place."""
+    trials = [Trial("unknown", stub=True, config={"number": number, "failures": 0}) for number in (2, 3, 0, 1)]
+    for trial in trials:
+        trial.config["max_failures"] = 3
+    controller, stopping = Controller(trials), EarlyStopping(Halving((), 2), lambda _: 0)
+    for trial in (*trials, trials[0]):
+        stopping.on_trial_add(controller, trial)
+    started = []
+    while (trial := stopping.choose_trial_to_run(controller)) is not None:
+        started.append(trial.config["number"])
+        trial.status = Trial.RUNNING
+    assert started == [2, 3, 0, 1]
+    trials[2].status = trials[1].status = Trial.PENDING
+    assert stopping.choose_trial_to_run(controller) is trials[1]
