@@ -205,6 +205,23 @@ def test_what_trains_without_ray_imports_neither_ray_nor_optuna_nor_torchvision(
     assert imported.stdout.strip() == "['torch']", imported.stderr
 
 
+def test_training_imports_nothing_large_on_its_way_to_the_first_step(tmp_path: Path) -> None:
+    """Seconds in every process: scikit-learn for its digits, torch's compiler for its Adam, sympy for a layer."""
+    code = """
+import sys, torch
+from plgan_tune.data.dataset import load_dataset
+from plgan_tune.spec.load import default_space, load_study
+from plgan_tune.training.loop import epochs
+from plgan_tune.training.state import new_state
+
+trial = load_study(default_space(), ["trial.training.epochs=1"]).study.any_trial()
+next(epochs(new_state(trial, load_dataset(trial.data), torch.device("cpu")), load_dataset(trial.data)))
+print(sorted({"sklearn", "torch._dynamo", "sympy", "torchvision"} & sys.modules.keys()))
+"""
+    trained = elsewhere(tmp_path, "-c", code)
+    assert trained.stdout.strip() == "[]", trained.stderr
+
+
 def test_train_shows_its_options_in_any_folder(options: Options) -> None:
     assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume"}
 

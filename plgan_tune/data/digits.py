@@ -1,8 +1,8 @@
 """scikit-learn's 8x8 digits: 1,797 images that come with the installation; no download, no cache."""
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import distribution
-from pathlib import Path
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 
 import numpy as np
 from numpy.random import PCG64
@@ -48,9 +48,8 @@ def _table() -> NDArray[np.float64]:
 
     To import scikit-learn for it would take a second, in every process of a search.
     """
-    file = Path(str(distribution("scikit-learn").locate_file(INSTALLED)))
-    if file.is_file():
-        return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - another version keeps them elsewhere
+    with suppress(PackageNotFoundError, FileNotFoundError):  # as where it is laid out in another way
+        return np.loadtxt(str(distribution("scikit-learn").locate_file(INSTALLED)), delimiter=",")
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second
 
     return np.column_stack(load_digits(return_X_y=True))

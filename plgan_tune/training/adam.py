@@ -83,7 +83,10 @@ class Adam:
         Raises:
             ValueError: where they are of another number of parameters.
         """
-        for mean, square, moments in zip(self._means, self._squares, saved["state"].values(), strict=True):
-            mean.copy_(moments["exp_avg"])
-            square.copy_(moments["exp_avg_sq"])
-            self._steps.copy_(moments["step"])
+        state = saved["state"]
+        if len(state) != len(self._parameters):
+            raise ValueError(f"moments of {len(state)} parameters, but this network has {len(self._parameters)}")
+        for number, (mean, square) in enumerate(zip(self._means, self._squares, strict=True)):
+            mean.copy_(state[number]["exp_avg"])
+            square.copy_(state[number]["exp_avg_sq"])
+            self._steps.copy_(state[number]["step"])
