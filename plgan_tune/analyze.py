@@ -3,7 +3,7 @@
 import csv
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,6 @@ from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
-from plgan_tune.records import TrialStatus
 from plgan_tune.refusal import refuse, refuse_password, refusing
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
@@ -134,13 +133,10 @@ def _watch(console: Console, place: str, top: int) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             lives = writer.lives(time.monotonic())  # before the study is read, which is then the last of it
-            study = read_study(place)
-            live.update(view(study, top), refresh=True)
+            live.update(view(replace(read_study(place), searching=lives), top), refresh=True)
             if not lives:
-                break
+                return
             time.sleep(WATCH_SECONDS)
-    if left := int((study.trials["status"] == TrialStatus.RUNNING).sum()):
-        console.print(f"no search writes here any more, but {left} trials have not ended: search --resume goes on")
 
 
 @dataclass(slots=True)

@@ -235,7 +235,7 @@ def test_a_watch_of_a_search_that_was_killed_says_so(
         owner = replace(Owner.here(), pid=process.pid, started=0.0)
         (folder / LOCK).write_text(json.dumps(asdict(owner)))
     said = " ".join(watched(folder, monkeypatch).split())
-    assert "no search writes here any more, but 3 trials have not ended: search --resume goes on" in said
+    assert "no search writes here, but 3 trials have not ended: search --resume goes on" in said
 
 
 def test_a_watched_search_on_another_host_lives_as_long_as_it_renews_its_lock(tmp_path: Path) -> None:

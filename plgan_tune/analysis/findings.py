@@ -37,8 +37,9 @@ SUM_MATTERS: Final = 1e-6
 
 
 def findings(study: Study) -> list[str]:
-    """Sentences about the study, the most urgent first; none of a study in which nothing has ended."""
+    """Sentences about the study, the most urgent first."""
     return [
+        *_unfinished(study),
         *_few_completed(study),
         *_diverged(study),
         *_edges(study),
@@ -48,6 +49,13 @@ def findings(study: Study) -> list[str]:
         *_averages_worse(study),
         *_weights(study),
     ]
+
+
+def _unfinished(study: Study) -> Iterator[str]:
+    left = int((study.trials["status"] == TrialStatus.RUNNING).sum())
+    if left and not study.searching:
+        which = "1 trial has" if left == 1 else f"{left} trials have"
+        yield f"no search writes here, but {which} not ended: search --resume goes on"
 
 
 def _few_completed(study: Study) -> Iterator[str]:

@@ -15,6 +15,7 @@ from plgan_tune.spec.study import StudySpec, encode
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.lock import is_writing
 from plgan_tune.store.read import STUDY_FILE, read_decisions, read_epochs, read_trials
 from plgan_tune.store.schemas import cell
 
@@ -32,6 +33,7 @@ class Study:
         trials: one row a trial by number, the columns of `results/README.md`; searched keys are `spec.columns`.
         epochs: one row an epoch of a trial, by seq. Of an epoch that several attempts trained, the latest's.
         decisions: of early stopping, by seq.
+        searching: whether a search is writing it.
     """
 
     location: Location
@@ -39,6 +41,7 @@ class Study:
     trials: pd.DataFrame
     epochs: pd.DataFrame
     decisions: pd.DataFrame
+    searching: bool
 
     @property
     def name(self) -> str:
@@ -115,11 +118,11 @@ def read_study(place: str | Path) -> Study:
         StoreError: where no study is there, or a file of it is corrupt or of a newer version.
     """
     location = Location.at(place)
-    spec = _read_spec(location)
+    spec, searching = _read_spec(location), is_writing(location)
     decisions, epochs = read_decisions(location), read_epochs(location)
     trials = read_trials(location).to_pandas().sort_values("number", ignore_index=True)
     ids = trials["trial_id"].tolist()
-    return Study(location, spec, trials, _latest(_frame(epochs, ids)), _frame(decisions, ids))
+    return Study(location, spec, trials, _latest(_frame(epochs, ids)), _frame(decisions, ids), searching)
 
 
 def _read_spec(location: Location) -> StudySpec:

@@ -43,9 +43,8 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    running = sums.counts.get(TrialStatus.RUNNING, 0)
-    title = Text.assemble((study.name, "bold"), ("  running" if running else "", "cyan"))
-    table.add_row("trials", _tally(sums, study.spec.search.trials))
+    title = Text.assemble((study.name, "bold"), ("  running" if study.searching else "", "cyan"))
+    table.add_row("trials", _tally(study, sums))
     table.add_row("epochs", _epochs(study, sums))
     table.add_row("time", _time(sums))
     table.add_row("pace", _pace(sums))
@@ -54,10 +53,11 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     return Group(title, table)
 
 
-def _tally(sums: Overview, asked: int) -> Text:
-    text = Text(f"{sums.trials:,} of {asked:,}")
+def _tally(study: Study, sums: Overview) -> Text:
+    text = Text(f"{sums.trials:,} of {study.spec.search.trials:,}")
     for status, count in sums.counts.items():
-        text.append(" · ", "dim").append(f"{count:,} {status}", STYLES[status])
+        word = "unfinished" if status is TrialStatus.RUNNING and not study.searching else status
+        text.append(" · ", "dim").append(f"{count:,} {word}", STYLES[status])
     return text
 
 

@@ -89,6 +89,15 @@ class Owner:
         return f"process {self.pid} on {self.host.partition('/')[0]}"
 
 
+def is_writing(study: Location) -> bool:
+    """Whether a search holds the study's lock and is not known to be dead; of one on another host nothing is known."""
+    try:
+        owner = Owner.of(study.join(LOCK))
+    except (StoreError, ValueError, TypeError):  # it has ended between the two looks
+        return False
+    return owner is not None and owner.is_dead() is not True
+
+
 class StudyLock:
     """Held while a search writes to `study`. A context manager.
 

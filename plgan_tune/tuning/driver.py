@@ -37,7 +37,7 @@ from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.nodes import joined_for
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.pause import Pause
-from plgan_tune.tuning.plan import check_trials, notes_before
+from plgan_tune.tuning.plan import check_trials, notes_before, rungs_in_words
 from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.room import Room
@@ -129,6 +129,7 @@ def run_study(
             history = read_history(location, spec) if resume else History()
             for note in notes_before(spec, history, older):
                 console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"rungs of early stopping: {rungs_in_words(spec)}", style="dim", soft_wrap=True)
             with _named(location, spec, started, history):
                 return _search(spec, location, lock, history, older, started, address, summary, console, now)
 
@@ -216,7 +217,8 @@ def _search(
     recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
     trial = _write_best(location, spec, state.best(), threads)
-    ending = Ending.DONE if state.ended() == state.trials else Ending.INTERRUPTED if asked else Ending.OUT_OF_TIME
+    cut = Ending.INTERRUPTED if asked or deadline is None else Ending.OUT_OF_TIME
+    ending = Ending.DONE if state.ended() == state.trials else cut
     return StudyResult(location, state, trial, threads, ending, watch.room)
 
 

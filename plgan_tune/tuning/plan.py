@@ -31,8 +31,6 @@ class Plan:
     """The extent of a search.
 
     Attributes:
-        rungs: at which trials are compared: epochs from the start, or from a trial's switch epoch (`align: switch`).
-        dropped: the first rung that lies at or beyond the last epoch, so that nobody is compared there.
         most_epochs: trained where nobody is stopped.
         least_epochs: trained where every trial but one is stopped at the first rung; somebody always leads.
         data: the training images.
@@ -41,8 +39,6 @@ class Plan:
     """
 
     study: StudySpec
-    rungs: tuple[int, ...]
-    dropped: int | None
     most_epochs: int
     least_epochs: int
     data: DataSummary
@@ -61,12 +57,11 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     asha = study.search.early_stopping.asha
     epochs, trials = trial.training.epochs, max(study.search.trials, history.next_number)
     stops = rungs(asha, epochs) if asha else ()
-    dropped = asha.grace_period * asha.reduction_factor ** len(stops) if asha else None
     first = min(epochs, earliest_start(study) + stops[0]) if stops else epochs
     check_sampler(study.search)
     data = check_data(trial.data)
     check_trials(study, ImageShape(data.channels, data.size))
-    return Plan(study, stops, dropped, trials * epochs, epochs + (trials - 1) * first, data, trials, history)
+    return Plan(study, trials * epochs, epochs + (trials - 1) * first, data, trials, history)
 
 
 def notes_before(spec: StudySpec, history: History, older: Sequence[Older]) -> list[str]:
@@ -86,6 +81,19 @@ def earliest_start(study: StudySpec) -> int:
     return min(trial.loss.switch_epoch for trial in corner_trials(study))
 
 
+def rungs_in_words(study: StudySpec) -> str:
+    """At which epochs early stopping compares trials, and the first that is dropped."""
+    asha = study.search.early_stopping.asha
+    stops = rungs(asha, study.any_trial().training.epochs) if asha else ()
+    if asha is None or not stops:
+        return "none: nobody is stopped early"
+    text = ", ".join(map(str, stops))
+    if asha.align == "switch":
+        return f"{text} epochs after a trial's own switch epoch, as far as they are before its last"
+    dropped = asha.grace_period * asha.reduction_factor ** len(stops)
+    return f"{text}; the next, {dropped}, is dropped: it is not before the last epoch"
+
+
 def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
     """The resolved study as YAML, then its extent, then what its user should know."""
     text = dump_yaml(plan.study.as_mapping())
@@ -101,16 +109,6 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
     console.print(table)
     for sentence in [*notes, *advice(plan.study)]:
         console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
-
-
-def _rungs(plan: Plan) -> str:
-    asha = plan.study.search.early_stopping.asha
-    if asha is None or not plan.rungs:
-        return "none: nobody is stopped early"
-    text = ", ".join(map(str, plan.rungs))
-    if asha.align == "switch":
-        return f"{text} epochs after a trial's own switch epoch, as far as they are before its last"
-    return f"{text}; the next, {plan.dropped}, is not before the last epoch"
 
 
 def _already(history: History) -> list[tuple[str, str]]:
@@ -142,7 +140,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
         ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
         *_already(plan.history),
-        ("rungs", _rungs(plan)),
+        ("rungs", rungs_in_words(study)),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
         (
             "a trial takes",

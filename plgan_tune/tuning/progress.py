@@ -29,7 +29,7 @@ class StudyState:
         trials: how many trials the search makes.
         epochs: of a whole training.
         started_at: UTC.
-        deadline: when this start of the search ends whatever its state, UTC; None is never.
+        deadline: when the time of this start is over, but for the seconds until Tune has started, UTC; None is never.
         split_hash: of the data, where all trials share them.
         competing: whether trials compete, so that one is the best.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.
@@ -198,8 +198,9 @@ class StudyState:
         return sum(row.epochs for row in self.rows())
 
     def epochs_saved(self) -> int:
-        """Epochs that early stopping left out."""
-        return sum(self.epochs - row.epochs for row in self.rows() if row.status is TrialStatus.STOPPED)
+        """Epochs that early stopping left out. What stopped another trial, a narrower domain, is its row's error."""
+        stopped = (row for row in self.rows() if row.status is TrialStatus.STOPPED and row.error is None)
+        return sum(self.epochs - row.epochs for row in stopped)
 
     def time_left(self, now: datetime) -> timedelta | None:
         """A guess: trials to come train as long as those that ended did on average, as fast as until now.

@@ -51,18 +51,22 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
     def __init__(self, halving: Halving, start: StartOf) -> None:
         super().__init__()
         self._halving, self._start = halving, start
+        self._places: dict[str, int] = {}  # Ray's id -> the place in the order in which trials were handed out
         self._starts: dict[str, int] = {}
         self._latest: dict[str, Judgement] = {}
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
-        """Tune would kill a trial 10 s after it asked it to stop, in the middle of an epoch, and has no setting for it.
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Notes the order; Tune adds a trial again that it starts again.
+
+        Tune would kill a trial 10 s after it asked it to stop, in the middle of an epoch, and has no setting for it.
 
         Nobody but a scheduler is given Tune's controller, and it a wrapped one.
         """
+        self._places.setdefault(trial.trial_id, len(self._places))
         tune_controller._tune_controller._actor_force_cleanup_timeout = LAST_EPOCH_SECONDS
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The first of those that wait. One that Tune would start again once too often ends here instead.
+        """Of those that wait, the first that was handed out. One that has failed once too often ends here instead.
 
         Called at each of Tune's steps; Tune's own would look at all trials of the study each time.
         """
@@ -73,7 +77,7 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
                 trial.update_last_result({"status": TrialStatus.FAILED.value, "error": trial.config["last_error"]})
                 tune_controller.stop_trial(trial)
         ready = [trial for trial in waiting if trial.status == Trial.PENDING]
-        return min(ready, key=lambda trial: trial.config["number"], default=None)
+        return min(ready, key=lambda trial: self._places[trial.trial_id], default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:  # noqa: ARG002
         """Tune ends trials that are `done` itself: a completed one is judged by nobody, a broken one has no epoch."""

@@ -132,7 +132,7 @@ class Beginning(Callback, Stopper):
 
 
 class AskedToStop(Callback):
-    """Says what a stop waits for, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
+    """Notes a stop, says what it waits for, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
 
     Attributes:
         to_stop: whether it was.
@@ -150,8 +150,6 @@ class AskedToStop(Callback):
         """Tune's handlers are set by now."""
         if threading.current_thread() is not threading.main_thread():
             return
-        if callable(self._usr1):
-            signal.signal(signal.SIGUSR1, self._usr1)
         stop = signal.getsignal(signal.SIGINT)
 
         def say_and_stop(number: int, frame: FrameType | None) -> None:
@@ -162,6 +160,7 @@ class AskedToStop(Callback):
                 stop(number, frame)
 
         signal.signal(signal.SIGINT, say_and_stop)
+        signal.signal(signal.SIGUSR1, self._usr1 if callable(self._usr1) else say_and_stop)
 
 
 STOPPING: Final = (
@@ -184,14 +183,15 @@ def _quiet_tune() -> Iterator[None]:
     os.environ.update(TUNE_SETTINGS)
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    interrupt = signal.getsignal(signal.SIGINT)  # Tune leaves its own handler behind
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}  # Tune leaves its own
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         logger.setLevel(level)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, interrupt)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)

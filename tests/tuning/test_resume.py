@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +46,15 @@ trial:
   training: {{epochs: {EPOCHS}}}
 """
 INTERRUPTED = "t0002"
+
+
+@contextmanager
+def handling_usr1(handler: Any) -> Iterator[None]:
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def interrupting(pid: int, seconds: float = 0.0) -> type[PlganTrainable]:
@@ -137,13 +148,23 @@ def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
 
     limited = load_study(tmp_path / "space.yaml", ["search.hours=1"]).study
     monkeypatch.setattr(tuner, "PlganTrainable", interrupting(os.getpid(), seconds=3))
-    before = signal.signal(signal.SIGUSR1, stop_for_hours)
-    try:
+    with handling_usr1(stop_for_hours):
         result = run_study(limited, results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
     assert result.ending is Ending.INTERRUPTED
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
+
+
+def test_sigusr1_interrupts_a_search_whose_program_has_no_handler(
+    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `run_study` is called in a notebook."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    monkeypatch.setattr(tuner, "PlganTrainable", interrupting(os.getpid()))
+    with handling_usr1(signal.SIG_DFL):
+        result = run_study(load_study(tmp_path / "space.yaml").study, results=tmp_path, name="mine")
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert result.ending is Ending.INTERRUPTED
+    assert result.state.trial(INTERRUPTED).status == "running"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune import search as search_command
+from plgan_tune.analyze import app as analyze
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.errors import DataError
@@ -32,7 +33,6 @@ from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.history import HistoryError
 from plgan_tune.tuning.plan import Plan
-from plgan_tune.tuning.progress import Ending
 from plgan_tune.tuning.trainable import PlganTrainable
 from tests.tuning.small import SMALL, UNTIMED, Search, small
 
@@ -154,15 +154,15 @@ def test_resume_refuses_another_study(search: Search) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_under_way_when_the_time_is_over_goes_on_at_a_resume(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_command(
+    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Dawdling(PlganTrainable):
-        """Whose first attempts take a second an epoch."""
+        """Whose second trial takes a second an epoch in its first attempt."""
 
         def _take_up(self, config: dict[str, Any]) -> None:
             super()._take_up(config)
-            self._dawdles = config["attempt"] == 1
+            self._dawdles = (config["trial_id"], config["attempt"]) == ("t0001", 1)
 
         def step(self) -> dict[str, Any]:
             result = super().step()
@@ -170,17 +170,28 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_at_a_resume(
             return result
 
     monkeypatch.setattr(tuner, "PlganTrainable", Dawdling)
-    slow: dict[str, Any] = {"trials": 1, "training": {"epochs": 40}, "early_stopping": "none"}
-    limited = search(small(**slow, hours=20 / 3600))
-    assert limited.ending is Ending.OUT_OF_TIME
-    left = pd.read_parquet(tmp_path / "study" / "trials").iloc[0]
+    space = tmp_path / "space.yaml"
+    space.write_text(dump_yaml(small(trials=2, training={"epochs": 40}, early_stopping="none").as_mapping()))
+    words = ["--space", str(space), "--set", f"search.hours={20 / 3600}", "--results", str(tmp_path), "--name", "study"]
+    limited = invoke(*words)
+    assert limited.exit_code == 0, limited.output
+    assert "small: out of time, this run took" in limited.output
+    left = pd.read_parquet(tmp_path / "study" / "trials").iloc[1]
     assert (left.status, left.attempt) == ("running", 1)
     assert 0 < left.epochs < 40
-    assert search(small(**slow), resume=True).ending is Ending.DONE
+    looked = CliRunner().invoke(analyze, [str(tmp_path / "study")])
+    assert "1 unfinished" in looked.output
+    assert "but 1 trial has not ended: search --resume goes on" in " ".join(looked.output.split())
+
+    go_on = next(line for line in limited.output.splitlines() if line.endswith("--name study --resume"))
+    resumed = invoke(*shlex.split(go_on)[3:])
+    assert resumed.exit_code == 0, resumed.output
+    assert "small: done, this run took" in resumed.output
     trials, epochs = (pd.read_parquet(tmp_path / "study" / table) for table in ("trials", "epochs"))
-    assert list(trials["status"]) == ["completed"]
-    assert list(epochs.query("attempt == 1")["epoch"]) == list(range(1, left.epochs + 1))
-    assert list(epochs["epoch"]) == list(range(1, 41))
+    assert list(trials["status"]) == ["completed"] * 2
+    of_second = epochs.query("trial_id == 't0001'")
+    assert list(of_second.query("attempt == 1")["epoch"]) == list(range(1, left.epochs + 1))
+    assert list(of_second["epoch"]) == list(range(1, 41))
 
 
 @pytest.mark.slow
@@ -350,7 +361,13 @@ def test_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
     result = invoke("--dry-run", "--set", "search.trials=30", "--results", str(tmp_path))
     assert result.exit_code == 0
     said = " ".join(result.output.split())
-    for text in ("trials: 30", "at most 1,800", "at least 350", "10, 30; the next, 90, is not", "1,437 with a label"):
+    for text in (
+        "trials: 30",
+        "at most 1,800",
+        "at least 350",
+        "10, 30; the next, 90, is dropped",
+        "1,437 with a label",
+    ):
         assert text in said
     assert not list(tmp_path.iterdir())
 
