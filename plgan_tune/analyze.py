@@ -3,6 +3,7 @@
 import csv
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -56,21 +57,35 @@ def main(
             refuse("--sql, --export, --html and --watch take one study, but several are given")
         if trial is not None and export is None:
             refuse("--trial says what --export writes, which is not given")
-        studies = [read_study(place) for place in results]
-        study = studies[0]
+        if len(results) > 1:
+            _compare(console, results)
+            return
+        study = read_study(results[0])
         if sql is not None:
             _print_query(console, study, sql)
         elif export is not None:
             _export(console, study, trial, export)
         elif html is not None:
             _write_html(console, study, html)
-        elif len(studies) > 1:
-            console.print(comparison(studies))
         elif watch:
             _watch(console, results[0], top)
         else:
             console.print(view(study, top))
             _print_importance(console, study)
+
+
+def _compare(console: Console, results: Sequence[str]) -> None:
+    """A study that cannot be read keeps no other from being shown, and is named after them."""
+    studies, broken = [], []
+    for place in results:
+        try:
+            studies.append(read_study(place))
+        except StoreError as error:
+            broken.append(str(error))
+    if studies:
+        console.print(comparison(studies))
+    if broken:
+        refuse("\n".join(broken))
 
 
 def _print_importance(console: Console, study: Study) -> None:

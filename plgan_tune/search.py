@@ -71,7 +71,8 @@ def main(
             if address is not None:
                 check_protocol(address)
             history = read_history(location, with_absolute_path(loaded.study)) if resume else History()
-            notes = notes_before(loaded.study, history, read_older(loaded.study))
+            older = read_older(loaded.study)
+            notes = notes_before(loaded.study, history, older, begins=location if resume else None)
             print_plan(console, plan_study(loaded.study, history), [*loaded.notes, *notes])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:

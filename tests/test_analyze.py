@@ -145,6 +145,16 @@ def test_what_cannot_be_done_is_refused(studies: Path, words: list[str], message
     assert not (studies / "x.html").exists()
 
 
+def test_a_study_that_cannot_be_read_keeps_no_other_from_being_shown(studies: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(studies / name, tmp_path / name)
+    (tmp_path / "second" / "epochs" / "part-00000.parquet").write_bytes(b"torn")
+    said = analyze("first", "second", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "first" in said.stdout
+    assert "second/epochs/part-00000.parquet: it is corrupt" in said.stderr
+
+
 def test_a_query_in_a_pipe_is_csv(studies: Path) -> None:
     said = analyze("first", "--sql", "SELECT status, count(*) AS n FROM trials GROUP BY ALL ORDER BY n", cwd=studies)
     assert said.stdout.splitlines()[0] == "status,n"

@@ -303,7 +303,8 @@ def _check_point(raw: Any, place: KeyPath, draft: _Draft) -> tuple[dict[str, Any
         if domain is not None and domain.contains(value):
             point[path] = held(domain, value)
         elif domain is not None:
-            findings.append(Finding((*place, path), f"must lie in {show(domain_as_mapping(domain))}", show(value)))
+            rule = f"must lie in {show(domain_as_mapping(domain))}, or search.first be []"
+            findings.append(Finding((*place, path), rule, show(value)))
         elif not lies_under(("trial", *str(path).split(".")), draft.refused):
             searched = ", ".join(draft.domains) or "none here"
             near = get_close_matches(str(path), draft.domains, n=1)

@@ -174,7 +174,7 @@ def check_writable(folder: Location) -> None:
     Raises:
         StoreError: naming the folder and the cause.
     """
-    probe = folder.join("_probe")
+    probe = folder.join(f"_probe.{uuid.uuid4().hex}")  # another search may look at the same moment
     try:
         probe.write_bytes(b"probe")
         probe.remove()

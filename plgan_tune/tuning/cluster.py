@@ -106,9 +106,11 @@ def check_address(address: str) -> None:
     """Asks the cluster for a sign of life.
 
     Raises:
-        ClusterError: where there is none within 20 s, or the address is one of Ray Client.
+        ClusterError: where there is none within 20 s, or the address is one of Ray Client or none at all.
     """
     check_protocol(address)
+    if address != "auto" and not re.fullmatch(r"\S+:\d+", address):
+        raise ClusterError(f"--address must be auto or host:port, but got {address!r}")
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
     command += [] if address == "auto" else ["--address", address]
     try:

@@ -65,7 +65,8 @@ class PlainDisplay:
         self._state = state
         self._now = now
         self._room = room
-        self._best: str | None = None
+        best = state.best()
+        self._best = best.trial_id if best else None
         self._nodes: tuple[str, ...] = ()
         self._waited = 0
 
@@ -85,10 +86,9 @@ class PlainDisplay:
     def progressed(self, row: TrialRow, /) -> None: ...
 
     def ended(self, row: TrialRow, /) -> None:
-        done = sum(self._state.counts().values()) - len(self._state.running())
         left = self._state.time_left(self._now())
         self._print(
-            f"[{done}/{self._state.trials}] {row.trial_id} {row.status}, {_how_it_ended(row)}"
+            f"[{self._state.ended()}/{self._state.trials}] {row.trial_id} {row.status}, {_how_it_ended(row)}"
             + (f"; about {duration(left)} left" if left else "")
         )
         best = self._state.best()

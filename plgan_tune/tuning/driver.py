@@ -37,7 +37,7 @@ from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.nodes import joined_for
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.pause import Pause
-from plgan_tune.tuning.plan import check_trials, notes_before, rungs_in_words
+from plgan_tune.tuning.plan import already_in_words, check_trials, notes_before, rungs_in_words
 from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.room import Room
@@ -124,12 +124,15 @@ def run_study(
     with _no_empty_folder_left(location):
         check_writable(location)
         with StudyLock(location) as lock:
-            if not resume and set(location.list()) - {LOCK}:  # looked at again: now nobody else can take it
+            # Looked at again: now nobody else can take it. What begins with "_" is a lock or another's attempt.
+            if not resume and any(not name.startswith("_") for name in location.list()):
                 raise StudyError(taken(location))
             history = read_history(location, spec) if resume else History()
-            for note in notes_before(spec, history, older):
+            for note in notes_before(spec, history, older, begins=location if resume else None):
                 console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
-            console.print(f"rungs of early stopping: {rungs_in_words(spec)}", style="dim", soft_wrap=True)
+            facts = [f"already there: {already_in_words(history)}"] if history.trials else []
+            for fact in [*facts, f"rungs of early stopping: {rungs_in_words(spec)}"]:
+                console.print(fact, style="dim", soft_wrap=True, highlight=False)
             with _named(location, spec, started, history):
                 return _search(spec, location, lock, history, older, started, address, summary, console, now)
 
@@ -182,7 +185,8 @@ def _search(
     known = history
     history = brought_to_date(history, spec, decisions)
     deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
-    trials = max(spec.search.trials, history.next_number)  # what has begun ends, though fewer be asked for
+    # What has begun ends, though fewer be asked for.
+    trials = len(history.trials) + len(history.to_come(spec.search.trials))
     state = StudyState(
         spec.study,
         trials=trials,

@@ -12,10 +12,13 @@ from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
 from plgan_tune.spec.yaml import read_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import (
+    EPOCHS,
     STUDY_FILE,
     TRIALS,
     decision_rows,
     latest_rows,
+    part_name,
+    parts,
     read_decisions,
     read_epochs,
     read_trials,
@@ -83,6 +86,11 @@ class History:
     def next_number(self) -> int:
         return max((row.number + 1 for row in self.trials), default=0)
 
+    def to_come(self, trials: int) -> tuple[int, ...]:
+        """The numbers of `trials` trials that have no row, whose driver may have died before it logged them."""
+        begun = {row.number for row in self.trials}
+        return tuple(number for number in range(trials) if number not in begun)
+
     @property
     def next_seq(self) -> int:
         return self.reports[-1].seq + 1 if self.reports else 0
@@ -92,11 +100,16 @@ def read_history(location: Location, spec: StudySpec) -> History:
     """The rows of the study at `location`; none where no study is there yet.
 
     Raises:
-        HistoryError: where the study there differs from `spec` in a key that its rows depend on.
+        HistoryError: where the study there differs from `spec` in a key that its rows depend on, or its file is gone.
         StoreError: where its files cannot be read.
     """
     file = location.join(STUDY_FILE)
     if not file.exists():
+        if location.join(*TRIALS).exists():
+            raise HistoryError(
+                f"{location.url} holds the rows of a study, but no {STUDY_FILE}, which says what they are of: put a "
+                "copy of it back, or take another --name"
+            )
         return History()
     earlier, starts = _read_earlier(file)
     changes = _compare(file, earlier, spec)
@@ -117,6 +130,8 @@ def read_rows(location: Location, columns: Mapping[str, str]) -> History:
         StoreError: where files cannot be read, or the trials of logged epochs are not there.
     """
     trials = sorted(trial_rows(read_trials(location), columns), key=lambda row: row.number)
+    if trials and not parts(location, EPOCHS):  # a search writes an empty one before its first trial
+        raise StoreError(f"{location.join(EPOCHS).url} must hold every part, but {part_name(0)} is not there")
     table = read_epochs(location)
     reported = reports(table)
     curves: dict[str, dict[int, float]] = defaultdict(dict)

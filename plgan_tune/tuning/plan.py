@@ -10,9 +10,11 @@ from rich.text import Text
 
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.gan.networks import ImageShape, check_image
+from plgan_tune.records import TrialStatus
 from plgan_tune.spec.advice import advice, corner_trials, rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.store.location import Location
 from plgan_tune.training.ranks import check_ranks
 from plgan_tune.tuning.history import History
 from plgan_tune.tuning.sampler import check_sampler
@@ -31,8 +33,8 @@ class Plan:
     """The extent of a search.
 
     Attributes:
-        most_epochs: trained where nobody is stopped.
-        least_epochs: trained where every trial but one is stopped at the first rung; somebody always leads.
+        most_epochs: in all, where nobody else is stopped.
+        least_epochs: in all, where all others are stopped at the first rung but one; somebody always leads.
         data: the training images.
         trials: in all; those that have begun all end, though fewer be asked for.
         history: of a study that is gone on with.
@@ -55,18 +57,32 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     """
     trial = study.any_trial()
     asha = study.search.early_stopping.asha
-    epochs, trials = trial.training.epochs, max(study.search.trials, history.next_number)
+    epochs = trial.training.epochs
     stops = rungs(asha, epochs) if asha else ()
     first = min(epochs, earliest_start(study) + stops[0]) if stops else epochs
     check_sampler(study.search)
     data = check_data(trial.data)
     check_trials(study, ImageShape(data.channels, data.size))
-    return Plan(study, trials * epochs, epochs + (trials - 1) * first, data, trials, history)
+    trained = sum(row.epochs for row in history.ended)
+    left = [row.epochs for row in history.unfinished] + [0] * len(history.to_come(study.search.trials))
+    least = [max(first, done) for done in left]
+    if least and all(row.status is not TrialStatus.COMPLETED for row in history.trials):
+        least[least.index(max(least))] = epochs
+    return Plan(
+        study, trained + len(left) * epochs, trained + sum(least), data, len(history.ended) + len(left), history
+    )
 
 
-def notes_before(spec: StudySpec, history: History, older: Sequence[Older]) -> list[str]:
-    """What the user should know of what is gone on with and started from."""
-    notes = [f"not as at the last start: {change}" for change in history.changes]
+def notes_before(
+    spec: StudySpec, history: History, older: Sequence[Older], *, begins: Location | None = None
+) -> list[str]:
+    """What the user should know of what is gone on with and started from.
+
+    Args:
+        begins: where a study was to be gone on with.
+    """
+    notes = [f"no study is in {begins.typed} yet: this one begins it"] if begins and not history.starts else []
+    notes += [f"not as at the last start: {change}" for change in history.changes]
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     if outside:
         notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
@@ -111,16 +127,14 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
         console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
 
 
-def _already(history: History) -> list[tuple[str, str]]:
-    if not history.trials:
-        return []
+def already_in_words(history: History) -> str:
+    """What of a study is there that is gone on with."""
     epochs = sum(row.epochs for row in history.trials)
-    return [
-        (
-            "already there",
-            f"{len(history.ended)} trials that have ended, {len(history.unfinished)} that go on; {epochs:,} epochs",
-        )
-    ]
+    ended = len(history.ended)
+    return (
+        f"{ended:,} trial{' that has' if ended == 1 else 's that have'} ended, {len(history.unfinished):,} that go on; "
+        f"{epochs:,} epochs"
+    )
 
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:
@@ -139,7 +153,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ),
         ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
         ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
-        *_already(plan.history),
+        *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
         (

@@ -182,8 +182,8 @@ class StudyState:
         return self._latest.get(trial_id)
 
     def counts(self) -> Counter[TrialStatus]:
-        """Trials by status; a status that no trial has counts 0."""
-        return Counter(row.status for row in self.rows())
+        """Trials by status, those that wait to start again among the running; a status that no trial has counts 0."""
+        return Counter(row.status for row in (*self.rows(), *self._waiting.values()))
 
     def best(self) -> TrialRow | None:
         """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
@@ -195,7 +195,7 @@ class StudyState:
 
     def epochs_trained(self) -> int:
         """Epochs that the trials stand at, summed."""
-        return sum(row.epochs for row in self.rows())
+        return sum(row.epochs for row in (*self.rows(), *self._waiting.values()))
 
     def epochs_saved(self) -> int:
         """Epochs that early stopping left out. What stopped another trial, a narrower domain, is its row's error."""

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -145,7 +146,7 @@ class OptunaSampler(Searcher):
         self._spec = spec
         self._distributions = distributions(spec.domains)
         self._asked: dict[str, _Asked] = {}
-        self._next_number = history.next_number
+        self._to_come = deque(history.to_come(spec.search.trials))
         self._unfinished = list(history.unfinished)
         self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
@@ -159,8 +160,9 @@ class OptunaSampler(Searcher):
         self.study.add_trials(told)
         for row in history.unfinished:
             self.study.enqueue_trial(dict(row.params))
-        for point in spec.search.first[history.next_number : spec.search.trials]:
-            self.study.enqueue_trial(dict(point))
+        for number in self._to_come:
+            if number < len(spec.search.first):
+                self.study.enqueue_trial(dict(spec.search.first[number]))
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         """A trial of the log as the sampler would know it, had it been told while the trial ran."""
@@ -187,7 +189,7 @@ class OptunaSampler(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The config of the next trial, Ray's `trial_id`; `Searcher.FINISHED` after `search.trials`."""
-        if not self._unfinished and self._next_number >= self._spec.search.trials:
+        if not self._unfinished and not self._to_come:
             return str(Searcher.FINISHED)
         asked = self.study.ask(self._distributions)
         point = {path: asked.params[path] for path in self._spec.domains}
@@ -212,8 +214,7 @@ class OptunaSampler(Searcher):
         if self._unfinished:
             row = self._unfinished.pop(0)
             return row.number, row.attempt + 1, self._curves.get(row.trial_id, {})
-        number, self._next_number = self._next_number, self._next_number + 1
-        return number, 1, {}
+        return self._to_come.popleft(), 1, {}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Reports the epoch's error with the epoch itself as its step."""

@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,10 @@ def test_a_protected_folder_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match=r"refuses: Permission denied"):
         check_writable(Location.at(tmp_path / "results"))
+
+
+def test_many_may_look_at_the_same_moment_whether_a_folder_can_be_written(tmp_path: Path) -> None:
+    folder = Location.at(tmp_path / "study")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: check_writable(folder), range(200)))
+    assert folder.list() == []

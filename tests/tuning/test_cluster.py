@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from plgan_tune.search import app
 from plgan_tune.spec.study import ResourcesSpec
-from plgan_tune.tuning.cluster import ClusterError, share_of, trials_at_a_time
+from plgan_tune.tuning.cluster import ClusterError, check_address, share_of, trials_at_a_time
 from plgan_tune.tuning.share import SOME, Share
 
 Node = Mapping[str, float]
@@ -207,3 +207,9 @@ def test_an_address_where_no_cluster_answers_exits_2_in_time(
     assert "ray start --head" in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("address", ["foo", "127.0.0.1", "host:", ""])
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with pytest.raises(ClusterError, match="--address must be auto or host:port, but got"):
+        check_address(address)

@@ -3,6 +3,7 @@
 import io
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from plgan_tune.records import EpochMetrics, TrialStatus
+from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
 from plgan_tune.tuning.display import (
     LiveDisplay,
     PlainDisplay,
@@ -18,6 +19,7 @@ from plgan_tune.tuning.display import (
     build_display,
     print_summary,
 )
+from plgan_tune.tuning.history import History
 from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.room import Room
 from plgan_tune.tuning.share import Share
@@ -331,6 +333,23 @@ def test_time_left_follows_what_ended_trials_took(state: StudyState) -> None:
     state.deadline = NOW + timedelta(seconds=9)
     assert state.time_left(NOW) == timedelta(seconds=9)
     assert state.time_left(NOW + timedelta(seconds=60)) == timedelta()
+
+
+def test_a_resume_knows_what_is_there_before_its_first_trial_starts(
+    trial_row: Callable[..., TrialRow],
+) -> None:
+    rows = (trial_row(0, TrialStatus.COMPLETED, error=0.2), trial_row(1))
+    state = StudyState("digits", trials=3, epochs=1, started_at=START, history=History(rows))
+    console, plain = terminal(), pipe()
+    print_summary(console, state, NOW, results=RESULTS, ending=Ending.INTERRUPTED)
+    lines = [line.strip("│ ") for line in text(console).splitlines()]
+    assert "trials   1 unfinished, 1 completed, 0 stopped, 0 diverged, 0 failed" in lines
+    assert "epochs   2 trained of at most 3" in lines
+    with PlainDisplay(plain, state, lambda: NOW, lambda: None) as display:
+        state.start("t2", 2, {"loss.alpha": 0.5}, 0, NOW)
+        display.ended(state.end("t2", TrialStatus.STOPPED, NOW))
+    assert "[2/3] t2 stopped" in text(plain)
+    assert "new best" not in text(plain)
 
 
 def test_trials_that_do_not_compete_have_no_best() -> None:

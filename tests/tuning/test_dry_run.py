@@ -29,6 +29,25 @@ def test_dry_run_of_a_resume_says_what_is_there_and_what_has_changed(tmp_path: P
     assert sorted(place.rglob("*")) == before
 
 
+def test_dry_run_counts_what_is_there(tmp_path: Path) -> None:
+    """All 25 trials have ended; five more come, of which nobody is stopped."""
+    place = tmp_path / "mine"
+    write_synthetic(Location.at(place), 25, 12)
+    trained = int(pq.read_table(place / "trials" / "trials.parquet").column("epochs").to_numpy().sum())
+    words = ["--space", str(place / "study.yaml"), "--results", str(tmp_path), "--name", "mine", "--resume"]
+    more = ["--set", "search.trials=30", "--set", "search.early_stopping=none"]
+    said = " ".join(CliRunner().invoke(app, ["--dry-run", *words, *more]).output.split())
+    assert f"at most {trained + 5 * 12:,}, at least {trained + 5 * 12:,}" in said
+
+
+def test_a_resume_of_nothing_says_that_it_begins(tmp_path: Path) -> None:
+    """The name may be mistyped; a batch system's first start has the same command as the next."""
+    words = ["--results", str(tmp_path), "--name", "typo", "--resume", "--dry-run"]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 0
+    assert f"no study is in {tmp_path}/typo yet: this one begins it" in " ".join(said.output.split())
+
+
 def tear(file: Path) -> None:
     """Half of it, as a copy leaves that did not end."""
     content = file.read_bytes()

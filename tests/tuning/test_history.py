@@ -1,19 +1,21 @@
 """What a log says of a study that ended at a bad moment, and what a resume refuses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.tune.search import Searcher
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.store.read import TRIALS
+from plgan_tune.store.read import EPOCHS, STUDY_FILE, part_name
+from plgan_tune.store.read import TRIALS as SNAPSHOT
 from plgan_tune.tuning.files import write_study
 from plgan_tune.tuning.history import (
     RULE_SINCE,
@@ -24,25 +26,28 @@ from plgan_tune.tuning.history import (
 )
 from plgan_tune.tuning.sampler import OptunaSampler
 
-EPOCHS = 12
+LAST = 12
+TRIALS = 5
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POINT = {"loss.alpha": 0.5}
 
 TrialOf = Callable[..., TrialRow]
 
 
-def study(alpha: Any = None, factor: int = 2) -> StudySpec:
+def study(alpha: Any = None, factor: int = 2, first: Sequence[Mapping[str, Any]] = ()) -> StudySpec:
     return study_from_mapping(
         {
             "study": "test",
             "search": {
                 "early_stopping": {"asha": {"grace_period": 2, "reduction_factor": factor}},
                 "sampler": "random",
+                "trials": TRIALS,
+                "first": list(first),
             },
             "trial": {
                 "data": {"source": "digits", "labels": 20, "validation": 100},
                 "loss": {"alpha": alpha or {"uniform": [0, 1]}},
-                "training": {"epochs": EPOCHS},
+                "training": {"epochs": LAST},
             },
         }
     )
@@ -126,8 +131,42 @@ def test_a_new_rule_judges_nothing_of_before_at_any_later_resume(tmp_path: Path,
 def test_trials_that_are_gone_are_named(tmp_path: Path, trial_row: TrialOf) -> None:
     spec = study()
     location = leave(tmp_path, [trial_row(0, params=POINT)], [epoch_row(0, "t0", 1)], [], spec)
-    location.join(*TRIALS).remove()
+    location.join(*SNAPSHOT).remove()
     with pytest.raises(StoreError, match=r"trials\.parquet must have a row of every trial .* none of t0"):
+        read_history(location, spec)
+
+
+def test_a_number_that_was_never_logged_is_handed_out_with_its_first_point(tmp_path: Path, trial_row: TrialOf) -> None:
+    """Of two trials that began together, the driver lived to log the later alone."""
+    later = replace(trial_row(1, TrialStatus.COMPLETED, POINT, 0.5), epochs=LAST)
+    epochs = [epoch_row(seq, "t1", seq + 1) for seq in range(LAST)]
+    spec = study(first=[{"loss.alpha": 0.25}, {"loss.alpha": 0.5}])
+    history = read_history(leave(tmp_path, [later], epochs, [], spec), spec)
+    assert history.to_come(4) == (0, 2, 3)
+    sampler = OptunaSampler(spec, history)
+    configs = [sampler.suggest(str(turn)) for turn in range(TRIALS)]
+    assert configs.pop() == Searcher.FINISHED
+    assert [(config["number"], config["attempt"]) for config in configs if isinstance(config, dict)] == [
+        (number, 1) for number in (0, 2, 3, 4)
+    ]
+    assert isinstance(configs[0], dict)
+    assert configs[0]["point"] == {"loss.alpha": 0.25}
+
+
+def test_rows_without_the_study_s_file_are_refused(tmp_path: Path, trial_row: TrialOf) -> None:
+    spec = study()
+    location = leave(tmp_path, [trial_row(0, params=POINT)], [epoch_row(0, "t0", 1)], [], spec)
+    location.join(STUDY_FILE).remove()
+    with pytest.raises(HistoryError, match=r"holds the rows of a study, but no study\.yaml.*put a copy of it back"):
+        read_history(location, spec)
+
+
+def test_epochs_that_are_gone_are_named(tmp_path: Path, trial_row: TrialOf) -> None:
+    """All trials would go on from their checkpoints, or begin anew."""
+    spec = study()
+    location = leave(tmp_path, [trial_row(0, params=POINT)], [epoch_row(0, "t0", 1)], [], spec)
+    location.join(EPOCHS, part_name(0)).remove()
+    with pytest.raises(StoreError, match=r"epochs must hold every part, but part-00000\.parquet is not there"):
         read_history(location, spec)
 
 
