@@ -67,12 +67,13 @@ def _epochs(study: Study, sums: Overview) -> str:
     if not sums.epochs_saved:
         return trained
     share = f"{sums.epochs_saved / whole:.0%}".replace("%", " %")
-    saved = f"{sums.epochs_saved:,} ({share} of all), {duration(sums.time_saved)} of training"
+    saved = f"{sums.epochs_saved:,} ({share} of all), {duration(sums.time_saved)} one after another"
     return f"{trained}; early stopping saved {saved}"
 
 
 def _time(sums: Overview) -> str:
-    return f"{duration(sums.took)} from the first trial's start to the latest news; {duration(sums.busy)} of training"
+    took, busy = duration(sums.took), duration(sums.busy)
+    return f"{took} from the first trial's start to the latest news; trials trained in {busy} of it"
 
 
 def _pace(sums: Overview) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.errors import show
 from plgan_tune.spec.study import flatten
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.state import TrainState, new_state
@@ -129,4 +130,5 @@ MAY_CHANGE: Final = frozenset({"training.epochs"})
 def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
     """`key: old -> new` for every key, but those that may change, in which two configurations differ."""
     old, new = flatten(trained.model_dump(mode="json")), flatten(asked.model_dump(mode="json"))
-    return [f"{key}: {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key] and key not in MAY_CHANGE]
+    changed = [key for key in old if old[key] != new[key] and key not in MAY_CHANGE]
+    return [f"{key}: {show(old[key])} -> {show(new[key])}" for key in changed]

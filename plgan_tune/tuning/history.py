@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Verdict
-from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.errors import SpecError, show
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
 from plgan_tune.spec.yaml import read_yaml
@@ -218,7 +218,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     """
     old, new = flatten(earlier.as_mapping()), flatten(spec.as_mapping())
     changes = {
-        key: f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        key: f"{key}: {show(old.get(key))} -> {show(new.get(key))}"
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     }
@@ -227,9 +227,11 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     domains = tuple(f"trial.{path}." for path in searched)
     refused = [change for key, change in changes.items() if not key.startswith((*MAY_CHANGE, *domains))]
     if refused:
+        another = f"; is --space missing? {file.typed} is one that fits" if "study" in changes else ""
         raise HistoryError(
             f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
             + "; ".join(refused)
+            + another
         )
     # A column keeps its type.
     kinds = [

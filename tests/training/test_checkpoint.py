@@ -149,7 +149,7 @@ def test_every_changed_key_is_named(saved: bytes, trial: TrialSpec, data: Datase
 def test_only_epochs_may_change(trial: TrialSpec) -> None:
     assert differences(trial, changed(trial, training={"epochs": 99})) == []
     every = changed(trial, training={"checkpoint_every": 5})
-    assert differences(trial, every) == ["training.checkpoint_every: None -> 5"]
+    assert differences(trial, every) == ["training.checkpoint_every: null -> 5"]
     assert differences(trial, trial.model_copy(update={"seed": 1})) == ["seed: 0 -> 1"]
 
 

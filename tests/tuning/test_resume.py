@@ -202,7 +202,7 @@ def check_kept(before: Study, after: Study) -> None:
     ("change", "note"),
     [
         ("search.early_stopping.asha.reduction_factor=4", "search.early_stopping.asha.reduction_factor: 2 -> 4"),
-        ("search.early_stopping=none", "search.early_stopping.asha.grace_period: 2 -> None"),
+        ("search.early_stopping=none", "search.early_stopping.asha.grace_period: 2 -> null"),
     ],
 )
 def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
@@ -271,7 +271,7 @@ def test_a_wider_domain_is_searched_whole_and_the_trials_of_before_are_told(
     result = study.search("search.trials=6", "search.first=[]", "trial.loss.alpha={log_uniform: [1e-9, 1.0]}")
     assert result.exit_code == 0, result.output
     assert "not told" not in result.output
-    assert "note: not as at the last start: trial.loss.alpha.log_uniform: None -> [1e-09, 1.0]\n" in result.output
+    assert "note: not as at the last start: trial.loss.alpha.log_uniform: null -> [1e-09, 1.0]\n" in result.output
     check_kept(interrupted, study)
     trials = study.table("trials")
     assert list(trials["params_alpha"].head(3)) == [0.2, 0.9, 0.8]
