@@ -13,8 +13,8 @@ from plgan_tune.training.dials import Dial
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) over all of a network's parameters at once, by torch's fused kernel.
 
-    `torch.optim.Adam(fused=True)` calls the same kernel, but imports torch's compiler on its way, which takes longer
-    than a small trial (benchmarks/start.md), and makes its moments in the first step, where a CUDA graph may not.
+    `torch.optim.Adam(fused=True)` calls the same kernel, but imports torch's compiler on its way, more than a second in
+    every process (benchmarks/start.md), and makes its moments in the first step, where a CUDA graph must find them.
 
     Args:
         parameters: all of one device and one dtype; every backward pass reaches each of them.

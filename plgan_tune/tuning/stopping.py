@@ -56,10 +56,9 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
         self._latest: dict[str, Judgement] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Notes the order; Tune adds a trial again that it starts again.
+        """Notes its place; one that Tune starts again keeps the first.
 
-        Tune would kill a trial 10 s after it asked it to stop, in the middle of an epoch, and has no setting for it.
-
+        And lets it end its epoch when it is asked to stop: Tune would kill it after 10 s, and has no setting for that.
         Nobody but a scheduler is given Tune's controller, and it a wrapped one.
         """
         self._places.setdefault(trial.trial_id, len(self._places))
