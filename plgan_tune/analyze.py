@@ -163,17 +163,11 @@ class _Writer:
     since: float = 0.0
 
     def lives(self, now: float) -> bool:
-        owner = self._owner()
+        owner = Owner.seen(self.lock)
         if owner != self.seen:
             self.seen, self.since = owner, now
         dead = owner.is_dead() if owner else True
         return now - self.since <= LEASE if dead is None else not dead
-
-    def _owner(self) -> Owner | None:
-        try:
-            return Owner.of(self.lock)
-        except (StoreError, ValueError, TypeError):  # it has ended between the two looks
-            return None
 
 
 WATCH_SECONDS = 5.0

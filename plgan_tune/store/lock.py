@@ -74,6 +74,14 @@ class Owner:
         """
         return cls(**json.loads(lock.read_text())) if lock.exists() else None
 
+    @classmethod
+    def seen(cls, lock: Location) -> "Owner | None":
+        """As `of`, for one who only looks: None also where the search ends in this moment, or the file is no lock."""
+        try:
+            return cls.of(lock)
+        except (StoreError, ValueError, TypeError):
+            return None
+
     def is_dead(self) -> bool | None:
         """None where only its silence can tell: it is on another host."""
         if self.host != _host():
@@ -91,10 +99,7 @@ class Owner:
 
 def is_writing(study: Location) -> bool:
     """Whether a search holds the study's lock and is not known to be dead; of one on another host nothing is known."""
-    try:
-        owner = Owner.of(study.join(LOCK))
-    except (StoreError, ValueError, TypeError):  # it has ended between the two looks
-        return False
+    owner = Owner.seen(study.join(LOCK))
     return owner is not None and owner.is_dead() is not True
 
 
