@@ -185,8 +185,7 @@ def _search(
     known = history
     history = brought_to_date(history, spec, decisions)
     deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
-    # What has begun ends, though fewer be asked for.
-    trials = len(history.trials) + len(history.to_come(spec.search.trials))
+    trials = history.in_all(spec.search.trials)
     state = StudyState(
         spec.study,
         trials=trials,

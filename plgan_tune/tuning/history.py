@@ -91,6 +91,10 @@ class History:
         begun = {row.number for row in self.trials}
         return tuple(number for number in range(trials) if number not in begun)
 
+    def in_all(self, trials: int) -> int:
+        """How many trials the study makes where `trials` are asked for: what has begun ends, though fewer be."""
+        return len(self.trials) + len(self.to_come(trials))
+
     @property
     def next_seq(self) -> int:
         return self.reports[-1].seq + 1 if self.reports else 0

@@ -36,7 +36,7 @@ class Plan:
         most_epochs: in all, where nobody else is stopped.
         least_epochs: in all, where all others are stopped at the first rung but one; somebody always leads.
         data: the training images.
-        trials: in all; those that have begun all end, though fewer be asked for.
+        trials: in all.
         history: of a study that is gone on with.
     """
 
@@ -68,9 +68,8 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     least = [max(first, done) for done in left]
     if least and all(row.status is not TrialStatus.COMPLETED for row in history.trials):
         least[least.index(max(least))] = epochs
-    return Plan(
-        study, trained + len(left) * epochs, trained + sum(least), data, len(history.ended) + len(left), history
-    )
+    in_all = history.in_all(study.search.trials)
+    return Plan(study, trained + len(left) * epochs, trained + sum(least), data, in_all, history)
 
 
 def notes_before(
