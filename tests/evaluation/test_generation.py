@@ -63,16 +63,27 @@ def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("with_fidelity")
 @pytest.mark.filterwarnings("ignore")  # torch-fidelity's own
 def test_fidelity_runs_on_weights_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights drawn at random, since the real ones must be downloaded: equal sets still have distance 0."""
+    """Weights drawn at random, since the real ones must be downloaded: what the formulas demand holds of any."""
     from torch_fidelity import feature_extractor_inceptionv3 as inception  # noqa: PLC0415
 
     with torch.random.fork_rng(), monkeypatch.context() as patched:
         patched.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
         patched.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        drawn = inception.FeatureExtractorInceptionV3("inception", ["2048"])
+        torch.manual_seed(0)
+        drawn = inception.FeatureExtractorInceptionV3("inception", ["logits_unbiased"]).eval()
+        for weight in (parameter for parameter in drawn.parameters() if parameter.ndim > 1):
+            torch.nn.init.kaiming_normal_(weight)  # torch's own draw lets every image fade to one class's 1/1008
+        drawn.fc.weight.data *= 10
     torch.save(drawn.state_dict(), tmp_path / "weights.pth")
     check_weights(tmp_path / "weights.pth")
-    images = torch.randint(0, 256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    score, distance = Fidelity(tmp_path / "weights.pth", images).measure(images)
-    assert 1 <= score < 1008
-    assert distance == pytest.approx(0, abs=1e-3)
+
+    dark_to_bright = torch.arange(0, 240, 12, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    monkeypatch.setattr(generation, "SPLITS", 1)  # torch-fidelity shuffles what it splits
+    fidelity = Fidelity(tmp_path / "weights.pth", dark_to_bright)
+    score, distance = fidelity.measure(dark_to_bright)
+    with torch.no_grad():
+        (logits,) = drawn(dark_to_bright.expand(-1, 3, -1, -1))
+    assert score == pytest.approx(classifier_score(logits.softmax(dim=1)), rel=1e-3)
+    assert score > 1.1  # else the classes say nothing of the images
+    _, far = fidelity.measure(dark_to_bright // 2)
+    assert abs(distance) < 1e-3 * far
