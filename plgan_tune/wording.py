@@ -16,6 +16,11 @@ STYLES: Mapping[TrialStatus, str] = {
 """A terminal's colour of each status."""
 
 
+def word(status: TrialStatus, *, searching: bool) -> str:
+    """A status as people are told of it: a trial that has not ended is unfinished where no search trains it."""
+    return "unfinished" if status is TrialStatus.RUNNING and not searching else status.value
+
+
 def percent(error: float | None) -> str:
     """A fraction as a percentage, `15.28 %`; a dash for none."""
     return "-" if error is None else f"{100 * error:.2f} %"

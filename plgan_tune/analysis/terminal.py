@@ -12,7 +12,7 @@ from plgan_tune.analysis.importance import Importances
 from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
-from plgan_tune.wording import STYLES, brief, duration, named, percent
+from plgan_tune.wording import STYLES, brief, duration, named, percent, word
 
 LONG = 8
 """Characters from which on a column's name is broken."""
@@ -56,8 +56,8 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
 def _tally(study: Study, sums: Overview) -> Text:
     text = Text(f"{sums.trials:,} of {study.spec.search.trials:,}")
     for status, count in sums.counts.items():
-        word = "unfinished" if status is TrialStatus.RUNNING and not study.searching else status
-        text.append(" · ", "dim").append(f"{count:,} {word}", STYLES[status])
+        told = f"{count:,} {word(status, searching=study.searching)}"
+        text.append(" · ", "dim").append(told, STYLES[status])
     return text
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.room import Room
-from plgan_tune.wording import STYLES, brief, duration, named, percent, sparkline
+from plgan_tune.wording import STYLES, brief, duration, named, percent, sparkline, word
 
 Clock = Callable[[], datetime]
 Rooms = Callable[[], Room | None]
@@ -292,7 +292,7 @@ def _account(state: StudyState, results: str, room: Room | None) -> Table:
     counts = state.counts()
     tally = Text(", ").join(
         Text(
-            f"{counts[status]} {'unfinished' if status is TrialStatus.RUNNING else status}",
+            f"{counts[status]} {word(status, searching=False)}",
             STYLES[status] if counts[status] else "dim",
         )
         for status in TrialStatus

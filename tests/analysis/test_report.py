@@ -234,7 +234,8 @@ def test_a_switch_is_drawn_where_a_trial_trained_on_another_loss_before(syntheti
     study = synthetic(60, 20, early_stopping=False)
     for ramp, switched in ((study.epochs["epoch"].ge(7).astype(float), 7), (1.0, None)):
         html = report_html(replace(study, epochs=study.epochs.assign(ramp=ramp)))
-        marks = [numbers(t["x"])[-1] for t in traces(html, "curves-all") if t["mode"] == "markers" and t.get("name")]
+        best = [trace for trace in traces(html, "curves-all") if trace["name"] == "best"]
+        marks = [numbers(trace["x"])[-1] for trace in best if trace["mode"] == "markers"]
         lines = [shape["x0"] for shape in held(html)["figures"]["losses-best"]["layout"].get("shapes", [])]
         assert marks == lines == ([switched] if switched else [])
 
@@ -352,7 +353,8 @@ def running(study: Study) -> Study:
         val_error_best=trials["val_error_best"].mask(begun),
     )
     last = study.trials["trial_id"].iloc[-1]
-    return replace(study, trials=trials, epochs=study.epochs[study.epochs["trial_id"] != last])
+    epochs = study.epochs[study.epochs["trial_id"] != last]
+    return replace(study, trials=trials, epochs=epochs, searching=True)
 
 
 def none_completed(study: Study) -> Study:
@@ -374,6 +376,7 @@ def without_errors(study: Study) -> Study:
 CHANGES: Mapping[str, Callable[[Study], Study]] = {
     "whole": lambda study: study,
     "running": running,
+    "interrupted": lambda study: replace(running(study), searching=False),
     "none completed": none_completed,
     "one key": lambda study: replace(study, spec=kept(study.spec, {"loss.alpha"})),
     "no key": lambda study: replace(study, spec=kept(study.spec, set())),
@@ -398,6 +401,7 @@ def made(synthetic: Synthetic, kind: str, folder: Path) -> Study:
     [
         ("whole", []),
         ("running", []),
+        ("interrupted", ["no search writes here, but 2 trials have not ended"]),
         ("none completed", ["No trial has completed yet"]),
         ("no trial", ["No trial has completed yet", "No epoch has been trained yet", "No trial has been placed"]),
         ("no early stopping", ["Early stopping has judged no trial", "Nobody was stopped early"]),
@@ -449,3 +453,18 @@ def test_an_axis_reaches_to_values_of_an_older_domain() -> None:
 def test_an_axis_of_one_value_has_a_length() -> None:
     axis = Axis.of(Int(5, 5), pd.Series([5, 5]))
     assert axis.low < 5 < axis.high
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "other"), [("running", "running", "unfinished"), ("interrupted", "unfinished", "running")]
+)
+def test_trials_that_no_search_trains_are_unfinished_wherever_they_are_shown(
+    synthetic: Synthetic, tmp_path: Path, kind: str, word: str, other: str
+) -> None:
+    html = report_html(made(synthetic, kind, tmp_path))
+    data = held(html)
+    for figure in ("curves-all", "timeline-all", "slices-0"):
+        assert word in {trace["meta"]["status"] for trace in data["figures"][figure]["data"] if "meta" in trace}
+    assert data["trials"]["columns"][1]["values"].count(word) == 2
+    assert word in [tag.get("data-status") for _, tag in Elements(html).tags]
+    assert other not in json.dumps(data).replace("var(--running)", "")

@@ -170,6 +170,16 @@ def statuses(browser: Any) -> set[str]:
     return set(browser.execute_script(cells))
 
 
+def buttons(browser: Any) -> list[Any]:
+    from selenium.webdriver.common.by import By  # noqa: PLC0415
+
+    return list(browser.find_elements(By.CSS_SELECTOR, "button[data-status]"))
+
+
+def press(browser: Any, status: str) -> None:
+    browser.execute_script(f"document.querySelector('button[data-status={status}]').click()")
+
+
 def test_a_button_takes_a_status_off_curves_and_table_and_puts_it_back(opened: Open) -> None:
     from selenium.webdriver.common.by import By  # noqa: PLC0415
 
@@ -193,6 +203,33 @@ def test_a_button_takes_a_status_off_curves_and_table_and_puts_it_back(opened: O
     button.click()
     wait(browser, f"{drawn} === arguments[0]", lines)
     assert "completed" in statuses(browser)
+    assert severe(browser) == []
+
+
+@pytest.mark.parametrize("figure", ["best-so-far-time", "rungs-misses", "slices-0", "plane-all"])
+def test_a_button_takes_the_points_of_a_status_off_every_figure(opened: Open, figure: str) -> None:
+    browser = opened()
+    draw(browser, f"figure-{figure}")
+    press(browser, "completed")
+    assert set(browser.execute_script(SHOWN, f"figure-{figure}", "completed")) == {False}
+    assert False not in browser.execute_script(SHOWN, f"figure-{figure}", "stopped")
+
+
+LINES = "return document.getElementById('figure-parallel-all').data[0].line.color.length"
+
+
+def test_a_button_takes_lines_of_a_status_off_the_parallel_coordinates(opened: Open) -> None:
+    browser = opened()
+    draw(browser, "figure-parallel-all")
+    counts = {button.get_attribute("data-status"): int(button.text.split()[-1]) for button in buttons(browser)}
+    left = sum(counts.values())
+    assert browser.execute_script(LINES) == left
+    for status, count in counts.items():  # until none is left
+        left -= count
+        press(browser, status)
+        wait(browser, f"{LINES} === arguments[0]", left)
+    press(browser, "stopped")
+    wait(browser, f"{LINES} === arguments[0]", counts["stopped"])
     assert severe(browser) == []
 
 

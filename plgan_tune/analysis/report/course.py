@@ -14,7 +14,9 @@ from plgan_tune.analysis.report.look import (
     SYMBOLS,
     Absent,
     Drawn,
+    Group,
     Trace,
+    by_status,
     colour,
     compact,
     elapsed,
@@ -41,17 +43,17 @@ def best_over_time(study: Study) -> Drawn:
     """The lowest error at a last epoch so far, against the time since the search began."""
     since = (study.trials["ended_at"] - study.trials["started_at"].min()).dt.total_seconds()
     unit, size = elapsed(since.max())
-    return _best_so_far(study.trials.assign(at=since / size), f"{unit} since the search began")
+    return _best_so_far(study, study.trials.assign(at=since / size), f"{unit} since the search began")
 
 
 def best_over_epochs(study: Study) -> Drawn:
     """The lowest error at a last epoch so far, against the epochs that all trials together had trained by then."""
     arrived = pd.Series(np.arange(1, len(study.epochs) + 1), index=study.epochs["trial_id"].astype(str))
     at = study.trials["trial_id"].map(arrived.groupby(level=0).last())
-    return _best_so_far(study.trials.assign(at=at), "epochs trained, by all trials together")
+    return _best_so_far(study, study.trials.assign(at=at), "epochs trained, by all trials together")
 
 
-def _best_so_far(trials: pd.DataFrame, title: str) -> Drawn:
+def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
     """Args: trials: with a column `at`, when they came to their last epoch; NaN where nobody knows."""
     ended = trials[trials["ended_at"].notna() & trials["val_error_last"].notna() & trials["at"].notna()]
     completed = ended[ended["status"] == TrialStatus.COMPLETED].sort_values("at")
@@ -68,31 +70,29 @@ def _best_so_far(trials: pd.DataFrame, title: str) -> Drawn:
         "hoverinfo": "skip",
     }
     axis = error_axis(ended["val_error_last"])
-    return figure([*trial_dots(ended, "at"), line], height=340, xaxis=titled(title, rangemode="tozero"), yaxis=axis)
+    traces = [*trial_dots(study, ended, "at"), line]
+    return figure(traces, height=340, xaxis=titled(title, rangemode="tozero"), yaxis=axis)
 
 
-def trial_dots(trials: pd.DataFrame, x: str, size: float = 7) -> Iterator[Trace]:
+def trial_dots(study: Study, trials: pd.DataFrame, x: str, size: float = 7) -> Iterator[Trace]:
     """A trace a status: each trial's last error over its column `x`."""
-    for status, symbol in SYMBOLS.items():
-        some = trials[trials["status"] == status]
-        if some.empty:
-            continue
+    for group in by_status(study, trials):
+        some = group.rows
         yield {
             "type": "scatter",
             "mode": "markers",
-            "name": status.value,
-            "meta": {"status": status.value},
+            **group.label,
             "x": compact(some[x]) if some[x].dtype.kind in "fiu" else some[x].tolist(),
             "y": compact(some["val_error_last"]),
             "customdata": whole(some.index),
             "marker": {
-                "color": colour(status),
-                "symbol": symbol,
+                "color": group.colour,
+                "symbol": group.symbol,
                 "size": size,
                 "opacity": max(0.5, opacity(len(trials) // 8)),
-                "line": {"width": 1.5, "color": colour(status)},
+                "line": {"width": 1.5, "color": group.colour},
             },
-            "hovertemplate": f"%{{text}} · {status}<br>error %{{y:.2%}}<extra></extra>",
+            "hovertemplate": f"%{{text}} · {group.word}<br>error %{{y:.2%}}<extra></extra>",
         }
 
 
@@ -107,13 +107,11 @@ def learning_curves(study: Study) -> Drawn:
     curves = curves.sort_values(["trial", "epoch"], ignore_index=True)
     every = drawn_epochs(study)
     kind = "scatter" if len(curves) // every <= FEW_POINTS else "scattergl"
-    status = study.trials["status"].reindex(curves["trial"]).to_numpy()
+    curves["status"] = study.trials["status"].reindex(curves["trial"]).to_numpy()
     traces: list[Trace] = []
-    for one in SYMBOLS:
-        some = curves[status == one]
-        if not some.empty:
-            traces.append(_curves(_thinned(some, every), one, kind))
-            traces += _switches(some, one, kind)
+    for group in by_status(study, curves):
+        traces.append(_curves(group, every, kind))
+        traces += _switches(group, kind)
     if not study.ranked.empty:
         traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]], kind)
     asha = study.spec.search.early_stopping.asha
@@ -139,39 +137,39 @@ def _thinned(rows: pd.DataFrame, every: int) -> pd.DataFrame:
     return rows[ends | (rows["epoch"] % every == 0)]
 
 
-def _curves(rows: pd.DataFrame, status: TrialStatus, kind: str) -> Trace:
+def _curves(group: Group, every: int, kind: str) -> Trace:
     """One trace for all: a row without an error lifts the pen between two trials."""
+    rows = _thinned(group.rows, every)
     count = rows["trial"].nunique()
     ends = np.flatnonzero(np.diff(rows["trial"])) + 1
     return {
         "type": kind,
         "mode": "lines" if len(rows) > count else "lines+markers",
-        "name": status.value,
-        "meta": {"status": status.value},
+        **group.label,
         "x": np.insert(whole(rows["epoch"]), ends, 0),
         "y": np.insert(compact(rows["val_error"]), ends, np.nan),
         "customdata": np.insert(whole(rows["trial"]), ends, 0),
         "connectgaps": False,
         "opacity": opacity(count),
-        "line": {"color": colour(status), "width": 1.2},
-        "marker": {"size": 5, "color": colour(status)},
-        "hovertemplate": f"%{{text}} · {status}<br>epoch %{{x}}<br>error %{{y:.2%}}<extra></extra>",
+        "line": {"color": group.colour, "width": 1.2},
+        "marker": {"size": 5, "color": group.colour},
+        "hovertemplate": f"%{{text}} · {group.word}<br>epoch %{{x}}<br>error %{{y:.2%}}<extra></extra>",
     }
 
 
-def _switches(rows: pd.DataFrame, status: TrialStatus, kind: str) -> Iterator[Trace]:
-    switched = switches(rows)
+def _switches(group: Group, kind: str) -> Iterator[Trace]:
+    switched = switches(group.rows)
     if switched.empty:
         return
     yield {
         "type": kind,
         "mode": "markers",
-        "meta": {"status": status.value},
+        **group.label,
         "x": whole(switched["epoch"]),
         "y": compact(switched["val_error"]),
         "customdata": whole(switched["trial"]),
         "opacity": max(0.5, opacity(len(switched))),
-        "marker": {"symbol": "diamond", "size": 7, "color": colour(status), "line": {"width": 1, "color": PAPER}},
+        "marker": {"symbol": "diamond", "size": 7, "color": group.colour, "line": {"width": 1, "color": PAPER}},
         "hovertemplate": "%{text} switched<br>epoch %{x}<br>error %{y:.2%}<extra></extra>",
     }
 
@@ -208,26 +206,28 @@ def misses(study: Study) -> Drawn:
     if judged.empty:
         return Absent("Too few trials have come to a rung for anyone to be judged.")
     place = pd.Series(study.trials.index, index=study.trials["trial_id"])
+    trial = judged["trial_id"].astype(str).map(place)
     steps = sorted(judged["rung"].unique().tolist())
     # Spread over the rung's height by the order of arrival, so that equal trials do not hide one another.
     spread = (judged.groupby("rung").cumcount() * 0.618) % 1 - 0.5
     height = judged["rung"].map({rung: step for step, rung in enumerate(steps)}) + 0.6 * spread
+    status = study.trials["status"].reindex(trial).to_numpy()
+    judged = judged.assign(trial=trial, height=height, status=status)
     traces: list[Trace] = []
     verdicts = (
         (Verdict.CONTINUE, "went on", MUTED, "circle"),
         (Verdict.STOP, "was stopped", colour(TrialStatus.STOPPED), SYMBOLS[TrialStatus.STOPPED]),
     )
-    for verdict, word, tint, symbol in verdicts:
-        some = judged[judged["verdict"] == verdict]
-        points = 100 * (some["value"] - some["cutoff"])
-        traces.append(
-            {
+    for verdict, outcome, tint, symbol in verdicts:
+        for group in by_status(study, judged[judged["verdict"] == verdict]):
+            some = group.rows
+            trace = {
                 "type": "scatter",
                 "mode": "markers",
-                "name": word,
-                "x": compact(points),
-                "y": compact(height[some.index]),
-                "customdata": whole(some["trial_id"].astype(str).map(place)),
+                **group.label,
+                "x": compact(100 * (some["value"] - some["cutoff"])),
+                "y": compact(some["height"]),
+                "customdata": whole(some["trial"]),
                 "marker": {
                     "color": tint,
                     "symbol": symbol,
@@ -235,9 +235,9 @@ def misses(study: Study) -> Drawn:
                     "opacity": max(0.45, opacity(len(judged) // 8)),
                     "line": {"width": 1.5, "color": tint},
                 },
-                "hovertemplate": f"%{{text}} {word}<br>%{{x:+.2f}} points off the cutoff<extra></extra>",
+                "hovertemplate": f"%{{text}} {outcome}<br>%{{x:+.2f}} points off the cutoff<extra></extra>",
             }
-        )
+            traces.append(trace)
     return figure(
         traces,
         height=110 + 70 * len(steps),
@@ -266,23 +266,20 @@ def timeline(study: Study) -> Drawn:
     rows = sorted(set(lane))
     height = pd.Series([rows.index(at) for at in lane], index=placed.index)
     traces: list[Trace] = []
-    for status in SYMBOLS:
-        some = placed[placed["status"] == status].index
-        if some.empty:
-            continue
+    for group in by_status(study, placed):
+        some = group.rows.index
         traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": status.value,
-                "meta": {"status": status.value},
+                **group.label,
                 "base": compact(start[some] / size),
                 "x": compact((end - start)[some] / size),
                 "y": whole(height[some]),
                 "width": 0.72,
                 "customdata": whole(some),
-                "marker": {"color": colour(status), "opacity": 0.8, "line": {"width": 0.5, "color": PAPER}},
-                "hovertemplate": f"%{{text}} · {status}<br>%{{x:.3~g}} {unit}<extra></extra>",
+                "marker": {"color": group.colour, "opacity": 0.8, "line": {"width": 0.5, "color": PAPER}},
+                "hovertemplate": f"%{{text}} · {group.word}<br>%{{x:.3~g}} {unit}<extra></extra>",
             }
         )
     first = {node: row for row, (node, _) in reversed(list(enumerate(rows)))}

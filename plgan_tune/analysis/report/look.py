@@ -1,15 +1,18 @@
 """How every figure looks. Colours are names of the page's own (page.css), so that plots follow light and dark."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
+from plgan_tune.wording import word
 
 Trace = Mapping[str, Any]
 """A Plotly trace as its JSON has it."""
@@ -29,6 +32,36 @@ SYMBOLS: Final = {
     TrialStatus.COMPLETED: "circle",
 }
 """Statuses in the order in which they are drawn, the last on top. Symbols tell them apart without colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What a figure shows of the trials of one status.
+
+    Attributes:
+        word: what the status is called.
+        colour: its own.
+        symbol: its own.
+        rows: of the frame that was grouped.
+    """
+
+    word: str
+    colour: str
+    symbol: str
+    rows: pd.DataFrame
+
+    @property
+    def label(self) -> Trace:
+        """The parts of a trace that name it; by `meta` the page's buttons find what they take away."""
+        return {"name": self.word, "meta": {"status": self.word}}
+
+
+def by_status(study: Study, rows: pd.DataFrame) -> Iterator[Group]:
+    """The groups that `rows`, with a column `status`, hold, in the order in which they are drawn."""
+    for status, symbol in SYMBOLS.items():
+        some = rows[rows["status"] == status]
+        if not some.empty:
+            yield Group(word(status, searching=study.searching), colour(status), symbol, some)
 
 
 @dataclass(frozen=True, slots=True)

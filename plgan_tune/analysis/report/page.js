@@ -4,8 +4,13 @@
 (() => {
   const { figures, trials } = JSON.parse(document.getElementById("data").textContent);
   const ids = trials.columns[0].values;
+  const statuses = trials.columns[1].values;
   const hidden = new Set();
-  const arrays = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
+  const arrays = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array };
+
+  function numbers({ dtype, bdata }) {
+    return new arrays[dtype](Uint8Array.from(atob(bdata), (c) => c.charCodeAt(0)).buffer);
+  }
 
   // A colour is written `var(--name)`; Plotly wants its value.
   function coloured(value, style) {
@@ -19,14 +24,21 @@
 
   // Points know their trial by its row; its name is written out here, once for all of them.
   function named(trace) {
+    if (trace.type === "parcoords") return without(trace);
     if (trace.customdata) {
-      const { dtype, bdata } = trace.customdata;
-      const rows = new arrays[dtype](Uint8Array.from(atob(bdata), (c) => c.charCodeAt(0)).buffer);
-      trace.text = Array.from(rows, (row) => ids[row]);
+      trace.text = Array.from(numbers(trace.customdata), (row) => ids[row]);
       if (trace.type === "bar") trace.textposition = "none";
     }
     if (trace.meta && trace.meta.status) trace.visible = !hidden.has(trace.meta.status);
     return trace;
+  }
+
+  // A line of parallel coordinates cannot be hidden, so the values of hidden trials are left out.
+  function without(trace) {
+    const shown = Array.from(numbers(trace.customdata), (row) => !hidden.has(statuses[row]));
+    const kept = (values) => numbers(values).filter((_, place) => shown[place]);
+    const dimensions = trace.dimensions.map((one) => ({ ...one, values: kept(one.values) }));
+    return { ...trace, dimensions, line: { ...trace.line, color: kept(trace.line.color) } };
   }
 
   const touched = matchMedia("(pointer: coarse)");
@@ -36,6 +48,7 @@
     layout.font = { ...layout.font, family: getComputedStyle(document.body).fontFamily };
     // A finger that drags over a figure scrolls the page.
     layout.dragmode = touched.matches ? false : "zoom";
+    layout.uirevision = "same"; // what its reader has chosen in it outlives a redraw
     const options = { responsive: true, displayModeBar: false, showTips: false };
     return Plotly.react(`figure-${name}`, data.map(named), layout, options);
   }
@@ -68,7 +81,6 @@
 
   const table = document.getElementById("table");
   const more = document.getElementById("more");
-  const statuses = trials.columns[1].values;
   let order = trials.order;
   let limit = 50;
   let sorted = { column: null, down: false };
@@ -141,6 +153,7 @@
       list();
       for (const name of drawn) {
         const { data } = figures[name];
+        if (data.some((trace) => trace.type === "parcoords")) drawSoon(name);
         const places = data.flatMap((trace, place) => (trace.meta && trace.meta.status === status ? [place] : []));
         if (places.length) Plotly.restyle(`figure-${name}`, { visible: !hidden.has(status) }, places);
       }

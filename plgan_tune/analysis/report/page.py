@@ -26,7 +26,7 @@ from plgan_tune.analysis.seeds import beside_published
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
-from plgan_tune.wording import duration, percent
+from plgan_tune.wording import duration, percent, word
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFr
     return _template().render(
         study=study,
         glance=_glance(study, sums),
-        statuses=_running_last(sums.counts),
+        statuses=_running_last(study, sums.counts),
         findings=findings(study),
         panels=panels,
         heights={name: int(made.layout.height) for name, made in figures.items()},
@@ -207,9 +207,9 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
         Panel(
             "plane",
             "Alpha and beta together",
-            "The colour is a mean of the trials nearby, all at the same epoch; the star is the best. On a straight "
-            "line through the origin alpha / beta is the same. Look for a valley along such a line: then only the "
-            "ratio matters.",
+            "The colour is a mean of the trials nearby, shown or not, all at the same epoch; the star is the best. "
+            "On a straight line through the origin alpha / beta is the same. Look for a valley along such a line: "
+            "then only the ratio matters.",
             {"all": space.plane(study)},
         ),
         Panel(
@@ -277,9 +277,9 @@ def _saved(sums: Overview) -> str:
     return f"{sums.epochs_saved:,} saved, {duration(sums.time_saved)}" if sums.epochs_saved else "none saved"
 
 
-def _running_last(counts: Mapping[TrialStatus, int]) -> dict[str, int]:
+def _running_last(study: Study, counts: Mapping[TrialStatus, int]) -> dict[str, int]:
     order = sorted(counts, key=lambda status: status is TrialStatus.RUNNING)
-    return {status.value: counts[status] for status in order}
+    return {word(status, searching=study.searching): counts[status] for status in order}
 
 
 def _settings(study: Study) -> dict[str, str]:
@@ -295,7 +295,7 @@ def _trials(study: Study) -> dict[str, Any]:
     trials = study.trials
     columns = [
         {"label": "trial", "values": trials["trial_id"].tolist()},
-        {"label": "status", "values": trials["status"].tolist()},
+        {"label": "status", "values": [word(TrialStatus(one), searching=study.searching) for one in trials["status"]]},
         {"label": "error, %", "values": _numbers(100 * trials["val_error_last"]), "digits": 2},
         {"label": "epochs", "values": trials["epochs"].tolist()},
     ]

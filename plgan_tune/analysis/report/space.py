@@ -22,6 +22,7 @@ from plgan_tune.analysis.report.look import (
     Absent,
     Drawn,
     Trace,
+    by_status,
     compact,
     error_axis,
     figure,
@@ -46,13 +47,15 @@ def parallel_coordinates(study: Study) -> Drawn:
     keys = [_dimension(study, path, trials) for path in study.spec.domains]
     error = trials["val_error_last"]
     last = {"label": "epochs", "values": compact(trials["epochs"]), "range": [0, study.last_epoch]}
-    result = {"label": "error, %", "values": compact(100 * error), "tickformat": ".3~g"}
+    ends = [100 * error.min(), 100 * error.max()]  # said, so that lines that are taken off do not move it
+    result = {"label": "error, %", "values": compact(100 * error), "range": ends, "tickformat": ".3~g"}
     low, high = error.quantile([0, 0.9])
     line = {"color": compact(error), "colorscale": SCALE, "cmin": low, "cmax": high}
     trace = {
         "type": "parcoords",
         "dimensions": [*keys, last, result],
         "line": line,
+        "customdata": whole(trials.index),
         "labelfont": {"color": INK, "size": 13},
         "tickfont": {"color": MUTED, "size": 12},
         "rangefont": {"color": "rgba(0,0,0,0)", "size": 1},
@@ -154,7 +157,7 @@ def slices(study: Study) -> dict[str, Drawn]:
         axis = Axis.of(study.spec.domains[path], trials[column])
         shown = trials.assign(at=axis.places)
         found[path] = figure(
-            [*trial_dots(shown, "at", size=6), *_star(shown.loc[best.index], "at", "val_error_last")],
+            [*trial_dots(study, shown, "at", size=6), *_star(shown.loc[best.index], "at", "val_error_last")],
             height=250,
             margin={"l": 48, "r": 10, "t": 12, "b": 44},
             xaxis=titled(short_name(study, path)) | axis.as_plotly(),
@@ -210,19 +213,23 @@ def plane(study: Study) -> Drawn:
         },
         "hovertemplate": "about %{z:.3~g} %<extra></extra>",
     }
-    dots: Trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": compact(trials["alpha"]),
-        "y": compact(trials["beta"]),
-        "customdata": whole(trials.index),
-        "hovertext": [f"{100 * value:.2f} %" for value in error],
-        "marker": {"size": 5, "color": INK, "opacity": 0.7, "line": {"width": 1, "color": PAPER}},
-        "hovertemplate": "%{text}<br>error %{hovertext}<extra></extra>",
-    }
+    dots: list[Trace] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            **group.label,
+            "x": compact(group.rows["alpha"]),
+            "y": compact(group.rows["beta"]),
+            "customdata": whole(group.rows.index),
+            "hovertext": [f"{100 * value:.2f} %" for value in group.rows["error"]],
+            "marker": {"size": 5, "color": INK, "opacity": 0.7, "line": {"width": 1, "color": PAPER}},
+            "hovertemplate": "%{text}<br>error %{hovertext}<extra></extra>",
+        }
+        for group in by_status(study, trials)
+    ]
     best = trials.loc[trials.index.intersection(study.ranked.head(1).index)]
     return figure(
-        [surface, dots, *_star(best, "alpha", "beta")],
+        [surface, *dots, *_star(best, "alpha", "beta")],
         height=460,
         xaxis=titled("alpha, weight of V_log") | alpha.as_plotly(0),
         yaxis=titled("beta, weight of V_feature", showgrid=False) | beta.as_plotly(0),
