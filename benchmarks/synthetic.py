@@ -12,11 +12,11 @@ from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.advice import rungs
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
-from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location
-from plgan_tune.store.read import DECISIONS, EPOCHS, STUDY_FILE, TRIALS, part_name
+from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS, part_name
 from plgan_tune.store.schemas import decisions_schema, epochs_schema, trials_schema
 from plgan_tune.store.tables import write_table
+from plgan_tune.study_file import StudyFile
 
 ROWS_PER_PART = 50_000
 NODES = 8
@@ -50,7 +50,7 @@ def write_synthetic(study: Location, trials: int, epochs: int, *, early_stopping
     asha = spec.search.early_stopping.asha
     judged = _judged(errors, length, rungs(asha, epochs) if asha else ())
     number, epoch, seq, starts = _arrivals(length)
-    study.join(STUDY_FILE).write_text(dump_yaml(spec.as_mapping()))
+    StudyFile(spec).write(study)
     _write_trials(study, spec, point, errors, length, diverged, starts, seq)
     ramp = np.exp(-10 * (1 - np.minimum((epoch - 1) / point["loss.switch_epoch"][number], 1)) ** 2)
     _write_epochs(study, number, epoch, errors[number, epoch - 1], ramp, starts)

@@ -27,9 +27,10 @@ from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
+from plgan_tune.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
 from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import read_study, with_absolute_path
+from plgan_tune.tuning.files import with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
 from plgan_tune.typed import python
 
@@ -76,7 +77,7 @@ def main(
             raise StudyError(f"--in-process trains without Ray, but got --address {address}")
         refuse_password("RESULTS", results)
         search = Location.at(results)
-        study = read_study(search)
+        study = read_study_file(search).spec
         if data_path is not None:
             refuse_password("--data", data_path)
             study = with_absolute_path(study.with_path(data_path))

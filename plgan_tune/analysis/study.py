@@ -9,15 +9,13 @@ import pandas as pd
 
 from plgan_tune.records import TrialStatus, Value
 from plgan_tune.spec.domains import Choice
-from plgan_tune.spec.errors import SpecError
-from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec, encode
 from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.spec.yaml import read_yaml
-from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
-from plgan_tune.store.read import STUDY_FILE, read_decisions, read_epochs, read_trials
+from plgan_tune.store.read import read_decisions, read_epochs, read_trials
 from plgan_tune.store.schemas import cell
+from plgan_tune.study_file import read_study_file
 
 REPORT_FILE: Final = "report.html"
 """In a study's folder: the study in pictures."""
@@ -118,24 +116,11 @@ def read_study(place: str | Path) -> Study:
         StoreError: where no study is there, or a file of it is corrupt or of a newer version.
     """
     location = Location.at(place)
-    spec, searching = _read_spec(location), is_writing(location)
+    spec, searching = read_study_file(location).spec, is_writing(location)
     decisions, epochs = read_decisions(location), read_epochs(location)
     trials = read_trials(location).to_pandas().sort_values("number", ignore_index=True)
     ids = trials["trial_id"].tolist()
     return Study(location, spec, trials, _latest(_frame(epochs, ids)), _frame(decisions, ids), searching)
-
-
-def _read_spec(location: Location) -> StudySpec:
-    file = location.join(STUDY_FILE)
-    if location.local and location.local.is_file():
-        raise StoreError(f"a study is a folder, but {location.url} is a file")
-    if not file.exists():
-        raise StoreError(f"a study's folder holds {STUDY_FILE}, but {location.url} does not")
-    document = read_yaml(file.read_text())
-    try:
-        return study_from_mapping(document.value if isinstance(document.value, dict) else {})
-    except SpecError as error:
-        raise StoreError(f"{file.url} is no study of this version of plgan-tune: {error}") from error
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:

@@ -29,9 +29,6 @@ from plgan_tune.store.schemas import (
 )
 from plgan_tune.store.tables import read_table
 
-STUDY_FILE: Final = "study.yaml"
-"""What was asked for; it is there from a study's beginning."""
-
 TRIALS: Final = ("trials", "trials.parquet")
 EPOCHS: Final = "epochs"
 DECISIONS: Final = "decisions"

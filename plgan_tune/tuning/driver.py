@@ -19,7 +19,7 @@ from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import LOCK, StudyLock
-from plgan_tune.store.read import STUDY_FILE
+from plgan_tune.study_file import STUDY_FILE
 from plgan_tune.tuning.bookkeeping import Logs
 from plgan_tune.tuning.cluster import ClusterError, check_address
 from plgan_tune.tuning.display import build_display

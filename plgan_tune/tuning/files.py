@@ -7,14 +7,13 @@ from types import MappingProxyType
 from typing import Any
 
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.errors import RuleError, SpecError
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import MADE_WITH, NAME, StudySpec
+from plgan_tune.spec.errors import RuleError
+from plgan_tune.spec.study import NAME, StudySpec
 from plgan_tune.spec.trial import TrialSpec, trial_as_mapping
 from plgan_tune.spec.urls import check_no_password
-from plgan_tune.spec.yaml import dump_yaml, read_yaml
+from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.read import STUDY_FILE
+from plgan_tune.study_file import StudyFile
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.provenance import provenance
 
@@ -34,34 +33,17 @@ def write_study(
     earlier: Sequence[Any] = (),
     about: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """The resolved study, itself a space file, and what it was made with at this start and at `earlier` ones.
+    """The resolved study, and what it was made with at this start and at `earlier` ones.
 
     Args:
         about: what else is to be known of this start.
     """
-    made_with = [*earlier, {**start_as_mapping(started), **about}]
-    location.join(STUDY_FILE).write_text(dump_yaml({**spec.as_mapping(), MADE_WITH: made_with}))
+    StudyFile(spec, (*earlier, {**start_as_mapping(started), **about})).write(location)
 
 
 def start_as_mapping(started: datetime) -> dict[str, str]:
     """When a study was started, and with which versions."""
     return {"started_at": started.isoformat(timespec="seconds"), **provenance()}
-
-
-def read_study(location: Location) -> StudySpec:
-    """The study in this folder.
-
-    Raises:
-        StudyError: where there is none, or one of another version.
-        StoreError: where it cannot be read.
-    """
-    file = location.join(STUDY_FILE)
-    if not file.exists():
-        raise StudyError(f"must be the folder of a study, but got {location.url}")
-    try:
-        return study_from_mapping(read_yaml(file.read_text()).value)
-    except SpecError as error:
-        raise StudyError(f"{file.url} is no longer a study that can be read: {error}") from error
 
 
 def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int) -> None:

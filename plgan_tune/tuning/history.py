@@ -6,14 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Verdict
-from plgan_tune.spec.errors import SpecError, show
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
-from plgan_tune.spec.yaml import read_yaml
+from plgan_tune.spec.errors import show
+from plgan_tune.spec.study import StudySpec, flatten
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import (
     EPOCHS,
-    STUDY_FILE,
     TRIALS,
     decision_rows,
     latest_rows,
@@ -25,6 +22,7 @@ from plgan_tune.store.read import (
     reports,
     trial_rows,
 )
+from plgan_tune.study_file import STUDY_FILE, read_study_file
 
 MAY_CHANGE = (
     "search.trials",
@@ -115,7 +113,8 @@ def read_history(location: Location, spec: StudySpec) -> History:
                 "copy of it back, or take another --name"
             )
         return History()
-    earlier, starts = _read_earlier(file)
+    held = read_study_file(location)
+    earlier, starts = held.spec, held.starts
     changes = _compare(file, earlier, spec)
     history = read_rows(location, spec.columns)
     since = history.next_seq
@@ -201,17 +200,6 @@ def as_epochs_say(history: History, last: int) -> History:
         return row
 
     return replace(history, trials=tuple(map(said, history.trials)))
-
-
-def _read_earlier(file: Location) -> tuple[StudySpec, tuple[Mapping[str, Any], ...]]:
-    """The study as its last start resolved it, and what it was made with, start by start."""
-    document = read_yaml(file.read_text())
-    if not isinstance(document.value, dict):
-        raise HistoryError(f"{file.url} is no study")
-    try:
-        return study_from_mapping(document.value), tuple(document.value.get(MADE_WITH) or ())
-    except SpecError as error:
-        raise HistoryError(f"{file.url} is no longer a study that can be gone on with: {error}") from error
 
 
 def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, ...]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from plgan_tune.records import TrialRow, Value
 from plgan_tune.spec.study import StudySpec, encode, flatten
 from plgan_tune.spec.trial import trial_as_mapping
-from plgan_tune.store.location import Location
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import read_study
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.study_file import read_study_file
 from plgan_tune.tuning.history import read_history
 
 
@@ -31,17 +30,16 @@ def read_older(spec: StudySpec) -> list[Older]:
     """The studies of `search.warm_start`.
 
     Raises:
-        StudyError: where one of them is not there.
-        StoreError: where one cannot be read.
+        StoreError: where one of them is not there, or cannot be read.
     """
     return [_read(spec, Location.at(place)) for place in spec.search.warm_start]
 
 
 def _read(spec: StudySpec, location: Location) -> Older:
     try:
-        older = read_study(location)
-    except StudyError as error:
-        raise StudyError(f"search.warm_start: each {error}") from error
+        older = read_study_file(location).spec
+    except StoreError as error:
+        raise StoreError(f"search.warm_start: {error}") from error
     foreign = sorted(older.domains.keys() - spec.domains.keys())
     if foreign:
         why = f"for it searches {', '.join(foreign)}, which this study does not"

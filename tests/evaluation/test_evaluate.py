@@ -368,7 +368,7 @@ def test_a_password_is_refused_and_not_shown(fresh: Path, words: list[str]) -> N
 def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     result = evaluated(tmp_path)
     assert result.exit_code == 2
-    assert f"must be the folder of a study, but got {tmp_path}" in result.output
+    assert f"a study's folder holds study.yaml, but {tmp_path} does not" in result.output
 
 
 @pytest.mark.slow

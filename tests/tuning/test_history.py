@@ -14,8 +14,9 @@ from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.store.read import EPOCHS, STUDY_FILE, part_name
+from plgan_tune.store.read import EPOCHS, part_name
 from plgan_tune.store.read import TRIALS as SNAPSHOT
+from plgan_tune.study_file import STUDY_FILE
 from plgan_tune.tuning.files import write_study
 from plgan_tune.tuning.history import (
     RULE_SINCE,

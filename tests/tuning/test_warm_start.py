@@ -12,9 +12,8 @@ from optuna.trial import TrialState
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import write_study
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.warm_start import read_older
@@ -123,5 +122,5 @@ def test_a_study_of_other_keys_brings_nothing(tmp_path: Path, leave: Leave) -> N
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="each must be the folder of a study, but got"):
+    with pytest.raises(StoreError, match=r"search\.warm_start: a study's folder holds study\.yaml, but"):
         read_older(study({"alpha": UNIT}, [str(tmp_path)]))

@@ -1,0 +1,50 @@
+"""`study.yaml` in a study's folder: what was asked for, as it was resolved, and what it was made with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from plgan_tune.spec.errors import SpecError
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import MADE_WITH, StudySpec
+from plgan_tune.spec.yaml import dump_yaml, read_yaml
+from plgan_tune.store.location import Location, StoreError
+
+STUDY_FILE: Final = "study.yaml"
+"""It is there from a study's beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFile:
+    """What the file holds; itself a space file.
+
+    Attributes:
+        spec: the study as its last start resolved it.
+        starts: when it was started and with which versions, start by start.
+    """
+
+    spec: StudySpec
+    starts: tuple[Mapping[str, Any], ...] = ()
+
+    def write(self, study: Location) -> None:
+        document = {**self.spec.as_mapping(), MADE_WITH: [dict(start) for start in self.starts]}
+        study.join(STUDY_FILE).write_text(dump_yaml(document))
+
+
+def read_study_file(study: Location) -> StudyFile:
+    """The file of the study in this folder.
+
+    Raises:
+        StoreError: where there is none, or it cannot be read, or is of another version.
+    """
+    file = study.join(STUDY_FILE)
+    if study.local and study.local.is_file():
+        raise StoreError(f"a study is a folder, but {study.url} is a file")
+    if not file.exists():
+        raise StoreError(f"a study's folder holds {STUDY_FILE}, but {study.url} does not")
+    try:
+        held = read_yaml(file.read_text()).value
+        mapping = held if isinstance(held, dict) else {}
+        return StudyFile(study_from_mapping(mapping), tuple(mapping.get(MADE_WITH) or ()))
+    except SpecError as error:
+        raise StoreError(f"{file.url} is no study of this version of plgan-tune: {error}") from error
