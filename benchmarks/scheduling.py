@@ -40,11 +40,11 @@ from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.files import write_study
-from plgan_tune.tuning.history import brought_to_date, read_history
+from plgan_tune.tuning.history import read_history
 from plgan_tune.tuning.progress import StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler
-from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
+from plgan_tune.tuning.stopping import EarlyStopping, build_halving, left_behind, replayed, start_of
 
 MEASURES = [field.name for field in fields(EpochMetrics)]
 SAMPLERS: dict[str, Any] = {"tpe": {"tpe": {"startup_trials": 50}}, "random": "random"}
@@ -319,11 +319,9 @@ def resumed(trials: int, epochs: int) -> dict[str, str]:
         began = time.perf_counter()
         history = read_history(location, spec)
         read = time.perf_counter() - began
-        starts = dict.fromkeys(history.curves, 0)
-        decisions = list(replayed(history.reports, build_halving(spec), starts, epochs))
-        history = brought_to_date(history, spec, decisions)
+        left = left_behind(history, spec, build_halving(spec), start_of(spec))
         replay = time.perf_counter() - began
-        OptunaSampler(spec, history)
+        OptunaSampler(spec, left.history)
         told = time.perf_counter() - began
         return {
             "rows": f"{len(history.reports):,}",

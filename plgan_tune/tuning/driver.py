@@ -32,7 +32,7 @@ from plgan_tune.tuning.files import (
     write_best,
     write_study,
 )
-from plgan_tune.tuning.history import RULE_SINCE, History, brought_to_date, read_history, unwritten_decisions
+from plgan_tune.tuning.history import RULE_SINCE, History, read_history
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.nodes import joined_for
 from plgan_tune.tuning.opening import opened
@@ -42,7 +42,7 @@ from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.room import Room
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
-from plgan_tune.tuning.stopping import EarlyStopping, build_halving, replayed, start_of
+from plgan_tune.tuning.stopping import EarlyStopping, build_halving, left_behind, start_of
 from plgan_tune.tuning.tuner import run_tune
 from plgan_tune.tuning.warm_start import Older, read_older
 from plgan_tune.tuning.watch import RoomWatch
@@ -111,30 +111,63 @@ def run_study(
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
     """
-    started = now()
     console = console or Console(quiet=True)
-    spec = with_absolute_path(spec)
+    asked = _checked(with_absolute_path(spec), results, name, address, resume, now())
+    with _no_empty_folder_left(asked.location):
+        check_writable(asked.location)
+        with StudyLock(asked.location) as lock:
+            history = _history(asked, console)
+            with _named(asked, history):
+                return _search(asked, history, lock, console, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A search as it was asked for and found possible; nothing has been written yet.
+
+    Attributes:
+        older: the studies of `search.warm_start`.
+        summary: of the images.
+    """
+
+    spec: StudySpec
+    location: Location
+    address: str | None
+    resume: bool
+    older: Sequence[Older]
+    summary: DataSummary
+    started: datetime
+
+
+def _checked(
+    spec: StudySpec, results: str | Path, name: str | None, address: str | None, resume: bool, started: datetime
+) -> _Asked:
     location = study_location(results, name, default_name(spec, started), resume=resume)
     if address is not None:
         check_address(address)
     check_sampler(spec.search)
     summary = check_data(spec.any_trial().data)
     check_trials(spec, ImageShape(summary.channels, summary.size))
-    older = read_older(spec)
-    with _no_empty_folder_left(location):
-        check_writable(location)
-        with StudyLock(location) as lock:
-            # Looked at again: now nobody else can take it. What begins with "_" is a lock or another's attempt.
-            if not resume and any(not name.startswith("_") for name in location.list()):
-                raise StudyError(taken(location))
-            history = read_history(location, spec) if resume else History()
-            for note in notes_before(spec, history, older, begins=location if resume else None):
-                console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
-            facts = [f"already there: {already_in_words(history)}"] if history.trials else []
-            for fact in [*facts, f"rungs of early stopping: {rungs_in_words(spec)}"]:
-                console.print(fact, style="dim", soft_wrap=True, highlight=False)
-            with _named(location, spec, started, history):
-                return _search(spec, location, lock, history, older, started, address, summary, console, now)
+    return _Asked(spec, location, address, resume, read_older(spec), summary, started)
+
+
+def _history(asked: _Asked, console: Console) -> History:
+    """What is there already, and what of it is to be known before anything is trained.
+
+    Raises:
+        StudyError: where another search has taken the name meanwhile.
+    """
+    spec, location = asked.spec, asked.location
+    # Looked at again: now nobody else can take it. What begins with "_" is a lock or another's attempt.
+    if not asked.resume and any(not name.startswith("_") for name in location.list()):
+        raise StudyError(taken(location))
+    history = read_history(location, spec) if asked.resume else History()
+    for note in notes_before(spec, history, asked.older, begins=location if asked.resume else None):
+        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+    facts = [f"already there: {already_in_words(history)}"] if history.trials else []
+    for fact in [*facts, f"rungs of early stopping: {rungs_in_words(spec)}"]:
+        console.print(fact, style="dim", soft_wrap=True, highlight=False)
+    return history
 
 
 @contextmanager
@@ -150,12 +183,13 @@ def _no_empty_folder_left(study: Location) -> Iterator[None]:
 
 
 @contextmanager
-def _named(location: Location, spec: StudySpec, started: datetime, history: History) -> Iterator[None]:
+def _named(asked: _Asked, history: History) -> Iterator[None]:
     """The study's file is there from the beginning, so that no later search takes the name.
 
     A new study that is refused before its first trial leaves nothing.
     """
-    write_study(location, spec, started, history.starts, {RULE_SINCE: history.rule_since})
+    location = asked.location
+    write_study(location, asked.spec, asked.started, history.starts, {RULE_SINCE: history.rule_since})
     try:
         yield
     except (ClusterError, DataError, RuleError):
@@ -164,65 +198,51 @@ def _named(location: Location, spec: StudySpec, started: datetime, history: Hist
         raise
 
 
-def _search(
-    spec: StudySpec,
-    location: Location,
-    lock: StudyLock,
-    history: History,
-    older: Sequence[Older],
-    started: datetime,
-    address: str | None,
-    summary: DataSummary,
-    console: Console,
-    now: Now,
-) -> StudyResult:
+def _search(asked: _Asked, history: History, lock: StudyLock, console: Console, now: Now) -> StudyResult:
+    spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
-        data = load_dataset(spec.any_trial().data)  # warms this node's cache; a bad image is found before Ray starts
-    epochs = spec.any_trial().training.epochs
+        data = load_dataset(images)  # warms this node's cache; a bad image is found before Ray starts
     halving, start = build_halving(spec), start_of(spec)
-    starts = {row.trial_id: start(row.params) for row in history.trials}
-    decisions = unwritten_decisions(history, tuple(replayed(history.reports, halving, starts, epochs)))
-    known = history
-    history = brought_to_date(history, spec, decisions)
-    deadline = started + timedelta(hours=spec.search.hours) if spec.search.hours else None
-    trials = history.in_all(spec.search.trials)
+    left = left_behind(history, spec, halving, start)
     state = StudyState(
         spec.study,
-        trials=trials,
-        epochs=epochs,
-        started_at=started,
-        deadline=deadline,
-        history=history,
+        trials=left.history.in_all(spec.search.trials),
+        epochs=spec.any_trial().training.epochs,
+        started_at=asked.started,
+        deadline=asked.started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
+        history=left.history,
         split_hash=data.split.hash,
     )
-    images = spec.any_trial().data
-    with joined_for(spec.resources, spec.search.concurrent, images, summary, address=address, console=console) as (
-        share,
-        concurrent,
+    limits = spec.search.model_copy(update={"trials": state.trials})
+    with (
+        joined_for(
+            spec.resources, limits.concurrent, images, asked.summary, address=asked.address, console=console
+        ) as (share, concurrent),
+        RoomWatch(share, concurrent, state) as watch,
+        opened(location, spec.columns, spec.types, state, limits.keep_checkpoints, left, lock.check) as (
+            log,
+            on_end,
+        ),
+        _mirrored(location, spec, left.history) as mirrors,
     ):
-        keep = spec.search.keep_checkpoints
-        with (
-            RoomWatch(share, concurrent, state) as watch,
-            opened(location, spec.columns, spec.types, state, keep, known, history, decisions, lock.check) as (
-                log,
-                on_end,
-            ),
-            _mirrored(location, spec, history) as mirrors,
-        ):
-            sampler = OptunaSampler(spec, history, older)
-            stopping = EarlyStopping(halving, start)
-            display = build_display(console, state, now, lambda: watch.room)
-            watch.news = display.looked
-            recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
-            with display:
-                limits = spec.search.model_copy(update={"trials": trials})
-                asked = run_tune(limits, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
+        sampler = OptunaSampler(spec, left.history, asked.older)
+        stopping = EarlyStopping(halving, start)
+        display = build_display(console, state, now, lambda: watch.room)
+        watch.news = display.looked
+        recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
+        with display:
+            stopped = run_tune(limits, location, share, concurrent, sampler, stopping, [recorder, Pause(log)])
     recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
-    trial = _write_best(location, spec, state.best(), threads)
-    cut = Ending.INTERRUPTED if asked or deadline is None else Ending.OUT_OF_TIME
-    ending = Ending.DONE if state.ended() == state.trials else cut
-    return StudyResult(location, state, trial, threads, ending, watch.room)
+    best = _write_best(location, spec, state.best(), threads)
+    return StudyResult(location, state, best, threads, _ending(state, stopped), watch.room)
+
+
+def _ending(state: StudyState, stopped: bool) -> Ending:
+    """Args: stopped: whether somebody asked for it."""
+    if state.ended() == state.trials:
+        return Ending.DONE
+    return Ending.INTERRUPTED if stopped or state.deadline is None else Ending.OUT_OF_TIME
 
 
 @contextmanager

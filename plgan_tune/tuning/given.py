@@ -14,7 +14,7 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.bookkeeping import Bookkeeper, Config
 from plgan_tune.tuning.display import build_display
-from plgan_tune.tuning.history import History, as_epochs_say, read_rows
+from plgan_tune.tuning.history import History, Left, as_epochs_say, read_rows
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.progress import StudyState
 
@@ -77,17 +77,17 @@ def taken_up(
         StoreError: where the study cannot be read or written.
         RecordingError: at the block's end, where an event could not be recorded.
     """
-    known, history = _histories(study)
-    configs = _to_do(study.trials, history)
+    left = _left_behind(study)
+    configs = _to_do(study.trials, left.history)
     state = StudyState(
         study.name,
-        trials=len(history.ended) + len(configs),
+        trials=len(left.history.ended) + len(configs),
         epochs=study.epochs,
         started_at=now(),
-        history=history,
+        history=left.history,
         competing=False,
     )
-    with opened(study.location, study.columns, study.types, state, state.trials, known, history, guard=guard) as (
+    with opened(study.location, study.columns, study.types, state, state.trials, left, guard) as (
         log,
         trial_ended,
     ):
@@ -100,14 +100,14 @@ def taken_up(
 
 def left_to_do(study: GivenStudy) -> bool:
     """Whether a trial has not ended."""
-    return bool(_to_do(study.trials, _histories(study)[1]))
+    return bool(_to_do(study.trials, _left_behind(study).history))
 
 
-def _histories(study: GivenStudy) -> tuple[History, History]:
-    """What the log holds, and what is gone on with: a trial that failed is tried again, for its user asks again."""
+def _left_behind(study: GivenStudy) -> Left:
+    """What earlier starts have left; a trial that failed is tried again, for its user asks again."""
     known = read_rows(study.location, study.columns) if study.location.exists() else History()
     history = as_epochs_say(known, study.epochs)
-    return known, replace(history, trials=tuple(map(_tried_again, history.trials)))
+    return Left(known, replace(history, trials=tuple(map(_tried_again, history.trials))))
 
 
 def _tried_again(row: TrialRow) -> TrialRow:

@@ -98,6 +98,21 @@ class History:
         return self.reports[-1].seq + 1 if self.reports else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an earlier start has left, as this one goes on from it.
+
+    Attributes:
+        known: what the log holds.
+        history: what its epochs imply.
+        decisions: of early stopping, those that they imply and the log lacks.
+    """
+
+    known: History
+    history: History
+    decisions: tuple[DecisionRow, ...] = ()
+
+
 def read_history(location: Location, spec: StudySpec) -> History:
     """The rows of the study at `location`; none where no study is there yet.
 

@@ -1,13 +1,12 @@
 """A study's log and files as a driver takes them up: what its last start did not live to write is written first."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from plgan_tune.records import DecisionRow
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.history import History
+from plgan_tune.tuning.history import History, Left
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.progress import StudyState
 
@@ -19,9 +18,7 @@ def opened(
     types: Mapping[str, type],
     state: StudyState,
     keep: int,
-    known: History,
-    history: History,
-    decisions: Sequence[DecisionRow] = (),
+    left: Left,
     guard: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
     """The log, and what is to be called when a trial has ended.
@@ -30,9 +27,7 @@ def opened(
         columns: searched dotted path -> column name.
         types: searched dotted path -> bool, int, float or str.
         keep: how many of the best completed trials keep their checkpoints.
-        known: what the log holds.
-        history: what its epochs imply.
-        decisions: of early stopping that were not written.
+        left: by an earlier start.
         guard: called before each write to the log; raises FollowedError where another search writes now.
 
     Raises:
@@ -43,8 +38,8 @@ def opened(
         CheckpointKeeper(location, state, log, keep) as keeper,
     ):
         log.open_tables()
-        _remove_unknown(location, history)
-        _log_what_was_lost(log, known, history, decisions)
+        _remove_unknown(location, left.history)
+        _log_what_was_lost(log, left)
         keeper.trial_ended()  # of the driver before, which may not have lived to remove files
         yield log, keeper.trial_ended
 
@@ -55,10 +50,10 @@ def _remove_unknown(location: Location, history: History) -> None:
         TrialFiles.of(location, trial_id).remove()
 
 
-def _log_what_was_lost(log: StudyLog, known: History, now: History, decisions: Sequence[DecisionRow]) -> None:
+def _log_what_was_lost(log: StudyLog, left: Left) -> None:
     """What the epochs in the log imply and its driver did not live to write."""
-    for before, after in zip(known.trials, now.trials, strict=True):
+    for before, after in zip(left.known.trials, left.history.trials, strict=True):
         if before != after:
             log.trial(after)
-    for row in decisions:
+    for row in left.decisions:
         log.decision(row)

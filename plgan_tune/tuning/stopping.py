@@ -10,6 +10,7 @@ from plgan_tune.records import DecisionRow, Report, TrialStatus, Verdict
 from plgan_tune.spec.advice import rungs
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.tuning.halving import Halving, Judgement, decision
+from plgan_tune.tuning.history import History, Left, brought_to_date, unwritten_decisions
 
 LAST_EPOCH_SECONDS: Final = 240.0
 """For trials to end the epoch that they are in and to save, when a search stops: below the five minutes' notice of
@@ -94,6 +95,18 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
     def taken(self, trial_id: str) -> Judgement | None:
         """The judgement of the epoch that the trial has just reported, once."""
         return self._latest.pop(trial_id, None)
+
+
+def left_behind(known: History, spec: StudySpec, halving: Halving, start: StartOf) -> Left:
+    """What the log implies under the rule of now; `halving` is told all of it.
+
+    Args:
+        known: what the log holds.
+    """
+    starts = {row.trial_id: start(row.params) for row in known.trials}
+    implied = replayed(known.reports, halving, starts, spec.any_trial().training.epochs)
+    decisions = unwritten_decisions(known, tuple(implied))
+    return Left(known, brought_to_date(known, spec, decisions), decisions)
 
 
 def replayed(

@@ -18,7 +18,7 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_decisions, read_epochs, read_trials
 from plgan_tune.tuning.bookkeeping import Bookkeeper
-from plgan_tune.tuning.history import History
+from plgan_tune.tuning.history import History, Left
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.opening import opened
 from plgan_tune.tuning.progress import StudyState
@@ -93,7 +93,7 @@ def until(true: Callable[[], object]) -> None:
 
 def test_a_checkpoint_goes_once_the_log_has_all_of_its_trial_and_the_better_one() -> None:
     store, state = Store(), new_state()
-    with opened(store.study, COLUMNS, TYPES, state, 1, History(), History()) as (log, on_end):
+    with opened(store.study, COLUMNS, TYPES, state, 1, Left(History(), History())) as (log, on_end):
         books = Bookkeeper(state, log, Silent(), lambda: START, on_end)
         for number, error in enumerate((0.5, 0.3, 0.4)):
             train(books, log, store.study, number, error)
@@ -110,7 +110,7 @@ def test_no_checkpoint_goes_while_a_table_cannot_be_written(table: str, caplog: 
     store, state = Store(), new_state()
     with (
         caplog.at_level(logging.WARNING),
-        opened(store.study, COLUMNS, TYPES, state, 1, History(), History()) as (log, on_end),
+        opened(store.study, COLUMNS, TYPES, state, 1, Left(History(), History())) as (log, on_end),
     ):
         store.refused = table
         books = Bookkeeper(state, log, Silent(), lambda: START, on_end)
@@ -127,9 +127,9 @@ def test_no_checkpoint_goes_while_a_table_cannot_be_written(table: str, caplog: 
 def test_what_a_driver_did_not_live_to_remove_goes_at_the_resume(trial_row: Callable[..., TrialRow]) -> None:
     study = Store().study
     TrialFiles.of(study, "t0").write(1, 1, b"")
-    left = History((trial_row(0, TrialStatus.STOPPED),))
-    state = StudyState("test", trials=1, epochs=1, started_at=START, history=left)
-    with opened(study, COLUMNS, TYPES, state, 1, left, left):
+    known = History((trial_row(0, TrialStatus.STOPPED),))
+    state = StudyState("test", trials=1, epochs=1, started_at=START, history=known)
+    with opened(study, COLUMNS, TYPES, state, 1, Left(known, known)):
         pass
     assert trials_with_files(study) == []
 
