@@ -56,6 +56,7 @@ class Display(Protocol):
     def started(self, row: TrialRow, /) -> None: ...
     def progressed(self, row: TrialRow, /) -> None: ...
     def ended(self, row: TrialRow, /) -> None: ...
+    def stopping(self, waits_for: str, /) -> None: ...
 
 
 class Bookkeeper:
@@ -99,6 +100,10 @@ class Bookkeeper:
             raise RecordingError(f"the results in {place} are not whole: an event could not be recorded") from (
                 self.first_error
             )
+
+    def stopping(self, waits_for: str) -> None:
+        """The study is asked to stop. Called in a signal's handler, at any moment."""
+        self._display.stopping(waits_for)
 
     def started(self, config: Config) -> None:
         """An attempt of a trial starts."""

@@ -1,13 +1,14 @@
 """The Ray cluster: joining it, and how many trials it holds at a time."""
 
 import logging
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -40,23 +41,28 @@ PASS_THE_TOKEN = (
 )
 
 
-def connect(address: str | None, code: Path | None = None) -> None:
+def connect(
+    address: str | None,
+    code: Path | None = None,
+    on_interrupt: Callable[[], None] = lambda: None,
+) -> None:
     """Starts an embedded Ray (address None), or joins the cluster at `auto` or `host:port`.
 
     Args:
         address: of the cluster.
         code: a package that travels to the nodes, in place of what they have.
+        on_interrupt: called at Ctrl-C, which takes effect once Ray has started.
 
     Raises:
         ClusterError: where it cannot be joined. `check_address` finds out sooner that nobody is there.
     """
     if address is None:
         # "local": with no address Ray would join a cluster that runs on this machine.
-        with _interrupts_kept():
+        with _interrupts_kept(on_interrupt):
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         return
     try:
-        with _interrupts_kept():
+        with _interrupts_kept(on_interrupt):
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -70,7 +76,7 @@ def connect(address: str | None, code: Path | None = None) -> None:
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[None]:
+def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
     """Holds Ctrl-C back until the block ends, and keeps the caller's own handler of SIGTERM.
 
     Ray forks while it starts, and Python drops an exception that is raised in a fork's hooks: the search would go on,
@@ -80,7 +86,14 @@ def _interrupts_kept() -> Iterator[None]:
         yield
         return
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    here = os.getpid()
+
+    def keep(number: int, _frame: object) -> None:
+        asked.append(number)
+        if os.getpid() == here:  # else a fork that is not yet Ray's; of its locks some may never open
+            on_interrupt()
+
+    before = signal.signal(signal.SIGINT, keep)
     at_end = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -196,8 +209,8 @@ def joined(address: str | None, console: Console) -> Iterator[bool]:
     if ray.is_initialized():
         yield False
         return
-    with console.status("starting Ray" if address is None else f"joining the cluster at {address}"):
-        connect(address)
+    with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
+        connect(address, on_interrupt=lambda: status.update("stopping, once Ray has answered"))
     try:
         yield True
     finally:

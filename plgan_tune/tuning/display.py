@@ -1,8 +1,10 @@
 """What the user sees of a search: live on a terminal, elsewhere a line an event, and a summary at the end."""
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Self
 
@@ -25,6 +27,10 @@ Rooms = Callable[[], Room | None]
 WIDE = 100
 """From this many columns on, bars and curves get more room."""
 
+ECHO = len("^C^C")
+"""What a terminal writes after the last character of the picture. On a full line it would begin another, and the
+picture be drawn one line too low from then on."""
+
 LABELLED = 4
 """From this many lines on, one of them says what the columns of running trials are."""
 
@@ -37,8 +43,9 @@ class LiveDisplay:
     """
 
     def __init__(self, console: Console, state: StudyState, now: Clock, room: Rooms) -> None:
+        self._stopping = ""
         self._live = Live(
-            get_renderable=lambda: Screen(state, now(), room()),
+            get_renderable=lambda: Screen(state, now(), room(), stopping=self._stopping),
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -55,6 +62,10 @@ class LiveDisplay:
     def progressed(self, row: TrialRow, /) -> None: ...
     def ended(self, row: TrialRow, /) -> None: ...
     def looked(self) -> None: ...
+
+    def stopping(self, waits_for: str, /) -> None:
+        """Nothing is printed here, which would tear the picture."""
+        self._stopping = waits_for
 
 
 class PlainDisplay:
@@ -108,6 +119,12 @@ class PlainDisplay:
             self._waited = room.waiting
             self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for room any more")
 
+    def stopping(self, waits_for: str, /) -> None:
+        """Written past the console, which may be in the middle of a line of its own."""
+        if not self._console.quiet:
+            with suppress(OSError):  # whoever reads it may be gone
+                os.write(1, f"\nstopping: {waits_for}\n".encode())
+
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
@@ -127,21 +144,26 @@ def build_display(
 
 
 class Screen:
-    """One picture of the study at `now`, as wide as the console and no higher."""
+    """One picture of the study at `now`, as wide as the console and no higher.
 
-    def __init__(self, state: StudyState, now: datetime, room: Room | None = None) -> None:
+    Args:
+        stopping: what it waits for where it is asked to stop.
+    """
+
+    def __init__(self, state: StudyState, now: datetime, room: Room | None = None, *, stopping: str = "") -> None:
         self._state = state
         self._now = now
         self._room = room
+        self._stopping = stopping
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        header = _header(self._state, self._now, self._room)
+        header = _header(self._state, self._now, self._room, self._stopping)
         yield header
         used = len(console.render_lines(header, options, pad=False)) + 3
         yield _running(self._state, options, at_most=max(1, console.height - used))
 
 
-def _header(state: StudyState, now: datetime, room: Room | None) -> RenderableType:
+def _header(state: StudyState, now: datetime, room: Room | None, stopping: str) -> RenderableType:
     counts = state.counts()
     ended = sum(counts.values()) - counts[TrialStatus.RUNNING]
     tally = Text(f"{ended} of {state.trials}", "bold", overflow="fold")
@@ -168,6 +190,8 @@ def _header(state: StudyState, now: datetime, room: Room | None) -> RenderableTy
         table.add_row("cluster", Text(str(room), overflow="fold"))
         if room.waiting:
             table.add_row("waiting", Text(room.why_waiting(), "yellow", overflow="fold"))
+    if stopping:
+        table.add_row("stopping", Text(stopping, "yellow", overflow="fold"))
     return Group(title, table)
 
 
@@ -189,6 +213,7 @@ def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> Render
     shown = rows if len(rows) <= at_most else rows[: at_most - 1]
     wide = options.max_width >= WIDE
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.width = options.max_width - ECHO
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(justify="right", no_wrap=True)

@@ -76,5 +76,6 @@ def train_on_ray(
             limits = search.model_copy(update={"trials": len(configs), "hours": None})
             stopping = EarlyStopping(Halving((), 2), lambda point: 0)  # noqa: ARG005
             callbacks = [recorder, Pause(log)]
-            run_tune(limits, study.location, share, concurrent, HandedOut(configs), stopping, callbacks)
+            suggestions = HandedOut(configs)
+            run_tune(limits, study.location, share, concurrent, suggestions, stopping, callbacks, recorder.stopping)
         return recorder.state.ended() == recorder.state.trials

@@ -5,8 +5,8 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ def run_tune(
     suggestions: Searcher,
     stopping: EarlyStopping,
     callbacks: Sequence[Callback],
+    on_stop: Callable[[str], None],
 ) -> bool:
     """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
 
@@ -38,6 +39,7 @@ def run_tune(
     Args:
         search: how many trials there are at most, how often one may fail, and how long all may take.
         suggestions: hands the trials out, each a `Config`.
+        on_stop: told what a stop waits for when one is asked for, in a signal's handler.
 
     Returns:
         Whether it was asked to stop.
@@ -45,7 +47,7 @@ def run_tune(
     Raises:
         StudyError: where no trial can begin.
     """
-    asked, beginning = AskedToStop(), Beginning()
+    asked, beginning = AskedToStop(on_stop), Beginning()
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
         tune.Tuner(
             tune.with_resources(PlganTrainable, placement_of(share)),
@@ -132,14 +134,15 @@ class Beginning(Callback, Stopper):
 
 
 class AskedToStop(Callback):
-    """Notes a stop, says what it waits for, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
+    """Notes a stop, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
 
     Attributes:
         to_stop: whether it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_stop: Callable[[str], None]) -> None:
         self.to_stop = False
+        self._on_stop = on_stop
         self._usr1 = signal.getsignal(signal.SIGUSR1)
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
@@ -152,20 +155,18 @@ class AskedToStop(Callback):
             return
         stop = signal.getsignal(signal.SIGINT)
 
-        def say_and_stop(number: int, frame: FrameType | None) -> None:
+        def note_and_stop(number: int, frame: FrameType | None) -> None:
             self.to_stop = True
-            with suppress(OSError):  # whoever reads it may be gone
-                os.write(1, STOPPING.encode())
+            self._on_stop(STOPPING)
             if callable(stop):
                 stop(number, frame)
 
-        signal.signal(signal.SIGINT, say_and_stop)
-        signal.signal(signal.SIGUSR1, self._usr1 if callable(self._usr1) else say_and_stop)
+        signal.signal(signal.SIGINT, note_and_stop)
+        signal.signal(signal.SIGUSR1, self._usr1 if callable(self._usr1) else note_and_stop)
 
 
 STOPPING: Final = (
-    f"\nstopping: trials end the epoch that they are in and save, {LAST_EPOCH_SECONDS:.0f} s at most; "
-    "Ctrl-C again does not wait\n"
+    f"trials end the epoch that they are in and save, {LAST_EPOCH_SECONDS:.0f} s at most; Ctrl-C again does not wait"
 )
 
 TUNE_SETTINGS: Mapping[str, str] = {

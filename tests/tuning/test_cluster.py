@@ -1,6 +1,7 @@
 """How many trials a cluster holds, and what is said where nobody answers."""
 
 import random
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from plgan_tune.search import app
 from plgan_tune.spec.study import ResourcesSpec
-from plgan_tune.tuning.cluster import ClusterError, check_address, share_of, trials_at_a_time
+from plgan_tune.tuning.cluster import ClusterError, check_address, connect, share_of, trials_at_a_time
 from plgan_tune.tuning.share import SOME, Share
 
 Node = Mapping[str, float]
@@ -190,6 +191,22 @@ def port() -> Iterator[socket.socket]:
 
 def address_of(taken: socket.socket) -> str:
     return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_ctrl_c_while_ray_starts_is_heard_at_once_and_obeyed_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray forks while it starts, and Python drops what is raised in a fork's hooks."""
+    events: list[str] = []
+
+    def init(**_options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        events.append("Ray has started")
+
+    monkeypatch.setattr("ray.init", init)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        connect(None, on_interrupt=lambda: events.append("heard"))
+    assert events == ["heard", "Ray has started"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.slow

@@ -94,6 +94,7 @@ def test_the_screen_holds_the_counts_the_best_the_time_and_a_line_a_running_tria
         (t4,) = [line for line in shown.splitlines() if line.startswith("t0004")]
         (t5,) = [line for line in shown.splitlines() if line.startswith("t0005")]
         assert re.search(r"4/60 +30.00 % +█▃▂▁ +switched", t4)
+        assert max(len(t4), len(t5)) <= width - len("^C^C")  # which a terminal writes behind them
         assert re.search(r"2/60 +80.00 % +█▁ +w 0.25", t5)
         assert shown.splitlines().index(t5) == shown.splitlines().index(t4) + 1
 
@@ -361,3 +362,23 @@ def test_trials_that_do_not_compete_have_no_best() -> None:
     assert "[1/1] t0000 completed, 40.00 % after 2 epochs" in text(plain)
     assert "best" not in text(plain)
     assert "best" not in text(live)
+
+
+def test_a_stop_is_part_of_the_picture_which_anything_printed_would_tear(
+    state: StudyState, capfd: pytest.CaptureFixture[str]
+) -> None:
+    console = terminal(100)
+    with LiveDisplay(console, state, lambda: NOW, lambda: None) as display:
+        display.stopping("trials save")
+    assert "stopping  trials save" in text(console)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("quiet", "said"), [(False, "\nstopping: trials save\n"), (True, "")])
+def test_a_stop_is_said_at_once_where_there_is_no_picture(
+    state: StudyState, capfd: pytest.CaptureFixture[str], quiet: bool, said: str
+) -> None:
+    console = Console(file=io.StringIO(), quiet=quiet)
+    with PlainDisplay(console, state, lambda: NOW, lambda: None) as display:
+        display.stopping("trials save")
+    assert capfd.readouterr().out == said

@@ -52,6 +52,9 @@ class Memory:
     def ended(self, row: TrialRow) -> None:
         self.news.append((str(row.status), row.trial_id))
 
+    def stopping(self, waits_for: str) -> None:
+        self.news.append(("stopping", waits_for))
+
 
 def clock() -> Iterator[datetime]:
     moment = START
