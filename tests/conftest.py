@@ -1,7 +1,9 @@
 """What every room's tests share: one Ray for the whole session, the shared images, no deadline on a busy machine."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -50,4 +52,30 @@ def bucket() -> Iterator[str]:
             environment.setenv(name, value)
         fsspec.filesystem("s3").mkdir("studies")
         yield "s3://studies"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def gs_bucket() -> Iterator[str]:
+    """The URL of a bucket on a server of its own that speaks Google Cloud Storage's JSON API."""
+    from gcp_storage_emulator.handlers import objects  # noqa: PLC0415 - seconds, as the next
+    from gcp_storage_emulator.server import create_server  # noqa: PLC0415
+
+    upload = objects._multipart_upload
+
+    def upload_if_asked(request: Any, response: Any, storage: Any) -> None:
+        """The emulator passes over the precondition by which an object is made only where there is none."""
+        bucket, (name,) = request.params["bucket_name"], request.query.get("name", [request.data["meta"].get("name")])
+        if request.query.get("ifGenerationMatch") == ["0"] and name in storage.objects.get(bucket, {}):
+            response.status = HTTPStatus.PRECONDITION_FAILED
+        else:
+            upload(request, response, storage)
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setattr(objects, "_multipart_upload", upload_if_asked)
+        server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="studies")
+        server.start()
+        environment.setenv("STORAGE_EMULATOR_HOST", "http://{}:{}".format(*server._api._httpd.server_address))
+        environment.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks for a bucket's kind by another API
+        yield "gs://studies"
     server.stop()

@@ -67,14 +67,15 @@ def rows() -> Rows:
     )
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "s3", "gs"])
 def study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     """An empty place, its name as awkward as a user's may be."""
     if request.param == "local":
         yield Location.at(tmp_path / "my results [1]" / "a study")
         return
-    root = f"{request.getfixturevalue('bucket')}/" if request.param == "s3" else "memory://"
-    place = Location.at(f"{root}{uuid.uuid4()}/a study [1]")
+    servers = {"s3": "bucket", "gs": "gs_bucket"}
+    root = request.getfixturevalue(servers[request.param]) if request.param in servers else "memory://"
+    place = Location.at(f"{root}/{uuid.uuid4()}/a study [1]")
     yield place
     place.remove()
 
