@@ -145,7 +145,7 @@ def read_rows(location: Location, columns: Mapping[str, str]) -> History:
         columns: what is searched, dotted path -> column name.
 
     Raises:
-        StoreError: where files cannot be read, or the trials of logged epochs are not there.
+        StoreError: where files cannot be read, or the trials of logged epochs, or judged epochs, are not there.
     """
     trials = sorted(trial_rows(read_trials(location), columns), key=lambda row: row.number)
     if trials and not parts(location, EPOCHS):  # a search writes an empty one before its first trial
@@ -156,6 +156,12 @@ def read_rows(location: Location, columns: Mapping[str, str]) -> History:
     for row in reported:
         curves[row.trial_id][row.epoch] = row.val_error
     decisions = decision_rows(read_decisions(location))
+    last = reported[-1].seq if reported else -1
+    if decisions and decisions[-1].seq > last:  # epochs are written before decisions
+        raise StoreError(
+            f"{location.join(EPOCHS).url} must hold every epoch that was judged, but ends at seq {last}, before the "
+            f"decision of seq {decisions[-1].seq}: its last part is not there"
+        )
     if unknown := curves.keys() - {row.trial_id for row in trials}:
         raise StoreError(
             f"{location.join(*TRIALS).url} must have a row of every trial that the epochs are of, but has none of "

@@ -171,6 +171,16 @@ def test_epochs_that_are_gone_are_named(tmp_path: Path, trial_row: TrialOf) -> N
         read_history(location, spec)
 
 
+def test_a_last_part_of_epochs_that_is_gone_is_found_out_by_the_decisions(tmp_path: Path, trial_row: TrialOf) -> None:
+    spec = study()
+    epochs = [epoch_row(seq, "t0", seq + 1) for seq in range(3)]
+    rows = [trial_row(0, params=POINT)]
+    assert read_history(leave(tmp_path / "whole", rows, epochs, [stop(2, "t0")], spec), spec).next_seq == 3
+    location = leave(tmp_path / "cut", rows, epochs[:2], [stop(2, "t0")], spec)
+    with pytest.raises(StoreError, match=r"ends at seq 1, before the decision of seq 2: its last part is not there"):
+        read_history(location, spec)
+
+
 @pytest.mark.parametrize("wider", [{"choice": [0, 1, 0.5]}, {"uniform": [0, 1]}])
 def test_a_domain_s_values_stay_of_their_kind(tmp_path: Path, wider: Any) -> None:
     location = leave(tmp_path, [], [], [], study({"choice": [0, 1]}))
