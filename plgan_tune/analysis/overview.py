@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from plgan_tune.analysis.intervals import Interval, tied, wilson
 from plgan_tune.analysis.study import Study
@@ -95,23 +96,24 @@ def overview(study: Study) -> Overview:
         epochs=int(trials["epochs"].sum()),
         epochs_saved=int(missing.sum()),
         time_saved=timedelta(seconds=float((missing * pace).sum())),
-        busy=_busy(study.epochs),
+        busy=timedelta(seconds=float((trained := stretches(study.epochs))[1].sum() - trained[0].sum())),
         began=trials["started_at"].min().to_pydatetime() if len(trials) else None,
         until=max(last).to_pydatetime() if last else None,
         images_per_second=float(speeds.median()) if len(speeds) else None,
     )
 
 
-def _busy(epochs: pd.DataFrame) -> timedelta:
-    """The union of the times in which epochs were trained."""
-    if epochs.empty:
-        return timedelta()
+def stretches(epochs: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The times in which at least one trial trained: starts and ends of the stretches between which none did.
+
+    In seconds after the first epoch's report; the first start lies before it.
+    """
     end = (epochs["reported_at"] - epochs["reported_at"].min()).dt.total_seconds().to_numpy()
     start = end - epochs["seconds"].to_numpy()
     order = np.argsort(start)
     start, until = start[order], np.maximum.accumulate(end[order])
-    idle = np.maximum(start[1:] - until[:-1], 0).sum()
-    return timedelta(seconds=float(until[-1] - start[0] - idle))
+    breaks = start[1:] > until[:-1]
+    return start[np.concatenate([[True], breaks])[: len(start)]], until[np.concatenate([breaks, [True]])[: len(start)]]
 
 
 def ranking(study: Study, top: int | None = None) -> list[Ranked]:

@@ -84,7 +84,7 @@ def test_of_very_many_epochs_some_are_drawn_and_it_is_said(
     assert "one epoch in 3 is drawn, and every trial's last" in " ".join(Elements(html).text.split())
     drawn: set[tuple[int, int]] = set()
     for trace in traces(html, "curves-all"):
-        if trace["mode"].startswith("lines") and "meta" in trace:
+        if trace["mode"].startswith("lines") and trace["name"] != "best":
             row, epoch, error = (numbers(trace[name]) for name in ("customdata", "x", "y"))
             there = ~np.isnan(error)
             drawn |= set(zip(row[there].astype(int).tolist(), epoch[there].astype(int).tolist(), strict=True))
@@ -125,7 +125,7 @@ def test_the_curves_are_the_epochs(synthetic: Synthetic) -> None:
     study = synthetic(60, 20)
     drawn: dict[Any, Any] = {}
     for trace in traces(report_html(study), "curves-all"):
-        if trace["mode"].startswith("lines") and "meta" in trace:
+        if trace["mode"].startswith("lines") and trace["name"] != "best":
             row, epoch, error = (numbers(trace[name]) for name in ("customdata", "x", "y"))
             there = ~np.isnan(error)
             ends = np.flatnonzero(np.diff(row[there].astype(int)))
@@ -168,6 +168,28 @@ def test_bars_of_a_row_do_not_overlap(synthetic: Synthetic) -> None:
     assert len(spans) == 60
     for (row, _, end), (other, start, _) in zip(sorted(spans), sorted(spans)[1:], strict=False):
         assert row != other or end <= start + 1e-3
+
+
+def test_a_pause_is_a_gap_of_the_timeline_and_no_time_of_the_best_so_far(synthetic: Synthetic) -> None:
+    """An hour without a driver after the sixth epoch of each trial, which then goes on as another attempt."""
+    study = synthetic(30, 12, early_stopping=False)
+    epochs, hour = study.epochs, pd.Timedelta(hours=1)
+    late = epochs["epoch"] > 6
+    began = epochs["reported_at"].min()
+    shifted = epochs["reported_at"].where(~late, epochs["reported_at"] + hour)
+    paused = replace(
+        study,
+        epochs=epochs.assign(reported_at=shifted, attempt=1 + late),
+        trials=study.trials.assign(ended_at=study.trials["ended_at"] + hour, attempt=2),
+    )
+    bars = traces(report_html(paused), "timeline-all")
+    spans = [span for trace in bars for span in zip(*(numbers(trace[name]) for name in ("base", "x")), strict=True)]
+    assert len(spans) == 2 * 30
+    whole = (study.epochs["reported_at"].max() - began).total_seconds()
+    assert max(length for _, length in spans) * 60 == pytest.approx(6, rel=1e-3)
+    assert max(start + length for start, length in spans) * 60 == pytest.approx(3600 + whole + 1, abs=2)
+    *_, line = traces(report_html(paused), "best-so-far-time")
+    assert numbers(line["x"])[-1] <= whole + 1
 
 
 def test_the_plane_lies_lowest_where_it_was_planted(synthetic: Synthetic) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from plgan_tune.analysis.curves import switches
+from plgan_tune.analysis.overview import stretches
 from plgan_tune.analysis.report.look import (
     INK,
     MUTED,
@@ -40,10 +41,15 @@ MOST_POINTS = 300_000
 
 
 def best_over_time(study: Study) -> Drawn:
-    """The lowest error at a last epoch so far, against the time since the search began."""
-    since = (study.trials["ended_at"] - study.trials["started_at"].min()).dt.total_seconds()
-    unit, size = elapsed(since.max())
-    return _best_so_far(study, study.trials.assign(at=since / size), f"{unit} since the search began")
+    """The lowest error at a last epoch so far, against the time in which trials trained: a pause brings nothing."""
+    if study.epochs.empty:
+        return Absent("No epoch has been trained yet.")
+    starts, ends = stretches(study.epochs)
+    until = np.cumsum(ends - starts)
+    since = (study.trials["ended_at"] - study.epochs["reported_at"].min()).dt.total_seconds()
+    at = np.interp(since, np.ravel([starts, ends], "F"), np.ravel([until - (ends - starts), until], "F"))
+    unit, size = elapsed(until[-1])
+    return _best_so_far(study, study.trials.assign(at=at / size), f"{unit} of training, pauses left out")
 
 
 def best_over_epochs(study: Study) -> Drawn:
@@ -179,6 +185,7 @@ def _best_curve(rows: pd.DataFrame, kind: str) -> Iterator[Trace]:
         "type": kind,
         "mode": "lines",
         "name": "best",
+        "meta": {"status": TrialStatus.COMPLETED.value},
         "x": whole(rows["epoch"]),
         "y": compact(rows["val_error"]),
         "customdata": whole(rows["trial"]),
@@ -253,14 +260,16 @@ def misses(study: Study) -> Drawn:
 
 
 def timeline(study: Study) -> Drawn:
-    """When each trial ran on which node: a bar a trial, a row for each that a node ran at a time."""
-    placed = study.trials[study.trials["node"].notna()].sort_values("started_at")
+    """When each trial trained on which node: a bar an attempt, a row for each that a node ran at a time.
+
+    Of a trial's nodes the last alone is known.
+    """
+    placed = _attempts(study)
     if placed.empty:
         return Absent("No trial has been placed on a node yet.")
     began = study.trials["started_at"].min()
-    latest = max(placed["started_at"].max(), placed["ended_at"].max(), study.epochs["reported_at"].max())
-    start = (placed["started_at"] - began).dt.total_seconds()
-    end = (placed["ended_at"].fillna(latest) - began).dt.total_seconds()
+    start = (placed["began"] - began).dt.total_seconds()
+    end = (placed["until"] - began).dt.total_seconds()
     unit, size = elapsed(end.max())
     lane = _lanes(placed["node"].tolist(), start.tolist(), end.tolist())
     rows = sorted(set(lane))
@@ -268,6 +277,7 @@ def timeline(study: Study) -> Drawn:
     traces: list[Trace] = []
     for group in by_status(study, placed):
         some = group.rows.index
+        trial = group.rows["trial"]
         traces.append(
             {
                 "type": "bar",
@@ -277,7 +287,7 @@ def timeline(study: Study) -> Drawn:
                 "x": compact((end - start)[some] / size),
                 "y": whole(height[some]),
                 "width": 0.72,
-                "customdata": whole(some),
+                "customdata": whole(trial),
                 "marker": {"color": group.colour, "opacity": 0.8, "line": {"width": 0.5, "color": PAPER}},
                 "hovertemplate": f"%{{text}} · {group.word}<br>%{{x:.3~g}} {unit}<extra></extra>",
             }
@@ -296,6 +306,19 @@ def timeline(study: Study) -> Drawn:
             "ticklabelstandoff": 6,
         },
     )
+
+
+def _attempts(study: Study) -> pd.DataFrame:
+    """Each attempt that trained, by its start: `began`, `until`, and its `trial`'s row, node and status."""
+    epochs = study.epochs
+    spans = epochs.assign(began=epochs["reported_at"] - pd.to_timedelta(epochs["seconds"], unit="s"))
+    spans = spans.groupby(["trial_id", "attempt"], observed=True).agg(
+        began=("began", "min"), until=("reported_at", "max")
+    )
+    spans = spans.reset_index().astype({"trial_id": str})
+    known = study.trials[["trial_id", "node", "status"]].rename_axis("trial").reset_index()
+    spans = spans.merge(known[known["node"].notna()], on="trial_id")
+    return spans.sort_values("began", ignore_index=True)
 
 
 def _lanes(nodes: list[str], starts: list[float], ends: list[float]) -> list[tuple[str, int]]:

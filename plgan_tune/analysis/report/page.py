@@ -154,15 +154,16 @@ def _search_panels(study: Study) -> list[Panel]:
         Panel(
             "rungs",
             "Early stopping, rung by rung",
-            "Right of the cutoff are the trials that were stopped, and by how much they missed. Look for many just "
-            "right of it: those were hardly worse than what went on; a longer grace period would judge them better.",
+            "Right of the cutoff are the trials that were stopped, and by how much they missed; who came before there "
+            "was a cutoff is not drawn, and the height within a rung says nothing. Look for many just right of it: "
+            "those were hardly worse than what went on; a longer grace period would judge them better.",
             {"misses": course.misses(study)},
         ),
         Panel(
             "timeline",
             "Trials on nodes",
-            "A bar is a trial, a row what a node ran at one time. Look for gaps, which are idle hardware, and for a "
-            "ragged end, where a few long trials kept the rest waiting.",
+            "A bar is an attempt of a trial, a row what a node ran at one time. Look for gaps, which are idle "
+            "hardware, and for a ragged end, where a few long trials kept the rest waiting.",
             {"all": course.timeline(study)},
         ),
     ]

@@ -30,6 +30,7 @@ from plgan_tune.analysis.report.look import (
     whole,
 )
 from plgan_tune.analysis.study import Study
+from plgan_tune.records import TrialStatus
 from plgan_tune.spec.domains import Choice, Domain, LogInt, LogUniform
 from plgan_tune.spec.study import encode
 
@@ -175,6 +176,7 @@ def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
         "x": compact(best[x]),
         "y": compact(best[y]),
         "customdata": whole(best.index),
+        "meta": {"status": TrialStatus.COMPLETED.value},
         "marker": {"symbol": "star", "size": 15, "color": INK, "line": {"width": 1.5, "color": PAPER}},
         "hovertemplate": "%{text} · the best<extra></extra>",
     }
