@@ -23,6 +23,7 @@ from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
+from plgan_tune.study_file import STUDY_FILE
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,7 +34,10 @@ def main(
     top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
     sql: Annotated[
         str | None,
-        typer.Option(metavar="QUERY", help="Print a query over the tables trials, epochs and decisions instead."),
+        typer.Option(
+            metavar="QUERY",
+            help="Query the tables trials, epochs and decisions instead; as CSV in a pipe.",
+        ),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the best configuration, as train --config reads it.")
@@ -60,6 +64,9 @@ def main(
         if len(results) > 1:
             _compare(console, results)
             return
+        if watch:
+            _watch(console, results[0], top)
+            return
         study = read_study(results[0])
         if sql is not None:
             _print_query(console, study, sql)
@@ -67,8 +74,6 @@ def main(
             _export(console, study, trial, export)
         elif html is not None:
             _write_html(console, study, html)
-        elif watch:
-            _watch(console, results[0], top)
         else:
             console.print(view(study, top))
             _print_importance(console, study)
@@ -143,7 +148,12 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
 
 def _watch(console: Console, place: str, top: int) -> None:
-    """Until no search writes the study any more, or Ctrl-C."""
+    """Until no search writes the study any more, or Ctrl-C. On a terminal it waits for one that has not begun."""
+    file = Location.at(place).join(STUDY_FILE)
+    if console.is_terminal and not file.exists():
+        with console.status(f"there is no {file.typed} yet; Ctrl-C ends the wait"):
+            while not file.exists():
+                time.sleep(1)
     writer = _Writer(Location.at(place).join(LOCK))
     with Live(console=console, auto_refresh=False) as live:
         while True:

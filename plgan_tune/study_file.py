@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from plgan_tune.spec.errors import SpecError
-from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.errors import SpecError, show
+from plgan_tune.spec.load import study_from_document
 from plgan_tune.spec.study import MADE_WITH, StudySpec
 from plgan_tune.spec.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location, StoreError
@@ -40,11 +40,16 @@ def read_study_file(study: Location) -> StudyFile:
     file = study.join(STUDY_FILE)
     if study.local and study.local.is_file():
         raise StoreError(f"a study is a folder, but {study.url} is a file")
+    if not study.exists():
+        raise StoreError(f"a study is a folder, but there is no {study.url}")
     if not file.exists():
         raise StoreError(f"a study's folder holds {STUDY_FILE}, but {study.url} does not")
+    document = read_yaml(file.read_text())
     try:
-        held = read_yaml(file.read_text()).value
-        mapping = held if isinstance(held, dict) else {}
-        return StudyFile(study_from_mapping(mapping), tuple(mapping.get(MADE_WITH) or ()))
+        spec = study_from_document(document, file.url)
     except SpecError as error:
-        raise StoreError(f"{file.url} is no study of this version of plgan-tune: {error}") from error
+        raise StoreError(f"not a study that this version of plgan-tune can read:\n{error}") from error
+    starts = document.value.get(MADE_WITH) or []
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        raise StoreError(f"{file.url}: {MADE_WITH}: must be a list of mappings, but got {show(starts)}")
+    return StudyFile(spec, tuple(starts))

@@ -20,6 +20,8 @@ from plgan_tune.spec.load import load_trial
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable
+from plgan_tune.store.read import EPOCHS
+from plgan_tune.study_file import STUDY_FILE
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, restore_state
 from plgan_tune.training.launch import LaunchError, Place, launched
 from plgan_tune.training.loop import Diverged, epochs
@@ -92,7 +94,7 @@ def train(
 def _saved(location: Location, *, resume: bool) -> bytes | None:
     """The checkpoint to go on from; None at a start, where there must be none, in a folder that can be written."""
     saved = location.join(CHECKPOINT)
-    there = sorted({CHECKPOINT, "epochs", "study.yaml"}.intersection(location.list()))
+    there = sorted({CHECKPOINT, EPOCHS, STUDY_FILE}.intersection(location.list()))
     if resume and CHECKPOINT not in there:
         raise FileNotFoundError(f"--resume: there is no checkpoint {saved.url}; leave --resume out to start")
     if there and not resume:

@@ -58,7 +58,8 @@ def bucket() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def gs_bucket() -> Iterator[str]:
     """The URL of a bucket on a server of its own that speaks Google Cloud Storage's JSON API."""
-    from gcp_storage_emulator.handlers import objects  # noqa: PLC0415 - seconds, as the next
+    import fsspec  # noqa: PLC0415 - seconds, as the next
+    from gcp_storage_emulator.handlers import objects  # noqa: PLC0415
     from gcp_storage_emulator.server import create_server  # noqa: PLC0415
 
     upload = objects._multipart_upload
@@ -77,5 +78,6 @@ def gs_bucket() -> Iterator[str]:
         server.start()
         environment.setenv("STORAGE_EMULATOR_HOST", "http://{}:{}".format(*server._api._httpd.server_address))
         environment.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks for a bucket's kind by another API
+        assert type(fsspec.filesystem("gs")).__name__ == "GCSFileSystem"  # else gcsfs was imported before
         yield "gs://studies"
     server.stop()

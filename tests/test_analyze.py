@@ -1,5 +1,6 @@
 """`python -m plgan_tune.analyze`: what a study found, from its files alone."""
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from synthetic import write_synthetic
 from typer.testing import CliRunner
 
@@ -128,7 +130,7 @@ def test_export_is_what_train_reads(studies: Path, tmp_path: Path) -> None:
         (["README.md", "first"], "a study is a folder, but"),
         (["first", "--watch", "--html", "x.html", "--sql", "SELECT 1"], "--sql and --html and --watch exclude each"),
         (["https://me:SECRET@host/first"], "RESULTS must hold no password"),
-        (["nowhere"], "a study's folder holds study.yaml, but"),
+        (["nowhere"], "a study is a folder, but there is no"),
         (["first", "--export", "first/study.yaml"], "must be a new file that can be written, but: File exists"),
         (["first", "--export", "new.yaml", "--trial", "t9999"], "has no trial t9999; it has t0000 to t0059"),
         (["first", "--trial", "t0001"], "--trial says what --export writes"),
@@ -246,6 +248,15 @@ def test_a_watch_of_a_search_that_was_killed_says_so(
         (folder / LOCK).write_text(json.dumps(asdict(owner)))
     said = " ".join(watched(folder, monkeypatch).split())
     assert "no search writes here, but 3 trials have not ended: search --resume goes on" in said
+
+
+def test_a_watch_on_a_terminal_waits_for_the_study(studies: Path, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    begin = Timer(1.5, shutil.copytree, (studies / "first", tmp_path / "late"))
+    begin.start()
+    analyze_command._watch(console, str(tmp_path / "late"), 5)
+    begin.join()
+    assert "60 of 60" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_watched_search_on_another_host_lives_as_long_as_it_renews_its_lock(tmp_path: Path) -> None:

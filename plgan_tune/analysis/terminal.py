@@ -46,8 +46,9 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     title = Text.assemble((study.name, "bold"), ("  running" if study.searching else "", "cyan"))
     table.add_row("trials", _tally(study, sums))
     table.add_row("epochs", _epochs(study, sums))
-    table.add_row("time", _time(sums))
-    table.add_row("pace", _pace(sums))
+    if sums.epochs:
+        table.add_row("time", _time(sums))
+        table.add_row("pace", _pace(sums))
     if ranked:
         table.add_row("best", _found(study, ranked[0]))
     return Group(title, table)

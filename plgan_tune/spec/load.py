@@ -86,6 +86,23 @@ def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
     raise SpecError([Problem("mapping", dotted(item.path), item.rule, item.value) for item in checked])
 
 
+def study_from_document(document: Document, where: str) -> StudySpec:
+    """The study of a file that has been read.
+
+    Args:
+        where: what the file is called.
+
+    Raises:
+        SpecError: with every problem of the file and their lines.
+    """
+    checked = check_study(document.value)
+    if isinstance(checked, StudySpec) and not document.findings:
+        return checked
+    findings = [] if isinstance(checked, StudySpec) else checked
+    refused = [_problem(item, where, document, ()) for item in document.findings]
+    raise SpecError(_in_order([*_placed(findings, where, document, ()), *refused]))
+
+
 def default_space() -> Path:
     """The space file of the embedded digits: inside an installed package, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]

@@ -107,7 +107,7 @@ def run_study(
         HistoryError: for a resume of another study.
         LockedError: where another search is writing that study.
         RuleError: where a trial's model does not fit the images, or its batch the ranks.
-        StoreError: where the results cannot be written.
+        StoreError: where the results cannot be written, or a study that is gone on with or begun from cannot be read.
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
     """
@@ -116,7 +116,10 @@ def run_study(
     with _no_empty_folder_left(asked.location):
         check_writable(asked.location)
         with StudyLock(asked.location) as lock:
-            history = _history(asked, console)
+            if not asked.resume:
+                _check_free(asked.location)
+            history = read_history(asked.location, asked.spec) if asked.resume else History()
+            _say_what_is_known(asked, history, console)
             with _named(asked, history):
                 return _search(asked, history, lock, console, now)
 
@@ -151,23 +154,21 @@ def _checked(
     return _Asked(spec, location, address, resume, read_older(spec), summary, started)
 
 
-def _history(asked: _Asked, console: Console) -> History:
-    """What is there already, and what of it is to be known before anything is trained.
+def _check_free(study: Location) -> None:
+    """Looks again, now that nobody else can take it; raises StudyError where another search has taken it meanwhile."""
+    # What begins with "_" is a lock or another's attempt.
+    if any(not name.startswith("_") for name in study.list()):
+        raise StudyError(taken(study))
 
-    Raises:
-        StudyError: where another search has taken the name meanwhile.
-    """
-    spec, location = asked.spec, asked.location
-    # Looked at again: now nobody else can take it. What begins with "_" is a lock or another's attempt.
-    if not asked.resume and any(not name.startswith("_") for name in location.list()):
-        raise StudyError(taken(location))
-    history = read_history(location, spec) if asked.resume else History()
-    for note in notes_before(spec, history, asked.older, begins=location if asked.resume else None):
+
+def _say_what_is_known(asked: _Asked, history: History, console: Console) -> None:
+    """What is to be known before anything is trained."""
+    begins = asked.location if asked.resume else None
+    for note in notes_before(asked.spec, history, asked.older, begins=begins):
         console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
     facts = [f"already there: {already_in_words(history)}"] if history.trials else []
-    for fact in [*facts, f"rungs of early stopping: {rungs_in_words(spec)}"]:
+    for fact in [*facts, f"rungs of early stopping: {rungs_in_words(asked.spec)}"]:
         console.print(fact, style="dim", soft_wrap=True, highlight=False)
-    return history
 
 
 @contextmanager
@@ -205,7 +206,7 @@ def _search(asked: _Asked, history: History, lock: StudyLock, console: Console, 
     halving, start = build_halving(spec), start_of(spec)
     left = left_behind(history, spec, halving, start)
     state = StudyState(
-        spec.study,
+        location.name,
         trials=left.history.in_all(spec.search.trials),
         epochs=spec.any_trial().training.epochs,
         started_at=asked.started,

@@ -141,21 +141,24 @@ def read_history(location: Location, spec: StudySpec) -> History:
 def read_rows(location: Location, columns: Mapping[str, str]) -> History:
     """The rows alone.
 
+    A search may be writing them: it writes trials before their epochs, and these before decisions, so they are read the
+    other way round.
+
     Args:
         columns: what is searched, dotted path -> column name.
 
     Raises:
         StoreError: where files cannot be read, or the trials of logged epochs, or judged epochs, are not there.
     """
+    decisions = decision_rows(read_decisions(location))
+    table = read_epochs(location)
     trials = sorted(trial_rows(read_trials(location), columns), key=lambda row: row.number)
     if trials and not parts(location, EPOCHS):  # a search writes an empty one before its first trial
         raise StoreError(f"{location.join(EPOCHS).url} must hold every part, but {part_name(0)} is not there")
-    table = read_epochs(location)
     reported = reports(table)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in reported:
         curves[row.trial_id][row.epoch] = row.val_error
-    decisions = decision_rows(read_decisions(location))
     last = reported[-1].seq if reported else -1
     if decisions and decisions[-1].seq > last:  # epochs are written before decisions
         raise StoreError(

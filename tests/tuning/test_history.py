@@ -14,15 +14,17 @@ from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.store.read import EPOCHS, part_name
+from plgan_tune.store.read import EPOCHS, part_name, read_epochs
 from plgan_tune.store.read import TRIALS as SNAPSHOT
 from plgan_tune.study_file import STUDY_FILE
+from plgan_tune.tuning import history as history_module
 from plgan_tune.tuning.files import write_study
 from plgan_tune.tuning.history import (
     RULE_SINCE,
     HistoryError,
     brought_to_date,
     read_history,
+    read_rows,
     unwritten_decisions,
 )
 from plgan_tune.tuning.sampler import OptunaSampler
@@ -179,6 +181,36 @@ def test_a_last_part_of_epochs_that_is_gone_is_found_out_by_the_decisions(tmp_pa
     location = leave(tmp_path / "cut", rows, epochs[:2], [stop(2, "t0")], spec)
     with pytest.raises(StoreError, match=r"ends at seq 1, before the decision of seq 2: its last part is not there"):
         read_history(location, spec)
+
+
+def test_a_reader_that_a_search_overtakes_sees_no_fault(
+    tmp_path: Path, trial_row: TrialOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warm start or a dry run may read while the study grows; here it does between any two of its tables."""
+    spec, place = study(), Location.at(tmp_path)
+    with StudyLog(place, spec.columns, spec.types) as log:
+        log.open_tables()
+
+        def grow() -> None:
+            seq = len(read_epochs(place))
+            log.trial(trial_row(seq, params=POINT))
+            log.epoch(epoch_row(seq, f"t{seq}", 1))
+            log.decision(stop(seq, f"t{seq}"))
+            log.flush()
+
+        def overtaken(read: Callable[[Location], Any]) -> Callable[[Location], Any]:
+            def reading(location: Location) -> Any:
+                found = read(location)
+                grow()
+                return found
+
+            return reading
+
+        grow()
+        for name in ("read_decisions", "read_epochs", "read_trials"):
+            monkeypatch.setattr(history_module, name, overtaken(getattr(history_module, name)))
+        found = read_rows(place, spec.columns)
+    assert (len(found.decisions), len(found.reports), len(found.trials)) == (1, 2, 3)
 
 
 @pytest.mark.parametrize("wider", [{"choice": [0, 1, 0.5]}, {"uniform": [0, 1]}])
