@@ -55,7 +55,7 @@ def main(
         str | None,
         typer.Option(metavar="ADDR", help="`auto` or `host:port` of a Ray cluster; default an embedded Ray."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that --name.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that --name, or begin it.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Validate and print what would be done; start no Ray.")
     ] = False,

@@ -41,11 +41,10 @@ PASS_THE_TOKEN = (
 )
 
 
-def connect(
-    address: str | None,
-    code: Path | None = None,
-    on_interrupt: Callable[[], None] = lambda: None,
-) -> None:
+STOPPING = "stopping, once Ray has answered, which takes it some seconds"
+
+
+def connect(address: str | None, code: Path | None = None, *, on_interrupt: Callable[[], None]) -> None:
     """Starts an embedded Ray (address None), or joins the cluster at `auto` or `host:port`.
 
     Args:
@@ -209,9 +208,9 @@ def joined(address: str | None, console: Console) -> Iterator[bool]:
     if ray.is_initialized():
         yield False
         return
-    with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
-        connect(address, on_interrupt=lambda: status.update("stopping, once Ray has answered"))
     try:
+        with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
+            connect(address, on_interrupt=lambda: status.update(STOPPING))
         yield True
     finally:
         ray.shutdown()

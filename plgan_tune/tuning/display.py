@@ -132,7 +132,7 @@ class PlainDisplay:
 def build_display(
     console: Console, state: StudyState, now: Clock, room: Rooms = lambda: None
 ) -> LiveDisplay | PlainDisplay:
-    """Live on a terminal, plain lines elsewhere.
+    """Live on a terminal that can go back in its text, plain lines elsewhere.
 
     Args:
         console: where to draw.
@@ -140,7 +140,8 @@ def build_display(
         now: UTC.
         room: how full the cluster is; None where that is not known.
     """
-    return LiveDisplay(console, state, now, room) if console.is_terminal else PlainDisplay(console, state, now, room)
+    redrawn = console.is_terminal and not console.is_dumb_terminal
+    return LiveDisplay(console, state, now, room) if redrawn else PlainDisplay(console, state, now, room)
 
 
 class Screen:

@@ -19,7 +19,7 @@ from plgan_tune.data.check import DataSummary, check_data, check_room
 from plgan_tune.data.errors import DataError
 from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.spec.trial import DataSpec
-from plgan_tune.tuning.cluster import ClusterError, capacity, connect, joined
+from plgan_tune.tuning.cluster import STOPPING, ClusterError, capacity, connect, joined
 from plgan_tune.tuning.share import Share
 
 LOOK_SECONDS = 120.0
@@ -59,12 +59,14 @@ def joined_for(
     with joined(address, console) as joined_here:
         share, at_a_time = capacity(resources, concurrent)
         if address is not None and joined_here:
-            with console.status("looking at the nodes"):
-                prepare_nodes(address, share, data, summary)
+            with console.status("looking at the nodes") as status:
+                prepare_nodes(address, share, data, summary, on_interrupt=lambda: status.update(STOPPING))
         yield share, at_a_time
 
 
-def prepare_nodes(address: str, share: Share, data: DataSpec, summary: DataSummary) -> None:
+def prepare_nodes(
+    address: str, share: Share, data: DataSpec, summary: DataSummary, *, on_interrupt: Callable[[], None]
+) -> None:
     """Sees that every node that may train can: its versions, this code, the images and room for them.
 
     Nodes on which no rank finds room are left alone, and so are those that an autoscaler adds later. Where a node has
@@ -75,6 +77,7 @@ def prepare_nodes(address: str, share: Share, data: DataSpec, summary: DataSumma
         share: of a trial.
         data: of every trial.
         summary: of the images as this process found them.
+        on_interrupt: called at Ctrl-C while the cluster is joined again.
 
     Raises:
         ClusterError: naming each node at fault by its address, and what is wrong there.
@@ -86,7 +89,7 @@ def prepare_nodes(address: str, share: Share, data: DataSpec, summary: DataSumma
     _refuse({node: _difference(here, there) for node, there in found.items()})
     if any(there["code"] != here["code"] for there in found.values()):
         ray.shutdown()
-        connect(address, PACKAGE)
+        connect(address, PACKAGE, on_interrupt=on_interrupt)
     _refuse(_on_each(nodes, data_problem, (data, summary), DATA_SECONDS))
 
 

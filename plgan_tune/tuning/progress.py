@@ -57,10 +57,11 @@ class StudyState:
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
         self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
         self._lost: set[str] = set()
-        self._curves: dict[str, list[float]] = {}
+        self._curves = {row.trial_id: list(history.curves.get(row.trial_id, {}).values()) for row in history.unfinished}
         self._latest: dict[str, EpochMetrics] = {trial_id: row.metrics for trial_id, row in history.latest.items()}
         self._seq = history.next_seq
         self._already_trained = self.epochs_trained()
+        self._training_since: datetime | None = None
 
     def start(self, trial_id: str, number: int, params: Mapping[str, Value], seed: int, now: datetime) -> TrialRow:
         """An attempt starts: the trial's first, or one more of a trial already known.
@@ -115,6 +116,7 @@ class StudyState:
             KeyError: where the trial never started.
         """
         row = self._rows[trial_id]
+        self._training_since = self._training_since or reported_at - timedelta(seconds=metrics.seconds)
         seq, self._seq = self._seq, self._seq + 1
         better = row.val_error_best is None or metrics.val_error < row.val_error_best
         curve = self._curves.get(trial_id, [])[: metrics.epoch - 1]
@@ -203,19 +205,19 @@ class StudyState:
         return sum(self.epochs - row.epochs for row in stopped)
 
     def time_left(self, now: datetime) -> timedelta | None:
-        """A guess: trials to come train as long as those that ended did on average, as fast as until now.
+        """A guess: trials to come train as long as those that ended did on average, as fast as this run has until now.
 
         None while no trial has ended.
         """
         ended = [row.epochs for row in self.rows() if row.status is not TrialStatus.RUNNING]
         trained = self.epochs_trained() - self._already_trained
-        if not ended or trained <= 0:
+        if not ended or trained <= 0 or self._training_since is None:
             return None if self.deadline is None else max(timedelta(), self.deadline - now)
         usual = sum(ended) / len(ended)
         under_way = [row.epochs for row in self.running()]
         to_come = max(0, self.trials - len(ended) - len(under_way))
         epochs_left = usual * to_come + sum(max(0.0, usual - epochs) for epochs in under_way)
-        left = (now - self.started_at) * (epochs_left / trained)
+        left = (now - self._training_since) * (epochs_left / trained)
         return left if self.deadline is None else max(timedelta(), min(left, self.deadline - now))
 
 

@@ -1,5 +1,6 @@
 """How many trials a cluster holds, and what is said where nobody answers."""
 
+import io
 import random
 import signal
 import socket
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune.search import app
 from plgan_tune.spec.study import ResourcesSpec
-from plgan_tune.tuning.cluster import ClusterError, check_address, connect, share_of, trials_at_a_time
+from plgan_tune.tuning.cluster import STOPPING, ClusterError, check_address, joined, share_of, trials_at_a_time
 from plgan_tune.tuning.share import SOME, Share
 
 Node = Mapping[str, float]
@@ -194,18 +196,21 @@ def address_of(taken: socket.socket) -> str:
 
 
 def test_ctrl_c_while_ray_starts_is_heard_at_once_and_obeyed_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray forks while it starts, and Python drops what is raised in a fork's hooks."""
+    """Ray forks while it starts, and Python drops what is raised in a fork's hooks. Then it is not left running."""
     events: list[str] = []
 
     def init(**_options: object) -> None:
         signal.raise_signal(signal.SIGINT)
         events.append("Ray has started")
 
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: events.append("Ray is shut down"))
+    monkeypatch.setattr("rich.status.Status.update", lambda _, text: events.append(text))
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        connect(None, on_interrupt=lambda: events.append("heard"))
-    assert events == ["heard", "Ray has started"]
+    with pytest.raises(KeyboardInterrupt), joined(None, Console(file=io.StringIO())):
+        events.append("used")
+    assert events == [STOPPING, "Ray has started", "Ray is shut down"]
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -60,7 +60,8 @@ def train(state: StudyState, number: int, errors: list[float], ramp: float = 1.0
     }
     state.start(trial_id, number, params, 0, START)
     for epoch, error in enumerate(errors, start=1):
-        state.epoch(trial_id, 1, measured(epoch, error, ramp), reported_at=NOW, node=None, split_hash=None)
+        reported_at = START + timedelta(seconds=epoch)
+        state.epoch(trial_id, 1, measured(epoch, error, ramp), reported_at=reported_at, node=None, split_hash=None)
     return trial_id
 
 
@@ -382,3 +383,22 @@ def test_a_stop_is_said_at_once_where_there_is_no_picture(
     with PlainDisplay(console, state, lambda: NOW, lambda: None) as display:
         display.stopping("trials save")
     assert capfd.readouterr().out == said
+
+
+def test_the_start_of_ray_is_no_part_of_the_pace() -> None:
+    """It may take as long as the first trial."""
+    left = []
+    for ray_took in (timedelta(), timedelta(hours=1)):
+        state = StudyState("digits", trials=24, epochs=60, started_at=START - ray_took)
+        state.end(train(state, 0, [0.5] * 60), TrialStatus.COMPLETED, NOW)
+        left.append(state.time_left(NOW))
+    assert left == [timedelta(seconds=23 * 100)] * 2
+
+
+def test_a_trial_that_goes_on_is_shown_with_its_whole_course(trial_row: Callable[..., TrialRow]) -> None:
+    known = replace(trial_row(0), epochs=2)
+    history = History((known,), curves={known.trial_id: {1: 0.75, 2: 0.5}})
+    state = StudyState("digits", trials=1, epochs=4, started_at=START, history=history)
+    state.start(known.trial_id, 0, known.params, 0, NOW)
+    state.epoch(known.trial_id, 2, measured(3, 0.25, 1.0), reported_at=NOW, node=None, split_hash=None)
+    assert state.curve(known.trial_id) == (0.75, 0.5, 0.25)

@@ -113,6 +113,7 @@ def test_it_was_interrupted_with_trials_under_way(interrupted: Interrupted) -> N
 def test_ctrl_c_exits_130_without_a_traceback(interrupted: Interrupted) -> None:
     assert interrupted.status == 130, interrupted.said
     assert "Traceback" not in interrupted.said
+    assert "stopping: trials end the epoch that they are in and save" in interrupted.said
     assert "interrupted, this run took" in interrupted.said
 
 

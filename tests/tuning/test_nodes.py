@@ -139,8 +139,8 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
             return {HERE: function(*arguments), THERE: there(function, *arguments)}
 
         monkeypatch.setattr(nodes_module, "_on_each", on_each)
-        monkeypatch.setattr(nodes_module, "connect", lambda *how: anew.append(how))
-        prepare_nodes("10.0.0.1:6379", Share(1, 1, 0), data, check_data(data))
+        monkeypatch.setattr(nodes_module, "connect", lambda *how, on_interrupt: anew.append(how))
+        prepare_nodes("10.0.0.1:6379", Share(1, 1, 0), data, check_data(data), on_interrupt=lambda: None)
         return anew
 
     return run
