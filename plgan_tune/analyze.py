@@ -24,6 +24,7 @@ from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
 from plgan_tune.study_file import STUDY_FILE
+from plgan_tune.wording import redrawn
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -148,13 +149,13 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
 
 def _watch(console: Console, place: str, top: int) -> None:
-    """Until no search writes the study any more, or Ctrl-C. On a terminal it waits for one that has not begun."""
-    file = Location.at(place).join(STUDY_FILE)
-    if console.is_terminal and not file.exists():
-        with console.status(f"there is no {file.typed} yet; Ctrl-C ends the wait"):
-            while not file.exists():
+    """Until no search writes the study any more, or Ctrl-C. On a terminal it waits for a folder that is not there."""
+    study = Location.at(place)
+    if redrawn(console) and not study.exists():
+        with console.status(Text(f"there is no {study.typed} yet; Ctrl-C ends the wait")):
+            while not study.join(STUDY_FILE).exists():
                 time.sleep(1)
-    writer = _Writer(Location.at(place).join(LOCK))
+    writer = _Writer(study.join(LOCK))
     with Live(console=console, auto_refresh=False) as live:
         while True:
             lives = writer.lives(time.monotonic())  # before the study is read, which is then the last of it

@@ -49,7 +49,9 @@ def read_study_file(study: Location) -> StudyFile:
         spec = study_from_document(document, file.url)
     except SpecError as error:
         raise StoreError(f"not a study that this version of plgan-tune can read:\n{error}") from error
-    starts = document.value.get(MADE_WITH) or []
+    starts = document.value.get(MADE_WITH)
+    starts = [] if starts is None else starts
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
-        raise StoreError(f"{file.url}: {MADE_WITH}: must be a list of mappings, but got {show(starts)}")
+        where = f"{file.url}:{document.lines[MADE_WITH,]}: {MADE_WITH}"
+        raise StoreError(f"{where}: must be a list of mappings, but got {show(starts)}")
     return StudyFile(spec, tuple(starts))

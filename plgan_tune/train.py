@@ -29,6 +29,7 @@ from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ran
 from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.typed import command, python, torchrun
+from plgan_tune.wording import redrawn
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -228,13 +229,13 @@ def _progress(console: Console, trial: TrialSpec) -> Iterator[Callable[[EpochMet
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=console, disable=not console.is_terminal, expand=True) as progress:
+    with Progress(*columns, console=console, disable=not redrawn(console), expand=True) as progress:
         task = progress.add_task("starting", total=trial.training.epochs)
 
         def show(metrics: EpochMetrics) -> bool:
             text = describe(metrics)
             progress.update(task, completed=metrics.epoch, description=text)
-            if not console.is_terminal:
+            if not redrawn(console):
                 console.print(f"epoch {metrics.epoch}/{trial.training.epochs}  {text}", highlight=False, soft_wrap=True)
             return True
 

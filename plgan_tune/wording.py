@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
+from rich.console import Console
+
 from plgan_tune.records import TrialStatus, Value
 
 STYLES: Mapping[TrialStatus, str] = {
@@ -19,6 +21,11 @@ STYLES: Mapping[TrialStatus, str] = {
 def word(status: TrialStatus, *, searching: bool) -> str:
     """A status as people are told of it: a trial that has not ended is unfinished where no search trains it."""
     return "unfinished" if status is TrialStatus.RUNNING and not searching else status.value
+
+
+def redrawn(console: Console) -> bool:
+    """Whether what the console shows can be drawn anew; what a dumb terminal has printed stays."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def percent(error: float | None) -> str:

@@ -251,12 +251,14 @@ def test_a_watch_of_a_search_that_was_killed_says_so(
 
 
 def test_a_watch_on_a_terminal_waits_for_the_study(studies: Path, tmp_path: Path) -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    begin = Timer(1.5, shutil.copytree, (studies / "first", tmp_path / "late"))
+    out = io.StringIO()
+    whole, late = shutil.copytree(studies / "first", tmp_path / "whole"), tmp_path / "[late]"
+    begin = Timer(1.5, Path(whole).rename, (late,))
     begin.start()
-    analyze_command._watch(console, str(tmp_path / "late"), 5)
+    analyze_command._watch(Console(file=out, force_terminal=True, width=200, _environ={}), str(late), 5)
     begin.join()
-    assert "60 of 60" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"there is no {late} yet" in out.getvalue()
+    assert "60 of 60" in out.getvalue()
 
 
 def test_a_watched_search_on_another_host_lives_as_long_as_it_renews_its_lock(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A study's own file, as analysis, a resume, a warm start and an evaluation read it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("study: small", "study: [small"), ":2: must be well-formed YAML 1.2"),
-        (("trials: 50", "trials: ten"), ":3: search.trials: must be a whole number >= 1, but got 'ten'"),
-        (("made_with: []", "made_with: 5"), "made_with: must be a list of mappings, but got 5"),
-        (("made_with: []", "made_with: [5]"), "made_with: must be a list of mappings, but got [5]"),
+        (("study: small", "study: [small"), ":2: must be well-formed"),
+        (("trials: 50", "trials: ten"), r":3: search\.trials: must be a whole number >= 1, but got 'ten'"),
+        (("made_with: []", "made_with: 5"), r":\d+: made_with: must be a list of mappings, but got 5"),
+        (("made_with: []", "made_with: [5]"), r":\d+: made_with: must be a list of mappings, but got \[5\]"),
         (None, ": must be a mapping"),
     ],
 )
@@ -39,7 +40,7 @@ def test_what_is_broken_is_said_with_its_line(tmp_path: Path, change: tuple[str,
     file.write_text(after)
     with pytest.raises(StoreError) as refused:
         read_study_file(Location.at(tmp_path))
-    assert f"{file}{says}" in str(refused.value) or f"{file}: {says}" in str(refused.value), refused.value
+    assert re.search(rf"{re.escape(str(file))}{says}", str(refused.value)), refused.value
 
 
 def test_what_is_no_study_is_told_apart(tmp_path: Path) -> None:

@@ -91,16 +91,28 @@ def overview(study: Study) -> Overview:
     last = [times.max() for times in (study.epochs["reported_at"], trials["ended_at"]) if times.notna().any()]
     speeds = study.epochs["images_per_second"]
     counts = trials["status"].value_counts()
+    starts, ends = stretches(study.epochs)
     return Overview(
         counts={status: int(counts[status]) for status in TrialStatus if status in counts.index},
         epochs=int(trials["epochs"].sum()),
         epochs_saved=int(missing.sum()),
         time_saved=timedelta(seconds=float((missing * pace).sum())),
-        busy=timedelta(seconds=float((trained := stretches(study.epochs))[1].sum() - trained[0].sum())),
+        busy=timedelta(seconds=float((ends - starts).sum())),
         began=trials["started_at"].min().to_pydatetime() if len(trials) else None,
         until=max(last).to_pydatetime() if last else None,
         images_per_second=float(speeds.median()) if len(speeds) else None,
     )
+
+
+def spans(epochs: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
+    """When each epoch's training began and ended, in seconds after the first epoch's report.
+
+    An epoch that was saved but not reported when its search died is reported by the next attempt, sooner after the
+    trial's epoch before than it took: when it was trained is not known, so it counts as a moment.
+    """
+    end = (epochs["reported_at"] - epochs["reported_at"].min()).dt.total_seconds()
+    since = end - end.groupby(epochs["trial_id"], observed=True).shift()
+    return end - epochs["seconds"].where(~(since < epochs["seconds"] / 2), 0.0), end
 
 
 def stretches(epochs: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -108,8 +120,7 @@ def stretches(epochs: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.flo
 
     In seconds after the first epoch's report; the first start lies before it.
     """
-    end = (epochs["reported_at"] - epochs["reported_at"].min()).dt.total_seconds().to_numpy()
-    start = end - epochs["seconds"].to_numpy()
+    start, end = (times.to_numpy() for times in spans(epochs))
     order = np.argsort(start)
     start, until = start[order], np.maximum.accumulate(end[order])
     breaks = start[1:] > until[:-1]

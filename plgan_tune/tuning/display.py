@@ -19,7 +19,7 @@ from rich.text import Text
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.room import Room
-from plgan_tune.wording import STYLES, brief, duration, named, percent, sparkline, word
+from plgan_tune.wording import STYLES, brief, duration, named, percent, redrawn, sparkline, word
 
 Clock = Callable[[], datetime]
 Rooms = Callable[[], Room | None]
@@ -140,8 +140,7 @@ def build_display(
         now: UTC.
         room: how full the cluster is; None where that is not known.
     """
-    redrawn = console.is_terminal and not console.is_dumb_terminal
-    return LiveDisplay(console, state, now, room) if redrawn else PlainDisplay(console, state, now, room)
+    return LiveDisplay(console, state, now, room) if redrawn(console) else PlainDisplay(console, state, now, room)
 
 
 class Screen:

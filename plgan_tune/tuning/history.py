@@ -135,6 +135,10 @@ def read_history(location: Location, spec: StudySpec) -> History:
     since = history.next_seq
     if earlier.search.early_stopping == spec.search.early_stopping:
         since = starts[-1].get(RULE_SINCE, 0) if starts else 0
+        if not isinstance(since, int):
+            raise HistoryError(
+                f"{file.url}: {RULE_SINCE} of the last start must be a whole number, but got {show(since)}"
+            )
     return replace(history, starts=starts, changes=changes, rule_since=since)
 
 

@@ -57,7 +57,7 @@ class StudyState:
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
         self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
         self._lost: set[str] = set()
-        self._curves = {row.trial_id: list(history.curves.get(row.trial_id, {}).values()) for row in history.unfinished}
+        self._curves = {row.trial_id: _course(row, history) for row in history.unfinished}
         self._latest: dict[str, EpochMetrics] = {trial_id: row.metrics for trial_id, row in history.latest.items()}
         self._seq = history.next_seq
         self._already_trained = self.epochs_trained()
@@ -73,6 +73,7 @@ class StudyState:
             seed: `trial.seed`.
             now: UTC.
         """
+        self._training_since = self._training_since or now
         self._lost.discard(trial_id)
         known = self._waiting.pop(trial_id, None) or self._rows.get(trial_id)
         row = (
@@ -116,7 +117,6 @@ class StudyState:
             KeyError: where the trial never started.
         """
         row = self._rows[trial_id]
-        self._training_since = self._training_since or reported_at - timedelta(seconds=metrics.seconds)
         seq, self._seq = self._seq, self._seq + 1
         better = row.val_error_best is None or metrics.val_error < row.val_error_best
         curve = self._curves.get(trial_id, [])[: metrics.epoch - 1]
@@ -219,6 +219,12 @@ class StudyState:
         epochs_left = usual * to_come + sum(max(0.0, usual - epochs) for epochs in under_way)
         left = (now - self._training_since) * (epochs_left / trained)
         return left if self.deadline is None else max(timedelta(), min(left, self.deadline - now))
+
+
+def _course(row: TrialRow, history: History) -> list[float]:
+    """val_error of each epoch that the trial stands on; one that an earlier attempt reached is not among them."""
+    curve = history.curves.get(row.trial_id, {})
+    return [curve[epoch] for epoch in sorted(curve) if epoch <= row.epochs]
 
 
 def best_of(rows: tuple[TrialRow, ...]) -> TrialRow | None:

@@ -19,6 +19,7 @@ from synthetic import synthetic_spec
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importance, Importances
 from plgan_tune.analysis.intervals import Interval
+from plgan_tune.analysis.overview import overview
 from plgan_tune.analysis.report import course
 from plgan_tune.analysis.report import page as page_module
 from plgan_tune.analysis.report.page import report_html
@@ -188,8 +189,23 @@ def test_a_pause_is_a_gap_of_the_timeline_and_no_time_of_the_best_so_far(synthet
     whole = (study.epochs["reported_at"].max() - began).total_seconds()
     assert max(length for _, length in spans) * 60 == pytest.approx(6, rel=1e-3)
     assert max(start + length for start, length in spans) * 60 == pytest.approx(3600 + whole + 1, abs=2)
-    *_, line = traces(report_html(paused), "best-so-far-time")
-    assert numbers(line["x"])[-1] <= whole + 1
+    found = held(report_html(paused))["figures"]["best-so-far-time"]
+    assert found["layout"]["xaxis"]["title"]["text"] == "seconds of training, pauses left out"
+    assert numbers(found["data"][-1]["x"])[-1] == pytest.approx(whole + 1)
+
+
+def test_an_epoch_that_a_later_attempt_reports_took_no_time_of_it(synthetic: Synthetic) -> None:
+    """It was trained before its search died, ten minutes before; the trial's bars do not overlap, the pause is none."""
+    study = synthetic(1, 4, early_stopping=False)
+    report = study.epochs["reported_at"].min() + pd.to_timedelta([600, 1200, 1800, 2500], unit="s")
+    epochs = study.epochs.assign(reported_at=report, seconds=600.0, attempt=[1, 1, 2, 2])
+    epochs.loc[2, "reported_at"] = report[1] + pd.Timedelta(seconds=100)
+    paused = replace(study, epochs=epochs)
+    (bars,) = traces(report_html(paused), "timeline-all")
+    (one, other), (long, short) = numbers(bars["base"]) * 60, numbers(bars["x"]) * 60
+    assert (long, short) == pytest.approx((1200, 1200))
+    assert other == pytest.approx(one + 1300)
+    assert overview(paused).busy.total_seconds() == 600 + 600 + 600
 
 
 def test_the_plane_lies_lowest_where_it_was_planted(synthetic: Synthetic) -> None:

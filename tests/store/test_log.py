@@ -121,7 +121,7 @@ def numbers_by_us(study: Location) -> list[int]:
     return list(read_trials(study).to_pandas()["number"])
 
 
-OVERTAKEN = {"s3": FileExpired, "gs": pa.ArrowInvalid}
+OVERTAKEN = {"s3": FileExpired, "gs": (pa.ArrowInvalid, OSError)}
 """What becomes of a reader in pieces whose file is replaced: S3's client tells it so, GCS's gives it some of each."""
 
 

@@ -397,8 +397,15 @@ def test_the_start_of_ray_is_no_part_of_the_pace() -> None:
 
 def test_a_trial_that_goes_on_is_shown_with_its_whole_course(trial_row: Callable[..., TrialRow]) -> None:
     known = replace(trial_row(0), epochs=2)
-    history = History((known,), curves={known.trial_id: {1: 0.75, 2: 0.5}})
+    history = History((known,), curves={known.trial_id: {1: 0.75, 2: 0.5, 3: 0.9}})
     state = StudyState("digits", trials=1, epochs=4, started_at=START, history=history)
     state.start(known.trial_id, 0, known.params, 0, NOW)
+    assert state.curve(known.trial_id) == (0.75, 0.5)
     state.epoch(known.trial_id, 2, measured(3, 0.25, 1.0), reported_at=NOW, node=None, split_hash=None)
     assert state.curve(known.trial_id) == (0.75, 0.5, 0.25)
+
+
+@pytest.mark.parametrize(("environ", "kind"), [({"TERM": "xterm"}, LiveDisplay), ({"TERM": "dumb"}, PlainDisplay)])
+def test_a_terminal_that_cannot_go_back_gets_lines(state: StudyState, environ: dict[str, str], kind: type) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, _environ=environ)
+    assert isinstance(build_display(console, state, lambda: NOW), kind)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from plgan_tune.analysis.curves import switches
-from plgan_tune.analysis.overview import stretches
+from plgan_tune.analysis.overview import spans, stretches
 from plgan_tune.analysis.report.look import (
     INK,
     MUTED,
@@ -267,9 +267,7 @@ def timeline(study: Study) -> Drawn:
     placed = _attempts(study)
     if placed.empty:
         return Absent("No trial has been placed on a node yet.")
-    began = study.trials["started_at"].min()
-    start = (placed["began"] - began).dt.total_seconds()
-    end = (placed["until"] - began).dt.total_seconds()
+    start, end = placed["began"], placed["until"]
     unit, size = elapsed(end.max())
     lane = _lanes(placed["node"].tolist(), start.tolist(), end.tolist())
     rows = sorted(set(lane))
@@ -309,16 +307,18 @@ def timeline(study: Study) -> Drawn:
 
 
 def _attempts(study: Study) -> pd.DataFrame:
-    """Each attempt that trained, by its start: `began`, `until`, and its `trial`'s row, node and status."""
-    epochs = study.epochs
-    spans = epochs.assign(began=epochs["reported_at"] - pd.to_timedelta(epochs["seconds"], unit="s"))
-    spans = spans.groupby(["trial_id", "attempt"], observed=True).agg(
-        began=("began", "min"), until=("reported_at", "max")
-    )
-    spans = spans.reset_index().astype({"trial_id": str})
+    """Each attempt that trained, by its start: its `trial`'s row, node and status; `began` and `until`.
+
+    In seconds since the search began.
+    """
+    zero = (study.epochs["reported_at"].min() - study.trials["started_at"].min()).total_seconds()
+    began, until = spans(study.epochs)
+    epochs = study.epochs[["trial_id", "attempt"]].assign(began=zero + began, until=zero + until)
+    attempts = epochs.groupby(["trial_id", "attempt"], observed=True).agg({"began": "min", "until": "max"})
+    attempts = attempts.reset_index().astype({"trial_id": str})
     known = study.trials[["trial_id", "node", "status"]].rename_axis("trial").reset_index()
-    spans = spans.merge(known[known["node"].notna()], on="trial_id")
-    return spans.sort_values("began", ignore_index=True)
+    attempts = attempts.merge(known[known["node"].notna()], on="trial_id")
+    return attempts.sort_values("began", ignore_index=True)
 
 
 def _lanes(nodes: list[str], starts: list[float], ends: list[float]) -> list[tuple[str, int]]:

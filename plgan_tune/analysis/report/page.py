@@ -162,8 +162,9 @@ def _search_panels(study: Study) -> list[Panel]:
         Panel(
             "timeline",
             "Trials on nodes",
-            "A bar is an attempt of a trial, a row what a node ran at one time. Look for gaps, which are idle "
-            "hardware, and for a ragged end, where a few long trials kept the rest waiting.",
+            "A bar is an attempt of a trial, on the trial's last node; a row is what a node ran at one time. Look for "
+            "gaps, where a node trained nothing, for the search rested or trials were being started, and for a ragged "
+            "end, where a few long trials kept the rest waiting.",
             {"all": course.timeline(study)},
         ),
     ]
