@@ -175,7 +175,7 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
     words = ["--space", str(space), "--set", f"search.hours={20 / 3600}", "--results", str(tmp_path), "--name", "study"]
     limited = invoke(*words)
     assert limited.exit_code == 0, limited.output
-    assert "small: out of time, this run took" in limited.output
+    assert "study: out of time, this run took" in limited.output
     left = pd.read_parquet(tmp_path / "study" / "trials").iloc[1]
     assert (left.status, left.attempt) == ("running", 1)
     assert 0 < left.epochs < 40
@@ -186,7 +186,7 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
     go_on = next(line for line in limited.output.splitlines() if line.endswith("--name study --resume"))
     resumed = invoke(*shlex.split(go_on)[3:])
     assert resumed.exit_code == 0, resumed.output
-    assert "small: done, this run took" in resumed.output
+    assert "study: done, this run took" in resumed.output
     trials, epochs = (pd.read_parquet(tmp_path / "study" / table) for table in ("trials", "epochs"))
     assert list(trials["status"]) == ["completed"] * 2
     of_second = epochs.query("trial_id == 't0001'")
