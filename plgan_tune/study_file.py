@@ -40,9 +40,9 @@ def read_study_file(study: Location) -> StudyFile:
     file = study.join(STUDY_FILE)
     if study.local and study.local.is_file():
         raise StoreError(f"a study is a folder, but {study.url} is a file")
-    if not study.exists():
-        raise StoreError(f"a study is a folder, but there is no {study.url}")
     if not file.exists():
+        if not study.exists():
+            raise StoreError(f"a study is a folder, but there is no {study.url}")
         raise StoreError(f"a study's folder holds {STUDY_FILE}, but {study.url} does not")
     document = read_yaml(file.read_text())
     try:

@@ -105,7 +105,7 @@ def left_behind(known: History, spec: StudySpec, halving: Halving, start: StartO
     """
     starts = {row.trial_id: start(row.params) for row in known.trials}
     implied = replayed(known.reports, halving, starts, spec.any_trial().training.epochs)
-    decisions = unwritten_decisions(known, tuple(implied))
+    decisions = unwritten_decisions(known, implied)
     return Left(known, brought_to_date(known, spec, decisions), decisions)
 
 

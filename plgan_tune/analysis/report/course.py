@@ -17,6 +17,7 @@ from plgan_tune.analysis.report.look import (
     Drawn,
     Group,
     Trace,
+    belongs_to,
     by_status,
     colour,
     compact,
@@ -27,6 +28,7 @@ from plgan_tune.analysis.report.look import (
     opacity,
     titled,
     whole,
+    with_trials,
 )
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus, Verdict
@@ -106,14 +108,10 @@ def learning_curves(study: Study) -> Drawn:
     """Every trial's error over its epochs: a trace a status, the best above all."""
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
-    place = pd.Series(study.trials.index, index=study.trials["trial_id"])
-    curves = study.epochs[["trial_id", "epoch", "val_error", "ramp"]].assign(
-        trial=study.epochs["trial_id"].astype(str).map(place).to_numpy()
-    )
+    curves = with_trials(study, study.epochs[["trial_id", "epoch", "val_error", "ramp"]])
     curves = curves.sort_values(["trial", "epoch"], ignore_index=True)
     every = drawn_epochs(study)
     kind = "scatter" if len(curves) // every <= FEW_POINTS else "scattergl"
-    curves["status"] = study.trials["status"].reindex(curves["trial"]).to_numpy()
     traces: list[Trace] = []
     for group in by_status(study, curves):
         traces.append(_curves(group, every, kind))
@@ -185,7 +183,7 @@ def _best_curve(rows: pd.DataFrame, kind: str) -> Iterator[Trace]:
         "type": kind,
         "mode": "lines",
         "name": "best",
-        "meta": {"status": TrialStatus.COMPLETED.value},
+        **belongs_to(TrialStatus.COMPLETED),
         "x": whole(rows["epoch"]),
         "y": compact(rows["val_error"]),
         "customdata": whole(rows["trial"]),
@@ -212,14 +210,12 @@ def misses(study: Study) -> Drawn:
     judged = study.decisions[study.decisions["cutoff"].notna()]
     if judged.empty:
         return Absent("Too few trials have come to a rung for anyone to be judged.")
-    place = pd.Series(study.trials.index, index=study.trials["trial_id"])
-    trial = judged["trial_id"].astype(str).map(place)
+    judged = with_trials(study, judged)
     steps = sorted(judged["rung"].unique().tolist())
     # Spread over the rung's height by the order of arrival, so that equal trials do not hide one another.
     spread = (judged.groupby("rung").cumcount() * 0.618) % 1 - 0.5
     height = judged["rung"].map({rung: step for step, rung in enumerate(steps)}) + 0.6 * spread
-    status = study.trials["status"].reindex(trial).to_numpy()
-    judged = judged.assign(trial=trial, height=height, status=status)
+    judged = judged.assign(height=height)
     traces: list[Trace] = []
     verdicts = (
         (Verdict.CONTINUE, "went on", MUTED, "circle"),
@@ -315,10 +311,9 @@ def _attempts(study: Study) -> pd.DataFrame:
     began, until = spans(study.epochs)
     epochs = study.epochs[["trial_id", "attempt"]].assign(began=zero + began, until=zero + until)
     attempts = epochs.groupby(["trial_id", "attempt"], observed=True).agg({"began": "min", "until": "max"})
-    attempts = attempts.reset_index().astype({"trial_id": str})
-    known = study.trials[["trial_id", "node", "status"]].rename_axis("trial").reset_index()
-    attempts = attempts.merge(known[known["node"].notna()], on="trial_id")
-    return attempts.sort_values("began", ignore_index=True)
+    attempts = with_trials(study, attempts.reset_index())
+    attempts = attempts.assign(node=study.trials["node"].reindex(attempts["trial"]).to_numpy())
+    return attempts[attempts["node"].notna()].sort_values("began", ignore_index=True)
 
 
 def _lanes(nodes: list[str], starts: list[float], ends: list[float]) -> list[tuple[str, int]]:

@@ -34,6 +34,18 @@ SYMBOLS: Final = {
 """Statuses in the order in which they are drawn, the last on top. Symbols tell them apart without colour."""
 
 
+def belongs_to(status: str) -> Trace:
+    """The part of a trace by which the page's buttons find what they take away."""
+    return {"meta": {"status": status}}
+
+
+def with_trials(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with each one's `trial`, which is its row in `study.trials`, and that trial's `status`."""
+    place = pd.Series(study.trials.index, index=study.trials["trial_id"])
+    trial = rows["trial_id"].astype(str).map(place).to_numpy()
+    return rows.assign(trial=trial, status=study.trials["status"].reindex(trial).to_numpy())
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """What a figure shows of the trials of one status.
@@ -52,8 +64,8 @@ class Group:
 
     @property
     def label(self) -> Trace:
-        """The parts of a trace that name it; by `meta` the page's buttons find what they take away."""
-        return {"name": self.word, "meta": {"status": self.word}}
+        """The parts of a trace that name it."""
+        return {"name": self.word, **belongs_to(self.word)}
 
 
 def by_status(study: Study, rows: pd.DataFrame) -> Iterator[Group]:

@@ -155,8 +155,9 @@
         const { data } = figures[name];
         if (data.some((trace) => trace.type === "parcoords")) drawSoon(name);
         const places = data.flatMap((trace, place) => (trace.meta && trace.meta.status === status ? [place] : []));
+        const figure = document.getElementById(`figure-${name}`);
         // One that has not been drawn yet is drawn without what is hidden.
-        if (places.length && document.getElementById(`figure-${name}`).data) Plotly.restyle(`figure-${name}`, { visible: !hidden.has(status) }, places);
+        if (places.length && figure.data) Plotly.restyle(figure, { visible: !hidden.has(status) }, places);
       }
     });
   }

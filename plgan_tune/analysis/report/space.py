@@ -22,6 +22,7 @@ from plgan_tune.analysis.report.look import (
     Absent,
     Drawn,
     Trace,
+    belongs_to,
     by_status,
     compact,
     error_axis,
@@ -176,7 +177,7 @@ def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
         "x": compact(best[x]),
         "y": compact(best[y]),
         "customdata": whole(best.index),
-        "meta": {"status": TrialStatus.COMPLETED.value},
+        **belongs_to(TrialStatus.COMPLETED),
         "marker": {"symbol": "star", "size": 15, "color": INK, "line": {"width": 1.5, "color": PAPER}},
         "hovertemplate": "%{text} · the best<extra></extra>",
     }
