@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -131,20 +130,6 @@ def machine() -> Callable[[Path], AbstractContextManager[Machine]]:
     return _machine
 
 
-def _wait_until(true: Callable[[], bool], what: str, said: Path, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        told = said.read_text() if said.exists() else ""
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s; {told}"
-        time.sleep(0.2)
-
-
-@pytest.fixture
-def wait_until() -> Callable[..., None]:
-    """Waits until something is true, or fails with what the search has said."""
-    return _wait_until
-
-
 def _assert_whole(study: Path, trials: int, epochs: int) -> None:
     rows = pd.read_parquet(study / "trials")
     assert sorted(rows["number"]) == list(range(trials))
@@ -158,14 +143,3 @@ def _assert_whole(study: Path, trials: int, epochs: int) -> None:
 def assert_whole() -> Callable[[Path, int, int], None]:
     """Every trial of a study finished once, and every epoch is there once."""
     return _assert_whole
-
-
-def _epochs_in(study: Path) -> int:
-    parts = study / "epochs"
-    return len(pd.read_parquet(parts)) if parts.is_dir() and any(parts.glob("*.parquet")) else 0
-
-
-@pytest.fixture
-def epochs_in() -> Callable[[Path], int]:
-    """How many epochs a study's log holds on disk."""
-    return _epochs_in

@@ -10,9 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.waiting import epochs_in, wait_for_epochs, wait_until
+
 pytestmark = [pytest.mark.root, pytest.mark.ray, pytest.mark.slow]
 
-TRIALS, EPOCHS = 3, 12
+TRIALS, EPOCHS = 3, 40
+"""So that on no machine they end before the first epochs are in the log and a host is cut off."""
 SPACE = f"""
 study: hosts
 search: {{trials: {TRIALS}, concurrent: 1, sampler: random, early_stopping: none, max_failures: 0}}
@@ -82,8 +85,6 @@ def ranks_on(host: Any) -> int:
 def test_a_search_survives_a_host_cut_off_and_a_host_killed(
     hosts: list[Any],
     tmp_path: Path,
-    wait_until: Callable[..., None],
-    epochs_in: Callable[[Path], int],
     assert_whole: Callable[..., None],
 ) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
@@ -96,26 +97,22 @@ def test_a_search_survives_a_host_cut_off_and_a_host_killed(
     words = "python -m plgan_tune.search --space space.yaml --address 10.99.7.1:6379 --name mine"
     search = hosts[3].start(*words.split(), "--results", str(study.parent), said=said, folder=tmp_path, **IMPATIENT)
 
-    def epochs() -> int:
-        assert search.poll() is None, said.read_text()
-        return epochs_in(study)
-
     def trained_on() -> list[int]:
         """The numbers of the hosts that have a rank."""
         return [number for number in (1, 2, 3) if ranks_on(hosts[number - 1])]
 
-    wait_until(lambda: epochs() >= 3, "three epochs", said)
+    wait_for_epochs(search, study, 3, said)
     assert [ranks_on(host) for host in hosts[:3]].count(1) == 2, "each rank is on a host of its own"
 
     cut = trained_on()[-1]
     ip("link", "set", cable_of(cut), "down")
-    wait_until(lambda: "now on 3 nodes" in said.read_text(), "the loss of the host that was cut off", said)
+    wait_until(lambda: "now on 3 nodes" in said.read_text(), "the loss of the host that was cut off", said, search)
     ip("link", "set", cable_of(cut), "up")
     hosts[cut - 1].run("ray", "stop")  # what a supervisor of its Ray would do
     join(hosts[cut - 1], cut, cpus=2)
-    wait_until(lambda: "now on 4 nodes" in said.read_text(), "the host's return", said)
-    before, killed = epochs(), ({2, 3} - {cut}).pop()
-    wait_until(lambda: epochs() > before and killed in trained_on(), "epochs after the cut", said)
+    wait_until(lambda: "now on 4 nodes" in said.read_text(), "the host's return", said, search)
+    before, killed = epochs_in(study), ({2, 3} - {cut}).pop()
+    wait_until(lambda: epochs_in(study) > before and killed in trained_on(), "epochs after the cut", said, search)
 
     hosts[killed - 1].kill()
     assert search.wait(timeout=600) == 0, said.read_text()

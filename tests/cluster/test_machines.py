@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.waiting import epochs_in, wait_for_epochs, wait_until
+
 pytestmark = [pytest.mark.root, pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +33,6 @@ trial:
 """It never ends by itself, however fast the machine: what goes on with it is told how many trials are enough."""
 
 Machines = Callable[[Path], AbstractContextManager[Any]]
-WaitUntil = Callable[..., None]
-EpochsIn = Callable[[Path], int]
 Whole = Callable[[Path, int, int], None]
 
 
@@ -73,7 +73,7 @@ STUBS = {
 
 
 def test_slurm_sh_searches_on_its_nodes_and_goes_on_after_a_requeue(
-    machine: Machines, tmp_path: Path, wait_until: WaitUntil, epochs_in: EpochsIn, assert_whole: Whole
+    machine: Machines, tmp_path: Path, assert_whole: Whole
 ) -> None:
     programs, calls, said = tmp_path / "bin", tmp_path / "calls.txt", tmp_path / "said.txt"
     programs.mkdir()
@@ -88,7 +88,7 @@ def test_slurm_sh_searches_on_its_nodes_and_goes_on_after_a_requeue(
         script = ["bash", str(ROOT / "cluster" / "slurm.sh"), "--space", "space.yaml"]
 
         first = host.start(*script, said=said, folder=tmp_path, **environ)
-        wait_until(lambda: first.poll() is not None or epochs_in(study) >= 3, "three epochs", said)
+        wait_for_epochs(first, study, 3, said)
         host.signal(first, signal.SIGUSR1)
         assert first.wait(timeout=120) == 130, said.read_text()
         assert any(line.endswith("--name mine --resume") for line in said.read_text().splitlines())
@@ -108,9 +108,7 @@ def test_slurm_sh_searches_on_its_nodes_and_goes_on_after_a_requeue(
     assert tokens == []
 
 
-def test_ray_job_stop_stops_a_search_that_then_goes_on(
-    machine: Machines, tmp_path: Path, wait_until: WaitUntil, epochs_in: EpochsIn, assert_whole: Whole
-) -> None:
+def test_ray_job_stop_stops_a_search_that_then_goes_on(machine: Machines, tmp_path: Path, assert_whole: Whole) -> None:
     """Submitted with the folder's files; what the log prints is submitted again."""
     work, said = tmp_path / "work", tmp_path / "said.txt"
     work.mkdir()

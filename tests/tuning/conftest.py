@@ -3,14 +3,12 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from plgan_tune.records import TrialRow, TrialStatus, Value
@@ -41,28 +39,10 @@ def _started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(command.pid, signal.SIGKILL)
 
 
-def _wait_for_epochs(search: subprocess.Popen[str], study: Path, at_least: int, said: Path | None = None) -> None:
-    """Until the log on disk holds so many epochs. `said` is what the search prints, default beside its results."""
-    said = said or study.parents[1] / "said.txt"
-    for _ in range(6000):
-        if search.poll() is not None:
-            raise AssertionError(f"the search ended by itself with {search.returncode}: {said.read_text()}")
-        parts = study / "epochs"
-        if parts.is_dir() and any(parts.glob("*.parquet")) and len(pd.read_parquet(parts)) >= at_least:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no {at_least} epochs within five minutes: {said.read_text()}")
-
-
 @pytest.fixture(scope="session")
 def started() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
     """Starts a command in a folder, whose said.txt gets what it prints; at the block's end it is killed."""
     return _started
-
-
-@pytest.fixture(scope="session")
-def wait_for_epochs() -> Callable[..., None]:
-    return _wait_for_epochs
 
 
 def _make_trial(

@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 
 from plgan_tune.records import TrialStatus
+from tests.waiting import wait_for_epochs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS, EPOCHS = 3, 12
+TRIALS, EPOCHS = 3, 60
+"""So that on no machine they end before the first epochs are in the log."""
 SPACE = f"""
 study: tiny
 search: {{trials: 99, concurrent: 2, sampler: random, early_stopping: none}}
@@ -81,15 +83,13 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def interrupted(
-    tmp_path_factory: pytest.TempPathFactory, started: Started, wait_for_epochs: Callable[..., None]
-) -> Interrupted:
+def interrupted(tmp_path_factory: pytest.TempPathFactory, started: Started) -> Interrupted:
     folder = tmp_path_factory.mktemp("interrupted")
     study = folder / "results" / "mine"
     (folder / "my space.yaml").write_text(SPACE)
     words = ["--space", "my space.yaml", "--set", f"search.trials={TRIALS}", "--name", "mine"]
     with started(folder, sys.executable, "-m", "plgan_tune.search", *words) as search:
-        wait_for_epochs(search, study, at_least=3)
+        wait_for_epochs(search, study, 3, folder / "said.txt")
         before = read(study)
         os.killpg(search.pid, signal.SIGINT)
         status = search.wait(timeout=120)

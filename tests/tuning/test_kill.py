@@ -18,6 +18,7 @@ from plgan_tune.spec.load import load_study
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
 from plgan_tune.tuning.stopping import build_halving, replayed
+from tests.waiting import wait_for_epochs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -42,9 +43,7 @@ def logged(study: Path) -> tuple[list[EpochRow], list[DecisionRow]]:
     return epoch_rows(read_epochs(location)), decision_rows(read_decisions(location))
 
 
-def test_nothing_is_lost_or_counted_twice(
-    tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None]
-) -> None:
+def test_nothing_is_lost_or_counted_twice(tmp_path: Path, started: Started) -> None:
     """Kills a search ten times, then lets it end, and holds the log against what it implies.
 
     Every other time it has logged new epochs before; in between it is killed while it starts and takes up its log.
@@ -58,7 +57,7 @@ def test_nothing_is_lost_or_counted_twice(
     for kill in range(KILLS):
         with started(tmp_path, *words) as search:
             if kill % 2 == 0:
-                wait_for_epochs(search, study, at_least=len(epochs) + 1)
+                wait_for_epochs(search, study, len(epochs) + 1, tmp_path / "said.txt")
                 time.sleep(moments.uniform(0.0, 4.0))
             else:
                 time.sleep(moments.uniform(0.0, 20.0))

@@ -12,14 +12,17 @@ import pandas as pd
 import pytest
 
 from plgan_tune.records import TrialStatus
+from tests.waiting import wait_for_epochs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-EPOCHS = 12
 
+def space(trials: int, ranks: int, epochs: int) -> str:
+    """All trials at a time, and no failure allowed.
 
-def space(trials: int, ranks: int) -> str:
-    """All trials at a time, and no failure allowed."""
+    Args:
+        epochs: so many that on no machine a trial ends before its first are in the log and its node is lost.
+    """
     return f"""
 study: lost
 search: {{trials: {trials}, concurrent: {trials}, sampler: random, early_stopping: none, max_failures: 0}}
@@ -28,7 +31,7 @@ trial:
   data: {{source: digits, labels: 20, validation: 200}}
   model: {{width: 0.05}}
   loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 6}}
-  training: {{epochs: {EPOCHS}, batch_size: 20, checkpoint_every: 1}}
+  training: {{epochs: {epochs}, batch_size: 20, checkpoint_every: 1}}
 """
 
 
@@ -63,7 +66,7 @@ Bereave = Callable[..., Bereft]
 
 
 @pytest.fixture
-def bereave(cluster: Any, tmp_path: Path, started: Started, wait_for_epochs: Callable[..., None]) -> Bereave:
+def bereave(cluster: Any, tmp_path: Path, started: Started) -> Bereave:
     """Searches `text` on so many nodes, of which one is killed after `at_least` epochs, `spare` coming in its place."""
 
     def search(text: str, nodes: int, at_least: int, spare: int = 0) -> Bereft:
@@ -73,7 +76,7 @@ def bereave(cluster: Any, tmp_path: Path, started: Started, wait_for_epochs: Cal
             cluster.add_node(num_cpus=1)
         words = ["--space", "space.yaml", "--name", "mine", "--address", cluster.address]
         with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *words) as command:
-            wait_for_epochs(command, study, at_least)
+            wait_for_epochs(command, study, at_least, tmp_path / "said.txt")
             before = pd.read_parquet(study / "epochs")
             lost = next(iter(cluster.worker_nodes))
             for _ in range(spare):
@@ -87,24 +90,26 @@ def bereave(cluster: Any, tmp_path: Path, started: Started, wait_for_epochs: Cal
 
 
 def test_a_gang_that_loses_a_node_has_another_attempt_and_no_failure(bereave: Bereave) -> None:
-    left = bereave(space(trials=1, ranks=2), nodes=2, at_least=2, spare=1)
-    assert len(left.before) < EPOCHS  # else nothing was lost
+    epochs = 16
+    left = bereave(space(trials=1, ranks=2, epochs=epochs), nodes=2, at_least=2, spare=1)
+    assert len(left.before) < epochs  # else nothing was lost
     (trial,) = left.trials.itertuples()
     assert (trial.status, trial.attempt) == (TrialStatus.COMPLETED, 2)
-    assert sorted(left.epochs["epoch"]) == list(range(1, EPOCHS + 1))
+    assert sorted(left.epochs["epoch"]) == list(range(1, epochs + 1))
 
 
 def test_a_lost_node_s_trial_goes_on_elsewhere_from_its_checkpoint(bereave: Bereave) -> None:
     """A trial a node. The two that are left finish theirs, and the third one's."""
-    left = bereave(space(trials=3, ranks=1), nodes=3, at_least=6)
-    assert left.before.groupby("trial_id")["epoch"].max().max() < EPOCHS  # else nothing was lost
+    epochs = 80
+    left = bereave(space(trials=3, ranks=1, epochs=epochs), nodes=3, at_least=6)
+    assert left.before.groupby("trial_id")["epoch"].max().max() < epochs  # else nothing was lost
     assert sorted(left.trials["number"]) == [0, 1, 2]
     assert set(left.trials["status"]) == {TrialStatus.COMPLETED}
     assert sorted(left.trials["attempt"]) == [1, 1, 2]
-    epochs = left.epochs.sort_values("seq")
-    assert list(epochs["seq"]) == list(range(3 * EPOCHS))
+    log = left.epochs.sort_values("seq")
+    assert list(log["seq"]) == list(range(3 * epochs))
     for trial in left.trials.itertuples():
-        curve = epochs[epochs["trial_id"] == trial.trial_id]
-        assert list(curve["epoch"]) == list(range(1, EPOCHS + 1))
+        curve = log[log["trial_id"] == trial.trial_id]
+        assert list(curve["epoch"]) == list(range(1, epochs + 1))
         assert curve["attempt"].is_monotonic_increasing
         assert curve["attempt"].nunique() == trial.attempt  # what the lost attempt had trained is kept

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -17,6 +18,7 @@ from plgan_tune.records import TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import epoch_rows, read_epochs, read_trials
+from tests.waiting import epochs_in, wait_for_epochs, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -30,18 +32,10 @@ trial:
   loss: {{alpha: {{uniform: [0.1, 1.0]}}}}
   training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1000}}
 """
-"""Nothing but a trial's end and the signal saves a checkpoint.
+"""Nothing but a trial's end and the signal saves a checkpoint. No machine is so fast that the search ends by itself.
 """
 
 Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
-
-
-def wait_for_epochs(study: Location, at_least: int, search: subprocess.Popen[str], said: Path) -> None:
-    end = time.monotonic() + 300
-    while not study.join("epochs").exists() or len(read_epochs(study)) < at_least:
-        assert search.poll() is None, said.read_text()
-        assert time.monotonic() < end, said.read_text()
-        time.sleep(0.2)
 
 
 def test_it_is_stopped_gone_on_with_and_analysed(tmp_path: Path, bucket: str, started: Started) -> None:
@@ -50,7 +44,7 @@ def test_it_is_stopped_gone_on_with_and_analysed(tmp_path: Path, bucket: str, st
     words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--results", f"{bucket}/far"]
     words += ["--name", "mine", "--resume"]
     with started(tmp_path, *words) as search:
-        wait_for_epochs(study, 3, search, said)
+        wait_for_epochs(search, study, 3, said)
         search.send_signal(signal.SIGTERM)
         assert search.wait(timeout=120) == 130, said.read_text()
     assert any(line.endswith("--name mine --resume") for line in said.read_text().splitlines())
@@ -84,6 +78,10 @@ def test_it_is_stopped_gone_on_with_and_analysed(tmp_path: Path, bucket: str, st
     assert all(secret.encode() not in study.fs.cat_file(file) for file in study.fs.find(study.path))
 
 
+def ended(study: Location) -> list[dict[str, Any]]:
+    return [row for row in read_trials(study).to_pylist() if row["status"] == TrialStatus.COMPLETED]
+
+
 def serve(port: int = 0) -> ThreadedMotoServer:
     """One more server with the content of the bucket's own: all of a process share it."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
@@ -94,8 +92,11 @@ def serve(port: int = 0) -> ThreadedMotoServer:
 def test_nothing_is_missing_after_the_store_was_away_for_a_minute(
     tmp_path: Path, bucket: str, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody listens where the search writes; meanwhile the test looks at the bucket through the other server."""
-    trials, epochs = 2, 16
+    """Nobody listens where the search writes; meanwhile the test looks at the bucket through the other server.
+
+    Trials are long enough that none ends before. Where one ends meanwhile, its files wait for the store.
+    """
+    epochs = 64
     (tmp_path / "space.yaml").write_text(SPACE)
     study, said = Location.at(f"{bucket}/away/mine"), tmp_path / "said.txt"
     study.exists()  # so that this process has its connection
@@ -103,31 +104,33 @@ def test_nothing_is_missing_after_the_store_was_away_for_a_minute(
     _, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--results", f"{bucket}/away"]
-    words += ["--name", "mine", "--set", f"search.trials={trials}", "--set", f"trial.training.epochs={epochs}"]
-    words += ["--set", "trial.training.batch_size=30"]
+    words += ["--name", "mine", "--set", f"trial.training.epochs={epochs}"]
     with started(tmp_path, *words) as search:
-        wait_for_epochs(study, 3, search, said)
+        wait_for_epochs(search, study, 3, said)
         server.stop()
-        away_at, there = datetime.now(UTC), len(read_epochs(study))
-        end = time.monotonic() + 50
-        while "results wait in memory and are tried again every 5 s: cannot write s3://" not in said.read_text():
-            assert search.poll() is None, said.read_text()
-            assert time.monotonic() < end, said.read_text()
-            time.sleep(0.2)
-        time.sleep(60 - (datetime.now(UTC) - away_at).total_seconds())  # longer than the lock's lease
+        away_at = datetime.now(UTC)
+        failed = "results wait in memory and are tried again every 5 s: cannot write s3://"
+        wait_until(lambda: failed in said.read_text(), "the failure's report", said, search)
+        there = epochs_in(study)
+        time.sleep(max(0.0, 60 - (datetime.now(UTC) - away_at).total_seconds()))  # longer than the lock's lease
         assert search.poll() is None, said.read_text()
-        assert len(read_epochs(study)) == there
+        assert epochs_in(study) == there
         server, back_at = serve(port), datetime.now(UTC)
-        assert search.wait(timeout=300) == 0, said.read_text()
+        wait_until(lambda: bool(ended(study)), "a trial's end", said, search)
+        search.send_signal(signal.SIGTERM)
+        assert search.wait(timeout=120) == 130, said.read_text()
         server.stop()
     assert "results are written again" in said.read_text()
     rows, logged = read_trials(study).to_pylist(), epoch_rows(read_epochs(study))
-    assert [(row["status"], row["attempt"]) for row in rows] == [(TrialStatus.COMPLETED, 1)] * trials
-    assert [row.seq for row in logged] == list(range(trials * epochs))
+    running = {row["trial_id"] for row in rows if row["status"] == TrialStatus.RUNNING and row["epochs"]}
+    assert {row["status"] for row in rows} <= {TrialStatus.COMPLETED, TrialStatus.RUNNING}
+    assert {row["attempt"] for row in rows} == {1}  # the store was no trial's fault
+    assert [row.seq for row in logged] == list(range(len(logged)))
     for row in rows:
         curve = [one.metrics.epoch for one in logged if one.trial_id == row["trial_id"]]
-        assert curve == list(range(1, epochs + 1))
+        assert curve == list(range(1, row["epochs"] + 1))
+    assert all(row["epochs"] == epochs for row in ended(study))
     assert any(away_at < one.reported_at < back_at for one in logged)  # training went on meanwhile
-    (kept,) = study.join("checkpoints").list()
-    assert kept == min(rows, key=lambda row: (row["val_error_last"], row["number"]))["trial_id"]
-    assert any(TrialFiles.of(study, kept).newest_first())
+    kept = min(ended(study), key=lambda row: (row["val_error_last"], row["number"]))["trial_id"]
+    assert set(study.join("checkpoints").list()) == {kept} | running
+    assert all(any(TrialFiles.of(study, trial_id).newest_first()) for trial_id in (kept, *running))

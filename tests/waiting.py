@@ -1,0 +1,29 @@
+"""Waiting for what another process does, and no longer than five minutes."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from plgan_tune.store.location import Location
+from plgan_tune.store.read import read_epochs
+
+
+def wait_until(true: Callable[[], bool], what: str, said: Path, process: subprocess.Popen[str] | None = None) -> None:
+    """Until `true`, and as long as `process` runs, else fails with `what` was waited for and what the process said."""
+    end = time.monotonic() + 300
+    while not true():
+        told = said.read_text() if said.exists() else ""
+        assert process is None or process.poll() is None, f"{what}: the process ended before; {told}"
+        assert time.monotonic() < end, f"{what}: not within five minutes; {told}"
+        time.sleep(0.1)
+
+
+def wait_for_epochs(search: subprocess.Popen[str], study: Path | Location, at_least: int, said: Path) -> None:
+    wait_until(lambda: epochs_in(study) >= at_least, f"{at_least} epochs", said, search)
+
+
+def epochs_in(study: Path | Location) -> int:
+    """How many epochs a study's log holds on its store."""
+    location = Location.at(study) if isinstance(study, Path) else study
+    return len(read_epochs(location)) if location.join("epochs").list() else 0
