@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plgan_tune.data.zca import fit_zca
@@ -14,7 +14,6 @@ def correlated(n: int, d: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.clip(mixed + 0.2, -1, 1).astype(np.float32))
 
 
-@settings(deadline=None)
 @given(st.integers(30, 300), st.integers(2, 24), st.integers(0, 99))
 def test_agrees_with_the_formula(n: int, d: int, seed: int) -> None:
     images = correlated(n, d, seed)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plgan_tune.gan.draws import Draws, Stream, generator_for, seed_for
@@ -60,7 +60,6 @@ def three_draws(seed: int, batch: int, rows: torch.Tensor | None, shape: list[in
 
 
 @given(st.data(), st.integers(0, 2**31), st.lists(st.integers(1, 6), max_size=3))
-@settings(deadline=None)
 def test_own_rows_are_rows_of_the_whole_draw(data: st.DataObject, seed: int, shape: list[int]) -> None:
     batch = data.draw(st.integers(1, 20))
     rows = torch.tensor(data.draw(st.lists(st.integers(0, batch - 1), max_size=batch, unique=True)), dtype=torch.long)

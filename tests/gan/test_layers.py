@@ -91,7 +91,7 @@ def test_weight_norm_is_its_formula(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIX)
 @given(st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=5))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_size_of_v_does_not_matter(name: str, sizes: list[float]) -> None:
     layer, x = make_layer(name)
     before = layer(x)

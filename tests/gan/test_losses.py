@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
@@ -63,7 +63,6 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
 
 
 @given(MODERATE)
-@settings(deadline=None)
 def test_log_real_and_its_complement(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
     logits, _, _ = batch
     D = naive_D(logits)
@@ -73,7 +72,6 @@ def test_log_real_and_its_complement(batch: tuple[Array, Array, NDArray[np.int64
 
 
 @given(MODERATE)
-@settings(deadline=None)
 def test_supervised_losses(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
     logits, _, labels = batch
     softmax = losses.supervised_softmax(as_tensor(logits), as_tensor(labels))
@@ -84,7 +82,6 @@ def test_supervised_losses(batch: tuple[Array, Array, NDArray[np.int64]]) -> Non
 
 
 @given(MODERATE, st.sampled_from([1.0, 0.5]))
-@settings(deadline=None)
 def test_unsupervised_loss(batch: tuple[Array, Array, NDArray[np.int64]], scale: float) -> None:
     real, fake, _ = batch
     expected = -scale * (np.mean(np.log(naive_D(real))) + np.mean(np.log(1 - naive_D(fake))))
@@ -94,7 +91,6 @@ def test_unsupervised_loss(batch: tuple[Array, Array, NDArray[np.int64]], scale:
 
 
 @given(MODERATE, st.floats(0, 1))
-@settings(deadline=None)
 def test_adversarial_loss(batch: tuple[Array, Array, NDArray[np.int64]], w: float) -> None:
     _, fake, _ = batch
     D = naive_D(fake)
@@ -115,7 +111,6 @@ def test_adversarial_loss_of_the_baselines() -> None:
         lambda shape: st.tuples(*[arrays(np.float64, shape, elements=st.floats(-50, 50))] * 2)
     )
 )
-@settings(deadline=None)
 def test_feature_loss(features: tuple[Array, Array]) -> None:
     """Eq. 10: the squared 2-norm of E f(x) - E f(G(z)); `mean` divides by the features, `l1` takes |.|."""
     real, fake = features
@@ -174,7 +169,6 @@ ROUNDING = {torch.float32: (1e-6, 2e-4), torch.float64: (1e-13, 1e-12)}
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 @given(data=st.data())
-@settings(deadline=None)
 def test_stable_forms_are_right_far_out(dtype: torch.dtype, data: st.DataObject) -> None:
     extreme = st.sampled_from([-100.0, 100.0, 0.0]) | st.floats(-100, 100, width=32)
     logits = data.draw(st.lists(extreme, min_size=2, max_size=11))

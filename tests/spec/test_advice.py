@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plgan_tune.spec.advice import advice, rungs
@@ -20,7 +20,6 @@ def _advice(search: dict[str, Any] | None = None, **sections: dict[str, Any]) ->
     return advice(study_from_mapping({"study": "s", "search": search, "trial": trial}))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 100), st.integers(2, 6), st.integers(1, 2000))
 def test_rungs_are_the_geometric_sequence_below_the_end(grace: int, factor: int, epochs: int) -> None:
     found = rungs(AshaSpec(grace_period=grace, reduction_factor=factor), epochs)

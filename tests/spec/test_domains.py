@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plgan_tune.spec.domains import (
@@ -37,26 +37,22 @@ DOMAINS: st.SearchStrategy[Domain] = st.one_of(
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(DOMAINS)
 def test_a_domain_reads_as_it_was_written(domain: Domain) -> None:
     document = read_yaml(dump_yaml({"key": domain_as_mapping(domain)}))
     assert parse_domain(document.value["key"]) == domain
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(DOMAINS)
 def test_a_domain_contains_its_corners(domain: Domain) -> None:
     assert all(domain.contains(corner) for corner in domain.corners())
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(DOMAINS)
 def test_encoded_values_decode(domain: Domain) -> None:
     assert all(decode(domain, encode(domain, corner)) == corner for corner in domain.corners())
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(low=st.integers(-50, 50), width=st.integers(0, 50), value=st.integers(-200, 200))
 def test_contains_is_the_interval(low: int, width: int, value: int) -> None:
     inside = low <= value <= low + width

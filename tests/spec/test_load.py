@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plgan_tune.spec.domains import Choice, Int, LogUniform, Uniform
@@ -228,7 +228,6 @@ def _again(study: StudySpec) -> StudySpec:
     return study_from_mapping(read_yaml(dump_yaml(study.as_mapping())).value)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(TRIALS, st.data())
 def test_a_dumped_study_loads_as_itself(trial: dict[str, Any], data: st.DataObject) -> None:
     bare = study_from_mapping({"study": "any", "trial": trial})
@@ -240,7 +239,6 @@ def test_a_dumped_study_loads_as_itself(trial: dict[str, Any], data: st.DataObje
     assert again.search.first == study.search.first
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(TRIALS, st.data())
 def test_a_dumped_trial_loads_as_itself(trial: dict[str, Any], data: st.DataObject) -> None:
     study = study_from_mapping({"study": "any", "trial": trial})

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plgan_tune.spec.yaml import dump_yaml, read_yaml
@@ -34,7 +34,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(TEXT, VALUES, max_size=5))
 @example({"key": ["?0"]})
 def test_what_is_dumped_reads_the_same(mapping: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(epochs, max_size=7, unique_by=lambda row: row.seq),
     st.lists(trials, max_size=5, unique_by=lambda row: row.trial_id),

@@ -135,7 +135,7 @@ domains = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(domain=domains, seed=st.integers(0, 99), startup=st.sampled_from([0, 99]))
 def test_every_value_lies_in_its_domain_and_has_its_type(domain: Domain, seed: int, startup: int) -> None:
     spec = SearchSpec.model_validate({"sampler": {"tpe": {"startup_trials": startup}}, "seed": seed})
@@ -293,7 +293,7 @@ def test_where_all_diverged_tpe_goes_to_those_that_lived_longest() -> None:
     assert sum(point["loss.alpha"] for point in points[40:]) / 20 < 0.2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["complete", "stop", "diverge", "error", "vanish", "leave"]), max_size=8))
 def test_no_trial_is_left_running(endings: list[str]) -> None:
     sampler = OptunaSampler(study(ALPHA_BETA, trials=8, sampler={"tpe": {"startup_trials": 0}}))
