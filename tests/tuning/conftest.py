@@ -79,6 +79,17 @@ def trial_row() -> Callable[..., TrialRow]:
 
 
 @pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without a CPU; tests add nodes to it."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - seconds
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.fixture
 def search(embedded_ray: None, tmp_path: Path) -> Search:
     def run(spec: StudySpec, name: str = "study", **options: Any) -> StudyResult:
         return run_study(spec, results=tmp_path, name=name, **options)

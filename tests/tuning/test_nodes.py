@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -215,17 +215,6 @@ trial:
   loss: {alpha: {uniform: [0.1, 1.0]}}
   training: {epochs: 1, batch_size: 20}
 """
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without a CPU; tests add nodes, each with an environment of its own."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 - seconds
-
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield nodes
-    nodes.shutdown()
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
