@@ -5,8 +5,8 @@
 No training and no Ray cluster: trials report in turn, as fast as the driver takes their reports. The peer is what Tune
 brings: OptunaSearch around the same sampler, AsyncHyperBandScheduler, its JSON and CSV loggers. Each contender has a
 process of its own. Then a log of about a million rows is read and replayed, as a resume does. Prints a table and writes
-it to scheduling.md. With `--sampler random` TPE's own time, an hour and more at this size, is left out; that table goes
-to scheduling_random.md.
+it to scheduling.md. With `--sampler random` TPE's own time, ten minutes and more at this size, is left out; that table
+goes to scheduling_random.md.
 """
 
 import argparse
