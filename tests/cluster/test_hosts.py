@@ -22,9 +22,9 @@ search: {{trials: {TRIALS}, concurrent: 1, sampler: random, early_stopping: none
 resources: {{ranks: 2, gpus_per_rank: 0, placement: strict_spread}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}
-  model: {{width: 0.05}}
+  model: {{width: 0.2}}
   loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 6}}
-  training: {{epochs: {EPOCHS}, batch_size: 50, checkpoint_every: 1}}
+  training: {{epochs: {EPOCHS}, batch_size: 100, checkpoint_every: 1}}
 """
 IMPATIENT = {
     "RAY_AUTH_MODE": "token",
