@@ -1,4 +1,4 @@
-"""Waiting for what another process does, and no longer than ten minutes: a busy machine takes several."""
+"""Waiting for what another process does, and no longer than is said."""
 
 import subprocess
 import time
@@ -9,13 +9,19 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_epochs
 
 
-def wait_until(true: Callable[[], bool], what: str, said: Path, process: subprocess.Popen[str] | None = None) -> None:
+def wait_until(
+    true: Callable[[], bool],
+    what: str,
+    said: Path,
+    process: subprocess.Popen[str] | None = None,
+    seconds: float = 300,
+) -> None:
     """Until `true`, and as long as `process` runs, else fails with `what` was waited for and what the process said."""
-    end = time.monotonic() + 600
+    end = time.monotonic() + seconds
     while not true():
         told = said.read_text() if said.exists() else ""
         assert process is None or process.poll() is None, f"{what}: the process ended before; {told}"
-        assert time.monotonic() < end, f"{what}: not within ten minutes; {told}"
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s; {told}"
         time.sleep(0.1)
 
 

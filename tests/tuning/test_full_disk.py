@@ -69,7 +69,9 @@ def test_nothing_is_missing_after_the_disk_was_full(tmp_path: Path, small_disk: 
         wait_for_epochs(search, study, 3, said)
         fill(ballast)
         full_at = datetime.now(UTC)
-        wait_until(lambda: "results wait in memory" in said.read_text(), "the failure's report", said, search)
+        wait_until(
+            lambda: "results wait in memory" in said.read_text(), "the failure's report", said, search, seconds=120
+        )
         time.sleep(10)
         assert search.poll() is None, said.read_text()
         freed_at = datetime.now(UTC)
