@@ -10,6 +10,7 @@ from plgan_tune.store.location import Location
 FOLDER: Final = "checkpoints"
 SAMPLES: Final = "samples.png"
 _NAME: Final = re.compile(r"attempt-(\d+)-epoch-(\d+)\.pt")
+_UNFINISHED: Final = re.compile(r"_(attempt-\d+-epoch-\d+\.pt|samples\.png)(\.[0-9a-f]+)?\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,22 @@ class TrialFiles:
         return file.read_bytes() if file.exists() else None
 
     def remove(self) -> None:
-        """The trial's folder and all in it."""
-        self.location.remove()
+        """The trial's checkpoints and samples, then the folder where nothing else is in it: what is not ours stays."""
+        ours = [name for name in self.location.list() if _is_ours(name)]
+        for name in ours:
+            self.location.join(name).remove()
+        if ours and not self.location.list():
+            self.location.remove()
 
     def _names(self) -> list[str]:
         found = [(match, name) for name in self.location.list() if (match := _NAME.fullmatch(name))]
         return [name for _, name in sorted(found, key=lambda pair: tuple(map(int, pair[0].groups())), reverse=True)]
 
 
+def _is_ours(name: str) -> bool:
+    return name == SAMPLES or bool(_NAME.fullmatch(name) or _UNFINISHED.fullmatch(name))
+
+
 def trials_with_files(study: Location) -> list[str]:
-    """Trial ids that have a folder."""
+    """Trial ids that have a folder; whatever else lies there, too."""
     return study.join(FOLDER).list()

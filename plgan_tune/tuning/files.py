@@ -13,7 +13,7 @@ from plgan_tune.spec.trial import TrialSpec, trial_as_mapping
 from plgan_tune.spec.urls import check_no_password
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.study_file import StudyFile
+from plgan_tune.study_file import STUDY_FILE, StudyFile
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.provenance import provenance
 
@@ -97,6 +97,13 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
         raise StudyError(f"--results {results}: must be a folder or URL that can be written: {error}") from error
     if found and not resume:
         raise StudyError(taken(location))
+    foreign = [name for name in found if not name.startswith("_")]
+    if foreign and STUDY_FILE not in found:
+        raise StudyError(
+            f"--name {name}: {location.url} must be a study, or empty to begin one, but it has no {STUDY_FILE} and "
+            f"holds {', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}; if it was a study, put a copy of "
+            f"{STUDY_FILE} back, else take another --name"
+        )
     return location
 
 

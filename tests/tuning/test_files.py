@@ -19,6 +19,25 @@ def test_a_folder_with_a_study_is_taken(tmp_path: Path) -> None:
     assert study_location(tmp_path, "mine", "other", resume=True).name == "mine"
 
 
+def test_a_folder_of_somebody_else_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Nor is anything of it removed: it may hold a folder of checkpoints, too."""
+    theirs = tmp_path / "mine" / "checkpoints" / "my_model" / "weights.ckpt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("years of work")
+    with pytest.raises(StudyError, match=r"has no study\.yaml and holds checkpoints"):
+        study_location(tmp_path, "mine", "other", resume=True)
+    assert theirs.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("there", [[], ["_lock.json", "_live-0"]])
+def test_what_a_start_that_wrote_nothing_has_left_may_be_begun_in(tmp_path: Path, there: list[str]) -> None:
+    """A batch system asks for a resume from the first start on."""
+    (tmp_path / "mine").mkdir()
+    for name in there:
+        (tmp_path / "mine" / name).touch()
+    assert study_location(tmp_path, "mine", "other", resume=True).name == "mine"
+
+
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "-x", 201 * "a"])
 def test_a_name_is_a_folder_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(StudyError, match="--name must be at most 200 letters"):
