@@ -24,7 +24,7 @@ from plgan_tune.interrupts import asked_to_stop, stopping_as_ctrl_c
 from plgan_tune.refusal import refuse, refuse_password, refusing
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec
-from plgan_tune.store.location import Location, StoreError, check_writable
+from plgan_tune.store.location import Guard, Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.study_file import read_study_file
@@ -33,9 +33,6 @@ from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
 from plgan_tune.typed import python
-
-Guard = Callable[[], None]
-"""Raises FollowedError where another search writes the study now."""
 
 Train = Callable[[Evaluation, StudySpec, Console, Guard], bool]
 """Trains what is still to be trained; answers whether all has ended."""

@@ -1,9 +1,10 @@
 """Where a study lives: a folder on any fsspec URL or local path, whose files appear whole or not at all."""
 
+import errno
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -106,8 +107,14 @@ class Location:
         with _naming("read", self.url):
             return content.decode()
 
-    def write_bytes(self, content: bytes) -> None:
+    def write_bytes(self, content: bytes, scratch: "Location | None" = None) -> None:
         """Replaces the file as a whole, and makes its folder; a reader sees the old content or the new.
+
+        On a local disk the content and its name are on the disk when this returns: they survive a power cut.
+
+        Args:
+            scratch: a folder that is there, for the unfinished file; None puts it beside the file. Where another
+                process has taken the folder away, nothing is written. Stores whose puts are atomic need none.
 
         Raises:
             StoreError: where it cannot be written; the old content then stays.
@@ -116,7 +123,7 @@ class Location:
             if _puts_are_atomic(self.fs):
                 self.fs.pipe_file(self.path, content)
             else:
-                self._write_beside_and_move(content)
+                self._write_and_move(content, scratch)
 
     def create(self, content: bytes) -> bool:
         """Makes the file and its folder; whether it did: False where the file was there.
@@ -126,30 +133,73 @@ class Location:
         """
         with _naming("write", self.url):
             try:
-                if not _puts_are_atomic(self.fs):
-                    self.fs.makedirs(self.path.rpartition("/")[0], exist_ok=True)
                 if self.local:
+                    _make_folder_synced(self.local.parent)
                     _create_locally(self.local, content)
                 else:
+                    if not _puts_are_atomic(self.fs):
+                        self.fs.makedirs(self.path.rpartition("/")[0], exist_ok=True)
                     self.fs.pipe_file(self.path, content, mode="create")
             except FileExistsError:
                 return False
             return True
 
-    def _write_beside_and_move(self, content: bytes) -> None:
+    def _write_and_move(self, content: bytes, scratch: "Location | None") -> None:
         folder, _, name = self.path.rpartition("/")
-        # Readers of Parquet folders skip names that begin with an underscore.
-        temporary = f"{folder}/_{name}.tmp"
-        self.fs.makedirs(folder, exist_ok=True)
-        self.fs.pipe_file(temporary, content)
+        # Readers of Parquet folders skip names that begin with an underscore. Each write has a name of its own: one
+        # that ends late must not move what another has half written.
+        unfinished = f"{scratch.path if scratch else folder}/_{name}.{uuid.uuid4().hex}.tmp"
         if self.local:
-            os.replace(temporary, self.path)  # noqa: PTH105 - the one call that replaces on every platform
+            _make_folder_synced(self.local.parent)
         else:
-            self.fs.mv(temporary, self.path)
+            self.fs.makedirs(folder, exist_ok=True)
+        try:
+            self.fs.pipe_file(unfinished, content)
+            if self.local:
+                _sync(Path(unfinished))
+                os.replace(unfinished, self.path)  # noqa: PTH105 - the one call that replaces on every platform
+                _sync(self.local.parent)
+            else:
+                self.fs.mv(unfinished, self.path)
+        except BaseException:
+            self._forget(unfinished)
+            raise
+
+    def _forget(self, unfinished: str) -> None:
+        """Removes what a failed write has left; the failure itself is what counts."""
+        with suppress(Exception):
+            self.fs.rm_file(unfinished)
 
     def write_text(self, content: str) -> None:
         """As `write_bytes`, in UTF-8."""
         self.write_bytes(content.encode())
+
+    @property
+    def puts_are_atomic(self) -> bool:
+        """Whether a file appears on this store whole, without a move."""
+        return _puts_are_atomic(self.fs)
+
+    def make_folder(self) -> None:
+        """Makes this folder. Raises StoreError where it cannot be made."""
+        with _naming("make", self.url):
+            if self.local:
+                _make_folder_synced(self.local)
+            else:
+                self.fs.makedirs(self.path, exist_ok=True)
+
+    def rename(self, name: str) -> "Location":
+        """Gives this file or folder another name in its folder.
+
+        Raises:
+            StoreError: where it is not there or cannot be renamed.
+        """
+        to = Location(self.fs, f"{self.path.rpartition('/')[0]}/{name}")
+        with _naming("rename", self.url):
+            if self.local:
+                self.local.rename(to.path)
+            else:
+                self.fs.mv(self.path, to.path, recursive=True)
+        return to
 
     def remove(self) -> None:
         """Removes a file, or a folder with all in it; no error if it is not there.
@@ -166,6 +216,15 @@ class Location:
                     self.fs.rm_file(path)
             else:
                 self.fs.rm(self.path, recursive=True)
+
+
+Guard = Callable[[], Location | None]
+"""Called before each write to a study's log. Raises StoreError where this process may not write; answers where its
+unfinished files go (`Location.write_bytes`)."""
+
+
+def unguarded() -> None:
+    """The `Guard` of a folder that one process alone writes."""
 
 
 def check_writable(folder: Location) -> None:
@@ -185,17 +244,45 @@ def check_writable(folder: Location) -> None:
 
 def _create_locally(file: Path, content: bytes) -> None:
     """Raises FileExistsError where the file is there. A link is made or refused at one moment, on NFS, too."""
-    scratch = file.with_name(f"_{file.name}.{uuid.uuid4().hex}")
-    scratch.write_bytes(content)
+    unfinished = file.with_name(f"_{file.name}.{uuid.uuid4().hex}.tmp")
+    unfinished.write_bytes(content)
+    _sync(unfinished)
     try:
-        os.link(scratch, file)
+        os.link(unfinished, file)
     except FileExistsError:
         raise
     except OSError:  # a file system without links
         with file.open("xb") as new:
             new.write(content)
+        _sync(file)
     finally:
-        scratch.unlink()
+        unfinished.unlink()
+    _sync(file.parent)
+
+
+def _make_folder_synced(folder: Path) -> None:
+    """Makes a folder and its parents; their names are on the disk when this returns."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        _sync(place.parent)
+
+
+def _sync(place: Path) -> None:
+    """Puts a file's content, or a folder's names, on the disk, so that they survive a power cut.
+
+    File systems that cannot sync a folder say so; what they have done then is all they can.
+    """
+    if os.name == "nt" and place.is_dir():
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def _puts_are_atomic(fs: Any) -> bool:

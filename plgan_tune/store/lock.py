@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -22,6 +23,12 @@ logger = logging.getLogger(__name__)
 LOCK: Final = "_lock.json"
 LEASE: Final = 30.0
 """Seconds after which an owner on another host that has renewed nothing is taken for dead."""
+
+SCRATCH: Final = "_live-"
+"""Begins the name of a holder's folder for unfinished files; its token ends it."""
+
+GONE: Final = "_gone-"
+"""Begins the name of such a folder that has been taken away."""
 
 SAME_START: Final = 2.0
 """Seconds by which two readings of a process's start may differ: the time of boot is in whole seconds."""
@@ -69,17 +76,17 @@ class Owner:
         """Who holds the lock; None where there is none.
 
         Raises:
-            ValueError, TypeError: where the file is no lock.
+            ValueError: where the file is no lock.
             StoreError: where the store does not answer.
         """
-        return cls(**json.loads(lock.read_text())) if lock.exists() else None
+        return _decoded(lock.read_bytes()) if lock.exists() else None
 
     @classmethod
     def seen(cls, lock: Location) -> "Owner | None":
         """As `of`, for one who only looks: None also where the search ends in this moment, or the file is no lock."""
         try:
             return cls.of(lock)
-        except (StoreError, ValueError, TypeError):
+        except (StoreError, ValueError):
             return None
 
     def is_dead(self) -> bool | None:
@@ -120,21 +127,25 @@ class StudyLock:
         self._owner = Owner.here()
         self._ended = Event()
         self._lost_to: str | None = None
-        self._renewed_at = time.monotonic()
+        self._renewed_at = seconds_awake_or_asleep()
         self._renewing = Lock()
+        self._scratch = None if study.puts_are_atomic else study.join(f"{SCRATCH}{self._owner.token}")
         self._thread = Thread(target=self._renew_until_ended, name="study-lock", daemon=True)
 
     def __enter__(self) -> Self:
-        found = self._read()
-        if found is not None:
-            self._wait_for_end_of(found)
+        content = self._content()
+        if content is not None:
+            self._wait_for_end_of(content)
         begun = time.monotonic()
-        if found is not None:
+        if content is not None:
             self._write()
         elif not self._file.create(_encoded(self._owner)):
             raise self._refusal(self._read())
         self._check_mine(time.monotonic() - begun)
-        self._renewed_at = time.monotonic()
+        if self._scratch is not None:
+            _take_scratch_away(self._study)
+            self._scratch.make_folder()
+        self._renewed_at = seconds_awake_or_asleep()
         self._thread.start()
         return self
 
@@ -145,29 +156,47 @@ class StudyLock:
         self._thread.join()
         found = self._read()
         if found is not None and found.token == self._owner.token:
+            if self._scratch is not None:
+                self._scratch.remove()
             self._file.remove()
 
-    def check(self) -> None:
-        """Raises FollowedError where another search has the study now: this one could renew nothing for a lease.
+    def check(self) -> Location | None:
+        """Asks the store whose study it is now; called before each file of the log.
 
-        Where its own last renewal is that old, it is renewed first: the store may be back a moment before its thread.
+        Its own clock is not enough: a machine that was suspended, or a process that was stopped, does not know for how
+        long. Where the last renewal is older than a lease, the lock is renewed first: the store may be back a moment
+        before the thread that renews.
+
+        Returns:
+            The folder for unfinished files that this search alone has. A follower takes it away first of all, so that
+            a write which it overtakes fails at its move. None where puts are atomic.
 
         Raises:
-            StoreError: where that is not possible.
+            FollowedError: where another search has the study, or the study's folder is gone.
+            StoreError: where the store does not answer.
         """
-        if self._lost_to is None and time.monotonic() - self._renewed_at > self._lease:
-            self._renew()
+        if self._lost_to is None:
+            if seconds_awake_or_asleep() - self._renewed_at > self._lease:
+                self._renew()
+            else:
+                self._look()
         if self._lost_to is not None:
-            raise FollowedError(f"{self._study.url} has been taken over by another search, {self._lost_to}")
+            raise FollowedError(f"{self._study.url} {self._lost_to}")
+        return self._scratch
 
-    def _wait_for_end_of(self, found: Owner) -> None:
-        dead = found.is_dead()
+    def _wait_for_end_of(self, content: bytes) -> None:
+        """Args: content: of the lock that was found. One that cannot be read is left by a machine that lost power."""
+        try:
+            found = _decoded(content)
+        except ValueError:
+            found = None
+        dead = found.is_dead() if found else None
         if dead is False:
             raise self._refusal(found)
         if dead is None:
             self._sleep(self._lease)
-            if self._read() not in (found, None):
-                raise self._refusal(found)
+            if self._content() not in (content, None):
+                raise self._refusal(self._read())
 
     def _check_mine(self, seconds: float) -> None:
         """Of two that follow a dead owner at a time the later to write has it.
@@ -191,20 +220,35 @@ class StudyLock:
                 logger.debug("the lock could not be renewed: %s", error)
 
     def _renew(self) -> None:
-        """A lock that is gone is lost, too: who has followed may have ended since, and the study is as he left it."""
         with self._renewing:
-            found = self._read()
-            if found is None or found.token != self._owner.token:
-                self._lost_to = str(found) if found else "which has ended since"
-                return
-            self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
-            self._write()
-            self._renewed_at = time.monotonic()
+            if self._look():
+                self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
+                self._write()
+                self._renewed_at = seconds_awake_or_asleep()
+
+    def _look(self) -> bool:
+        """Whether the lock is still this one's.
+
+        One that is gone is lost, too: a follower may have ended since, and the study is as it left it.
+        """
+        found = self._read()
+        if found is not None and found.token == self._owner.token:
+            return True
+        if found is not None:
+            self._lost_to = f"has been taken over by another search, {found}"
+        elif self._study.puts_are_atomic or self._study.exists():  # there a folder without files is none
+            self._lost_to = "has been taken over by another search, which has ended since"
+        else:
+            self._lost_to = "is gone: its folder was removed or renamed while the search was writing to it"
+        return False
+
+    def _content(self) -> bytes | None:
+        return self._file.read_bytes() if self._file.exists() else None
 
     def _read(self) -> Owner | None:
         try:
             return Owner.of(self._file)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             advice = "remove it if no search of this study runs"
             raise StoreError(f"{self._file.url} is no lock of a search ({error}); {advice}") from error
 
@@ -214,6 +258,34 @@ class StudyLock:
 
 def _encoded(owner: Owner) -> bytes:
     return json.dumps(asdict(owner)).encode()
+
+
+def _decoded(content: bytes) -> Owner:
+    """Raises ValueError where the content is no lock's."""
+    try:
+        owner = Owner(**json.loads(content))
+        numbers = float(owner.pid + owner.started + owner.renewal)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if not (math.isfinite(numbers) and isinstance(owner.host, str) and isinstance(owner.token, str)):
+        raise ValueError("its fields are of other types")
+    return owner
+
+
+def _take_scratch_away(study: Location) -> None:
+    """Removes the folders for unfinished files of all who held the lock before."""
+    for name in study.list():
+        if name.startswith(SCRATCH):
+            # Renamed first: to remove it file by file leaves time for one more write.
+            study.join(name).rename(f"{GONE}{uuid.uuid4().hex}")
+    for name in study.list():
+        if name.startswith(GONE):
+            study.join(name).remove()
+
+
+def seconds_awake_or_asleep() -> float:
+    """Seconds since the machine's boot, those in which it was suspended included, as time.monotonic() has them not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _since_boot(process: psutil.Process) -> float:

@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Final, Self
 
 from plgan_tune.records import DecisionRow, EpochRow, TrialRow
-from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.location import Guard, Location, StoreError, unguarded
 from plgan_tune.store.lock import FollowedError
 from plgan_tune.store.parts import Parts
 from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS, read_trials, trial_rows
@@ -43,7 +43,7 @@ class StudyLog:
         types: Mapping[str, type],
         interval: float = 5.0,
         rows_per_part: int = 50_000,
-        guard: Callable[[], None] = lambda: None,
+        guard: Guard = unguarded,
     ) -> None:
         """Opens the log and starts its thread.
 
@@ -53,7 +53,7 @@ class StudyLog:
             types: searched dotted path -> bool, int, float or str.
             interval: seconds between two writes.
             rows_per_part: rows of a part of epochs, after which a new one begins.
-            guard: called before each write; raises FollowedError where another search writes now.
+            guard: called before each file; raises FollowedError where another search writes now.
 
         Raises:
             ValueError: where `columns` and `types` do not make a schema.
@@ -135,9 +135,9 @@ class StudyLog:
             StoreError: where the store cannot be written.
         """
         if not self._study.join(*TRIALS).exists():
-            write_table(trials_table([], self._columns, self._types), self._study.join(*TRIALS))
-        self._epochs.open()
-        self._decisions.open()
+            write_table(trials_table([], self._columns, self._types), self._study.join(*TRIALS), self._guard)
+        self._epochs.open(self._guard)
+        self._decisions.open(self._guard)
 
     def flush(self) -> None:
         """Blocks until everything handed over so far is on the store.
@@ -198,12 +198,11 @@ class StudyLog:
             revision, trials = self._revision, list(self._trials.values())
             epochs, decisions = len(self._epochs), len(self._decisions)
         try:
-            self._guard()
             if revision != self._written:
-                write_table(trials_table(trials, self._columns, self._types), self._study.join(*TRIALS))
+                write_table(trials_table(trials, self._columns, self._types), self._study.join(*TRIALS), self._guard)
                 self._written = revision
-            self._epochs.write(epochs)
-            self._decisions.write(decisions)
+            self._epochs.write(epochs, self._guard)
+            self._decisions.write(decisions, self._guard)
         except Exception as error:  # whatever went wrong, rows go on being collected
             self._note_failure(error)
         else:

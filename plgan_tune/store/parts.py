@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Guard, Location
 from plgan_tune.store.read import part_name, parts
 from plgan_tune.store.tables import read_table, write_table
 
@@ -40,7 +40,7 @@ class Parts(Generic[Row]):
         self._waiting: list[Row] = []
         self._number, self._part = 0, as_table([])
         if files := parts(study, table):
-            self._follow(len(files) - 1, read_table(files[-1], self._part.column_names))
+            self._follow(len(files) - 1, read_table(files[-1], self._part.schema))
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -49,17 +49,23 @@ class Parts(Generic[Row]):
     def append(self, row: Row) -> None:
         self._waiting.append(row)
 
-    def open(self) -> None:
+    def open(self, guard: Guard) -> None:
         """Writes a table without rows where there is none.
+
+        Args:
+            guard: called before the file is written.
 
         Raises:
             StoreError: where the store cannot be written.
         """
         if not parts(self._study, self._table):
-            write_table(self._part, self._study.join(self._table, part_name(0)))
+            write_table(self._part, self._study.join(self._table, part_name(0)), guard)
 
-    def write(self, count: int) -> None:
+    def write(self, count: int, guard: Guard) -> None:
         """Puts the first `count` waiting rows on the store.
+
+        Args:
+            guard: called before each file.
 
         Raises:
             StoreError: where it cannot be written; what is not on it goes on waiting.
@@ -67,7 +73,7 @@ class Parts(Generic[Row]):
         while count:
             rows = self._waiting[: min(count, self._rows_per_part - self._part.num_rows)]
             part = pa.concat_tables([self._part, self._as_table(rows)]).combine_chunks()
-            write_table(part, self._study.join(self._table, part_name(self._number)))
+            write_table(part, self._study.join(self._table, part_name(self._number)), guard)
             with self._lock:
                 del self._waiting[: len(rows)]
             count -= len(rows)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -49,7 +50,7 @@ def read_trials(study: Location) -> Any:
         _check_there(study)
         return trials_schema({}, {}).empty_table()
     schema = trials_schema({}, {})
-    table = read_table(snapshot, [name for name in schema.names if name != "seq"])
+    table = read_table(snapshot, schema.remove(schema.get_field_index("seq")))
     if "seq" in table.column_names:
         return table
     return table.add_column(0, schema.field("seq"), pa.array([0] * table.num_rows, pa.int64()))  # studies of before
@@ -59,9 +60,18 @@ def read_epochs(study: Location) -> Any:
     """Every epoch of every attempt, an Arrow table of `epochs_schema`, in order of `seq`.
 
     Raises:
-        StoreError: where the study is not there, or a part is missing, corrupt or of a newer version.
+        StoreError: where the study is not there, a part is missing, corrupt or of a newer version, or a row is missing
+            or there twice.
     """
-    return _read_parts(study, EPOCHS, epochs_table([]))
+    table = _read_parts(study, EPOCHS, epochs_table([]))
+    seq = table.column("seq").to_numpy()
+    if (wrong := np.flatnonzero(seq != np.arange(len(seq)))).size:
+        place = int(wrong[0])
+        raise StoreError(
+            f"{study.join(EPOCHS).url} must hold every epoch's row once, with seq from 0 to {len(seq) - 1}, but where "
+            f"seq {place} should be is {seq[place]}: a part is not of this study, or rows of it are lost"
+        )
+    return table
 
 
 def read_decisions(study: Location) -> Any:
@@ -80,7 +90,7 @@ def read_evaluations(study: Location) -> Any:
         StoreError: as `read_trials`.
     """
     file, empty = study.join(*EVALUATIONS), evaluations_table([])
-    return read_table(file, empty.column_names) if file.exists() else empty
+    return read_table(file, empty.schema) if file.exists() else empty
 
 
 def _read_parts(study: Location, table: str, empty: Any) -> Any:
@@ -88,7 +98,7 @@ def _read_parts(study: Location, table: str, empty: Any) -> Any:
     if not files:
         _check_there(study)
         return empty
-    found = pa.concat_tables([read_table(file, empty.column_names) for file in files])
+    found = pa.concat_tables([read_table(file, empty.schema) for file in files])
     seq = found.column("seq").to_numpy()
     return found if (seq[1:] > seq[:-1]).all() else found.sort_by("seq")  # one driver writes them in order
 
@@ -136,10 +146,18 @@ def evaluation_rows(table: Any) -> list[EvaluationRow]:
 
 
 def trial_rows(table: Any, columns: Mapping[str, str]) -> list[TrialRow]:
-    """The inverse of `trials_table`; JSON text stays text."""
+    """The inverse of `trials_table`; JSON text stays text.
+
+    Raises:
+        StoreError: where the table has no column of a searched key.
+    """
     fixed = [f.name for f in fields(TrialRow) if f.name != "params"]
     # A study without a trial yet may have no snapshot, and then no column of its keys.
     searched = tuple(columns.values()) if table.num_rows else ()
+    if missing := [name for name in searched if name not in table.column_names]:
+        raise StoreError(
+            f"{'/'.join(TRIALS)} must have a column of every searched key, but has no {', '.join(missing)}"
+        )
     params = _zipped(table, searched) if searched else [()] * table.num_rows
     rows = []
     for cells, values in zip(_zipped(table, fixed), params, strict=True):

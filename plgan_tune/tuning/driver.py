@@ -18,7 +18,7 @@ from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
-from plgan_tune.store.lock import LOCK, StudyLock
+from plgan_tune.store.lock import StudyLock
 from plgan_tune.study_file import STUDY_FILE
 from plgan_tune.tuning.bookkeeping import Logs
 from plgan_tune.tuning.cluster import ClusterError, check_address
@@ -194,7 +194,7 @@ def _named(asked: _Asked, history: History) -> Iterator[None]:
     try:
         yield
     except (ClusterError, DataError, RuleError):
-        if set(location.list()) <= {STUDY_FILE, LOCK}:
+        if all(name == STUDY_FILE or name.startswith("_") for name in location.list()):
             location.remove()
         raise
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from plgan_tune.records import TrialRow, TrialStatus, Value
 from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Guard, Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.bookkeeping import Bookkeeper, Config
 from plgan_tune.tuning.display import build_display
@@ -65,13 +65,13 @@ def taken_up(
     books: Callable[..., Books],
     console: Console,
     now: Callable[[], datetime],
-    guard: Callable[[], None],
+    guard: Guard,
 ) -> Iterator[tuple[Sequence[Config], Books, StudyLog]]:
     """What is still to be trained, who keeps the books meanwhile, and the log that they are.
 
     Args:
         books: `Bookkeeper`, or a class of it.
-        guard: called before each write to the log; raises FollowedError where another search writes now.
+        guard: called before each file of the log; raises FollowedError where another search writes now.
 
     Raises:
         StoreError: where the study cannot be read or written.

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from plgan_tune.data.check import DataSummary
 from plgan_tune.spec.study import ResourcesSpec, SearchSpec
+from plgan_tune.store.location import Guard
 from plgan_tune.tuning.bookkeeping import Config
 from plgan_tune.tuning.given import GivenStudy, left_to_do, taken_up
 from plgan_tune.tuning.halving import Halving
@@ -47,7 +48,7 @@ def train_on_ray(
     address: str | None,
     console: Console,
     now: Callable[[], datetime],
-    guard: Callable[[], None],
+    guard: Guard,
 ) -> bool:
     """Trains what of the study is still to be trained on an embedded Ray, or on the cluster at `address`.
 
@@ -55,7 +56,7 @@ def train_on_ray(
         search: how many trials at a time, and how often one may fail.
         resources: what a trial takes.
         summary: of the images as this process found them.
-        guard: called before each write to the log; raises FollowedError where another search writes now.
+        guard: called before each file of the log; raises FollowedError where another search writes now.
 
     Returns:
         Whether every trial has ended; not so where the user has interrupted.

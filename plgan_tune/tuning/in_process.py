@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from plgan_tune.store.location import Guard, unguarded
 from plgan_tune.training.ranks import ALONE
 from plgan_tune.tuning.bookkeeping import Bookkeeper, Config
 from plgan_tune.tuning.given import GivenStudy, taken_up
@@ -20,7 +21,7 @@ def train_in_process(
     threads: int,
     console: Console,
     now: Callable[[], datetime],
-    guard: Callable[[], None] = lambda: None,
+    guard: Guard = unguarded,
     stopped: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
 ) -> bool:
@@ -28,7 +29,7 @@ def train_in_process(
 
     Args:
         threads: on a CPU; a sum's last digit depends on them.
-        guard: called before each write to the log; raises FollowedError where another search writes now.
+        guard: called before each file of the log; raises FollowedError where another search writes now.
         stopped: asked after every epoch; training then ends with a checkpoint.
         device: default the GPU if there is one.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Guard, Location, unguarded
 from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.history import History, Left
 from plgan_tune.tuning.keeping import CheckpointKeeper
@@ -19,7 +19,7 @@ def opened(
     state: StudyState,
     keep: int,
     left: Left,
-    guard: Callable[[], None] = lambda: None,
+    guard: Guard = unguarded,
 ) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
     """The log, and what is to be called when a trial has ended.
 
@@ -28,7 +28,7 @@ def opened(
         types: searched dotted path -> bool, int, float or str.
         keep: how many of the best completed trials keep their checkpoints.
         left: by an earlier start.
-        guard: called before each write to the log; raises FollowedError where another search writes now.
+        guard: called before each file of the log; raises FollowedError where another search writes now.
 
     Raises:
         StoreError: where the store cannot be read or written.

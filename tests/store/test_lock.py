@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.lock import LOCK, LockedError, Owner, StudyLock
+from plgan_tune.store.lock import LOCK, LockedError, Owner, StudyLock, seconds_awake_or_asleep
 
 
 def leave(study: Location, owner: Owner) -> None:
@@ -126,10 +126,24 @@ def test_it_is_renewed(study: Location) -> None:
             time.sleep(0.01)
 
 
-def test_what_is_no_lock_is_not_removed(study: Location) -> None:
-    study.join(LOCK).write_text("half a")
-    with pytest.raises(StoreError, match="remove it if no search of this study runs"):
-        StudyLock(study).__enter__()
+UNREADABLE = [b"", b"half a", b"[1]", b'{"pid": 1}', b"\x00" * 64]
+
+
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_a_lock_that_cannot_be_read_is_followed_after_a_lease(study: Location, content: bytes) -> None:
+    """A power cut may leave it so; it must not bar a resume for ever."""
+    study.join(LOCK).write_bytes(content)
+    waited: list[float] = []
+    with StudyLock(study, sleep=waited.append):
+        assert left(study).pid == os.getpid()
+    assert max(waited) == 30.0
+
+
+def test_a_lock_that_becomes_readable_is_not_followed(study: Location) -> None:
+    study.join(LOCK).write_bytes(b"")
+    with pytest.raises(LockedError, match="on other"):
+        StudyLock(study, sleep=lambda _: leave(study, elsewhere())).__enter__()
+    assert left(study).token == "theirs"
 
 
 def test_a_file_is_created_once(study: Location) -> None:
@@ -160,7 +174,8 @@ def test_who_was_silent_for_too_long_leaves_the_study_to_its_follower(study: Loc
     """A store that fails for longer than a lease: nothing of the first may overwrite what the second writes."""
     with StudyLock(study, lease=0.04) as lock:
         lock.check()
-        leave(study, elsewhere())
+        with lock._renewing:  # a renewal under way would write over it
+            leave(study, elsewhere())
         deadline = time.monotonic() + 10
         while not (taken := _says(lock)):
             assert time.monotonic() < deadline
@@ -189,6 +204,49 @@ def test_who_was_silent_finds_the_study_lost_when_its_follower_has_ended(study: 
     study.join(LOCK).remove()
     assert "taken over by another search, which has ended since" in (_says(late) or "")
     assert not study.join(LOCK).exists()
+
+
+def test_a_fresh_lease_does_not_count_where_the_store_says_otherwise(
+    study: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that was suspended wakes with a lease that looks fresh."""
+    monkeypatch.setattr(StudyLock, "_renew_until_ended", lambda self: None)
+    with StudyLock(study, lease=3600) as lock:
+        lock.check()
+        leave(study, elsewhere())
+        assert "taken over by another search, process" in (_says(lock) or "")
+    assert left(study).token == "theirs"
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="Linux's clock")
+def test_a_lease_counts_the_time_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # it stands still in a suspended machine
+    assert seconds_awake_or_asleep() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=60)
+
+
+def test_a_folder_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
+    study = Location.at(tmp_path / "s")
+    with StudyLock(study) as lock:
+        (tmp_path / "s").rename(tmp_path / "elsewhere")
+        assert "its folder was removed or renamed" in (_says(lock) or "")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_follower_takes_the_folder_for_unfinished_files_away(tmp_path: Path) -> None:
+    study = Location.at(tmp_path / "s")
+    with StudyLock(study) as lock:
+        scratch = lock.check()
+        assert scratch is not None
+        leave(study, elsewhere())
+        with StudyLock(study, lease=0.0, sleep=lambda _: None) as follower:
+            theirs = follower.check()
+            assert theirs is not None
+            assert [name for name in study.list() if name.startswith("_live-")] == [theirs.name]
+            with pytest.raises(StoreError, match="cannot write"):
+                study.join("a").write_bytes(b"late", scratch)
+            study.join("a").write_bytes(b"theirs", theirs)
+    assert study.join("a").read_bytes() == b"theirs"
+    assert study.list() == ["a"]
 
 
 def _says(lock: StudyLock) -> str | None:

@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from s3fs.utils import FileExpired
 
 from plgan_tune.records import DecisionRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.lock import FollowedError
+from plgan_tune.store.lock import LOCK, FollowedError, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import epoch_rows, read_decisions, read_epochs, read_trials, trial_rows
 
@@ -349,3 +350,57 @@ def test_a_killed_writer_loses_nothing_that_was_flushed(tmp_path: Path, rows: An
     with StudyLog(study, {}, {}, rows_per_part=50) as log:
         log.epoch(rows.epoch(len(found)))
     assert seqs(study) == list(range(len(found) + 1))
+
+
+@pytest.mark.parametrize("table", ["trials", "epochs", "decisions"])
+def test_who_is_stopped_inside_a_write_overwrites_nothing_of_its_follower(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """The first stops just before it moves a file into the log; another takes the study over, writes and ends."""
+    study = Location.at(tmp_path / "s")
+    move, follows = os.replace, True
+
+    def stop_before(source: str, target: str) -> None:
+        nonlocal follows
+        if follows and f"/{table}/" in str(target):
+            follows = False
+            _follow(study, rows)
+        move(source, target)
+
+    with StudyLock(study) as lock:
+        log = StudyLog(study, rows.columns, rows.types, interval=60, guard=lock.check)
+        log.trial(rows.trial(0))
+        log.epoch(rows.epoch(0))
+        log.flush()
+        log.trial(rows.trial(0, epochs=2))
+        log.epoch(rows.epoch(1))
+        log.decision(make_decision(1))
+        monkeypatch.setattr(os, "replace", stop_before)
+        with pytest.raises(StoreError):
+            log.flush()
+        with pytest.raises(StoreError, match="taken over by another search"):
+            log.close()
+        assert log.followed
+    assert not follows
+    assert seqs(study) == list(range(6))
+    assert read_decisions(study).column("seq").to_pylist() == [5]
+    assert trial_rows(read_trials(study), rows.columns) == [rows.trial(0, TrialStatus.COMPLETED, epochs=6)]
+    assert not [name for name in study.list() if name.startswith("_")]
+
+
+def _follow(study: Location, rows: Any) -> None:
+    """As a search on another host does that has seen the first one's lock not renewed for a lease."""
+    owner = json.loads(study.join(LOCK).read_text())
+    study.join(LOCK).write_text(json.dumps({**owner, "host": "other/boot"}))
+    with (
+        StudyLock(study, lease=0.0, sleep=lambda _: None) as lock,
+        StudyLog(study, rows.columns, rows.types, interval=60, guard=lock.check) as log,
+    ):
+        log.trial(rows.trial(0, TrialStatus.COMPLETED, epochs=6))
+        for seq in range(read_epochs(study).num_rows, 6):
+            log.epoch(rows.epoch(seq))
+        log.decision(make_decision(5))
+
+
+def make_decision(seq: int) -> DecisionRow:
+    return DecisionRow(seq, "t0", 1, seq + 1, 1, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values")

@@ -1,12 +1,15 @@
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from plgan_tune.records import EvaluationRow, TrialStatus
+from plgan_tune.records import DecisionRow, EvaluationRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import (
@@ -15,6 +18,8 @@ from plgan_tune.store.read import (
     epoch_rows,
     evaluation_rows,
     latest_rows,
+    part_name,
+    read_decisions,
     read_epochs,
     read_evaluations,
     read_trials,
@@ -171,3 +176,50 @@ def test_evaluations_come_back_as_they_were_put(study: Location) -> None:
     assert evaluation_rows(read_evaluations(study)) == []
     write_table(evaluations_table([EVALUATION, diverged]), study.join(*EVALUATIONS))
     assert evaluation_rows(read_evaluations(study)) == [EVALUATION, diverged]
+
+
+@pytest.mark.parametrize("table", ["trials", "epochs", "decisions"])
+def test_a_flipped_bit_is_named_or_changes_nothing(tmp_path: Path, rows: Any, table: str) -> None:
+    study = Location.at(tmp_path)
+    with StudyLog(study, rows.columns, rows.types) as log:
+        for number in range(40):
+            log.trial(rows.trial(number, TrialStatus.COMPLETED, epochs=3))
+            log.epoch(rows.epoch(number, trial_id=f"t{number}"))
+            log.decision(
+                DecisionRow(number, f"t{number}", 1, number + 1, 1, number / 64, 0.5, number, Verdict.CONTINUE, "?")
+            )
+    (file,) = [study.join(table, name) for name in study.join(table).list()]
+    whole, draw = file.read_bytes(), random.Random(1)
+    read: Callable[[Location], Any] = {
+        "trials": lambda place: trial_rows(read_trials(place), rows.columns),
+        "epochs": lambda place: read_epochs(place).to_pylist(),
+        "decisions": lambda place: read_decisions(place).to_pylist(),
+    }[table]
+    expected, named = read(study), 0
+    for _ in range(400):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        file.write_bytes(bytes(flipped))
+        try:
+            found = read(study)
+        except StoreError:
+            named += 1
+        else:
+            assert found == expected
+    assert named > 100
+
+
+@pytest.mark.parametrize("copied", ["again", "hole"])
+def test_rows_that_are_there_twice_or_not_at_all_are_refused(study: Location, rows: Any, copied: str) -> None:
+    with StudyLog(study, rows.columns, rows.types, rows_per_part=2) as log:
+        for seq in range(6):
+            log.epoch(rows.epoch(seq))
+    assert read_epochs(study).num_rows == 6
+    first, second, last = (study.join("epochs", part_name(number)) for number in range(3))
+    if copied == "again":
+        study.join("epochs", part_name(3)).write_bytes(first.read_bytes())
+    else:
+        second.write_bytes(last.read_bytes())
+        last.remove()
+    with pytest.raises(StoreError, match="must hold every epoch's row once"):
+        read_epochs(study)
