@@ -47,7 +47,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(ballast: Path) -> None:
-    with ballast.open("wb", buffering=0) as file:
+    """Adds to it what room there is: a file that was being replaced gives room back."""
+    with ballast.open("ab", buffering=0) as file:
         for size in (2**20, 1):  # to the last byte
             try:
                 while True:
@@ -67,11 +68,13 @@ def test_nothing_is_missing_after_the_disk_was_full(tmp_path: Path, small_disk: 
     options = ["--space", "space.yaml", "--results", str(small_disk), "--name", "mine"]
     with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *options) as search:
         wait_for_epochs(search, study, 3, said)
-        fill(ballast)
         full_at = datetime.now(UTC)
-        wait_until(
-            lambda: "results wait in memory" in said.read_text(), "the failure's report", said, search, seconds=120
-        )
+
+        def fails_on_a_full_disk() -> bool:
+            fill(ballast)
+            return "results wait in memory" in said.read_text()
+
+        wait_until(fails_on_a_full_disk, "the failure's report", said, search, seconds=120)
         time.sleep(10)
         assert search.poll() is None, said.read_text()
         freed_at = datetime.now(UTC)

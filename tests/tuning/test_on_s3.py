@@ -110,7 +110,7 @@ def test_nothing_is_missing_after_the_store_was_away_for_a_minute(
         wait_for_epochs(search, study, 3, said)
         server.stop()
         away_at = datetime.now(UTC)
-        failed = "results wait in memory and are tried again every 5 s: cannot write s3://"
+        failed = "results wait in memory and are tried again every 5 s: cannot look for s3://"  # whose study it is
         wait_until(lambda: failed in said.read_text(), "the failure's report", said, search, seconds=50)
         there = epochs_in(study)
         time.sleep(60 - (datetime.now(UTC) - away_at).total_seconds())  # longer than the lock's lease
