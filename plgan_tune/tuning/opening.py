@@ -1,7 +1,9 @@
 """A study's log and files as a driver takes them up: what its last start did not live to write is written first."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Guard, Location, unguarded
@@ -9,6 +11,9 @@ from plgan_tune.store.log import StudyLog
 from plgan_tune.tuning.history import History, Left
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.progress import StudyState
+
+TRIAL_ID: Final = re.compile(r"t\d+|.+-s\d+(-refit)?")
+"""Of a search and of an evaluation; a folder of another name, such as a copy of a trial's, is the user's."""
 
 
 @contextmanager
@@ -47,7 +52,8 @@ def opened(
 def _remove_unknown(location: Location, history: History) -> None:
     """Removes files of trials that began after the log was last written: their numbers are given anew."""
     for trial_id in sorted(set(trials_with_files(location)) - {row.trial_id for row in history.trials}):
-        TrialFiles.of(location, trial_id).remove()
+        if TRIAL_ID.fullmatch(trial_id):
+            TrialFiles.of(location, trial_id).remove()
 
 
 def _log_what_was_lost(log: StudyLog, left: Left) -> None:
