@@ -120,7 +120,7 @@ class Location:
             StoreError: where it cannot be written; the old content then stays.
         """
         with _naming("write", self.url):
-            if _puts_are_atomic(self.fs):
+            if self.puts_are_atomic:
                 self.fs.pipe_file(self.path, content)
             else:
                 self._write_and_move(content, scratch)
@@ -133,26 +133,21 @@ class Location:
         """
         with _naming("write", self.url):
             try:
+                if not self.puts_are_atomic:
+                    self._parent.make_folder()
                 if self.local:
-                    _make_folder_synced(self.local.parent)
                     _create_locally(self.local, content)
                 else:
-                    if not _puts_are_atomic(self.fs):
-                        self.fs.makedirs(self.path.rpartition("/")[0], exist_ok=True)
                     self.fs.pipe_file(self.path, content, mode="create")
             except FileExistsError:
                 return False
             return True
 
     def _write_and_move(self, content: bytes, scratch: "Location | None") -> None:
-        folder, _, name = self.path.rpartition("/")
         # Readers of Parquet folders skip names that begin with an underscore. Each write has a name of its own: one
         # that ends late must not move what another has half written.
-        unfinished = f"{scratch.path if scratch else folder}/_{name}.{uuid.uuid4().hex}.tmp"
-        if self.local:
-            _make_folder_synced(self.local.parent)
-        else:
-            self.fs.makedirs(folder, exist_ok=True)
+        unfinished = f"{(scratch or self._parent).path}/_{self.name}.{uuid.uuid4().hex}.tmp"
+        self._parent.make_folder()
         try:
             self.fs.pipe_file(unfinished, content)
             if self.local:
@@ -177,7 +172,12 @@ class Location:
     @property
     def puts_are_atomic(self) -> bool:
         """Whether a file appears on this store whole, without a move."""
-        return _puts_are_atomic(self.fs)
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
+        return bool(protocols & ATOMIC_PUT)
+
+    @property
+    def _parent(self) -> "Location":
+        return Location(self.fs, self.path.rpartition("/")[0])
 
     def make_folder(self) -> None:
         """Makes this folder. Raises StoreError where it cannot be made."""
@@ -193,7 +193,7 @@ class Location:
         Raises:
             StoreError: where it is not there or cannot be renamed.
         """
-        to = Location(self.fs, f"{self.path.rpartition('/')[0]}/{name}")
+        to = self._parent.join(name)
         with _naming("rename", self.url):
             if self.local:
                 self.local.rename(to.path)
@@ -210,7 +210,7 @@ class Location:
         with _naming("remove", self.url):
             if not self.exists():
                 return
-            if _puts_are_atomic(self.fs):
+            if self.puts_are_atomic:
                 # `rm` would take a `*` or `[` in a name for a pattern.
                 for path in self.fs.find(self.path):
                     self.fs.rm_file(path)
@@ -273,9 +273,10 @@ def _sync(place: Path) -> None:
 
     File systems that cannot sync a folder say so; what they have done then is all they can.
     """
-    if os.name == "nt" and place.is_dir():
+    is_folder = place.is_dir()
+    if os.name == "nt" and is_folder:
         return
-    handle = os.open(place, os.O_RDONLY)
+    handle = os.open(place, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows syncs what it may write alone
     try:
         os.fsync(handle)
     except OSError as error:
@@ -283,11 +284,6 @@ def _sync(place: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _puts_are_atomic(fs: Any) -> bool:
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-    return bool(protocols & ATOMIC_PUT)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location
 
 START: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -26,6 +26,7 @@ class Rows:
     columns: dict[str, str]
     types: dict[str, type]
     epoch: Callable[..., EpochRow]
+    decision: Callable[..., DecisionRow]
     trial: Callable[..., TrialRow]
 
 
@@ -33,6 +34,10 @@ def make_epoch(seq: int, trial_id: str = "t0", attempt: int = 1) -> EpochRow:
     """Every measure its own value, so that one in another's column shows."""
     measures = (place / 8 for place in range(1, len(fields(EpochMetrics))))
     return EpochRow(seq, trial_id, attempt, EpochMetrics(seq + 1, *measures), START + timedelta(seconds=seq))
+
+
+def make_decision(seq: int, trial_id: str = "t0") -> DecisionRow:
+    return DecisionRow(seq, trial_id, 1, seq + 1, 1, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values")
 
 
 def make_trial(number: int, status: TrialStatus = TrialStatus.RUNNING, epochs: int = 0) -> TrialRow:
@@ -63,6 +68,7 @@ def rows() -> Rows:
         columns={"loss.alpha": "params_alpha", "loss.switch_epoch": "params_switch_epoch"},
         types={"loss.alpha": float, "loss.switch_epoch": int},
         epoch=make_epoch,
+        decision=make_decision,
         trial=make_trial,
     )
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from s3fs.utils import FileExpired
 
-from plgan_tune.records import DecisionRow, TrialStatus, Verdict
+from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LOCK, FollowedError, StudyLock
 from plgan_tune.store.log import StudyLog
@@ -178,7 +178,7 @@ def test_a_row_on_the_store_has_all_there_that_it_tells_of(
     with StudyLog(study, rows.columns, rows.types, interval=60) as log:
         log.trial(rows.trial(0))
         log.epoch(rows.epoch(0))
-        log.decision(DecisionRow(0, "t0", 1, 1, 1, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values"))
+        log.decision(rows.decision(0))
         with pytest.raises(StoreError):
             log.flush()
         assert all(study.join(table).list() for table in there)
@@ -374,7 +374,7 @@ def test_who_is_stopped_inside_a_write_overwrites_nothing_of_its_follower(
         log.flush()
         log.trial(rows.trial(0, epochs=2))
         log.epoch(rows.epoch(1))
-        log.decision(make_decision(1))
+        log.decision(rows.decision(1))
         monkeypatch.setattr(os, "replace", stop_before)
         with pytest.raises(StoreError):
             log.flush()
@@ -399,8 +399,4 @@ def _follow(study: Location, rows: Any) -> None:
         log.trial(rows.trial(0, TrialStatus.COMPLETED, epochs=6))
         for seq in range(read_epochs(study).num_rows, 6):
             log.epoch(rows.epoch(seq))
-        log.decision(make_decision(5))
-
-
-def make_decision(seq: int) -> DecisionRow:
-    return DecisionRow(seq, "t0", 1, seq + 1, 1, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values")
+        log.decision(rows.decision(5))

@@ -26,11 +26,10 @@ WRITER: Final = """
 import sys
 from pathlib import Path
 
-from plgan_tune.records import DecisionRow, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.log import StudyLog
-from tests.store.conftest import make_epoch, make_trial
+from tests.store.conftest import make_decision, make_epoch, make_trial
 
 study, said = Location.at(sys.argv[1]), Path(sys.argv[2])
 columns = {"loss.alpha": "params_alpha", "loss.switch_epoch": "params_switch_epoch"}
@@ -41,7 +40,7 @@ with StudyLock(study) as lock, StudyLog(study, columns, types, guard=lock.check)
     while True:
         log.trial(make_trial(seq // 7))
         log.epoch(make_epoch(seq, f"t{seq // 7}"))
-        log.decision(DecisionRow(seq, "t0", 1, seq + 1, 1, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values"))
+        log.decision(make_decision(seq))
         log.flush()
         seq += 1
         said.write_text(str(seq))
