@@ -134,6 +134,15 @@ def test_what_a_driver_did_not_live_to_remove_goes_at_the_resume(trial_row: Call
     assert trials_with_files(study) == []
 
 
+def test_a_copy_of_a_trial_s_folder_is_its_user_s() -> None:
+    study = Store().study
+    for name in ("t0003", "patent-s1", "t0003-keep", "my_model"):  # none of them is in the log
+        TrialFiles.of(study, name).write(1, 1, b"")
+    with opened(study, COLUMNS, TYPES, new_state(), 1, Left(History(), History())):
+        pass
+    assert trials_with_files(study) == ["my_model", "t0003-keep"]
+
+
 def test_a_trial_whose_end_is_on_its_way_to_the_log_keeps_its_checkpoint() -> None:
     """The books are kept by another thread than the one that removes: it may have ended a trial and not yet said so."""
     study, state, log = Store().study, new_state(), SimpleNamespace(flush=lambda: None)
