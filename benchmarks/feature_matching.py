@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/feature_matching.py ../shared/data/mnist improved_gan --seed 1
 
 trains the recipe with alpha 0 and beta 1, measures the test error after every epoch and writes the rows to
-feature_matching_curves/<start>-s<seed>.parquet. About 25 s an epoch on a core. An interrupted run begins anew.
+feature_matching_curves/<start>-<alpha>-<beta>-s<seed>.parquet. About 25 s an epoch on a core. An interrupted run begins anew.
 """
 
 import argparse
@@ -51,7 +51,9 @@ def main() -> None:
     parser.add_argument("start", choices=STARTS, help="how the weights start")
     parser.add_argument("--seed", type=int, default=1, help="of weights, noise and split")
     parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--alpha", type=float, default=0.0)
+    parser.add_argument(
+        "--alpha", type=float, default=0.0, help="0.5, with beta 0.5, is PL-GAN at the patent's settings"
+    )
     parser.add_argument("--beta", type=float, default=1.0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -60,7 +62,7 @@ def main() -> None:
         networks.MlpGenerator = ImprovedGanGenerator  # type: ignore[misc]
     rows = train(trial_of(asked))
     CURVES.mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_parquet(CURVES / f"{asked.start}-s{asked.seed}.parquet")
+    pd.DataFrame(rows).to_parquet(CURVES / f"{asked.start}-{asked.alpha:g}-{asked.beta:g}-s{asked.seed}.parquet")
 
 
 def trial_of(asked: argparse.Namespace) -> TrialSpec:
