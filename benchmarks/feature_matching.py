@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/feature_matching.py ../shared/data/mnist improved_gan --seed 1
 
 trains the recipe with alpha 0 and beta 1, measures the test error after every epoch and writes the rows to
-feature_matching_curves/<start>-<alpha>-<beta>-s<seed>.parquet. About 25 s an epoch on a core. An interrupted run begins anew.
+feature_matching_curves/<start>-<alpha>-<beta>-s<seed>.parquet. About 25 s an epoch on a core. An
+interrupted run begins anew.
 """
 
 import argparse
