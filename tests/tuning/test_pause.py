@@ -97,10 +97,10 @@ class Outage:
         self.refuses = False
         self.rests: list[datetime] = []
 
-    def write(self, file: Location, content: bytes) -> None:
+    def write(self, file: Location, content: bytes, scratch: Location | None) -> None:
         if self.refuses and "/epochs/" in file.url:
             raise StoreError("no space left")
-        WRITE(file, content)
+        WRITE(file, content, scratch)
 
     def rest(self, seconds: float) -> None:
         self.rests.append(datetime.now(UTC))
@@ -123,8 +123,8 @@ def test_a_search_rests_while_too_many_rows_wait_and_then_nothing_is_missing(
             outage.refuses = not outage.rests
             super().on_trial_result(**event)
 
-    def write_bytes(file: Location, content: bytes) -> None:
-        outage.write(file, content)
+    def write_bytes(file: Location, content: bytes, scratch: Location | None = None) -> None:
+        outage.write(file, content, scratch)
 
     monkeypatch.setattr(Location, "write_bytes", write_bytes)
     monkeypatch.setattr(opening, "StudyLog", partial(StudyLog, interval=0.1))
