@@ -27,12 +27,20 @@ class TrialFiles:
     def of(cls, study: Location, trial_id: str) -> "TrialFiles":
         return cls(study.join(FOLDER, trial_id))
 
-    def write(self, attempt: int, epoch: int, content: bytes) -> None:
-        """Adds a checkpoint; then removes all but it and the one before, to fall back on where it is damaged."""
+    def write(self, attempt: int, epoch: int, content: bytes, whole: str | None = None) -> str:
+        """Adds a checkpoint, and answers with its name.
+
+        Args:
+            whole: name of one before it that can be read, to fall back on where this one is damaged. It stays; every
+                other before this one is removed, and none where no such name is given.
+        """
         name = f"attempt-{attempt:03d}-epoch-{epoch:06d}.pt"
         self.location.join(name).write_bytes(content)
-        for older in [other for other in self._names() if other != name][1:]:
-            self.location.join(older).remove()
+        names = self._names()
+        for before in names[names.index(name) + 1 :] if whole else ():
+            if before != whole:
+                self.location.join(before).remove()
+        return name
 
     def newest_first(self) -> Iterator[Location]:
         """Checkpoints by attempt and epoch, the latest first."""
