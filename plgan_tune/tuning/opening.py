@@ -25,6 +25,7 @@ def opened(
     keep: int,
     left: Left,
     guard: Guard = unguarded,
+    study_id: str | None = None,
 ) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
     """The log, and what is to be called when a trial has ended.
 
@@ -34,12 +35,13 @@ def opened(
         keep: how many of the best completed trials keep their checkpoints.
         left: by an earlier start.
         guard: called before each file of the log; raises FollowedError where another search writes now.
+        study_id: which each file of the log carries.
 
     Raises:
         StoreError: where the store cannot be read or written.
     """
     with (
-        StudyLog(location, columns, types, guard=guard) as log,
+        StudyLog(location, columns, types, guard=guard, study_id=study_id) as log,
         CheckpointKeeper(location, state, log, keep) as keeper,
     ):
         log.open_tables()
