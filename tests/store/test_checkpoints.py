@@ -57,3 +57,11 @@ def test_an_attempt_that_ends_late_leaves_its_followers_checkpoints(study: Locat
     later = files.write(2, 6, b"of the next attempt", first)
     late = files.write(1, 7, b"of an attempt that was taken for dead", first)
     assert names(files) == [later, late, first]
+
+
+def test_what_a_killed_attempt_left_unfinished_goes_with_the_next_write(study: Location) -> None:
+    files = TrialFiles.of(study, "t0000")
+    files.location.join(f"_attempt-001-epoch-000006.pt.{'0' * 32}.tmp").write_bytes(b"half a")
+    files.location.join("_my notes.tmp").write_text("mine")
+    name = files.write(2, 6, b"whole")
+    assert files.location.list() == ["_my notes.tmp", name]
