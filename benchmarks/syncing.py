@@ -131,7 +131,7 @@ def main() -> None:
         "# Syncing",
         "",
         f"{machine()}. It did other work beside it.",
-        f"Medians of {ROUNDS} writes each, in turns. A thread of a search writes its log every {INTERVAL:g} s, and a trial",
+        f"Medians of {ROUNDS} writes each, in turns. A search's thread writes its log every {INTERVAL:g} s, a trial",
         f"its checkpoint every {CHECKPOINT_SECONDS:g} s; the last column is syncing's share of these.",
         "",
         "| a write of | synced | not synced | difference | share |",
