@@ -19,7 +19,7 @@ def rungs(asha: AshaSpec, epochs: int) -> tuple[int, ...]:
 def corner_trials(study: StudySpec) -> list[TrialSpec]:
     """Configurations at the ends of the study's domains, under every profile and kind that it searches."""
     return [
-        TrialSpec.model_validate(with_defaults(set_paths(study.template, point)))
+        TrialSpec.model_validate(with_defaults(set_paths(study.template, point), study.edition))
         for point in corners(study.template, study.domains)
     ]
 

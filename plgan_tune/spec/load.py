@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from plgan_tune.spec.check import check_study, check_trial
+from plgan_tune.spec.edition import EDITION
 from plgan_tune.spec.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
 from plgan_tune.spec.keys import KNOWN, descend, every_path, must_be_known
-from plgan_tune.spec.study import StudySpec, set_paths
+from plgan_tune.spec.study import StudySpec, flatten, set_paths
 from plgan_tune.spec.trial import LEAVES, TrialSpec
 from plgan_tune.spec.yaml import Document, read_yaml
 
@@ -84,6 +85,15 @@ def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
     if isinstance(checked, StudySpec):
         return checked
     raise SpecError([Problem("mapping", dotted(item.path), item.rule, item.value) for item in checked])
+
+
+def in_edition(study: StudySpec, edition: int) -> StudySpec:
+    """The study as its file reads under another edition's defaults; as it is where the file names its edition."""
+    if study.edition == edition or EDITION not in study.left_out:
+        return study
+    given = {path: value for path, value in flatten(study.as_mapping()).items() if path not in study.left_out}
+    read = study_from_mapping(set_paths({}, {**given, EDITION: edition}))
+    return replace(read, left_out=study.left_out)
 
 
 def study_from_document(document: Document, where: str) -> StudySpec:

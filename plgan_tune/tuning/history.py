@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.spec.errors import show
+from plgan_tune.spec.load import in_edition
 from plgan_tune.spec.study import StudySpec, flatten
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import (
     EPOCHS,
+    NO_OPTIONS,
     TRIALS,
     decision_rows,
     latest_rows,
@@ -113,6 +115,15 @@ class Left:
     decisions: tuple[DecisionRow, ...] = ()
 
 
+def as_begun(spec: StudySpec, location: Location) -> StudySpec:
+    """The study under the defaults that it began with at `location`, which may be of an earlier edition than today's.
+
+    Raises:
+        StoreError: where the study's file cannot be read.
+    """
+    return in_edition(spec, read_study_file(location).spec.edition) if location.join(STUDY_FILE).exists() else spec
+
+
 def read_history(location: Location, spec: StudySpec) -> History:
     """The rows of the study at `location`; none where no study is there yet.
 
@@ -131,7 +142,7 @@ def read_history(location: Location, spec: StudySpec) -> History:
     held = read_study_file(location)
     earlier, starts = held.spec, held.starts
     changes = _compare(file, earlier, spec)
-    history = read_rows(location, spec.columns)
+    history = read_rows(location, spec.columns, spec.options)
     since = history.next_seq
     if earlier.search.early_stopping == spec.search.early_stopping:
         since = starts[-1].get(RULE_SINCE, 0) if starts else 0
@@ -142,7 +153,9 @@ def read_history(location: Location, spec: StudySpec) -> History:
     return replace(history, starts=starts, changes=changes, rule_since=since)
 
 
-def read_rows(location: Location, columns: Mapping[str, str]) -> History:
+def read_rows(
+    location: Location, columns: Mapping[str, str], options: Mapping[str, Sequence[Value]] = NO_OPTIONS
+) -> History:
     """The rows alone.
 
     A search may be writing them: it writes trials before their epochs, and these before decisions, so they are read the
@@ -150,13 +163,14 @@ def read_rows(location: Location, columns: Mapping[str, str]) -> History:
 
     Args:
         columns: what is searched, dotted path -> column name.
+        options: dotted path -> all that a searched key of few values may have.
 
     Raises:
         StoreError: where files cannot be read, or the trials of logged epochs, or judged epochs, are not there.
     """
     decisions = decision_rows(read_decisions(location))
     table = read_epochs(location)
-    trials = sorted(trial_rows(read_trials(location), columns), key=lambda row: row.number)
+    trials = sorted(trial_rows(read_trials(location), columns, options), key=lambda row: row.number)
     if trials and not parts(location, EPOCHS):  # a search writes an empty one before its first trial
         raise StoreError(f"{location.join(EPOCHS).url} must hold every part, but {part_name(0)} is not there")
     reported = reports(table)
