@@ -21,6 +21,7 @@ from plgan_tune.spec.trial import ModelSpec, TrialSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.study_file import StudyFile, read_study_file
+from plgan_tune.train import app as train_command
 from plgan_tune.train import train
 from plgan_tune.training.checkpoint import decode_checkpoint
 
@@ -145,6 +146,35 @@ def test_an_earlier_checkpoint_trains_on_as_it_began(earlier: Path, tmp_path: Pa
     assert [row.epoch for row in rows] == list(range(1, 7))
     assert rows[:5] == list(checkpoint.rows)
     assert load_classifier(saved).classes == tuple("0123456789")
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ([], None),
+        (["edition=1"], None),
+        (["trial.model.initial_spread=0.4"], None),
+        (["trial.model.initial_spread=0.125"], "model.initial_spread: 0.4 -> 0.125"),
+        (["edition=2"], "model.generator_weight_norm_init: 'data' -> 'one'"),
+    ],
+)
+def test_an_earlier_training_goes_on_by_a_file_that_leaves_its_start_out(
+    earlier: Path, tmp_path: Path, newer_edition: Start, given: list[str], refusal: str | None
+) -> None:
+    out, folder = tmp_path / "out", earlier / "earlier" / "checkpoints" / "t0000"
+    out.mkdir()
+    (out / "checkpoint.pt").write_bytes(next(folder.iterdir()).read_bytes())
+    changes = ["trial.loss.alpha=0.2", "trial.training.epochs=6", *given]
+    words = [word for change in changes for word in ("--set", change)]
+    result = CliRunner().invoke(
+        train_command, ["--config", str(earlier / "earlier.yaml"), "--out", str(out), "--resume", *words]
+    )
+    if refusal is not None:
+        assert (result.exit_code, refusal in result.output) == (2, True), result.output
+        return
+    assert result.exit_code == 0, result.output
+    saved = decode_checkpoint((out / "checkpoint.pt").read_bytes(), "x")
+    assert (start_of(saved.trial), len(saved.rows)) == (FIRST_MLP, 6)
 
 
 def test_an_earlier_evaluation_goes_on(earlier: Path, newer_edition: Start) -> None:

@@ -100,11 +100,16 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
     return StudySpec(mapping["study"], search, resources, template, draft.domains, draft.edition, left_out)
 
 
-def check_trial(mapping: Any) -> TrialSpec | list[Finding]:
-    """The one configuration that a mapping describes, or everything that is wrong with it."""
+def check_trial(mapping: Any, edition: int | None = None) -> TrialSpec | list[Finding]:
+    """The one configuration that a mapping describes, or everything that is wrong with it.
+
+    Args:
+        edition: whose defaults hold where the mapping names none; None is its own time's.
+    """
     if not isinstance(mapping, dict):
         return [Finding((), "must be a mapping with a trial", _ABSENT if mapping is None else show(mapping))]
-    draft = _read_trial(mapping.get("trial"), edition_of(mapping))
+    edition = edition_of(mapping) if edition is None or EDITION in mapping else edition
+    draft = _read_trial(mapping.get("trial"), edition)
     for path, domain in draft.domains.items():
         rule = f"one configuration holds no domain; give the key a value with --set trial.{path}=VALUE"
         draft.refuse(("trial", *path.split(".")), rule, domain_as_mapping(domain))

@@ -50,18 +50,19 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
 
 
-def load_trial(path: str | Path, overrides: Sequence[str] = ()) -> TrialSpec:
+def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | None = None) -> TrialSpec:
     """Reads one configuration: a space file without a domain; its study, search and resources do not matter.
 
     Args:
         path: a YAML 1.2 file; only `trial.data.source`, `labels` and `validation` have no default.
         overrides: as for `load_study`.
+        edition: whose defaults hold where the file names none; None is its own time's.
 
     Raises:
         SpecError: with every problem of the file and of the overrides.
     """
     document, applied, mapping, problems = _read(path, overrides)
-    checked = check_trial(mapping)
+    checked = check_trial(mapping, edition)
     if isinstance(checked, TrialSpec) and not problems:
         return checked
     findings = [] if isinstance(checked, TrialSpec) else checked
