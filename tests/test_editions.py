@@ -13,7 +13,8 @@ from plgan_tune.analyze import app as analyze
 from plgan_tune.classifier import load_classifier
 from plgan_tune.data.check import check_data
 from plgan_tune.evaluation.plan import plan_evaluation, write_evaluation
-from plgan_tune.spec.edition import YOUNGER
+from plgan_tune.spec.defaults import latest_edition
+from plgan_tune.spec.edition import ALLOWED, YOUNGER
 from plgan_tune.spec.errors import SpecError
 from plgan_tune.spec.load import in_edition, load_study, load_trial, study_from_mapping
 from plgan_tune.spec.study import StudySpec
@@ -73,7 +74,7 @@ def test_a_space_file_that_names_the_first_edition_keeps_its_defaults(
 def test_a_space_file_that_leaves_them_out_takes_the_newest(earlier: Path, newer_edition: Start) -> None:
     study = load_study(earlier / "earlier.yaml").study
     assert start_of(study.any_trial()) == newer_edition
-    assert study.as_mapping()["edition"] == 2
+    assert study.as_mapping()["edition"] == latest_edition()
     pinned = load_study(earlier / "earlier.yaml", ["edition=1"]).study
     assert start_of(pinned.any_trial()) == FIRST_MLP
     assert start_of(load_trial(earlier / "earlier.yaml", ["trial.loss.alpha=1"])) == newer_edition
@@ -155,7 +156,7 @@ def test_an_earlier_checkpoint_trains_on_as_it_began(earlier: Path, tmp_path: Pa
         (["edition=1"], None),
         (["trial.model.initial_spread=0.4"], None),
         (["trial.model.initial_spread=0.125"], "model.initial_spread: 0.4 -> 0.125"),
-        (["edition=2"], "model.generator_weight_norm_init: 'data' -> 'one'"),
+        (["edition={newest}"], "model.generator_weight_norm_init: 'data' -> 'one'"),
     ],
 )
 def test_an_earlier_training_goes_on_by_a_file_that_leaves_its_start_out(
@@ -165,7 +166,7 @@ def test_an_earlier_training_goes_on_by_a_file_that_leaves_its_start_out(
     out.mkdir()
     (out / "checkpoint.pt").write_bytes(next(folder.iterdir()).read_bytes())
     changes = ["trial.loss.alpha=0.2", "trial.training.epochs=6", *given]
-    words = [word for change in changes for word in ("--set", change)]
+    words = [word for change in changes for word in ("--set", change.replace("{newest}", str(latest_edition())))]
     result = CliRunner().invoke(
         train_command, ["--config", str(earlier / "earlier.yaml"), "--out", str(out), "--resume", *words]
     )
@@ -199,10 +200,11 @@ def test_a_study_in_another_edition_is_its_file_read_there(newer_edition: Start,
     newest, first = study_from_mapping(file), study_from_mapping({**file, "edition": 1})
     assert newest != first
     assert in_edition(newest, 1) == first
-    assert in_edition(in_edition(newest, 1), 2) == newest
-    assert in_edition(first, 2) == first  # named
+    assert in_edition(in_edition(newest, 1), latest_edition()) == newest
+    assert in_edition(first, latest_edition()) == first  # named
 
 
 def test_an_edition_to_come_is_refused(earlier: Path) -> None:
-    with pytest.raises(SpecError, match="edition: must be one of 1, an edition that this plgan-tune knows, but got 2"):
-        load_study(earlier / "earlier.yaml", ["edition=2"])
+    number = latest_edition() + 1
+    with pytest.raises(SpecError, match=f"edition: must be {ALLOWED}, an edition .* knows, but got {number}"):
+        load_study(earlier / "earlier.yaml", [f"edition={number}"])

@@ -589,7 +589,7 @@ def test_each_network_starts_from_its_own_spread(
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_generator_s_scale_may_start_at_one(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model("recipe", kind, width=0.25)
+    model = make_model("recipe", kind, width=0.25, generator_weight_norm_init="xavier")
     plain = make_pair(model, 3, 16)
     D, G = make_pair(model.model_copy(update={"generator_weight_norm_init": "one"}), 3, 16)
     state = G.state_dict()

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from plgan_tune.search import app
+from plgan_tune.spec.defaults import latest_edition
 from plgan_tune.spec.load import load_study, study_from_mapping
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location
@@ -62,12 +63,13 @@ def test_a_dry_run_shows_the_defaults_that_hold(earlier: Path, newer_edition: St
     [
         ("trial.model.initial_spread=0.125", "trial.model.initial_spread: 0.4 -> 0.125"),
         ("trial.model.generator_initial_spread={choice: [0.4, xavier]}", "trial.model.generator_initial_spread: 0.4"),
-        ("edition=2", "edition: 1 -> 2"),
+        ("edition={newest}", "edition: 1 -> {newest}"),
     ],
 )
 def test_another_start_that_is_asked_for_is_refused(
     earlier: Path, newer_edition: Start, change: str, said: str
 ) -> None:
+    change, said = (text.replace("{newest}", str(latest_edition())) for text in (change, said))
     result = resume(earlier, "--dry-run", "--set", change)
     assert result.exit_code == 2, result.output
     assert "these keys must stay as they are there" in result.output
