@@ -127,7 +127,7 @@ def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Itera
     free = [path for path in domains if path not in _DECIDING]
     pairs = combinations([path for path in free if path.startswith("model.")], 2)
     groups = [(), *((path,) for path in free), *pairs]
-    for deciding in _decisions(template, domains):
+    for deciding in _deciding_values(template, domains):
         start = base | deciding
         for group in groups:
             for values in product(*(ends[path] for path in group)):
@@ -240,7 +240,7 @@ def _read_leaf(draft: _Draft, place: tuple[str, ...], value: Any) -> None:
             draft.refuse(full, error.rule, error.value)
 
 
-def _decisions(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
+def _deciding_values(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
     """Every combination of what decides a trial's defaults."""
     options = {path: _valid_options(path, template, domains) for path in _DECIDING}
     named = {path: values for path, values in options.items() if values}
@@ -295,8 +295,8 @@ def _at_corner(path: str, rule: str, value: str, draft: _Draft) -> Finding:
 
 def _with_certain_defaults(draft: _Draft) -> dict[str, Any]:
     """The template with every default that is the same whatever decides defaults is drawn."""
-    decisions = _decisions(draft.template, draft.domains)
-    filled = [with_defaults(set_paths(draft.template, deciding), draft.edition) for deciding in decisions]
+    every = _deciding_values(draft.template, draft.domains)
+    filled = [with_defaults(set_paths(draft.template, deciding), draft.edition) for deciding in every]
     certain: dict[str, Any] = {}
     for path in LEAVES:
         place = tuple(path.split("."))
