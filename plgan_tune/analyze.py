@@ -18,18 +18,18 @@ from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
-from plgan_tune.refusal import refuse, refuse_password, refusing
+from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
 from plgan_tune.study_file import STUDY_FILE
-from plgan_tune.wording import redrawn
+from plgan_tune.wording import redrawn, terminal, visible
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def main(
     results: Annotated[list[str], typer.Argument(metavar="RESULTS...", help="Folders or URLs of studies.")],
     top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
@@ -50,7 +50,7 @@ def main(
     watch: Annotated[bool, typer.Option("--watch", help="Show the study anew until it ends.")] = False,
 ) -> None:
     """Say what a study found: its best trials, what to mind, which keys matter."""
-    console = Console()
+    console = terminal()
     with refusing(StoreError, QueryError):
         for place in results:
             refuse_password("RESULTS", place)
@@ -113,10 +113,10 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
         writer.writerows(rows)
         return
     # What stands in brackets would be taken for a style.
-    headers = [Text(name) for name in names]
+    headers = [Text(visible(name)) for name in names]
     table = Table(*map(Column, headers), box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     console.print(table)
 
 
@@ -136,7 +136,7 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
             stream.write(dump_yaml({"study": study.spec.study, **trial_as_mapping(trial)}))
     except OSError as error:
         refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
-    console.print(f"trial {trial_id} is in {file}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"trial {trial_id} is in {file}", soft_wrap=True, highlight=False)
 
 
 def _write_html(console: Console, study: Study, file: Path) -> None:
@@ -145,7 +145,7 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
     with console.status("drawing the report"):
         write_report(study, Location.at(file))
-    console.print(f"the report of {study.name} is in {file}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"the report of {study.name} is in {file}", soft_wrap=True, highlight=False)
 
 
 def _watch(console: Console, place: str, top: int) -> None:
