@@ -1,12 +1,14 @@
 """`python -m plgan_tune.analyze`: what a study found, from its Parquet files alone."""
 
 import csv
+import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -109,8 +111,7 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
     names, rows = query(study, sql)
     if not console.is_terminal:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+        writer.writerows([_in_csv(cell) for cell in row] for row in (names, *rows))
         return
     # What stands in brackets would be taken for a style.
     headers = [Text(visible(name)) for name in names]
@@ -118,6 +119,18 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
     for row in rows:
         table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     console.print(table)
+
+
+_FORMULA: Final = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]", re.IGNORECASE)
+"""How a text begins that a spreadsheet would run, full-width signs included. A number in text is none."""
+
+
+def _in_csv(cell: object) -> object:
+    """A number as it is; a text that no spreadsheet runs and no terminal obeys, in a pipe to `less` or from a file."""
+    if cell is None or isinstance(cell, int | float | Decimal):
+        return cell
+    text = str(cell)
+    return visible(f"'{text}" if _FORMULA.match(text) else text)
 
 
 def _export(console: Console, study: Study, trial_id: str | None, file: Path) -> None:
