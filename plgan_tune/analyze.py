@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(cls=Command)
 def main(
     results: Annotated[list[str], typer.Argument(metavar="RESULTS...", help="Folders or URLs of studies.")],
-    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the best trials to show.")] = 10,
     sql: Annotated[
         str | None,
         typer.Option(
