@@ -74,13 +74,16 @@ def main(
             raise StudyError(f"--in-process trains without Ray, but got --address {address}")
         refuse_password("RESULTS", results)
         search = Location.at(results)
-        study = read_study_file(search).spec
+        held = read_study_file(search)
+        study = held.spec
         if data_path is not None:
             refuse_password("--data", data_path)
             study = with_absolute_path(study.with_path(data_path))
-        trials = trial_rows(read_trials(search), study.columns)
+        trials = trial_rows(read_trials(search, held.study_id), study.columns)
         data = check_data(study.any_trial().data)
-        evaluation = plan_evaluation(search, study, trials, data, top=top, seeds=seeds, methods=methods, refit=refit)
+        evaluation = plan_evaluation(
+            search, study, trials, data, top=top, seeds=seeds, methods=methods, refit=refit, study_id=held.study_id
+        )
         for configuration in evaluation.configurations:
             check_image(configuration.trial.model, ImageShape(data.channels, data.size))
         gauge = _gauge(study, inception_weights)

@@ -31,40 +31,40 @@ class Verdict(StrEnum):
     STOP = "stop"
 
 
-def column(meaning: str, unit: str = "") -> Any:
-    """A dataclass field with its meaning and unit, which the results schema shows."""
-    return field(metadata={"meaning": meaning, "unit": unit})
+def column(meaning: str, unit: str = "", least: float | None = None, most: float | None = None) -> Any:
+    """A dataclass field with its meaning, unit and bounds, which the results schema shows and a reader checks."""
+    return field(metadata={"meaning": meaning, "unit": unit, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
     """What one epoch of training measured. Losses are means over the epoch's steps."""
 
-    epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs")
-    val_error: float = column("error of the averaged weights on the validation images", "fraction")
-    val_error_raw: float = column("error of the raw weights on the validation images", "fraction")
+    epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs", least=1)
+    val_error: float = column("error of the averaged weights on the validation images", "fraction", 0, 1)
+    val_error_raw: float = column("error of the raw weights on the validation images", "fraction", 0, 1)
     loss_supervised: float = column("C_sup (patent eq. 13)", "nats")
     loss_unsupervised: float = column("C_unsup (patent eq. 14), scaled", "nats")
     loss_adversarial: float = column("V_log, before alpha", "nats")
     loss_feature: float = column("V_feature, before beta", "")
-    ramp: float = column("w, the weight of the saturating loss in this epoch", "fraction")
-    lr_discriminator: float = column("learning rate of the discriminator in this epoch, decay included", "")
-    lr_generator: float = column("learning rate of the generator in this epoch, decay included", "")
-    images_per_second: float = column("unlabelled images of discriminator steps per second of training", "1/s")
-    seconds: float = column("time of this epoch, validation included", "s")
+    ramp: float = column("w, the weight of the saturating loss in this epoch", "fraction", 0, 1)
+    lr_discriminator: float = column("learning rate of the discriminator in this epoch, decay included", least=0)
+    lr_generator: float = column("learning rate of the generator in this epoch, decay included", least=0)
+    images_per_second: float = column("unlabelled images of discriminator steps per second of training", "1/s", least=0)
+    seconds: float = column("time of this epoch, validation included", "s", least=0)
     grad_norm_adversarial: float = column(
         "norm of V_log's gradient in the generator's parameters, before alpha, on the epoch's probe", ""
     )
     grad_norm_feature: float = column(
         "norm of V_feature's gradient in the generator's parameters, before beta, on the epoch's probe", ""
     )
-    accuracy_real: float = column("share of the probe's real images with D(x) > 0.5", "fraction")
-    accuracy_generated: float = column("share of the probe's generated images with D(G(z)) < 0.5", "fraction")
-    real_max_logit_positive: float = column("share of the probe's real images with max logit > 0", "fraction")
+    accuracy_real: float = column("share of the probe's real images with D(x) > 0.5", "fraction", 0, 1)
+    accuracy_generated: float = column("share of the probe's generated images with D(G(z)) < 0.5", "fraction", 0, 1)
+    real_max_logit_positive: float = column("share of the probe's real images with max logit > 0", "fraction", 0, 1)
     entropy_generated: float = column(
-        "entropy of the classes predicted for the probe's generated images; near 0 where modes collapse", "nats"
+        "entropy of the classes predicted for the probe's generated images; near 0 where modes collapse", "nats", 0
     )
-    error_gap: float = column("val_error_raw - val_error; negative where the averaged weights lag", "fraction")
+    error_gap: float = column("val_error_raw - val_error; negative where the averaged weights lag", "fraction", -1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ class Report:
 class EpochRow:
     """One epoch of one attempt of one trial, as the study's log holds it."""
 
-    seq: int = column("order of arrival at the driver, over the whole study")
+    seq: int = column("order of arrival at the driver, over the whole study", least=0)
     trial_id: str = column("the study's own trial id")
-    attempt: int = column("the trial's n-th start; the first is 1")
+    attempt: int = column("the trial's n-th start; the first is 1", least=1)
     metrics: EpochMetrics = column("spread over its columns")
     reported_at: datetime = column("when the epoch ended", "UTC")
 
@@ -97,19 +97,19 @@ class EpochRow:
 class TrialRow:
     """One trial as it stands now."""
 
-    seq: int = column("the seq that the study's next epoch had when this row was made")
+    seq: int = column("the seq that the study's next epoch had when this row was made", least=0)
     trial_id: str = column("the study's own trial id")
-    number: int = column("order of suggestion, from 0")
+    number: int = column("order of suggestion, from 0", least=0)
     status: TrialStatus = column("running, completed, stopped, diverged or failed")
-    attempt: int = column("the trial's latest start; the first is 1")
-    epochs: int = column("epochs completed", "epochs")
-    val_error_last: float | None = column("val_error at the last epoch: what ranks trials", "fraction")
-    val_error_best: float | None = column("lowest val_error of any epoch; reported only", "fraction")
-    best_epoch: int | None = column("epoch of val_error_best", "epochs")
+    attempt: int = column("the trial's latest start; the first is 1", least=1)
+    epochs: int = column("epochs completed", "epochs", least=0)
+    val_error_last: float | None = column("val_error at the last epoch: what ranks trials", "fraction", 0, 1)
+    val_error_best: float | None = column("lowest val_error of any epoch; reported only", "fraction", 0, 1)
+    best_epoch: int | None = column("epoch of val_error_best", "epochs", least=1)
     params: Mapping[str, Value] = column("searched keys, one column params_<leaf> each")
     seed: int = column("trial.seed")
     split_hash: str | None = column("hash of the labelled, unlabelled and validation rows")
-    seconds: float = column("training time of all attempts", "s")
+    seconds: float = column("training time of all attempts", "s", least=0)
     node: str | None = column("address of the machine that ran the latest attempt")
     started_at: datetime = column("when the first attempt started", "UTC")
     ended_at: datetime | None = column("when the trial ended", "UTC")
@@ -120,14 +120,14 @@ class TrialRow:
 class DecisionRow:
     """One decision of early stopping."""
 
-    seq: int = column("the epoch's that was judged")
+    seq: int = column("the epoch's that was judged", least=0)
     trial_id: str = column("the study's own trial id")
-    attempt: int = column("the trial's n-th start; the first is 1")
-    epoch: int = column("epochs completed when it was judged", "epochs")
+    attempt: int = column("the trial's n-th start; the first is 1", least=1)
+    epoch: int = column("epochs completed when it was judged", "epochs", least=1)
     rung: int = column("epochs from where the trial's rungs count: its start, or its switch epoch", "epochs")
-    value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction")
-    cutoff: float | None = column("the largest value that went on", "fraction")
-    competitors: int = column("values at this rung so far, the trial's own among them")
+    value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction", 0, 1)
+    cutoff: float | None = column("the largest value that went on", "fraction", 0, 1)
+    competitors: int = column("values at this rung so far, the trial's own among them", least=1)
     verdict: Verdict = column("continue or stop")
     reason: str = column("the verdict in words")
 
@@ -141,15 +141,19 @@ class EvaluationRow:
     refit: bool = column("whether the validation images were trained on too")
     trial_id: str = column("its trial in seeds/, where its epochs and checkpoint are")
     status: TrialStatus = column("completed, diverged or failed")
-    epochs: int = column("epochs completed", "epochs")
-    test_error: float | None = column("error of the averaged weights on the test images, at the last epoch", "fraction")
-    test_error_raw: float | None = column("error of the raw weights on the test images, at the last epoch", "fraction")
-    test_images: int = column("how many test images there are")
-    val_error_last: float | None = column("val_error at the last epoch; null at a refit", "fraction")
+    epochs: int = column("epochs completed", "epochs", least=0)
+    test_error: float | None = column(
+        "error of the averaged weights on the test images, at the last epoch", "fraction", 0, 1
+    )
+    test_error_raw: float | None = column(
+        "error of the raw weights on the test images, at the last epoch", "fraction", 0, 1
+    )
+    test_images: int = column("how many test images there are", least=0)
+    val_error_last: float | None = column("val_error at the last epoch; null at a refit", "fraction", 0, 1)
     classifier_score: float | None = column("classifier score of generated images (docs/evaluation.md), from 1")
     classifier_score_real: float | None = column("classifier score of the test images, by the same judge")
     inception_score: float | None = column("Inception score of generated images, mean of 10 parts")
     fid: float | None = column("Frechet Inception distance of generated images from the test images")
     split_hash: str | None = column("hash of the labelled, unlabelled and validation rows")
-    seconds: float = column("training time of all attempts", "s")
+    seconds: float = column("training time of all attempts", "s", least=0)
     evaluated_at: datetime = column("when it was measured", "UTC")

@@ -13,6 +13,9 @@ from plgan_tune.store.location import Location, StoreError
 STUDY_FILE: Final = "study.yaml"
 """It is there from a study's beginning."""
 
+STUDY_ID: Final = "study_id"
+"""Key of a study's first start."""
+
 
 @dataclass(frozen=True, slots=True)
 class StudyFile:
@@ -20,11 +23,16 @@ class StudyFile:
 
     Attributes:
         spec: the study as its last start resolved it.
-        starts: when it was started and with which versions, start by start.
+        starts: when it was started and with which versions, start by start; the first has the study's id.
     """
 
     spec: StudySpec
     starts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def study_id(self) -> str | None:
+        """Which its tables carry; None where the study was begun before there were ids."""
+        return self.starts[0].get(STUDY_ID) if self.starts else None
 
     def write(self, study: Location) -> None:
         document = {**self.spec.as_mapping(), MADE_WITH: [dict(start) for start in self.starts]}
@@ -54,4 +62,7 @@ def read_study_file(study: Location) -> StudyFile:
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
         where = f"{file.url}:{document.lines[MADE_WITH,]}: {MADE_WITH}"
         raise StoreError(f"{where}: must be a list of mappings, but got {show(starts)}")
-    return StudyFile(spec, tuple(starts))
+    held = StudyFile(spec, tuple(starts))
+    if not isinstance(held.study_id, str | None):
+        raise StoreError(f"{file.url}: {STUDY_ID} of the first start must be text, but got {show(held.study_id)}")
+    return held

@@ -240,8 +240,11 @@ def watched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def rewrite_trials(study: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     file = study / "trials" / "trials.parquet"
-    schema = pq.read_schema(file)
-    table = pa.Table.from_pandas(change(pd.read_parquet(file)), schema=schema, preserve_index=False)
+    put(study, file, change(pd.read_parquet(file)))
+
+
+def put(study: Path, file: Path, frame: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(frame, schema=pq.read_schema(file), preserve_index=False)
     pq.write_table(table, study / "_new.parquet")
     (study / "_new.parquet").replace(file)
 
@@ -251,11 +254,20 @@ def test_a_watch_shows_what_comes_and_ends_with_the_search(
 ) -> None:
     """Between two trials no row may be running; the lock says that a search is."""
     folder = Path(shutil.copytree(studies / "first", tmp_path / "growing"))
-    whole = pd.read_parquet(folder / "trials")
-    rewrite_trials(folder, lambda trials: trials.head(10))
+    files = [folder / name for name in ("trials/trials", "epochs/part-00000", "decisions/part-00000")]
+    files = [file.with_suffix(".parquet") for file in files]
+    whole = [pd.read_parquet(file) for file in files]
+    early = whole[1]["trial_id"].isin(set(whole[0]["trial_id"].head(10))).cummin().sum()  # rows of these trials alone
+    for file, frame, rows in zip(files, whole, (10, early, 0), strict=True):
+        put(folder, file, frame.head(rows))
+
+    def grow_whole() -> None:
+        for file, frame in zip(files, whole, strict=True):
+            put(folder, file, frame)
+
     lock = ExitStack()
     lock.enter_context(StudyLock(Location.at(folder)))
-    grow = Timer(1.5, rewrite_trials, (folder, lambda trials: whole))
+    grow = Timer(1.5, grow_whole)
     began, end = time.monotonic(), Timer(3.0, lock.close)
     grow.start()
     end.start()

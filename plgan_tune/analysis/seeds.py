@@ -144,7 +144,7 @@ def beside_published(study: Study) -> pd.DataFrame | None:
         by seed; NaN where nothing is paired) and verdict, the lowest error first. Of a published error low and high are
         its printed deviation, and all numbers after them are NaN.
     """
-    table = read_evaluations(study.location).to_pandas()
+    table = read_evaluations(study.location, study.study_id).to_pandas()
     ours = table[(table.configuration != JUDGE) & ~table.refit]
     if ours.empty:
         return None

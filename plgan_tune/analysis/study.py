@@ -13,7 +13,7 @@ from plgan_tune.spec.study import StudySpec, encode
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
-from plgan_tune.store.read import read_decisions, read_epochs, read_trials
+from plgan_tune.store.read import read_tables
 from plgan_tune.store.schemas import cell
 from plgan_tune.study_file import read_study_file
 
@@ -32,6 +32,7 @@ class Study:
         epochs: one row an epoch of a trial, by seq. Of an epoch that several attempts trained, the latest's.
         decisions: of early stopping, by seq.
         searching: whether a search is writing it.
+        study_id: which its files carry; None where it was begun before there were ids.
     """
 
     location: Location
@@ -40,6 +41,7 @@ class Study:
     epochs: pd.DataFrame
     decisions: pd.DataFrame
     searching: bool
+    study_id: str | None
 
     @property
     def name(self) -> str:
@@ -110,28 +112,22 @@ def _span(trials: pd.DataFrame) -> str:
 def read_study(place: str | Path) -> Study:
     """The study in a folder or at an fsspec URL. It may be running: what is on the store by now is read.
 
-    A search writes trials before their epochs, and these before decisions; so they are read the other way round.
-
     Raises:
-        StoreError: where no study is there, or a file of it is corrupt or of a newer version.
+        StoreError: where no study is there, its file cannot be read, or as `read_tables`.
     """
     location = Location.at(place)
-    spec, searching = read_study_file(location).spec, is_writing(location)
-    decisions, epochs = read_decisions(location), read_epochs(location)
-    trials = read_trials(location).to_pandas().sort_values("number", ignore_index=True)
+    held, searching = read_study_file(location), is_writing(location)
+    tables = read_tables(location, held.study_id)
+    trials = tables.trials.to_pandas().sort_values("number", ignore_index=True)
     ids = trials["trial_id"].tolist()
-    return Study(location, spec, trials, _latest(_frame(epochs, ids)), _frame(decisions, ids), searching)
+    epochs, decisions = _latest(_frame(tables.epochs, ids)), _frame(tables.decisions, ids)
+    return Study(location, held.spec, trials, epochs, decisions, searching, held.study_id)
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:
-    """Ids as categories: a million of them as text would take the room of all numbers together.
-
-    Rows without a trial, whose search was killed between the two, are left out.
-    """
+    """Ids as categories: a million of them as text would take the room of all numbers together."""
     frame: pd.DataFrame = table.to_pandas(strings_to_categorical=True)
-    frame = frame.assign(trial_id=frame["trial_id"].cat.set_categories(ids))
-    known = frame["trial_id"].notna()
-    return frame if known.all() else frame[known].reset_index(drop=True)
+    return frame.assign(trial_id=frame["trial_id"].cat.set_categories(ids))
 
 
 def _latest(epochs: pd.DataFrame) -> pd.DataFrame:

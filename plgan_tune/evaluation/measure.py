@@ -64,8 +64,8 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
         StoreError: where the log or the table cannot be read or written.
     """
     study = evaluation.study
-    ended = {row.trial_id: row for row in read_rows(study.location, study.columns).ended}
-    earlier = evaluation_rows(read_evaluations(evaluation.search))
+    ended = {row.trial_id: row for row in read_rows(study.location, study.columns, study.study_id).ended}
+    earlier = evaluation_rows(read_evaluations(evaluation.search, evaluation.study_id))
     rows = {row.trial_id: row for row in earlier if row.trial_id in ended and _is_of(row, ended[row.trial_id])}
     missing: list[str] = []
     judge, no_judge = None, ""
@@ -92,7 +92,8 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
 
 
 def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:
-    write_table(evaluations_table(list(rows.values())), evaluation.search.join(*EVALUATIONS))
+    table = evaluations_table(list(rows.values()))
+    write_table(table, evaluation.search.join(*EVALUATIONS), study_id=evaluation.study_id)
 
 
 def _is_of(row: EvaluationRow, trial: TrialRow) -> bool:

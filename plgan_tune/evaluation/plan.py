@@ -43,6 +43,7 @@ class Evaluation:
         seeds: of every configuration; the judge has the first alone.
         refit: whether validation images are trained on too.
         notes: what the user should know of the choice.
+        study_id: the search's, which its own files carry, too.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Evaluation:
     seeds: tuple[int, ...]
     refit: bool
     notes: tuple[str, ...]
+    study_id: str | None
 
     @property
     def location(self) -> Location:
@@ -69,7 +71,7 @@ class Evaluation:
             given(configuration, seed, refit=self.refit) for seed in self.seeds for configuration in self.configurations
         ]
         judges = [self.judge_trial] if self.judge_trial else []
-        return GivenStudy(self.name, self.location, (*judges, *trials), TYPES)
+        return GivenStudy(self.name, self.location, (*judges, *trials), TYPES, self.study_id)
 
     @property
     def judge_trial(self) -> GivenTrial | None:
@@ -95,6 +97,7 @@ def plan_evaluation(
     seeds: int,
     methods: bool,
     refit: bool,
+    study_id: str | None = None,
 ) -> Evaluation:
     """The `top` best of a search and the patent's own settings, and with `methods` its comparisons.
 
@@ -104,6 +107,7 @@ def plan_evaluation(
         search: the search's folder.
         trials: its trials.
         data: its images.
+        study_id: the search's; None where it was begun before there were ids.
         seeds: how many; none of them is the search's own.
 
     Raises:
@@ -124,7 +128,8 @@ def plan_evaluation(
     others = method_configurations(patent) if methods else []
     chosen = (*(one for one in best if one not in twins), patent, *others)
     judge = judge_configuration(patent, data) if data.channels == 1 else None
-    return Evaluation(study.study, search, chosen, judge, tuple(fresh_seeds(study, trials, seeds)), refit, tuple(notes))
+    drawn = tuple(fresh_seeds(study, trials, seeds))
+    return Evaluation(study.study, search, chosen, judge, drawn, refit, tuple(notes), study_id)
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -216,6 +217,20 @@ class Location:
                     self.fs.rm_file(path)
             else:
                 self.fs.rm(self.path, recursive=True)
+
+
+_LEFT: Final = re.compile(r"_.+\.[0-9a-f]{32}\.tmp|_probe\.[0-9a-f]{32}")
+"""What a write, or `check_writable`, leaves where its process is killed."""
+
+
+def remove_unfinished(folder: Location) -> None:
+    """Removes what processes that were killed have left half written in `folder`. None may be writing there.
+
+    Raises:
+        StoreError: where the store does not answer.
+    """
+    for name in filter(_LEFT.fullmatch, folder.list()):
+        folder.join(name).remove()
 
 
 Guard = Callable[[], Location | None]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Final, Self
@@ -44,6 +44,7 @@ class StudyLog:
         interval: float = 5.0,
         rows_per_part: int = 50_000,
         guard: Guard = unguarded,
+        study_id: str | None = None,
     ) -> None:
         """Opens the log and starts its thread.
 
@@ -54,17 +55,18 @@ class StudyLog:
             interval: seconds between two writes.
             rows_per_part: rows of a part of epochs, after which a new one begins.
             guard: called before each file; raises FollowedError where another search writes now.
+            study_id: which every file carries; None where the study was begun before there were ids.
 
         Raises:
             ValueError: where `columns` and `types` do not make a schema.
             StoreError: where a study is there that cannot be read or searches other keys.
         """
         self._study, self._columns, self._types = study, dict(columns), dict(types)
-        self._interval, self._guard = interval, guard
-        self._trials = {row.trial_id: row for row in _existing_trials(study, columns, types)}
+        self._interval, self._guard, self._study_id = interval, guard, study_id
+        self._trials = {row.trial_id: row for row in _existing_trials(study, columns, types, study_id)}
         self._changed = Condition()
-        self._epochs = Parts(study, EPOCHS, epochs_table, rows_per_part, self._changed)
-        self._decisions = Parts(study, DECISIONS, decisions_table, rows_per_part, self._changed)
+        self._epochs = Parts(study, EPOCHS, epochs_table, rows_per_part, self._changed, study_id)
+        self._decisions = Parts(study, DECISIONS, decisions_table, rows_per_part, self._changed, study_id)
         self._revision = self._written = 0
         self._asked = self._answered = 0
         self._closing = False
@@ -135,7 +137,7 @@ class StudyLog:
             StoreError: where the store cannot be written.
         """
         if not self._study.join(*TRIALS).exists():
-            write_table(trials_table([], self._columns, self._types), self._study.join(*TRIALS), self._guard)
+            self._write_trials([])
         self._epochs.open(self._guard)
         self._decisions.open(self._guard)
 
@@ -199,7 +201,7 @@ class StudyLog:
             epochs, decisions = len(self._epochs), len(self._decisions)
         try:
             if revision != self._written:
-                write_table(trials_table(trials, self._columns, self._types), self._study.join(*TRIALS), self._guard)
+                self._write_trials(trials)
                 self._written = revision
             self._epochs.write(epochs, self._guard)
             self._decisions.write(decisions, self._guard)
@@ -207,6 +209,10 @@ class StudyLog:
             self._note_failure(error)
         else:
             self._note_success()
+
+    def _write_trials(self, trials: Sequence[TrialRow]) -> None:
+        table = trials_table(trials, self._columns, self._types)
+        write_table(table, self._study.join(*TRIALS), self._guard, self._study_id)
 
     def _note_failure(self, error: Exception) -> None:
         self._followed = isinstance(error, FollowedError)
@@ -220,12 +226,14 @@ class StudyLog:
         self._failure = None
 
 
-def _existing_trials(study: Location, columns: Mapping[str, str], types: Mapping[str, type]) -> list[TrialRow]:
+def _existing_trials(
+    study: Location, columns: Mapping[str, str], types: Mapping[str, type], study_id: str | None
+) -> list[TrialRow]:
     if not study.join(*TRIALS).exists():
         # Fails here, where the caller sees it, and not in the thread.
         trials_schema(columns, types)
         return []
-    table, schema = read_trials(study), trials_schema(columns, types)
+    table, schema = read_trials(study, study_id), trials_schema(columns, types)
     if not table.schema.equals(schema):
         raise StoreError(
             f"{study.join(*TRIALS).url} must have the columns of this study, {_named(schema)}, "

@@ -22,6 +22,7 @@ class Parts(Generic[Row]):
         as_table: rows as an Arrow table.
         rows_per_part: after which a new part begins.
         lock: held while rows come and go.
+        study_id: which the parts carry.
 
     Raises:
         StoreError: where the newest part is there and cannot be read.
@@ -34,13 +35,14 @@ class Parts(Generic[Row]):
         as_table: Callable[[Sequence[Row]], Any],
         rows_per_part: int,
         lock: Condition,
+        study_id: str | None = None,
     ) -> None:
         self._study, self._table, self._as_table = study, table, as_table
-        self._rows_per_part, self._lock = rows_per_part, lock
+        self._rows_per_part, self._lock, self._study_id = rows_per_part, lock, study_id
         self._waiting: list[Row] = []
         self._number, self._part = 0, as_table([])
         if files := parts(study, table):
-            self._follow(len(files) - 1, read_table(files[-1], self._part.schema))
+            self._follow(len(files) - 1, read_table(files[-1], self._part.schema, study_id))
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -59,7 +61,7 @@ class Parts(Generic[Row]):
             StoreError: where the store cannot be written.
         """
         if not parts(self._study, self._table):
-            write_table(self._part, self._study.join(self._table, part_name(0)), guard)
+            write_table(self._part, self._study.join(self._table, part_name(0)), guard, self._study_id)
 
     def write(self, count: int, guard: Guard) -> None:
         """Puts the first `count` waiting rows on the store.
@@ -73,7 +75,7 @@ class Parts(Generic[Row]):
         while count:
             rows = self._waiting[: min(count, self._rows_per_part - self._part.num_rows)]
             part = pa.concat_tables([self._part, self._as_table(rows)]).combine_chunks()
-            write_table(part, self._study.join(self._table, part_name(self._number)), guard)
+            write_table(part, self._study.join(self._table, part_name(self._number)), guard, self._study_id)
             with self._lock:
                 del self._waiting[: len(rows)]
             count -= len(rows)

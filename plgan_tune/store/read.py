@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from plgan_tune.store.schemas import (
     evaluations_table,
     trials_schema,
 )
-from plgan_tune.store.tables import read_table
+from plgan_tune.store.tables import ANY_STUDY, read_table
 
 TRIALS: Final = ("trials", "trials.parquet")
 EPOCHS: Final = "epochs"
@@ -37,33 +37,80 @@ EVALUATIONS: Final = ("evaluations", "evaluations.parquet")
 UNIX_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_trials(study: Location) -> Any:
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A study's rows as Arrow tables, as they were at one moment or a little later: see `read_tables`."""
+
+    trials: Any
+    epochs: Any
+    decisions: Any
+
+
+def read_tables(study: Location, study_id: str | None = ANY_STUDY) -> Tables:
+    """All rows of a study, and that they go together.
+
+    A search may be writing them: it writes trials before their epochs, and these before decisions, so they are read the
+    other way round.
+
+    Args:
+        study_id: which every file must carry; None where the study was begun before there were ids.
+
+    Raises:
+        StoreError: where the study is not there, a file cannot be read, is of another study or holds what cannot be,
+            or the trials of logged epochs, or judged epochs, are not there.
+    """
+    decisions = read_decisions(study, study_id)
+    epochs = read_epochs(study, study_id)
+    trials = read_trials(study, study_id)
+    if trials.num_rows and not parts(study, EPOCHS):  # a search writes an empty one before its first trial
+        raise StoreError(f"{study.join(EPOCHS).url} must hold every part, but {part_name(0)} is not there")
+    if decisions.num_rows and (judged := decisions.column("seq")[-1].as_py()) >= epochs.num_rows:
+        raise StoreError(
+            f"{study.join(EPOCHS).url} must hold every epoch that was judged, but ends at seq {epochs.num_rows - 1}, "
+            f"before the decision of seq {judged}: its last part is not there"
+        )
+    known = trials.column("trial_id")
+    for table in (epochs, decisions):
+        ids = pc.unique(table.column("trial_id"))
+        unknown = ids.filter(pc.invert(pc.is_in(ids, known.combine_chunks()))).to_pylist()
+        if unknown:
+            raise StoreError(
+                f"{study.join(*TRIALS).url} must have a row of every trial that the epochs and decisions are of, but "
+                f"has none of {', '.join(sorted(unknown)[:5])}; it was removed or is not of this study"
+            )
+    return Tables(trials, epochs, decisions)
+
+
+def read_trials(study: Location, study_id: str | None = ANY_STUDY) -> Any:
     """The newest snapshot: one row a trial, an Arrow table of `trials_schema`, in order of arrival.
 
     A study without a trial yet gives an empty table without searched keys.
 
     Raises:
-        StoreError: where the study is not there, or the file is corrupt or of a newer version.
+        StoreError: where the study is not there, a trial stands in the file twice, or as `read_table`.
     """
     snapshot = study.join(*TRIALS)
     if not snapshot.exists():
         _check_there(study)
         return trials_schema({}, {}).empty_table()
     schema = trials_schema({}, {})
-    table = read_table(snapshot, schema.remove(schema.get_field_index("seq")))
+    table = read_table(snapshot, schema.remove(schema.get_field_index("seq")), study_id)
+    for name in ("trial_id", "number"):
+        counts = pc.value_counts(table.column(name))
+        if twice := [str(pair["values"]) for pair in counts.to_pylist() if pair["counts"] > 1]:
+            raise StoreError(f"{snapshot.url} must have a row a trial, but {name} {', '.join(twice[:5])} stands twice")
     if "seq" in table.column_names:
         return table
     return table.add_column(0, schema.field("seq"), pa.array([0] * table.num_rows, pa.int64()))  # studies of before
 
 
-def read_epochs(study: Location) -> Any:
+def read_epochs(study: Location, study_id: str | None = ANY_STUDY) -> Any:
     """Every epoch of every attempt, an Arrow table of `epochs_schema`, in order of `seq`.
 
     Raises:
-        StoreError: where the study is not there, a part is missing, corrupt or of a newer version, or a row is missing
-            or there twice.
+        StoreError: where the study is not there, a part or a row is missing, or there twice, or as `read_table`.
     """
-    table = _read_parts(study, EPOCHS, epochs_table([]))
+    table = _read_parts(study, EPOCHS, epochs_table([]), study_id)
     seq = table.column("seq").to_numpy()
     if (wrong := np.flatnonzero(seq != np.arange(len(seq)))).size:
         place = int(wrong[0])
@@ -74,31 +121,31 @@ def read_epochs(study: Location) -> Any:
     return table
 
 
-def read_decisions(study: Location) -> Any:
+def read_decisions(study: Location, study_id: str | None = ANY_STUDY) -> Any:
     """Every decision of early stopping, an Arrow table of `decisions_schema`, in order of `seq`.
 
     Raises:
         StoreError: as `read_epochs`.
     """
-    return _read_parts(study, DECISIONS, decisions_table([]))
+    return _read_parts(study, DECISIONS, decisions_table([]), study_id)
 
 
-def read_evaluations(study: Location) -> Any:
+def read_evaluations(study: Location, study_id: str | None = ANY_STUDY) -> Any:
     """One row a configuration and seed, an Arrow table of `evaluations_schema`; empty where nothing was evaluated.
 
     Raises:
         StoreError: as `read_trials`.
     """
     file, empty = study.join(*EVALUATIONS), evaluations_table([])
-    return read_table(file, empty.schema) if file.exists() else empty
+    return read_table(file, empty.schema, study_id) if file.exists() else empty
 
 
-def _read_parts(study: Location, table: str, empty: Any) -> Any:
+def _read_parts(study: Location, table: str, empty: Any, study_id: str | None) -> Any:
     files = parts(study, table)
     if not files:
         _check_there(study)
         return empty
-    found = pa.concat_tables([read_table(file, empty.schema) for file in files])
+    found = pa.concat_tables([read_table(file, empty.schema, study_id) for file in files])
     seq = found.column("seq").to_numpy()
     return found if (seq[1:] > seq[:-1]).all() else found.sort_by("seq")  # one driver writes them in order
 

@@ -14,6 +14,8 @@ from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, EvaluationRo
 
 SCHEMA_VERSION: Final = 1
 VERSION_KEY: Final = b"plgan_tune.schema_version"
+STUDY_KEY: Final = b"plgan_tune.study_id"
+"""Which study a file is of. Files of studies that were begun before there were ids have none."""
 
 _ARROW: Final[Mapping[type, Any]] = {
     bool: pa.bool_(),
@@ -126,16 +128,18 @@ def _versioned(columns: Sequence[Any]) -> Any:
 def _column(f: "Field[Any]") -> Any:
     kinds = get_args(f.type) if isinstance(f.type, pytypes.UnionType) else (f.type,)
     (kind,) = (kind for kind in kinds if kind is not type(None))
-    arrow = pa.string() if issubclass(kind, StrEnum) else _ARROW[kind]
-    return _described(f.name, arrow, f.metadata["meaning"], f.metadata["unit"], nullable=type(None) in kinds)
+    one_of = list(kind) if issubclass(kind, StrEnum) else []
+    told = dict(f.metadata) | {"one_of": ", ".join(one_of) or None}
+    return _described(f.name, pa.string() if one_of else _ARROW[kind], told, nullable=type(None) in kinds)
 
 
 def _param_columns(columns: Mapping[str, str], types: Mapping[str, type]) -> list[Any]:
     return [
-        _described(column, _ARROW[types[path]], f"the searched key {path}", "", nullable=True)
+        _described(column, _ARROW[types[path]], {"meaning": f"the searched key {path}", "unit": ""}, nullable=True)
         for path, column in columns.items()
     ]
 
 
-def _described(name: str, arrow: Any, meaning: str, unit: str, *, nullable: bool) -> Any:
-    return pa.field(name, arrow, nullable=nullable, metadata={"meaning": meaning, "unit": unit})
+def _described(name: str, arrow: Any, told: Mapping[str, Any], *, nullable: bool) -> Any:
+    metadata = {key: str(value) for key, value in told.items() if value is not None}
+    return pa.field(name, arrow, nullable=nullable, metadata=metadata)

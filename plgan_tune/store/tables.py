@@ -1,28 +1,36 @@
 """One Parquet file of a study: read with its version checked, written as a whole."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from plgan_tune.store.location import Guard, Location, StoreError, unguarded
-from plgan_tune.store.schemas import SCHEMA_VERSION, VERSION_KEY
+from plgan_tune.store.schemas import SCHEMA_VERSION, STUDY_KEY, VERSION_KEY
+
+ANY_STUDY: Final = "*"
+"""In the place of a study's id: files are read whichever study they are of."""
 
 
-def read_table(file: Location, required: Any) -> Any:
+def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) -> Any:
     """One Parquet file of a study.
 
     Args:
         required: the Arrow schema of the columns that must be there; there may be more.
+        study_id: which the file must carry; None where the study was begun before there were ids.
 
     Raises:
-        StoreError: naming the file, where it is corrupt, of a newer version, or a required column is missing or of
-            another type.
+        StoreError: naming the file, where it is corrupt, of a newer version or of another study, a required column is
+            missing or of another type, or a cell of it cannot be; with its row, the first being 1.
     """
     content = file.read_bytes()
     try:
         parquet = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        _check_version(file, parquet.schema_arrow.metadata or {})
+        metadata = parquet.schema_arrow.metadata or {}
+        _check_version(file, metadata)
+        _check_study(file, metadata, study_id)
         table = parquet.read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StoreError(
@@ -33,18 +41,22 @@ def read_table(file: Location, required: Any) -> Any:
     for field in required:
         if (found := table.schema.field(field.name).type) != field.type:
             raise StoreError(f"{file.url}: column {field.name} must hold {field.type}, but holds {found}")
+        _check_cells(file, field, table.column(field.name))
     return table
 
 
-def write_table(table: Any, file: Location, guard: Guard = unguarded) -> None:
+def write_table(table: Any, file: Location, guard: Guard = unguarded, study_id: str | None = None) -> None:
     """Replaces the file by `table`. Pages carry checksums: `read_table` finds a flipped bit.
 
     Args:
         guard: called when the file is ready to be written.
+        study_id: which the file is to carry.
 
     Raises:
         StoreError: where it cannot be written.
     """
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != STUDY_KEY}
+    table = table.replace_schema_metadata(metadata | ({STUDY_KEY: study_id.encode()} if study_id else {}))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
     content = sink.getvalue().to_pybytes()
@@ -60,3 +72,43 @@ def _check_version(file: Location, metadata: dict[bytes, bytes]) -> None:
             f"{file.url} was written with {key} {version}, but this installation reads up to "
             f"{SCHEMA_VERSION}: use the newer plgan-tune that wrote it"
         )
+
+
+def _check_study(file: Location, metadata: dict[bytes, bytes], study_id: str | None) -> None:
+    if study_id == ANY_STUDY:
+        return
+    found = metadata[STUDY_KEY].decode() if STUDY_KEY in metadata else None
+    if found != study_id:
+        ours, theirs = (f"study {one}" if one else "a study without an id" for one in (study_id, found))
+        raise StoreError(
+            f"{file.url} must be of this folder's study, but it is of {theirs}, and study.yaml is of {ours}: put this "
+            "study's own file in its place"
+        )
+
+
+def _check_cells(file: Location, field: Any, cells: Any) -> None:
+    """Raises StoreError for the first cell that is none of the field's."""
+    if not field.nullable and cells.null_count:
+        raise _impossible(file, field, "hold something", pc.index(pc.is_null(cells), True).as_py(), cells)
+    told = {key: value.decode() for key, value in (field.metadata or {}).items()}
+    for fits, rule in _rules(told, cells):
+        if pc.all(fits).as_py() is False:
+            raise _impossible(file, field, rule, pc.index(fits, False).as_py(), cells)
+
+
+def _rules(told: dict[bytes, str], cells: Any) -> Iterator[tuple[Any, str]]:
+    """Which cells keep a bound, and the bound in words. No number is between NaN and another."""
+    least, most = told.get(b"least"), told.get(b"most")
+    if least is not None:
+        yield pc.greater_equal(cells, float(least)), f"be at least {least}" + (f" and at most {most}" if most else "")
+    if most is not None:
+        yield pc.less_equal(cells, float(most)), f"be at least {least} and at most {most}"
+    if b"one_of" in told:
+        yield pc.is_in(cells, pa.array(told[b"one_of"].split(", "))), f"be one of {told[b'one_of']}"
+
+
+def _impossible(file: Location, field: Any, rule: str, place: int, cells: Any) -> StoreError:
+    value = cells[place].as_py()
+    return StoreError(
+        f"{file.url}: {field.name} of row {place + 1} must {rule}, but is {'nothing' if value is None else repr(value)}"
+    )

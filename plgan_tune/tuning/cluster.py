@@ -21,6 +21,7 @@ from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.tuning.autoscaler import Growth, read_growth
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.share import ACCELERATOR, Share
+from plgan_tune.tuning.token import keep_token_private
 
 ANSWER_SECONDS = 20.0
 
@@ -55,6 +56,7 @@ def connect(address: str | None, code: Path | None = None, *, on_interrupt: Call
     Raises:
         ClusterError: where it cannot be joined. `check_address` finds out sooner that nobody is there.
     """
+    keep_token_private(make=address is None)
     if address is None:
         # "local": with no address Ray would join a cluster that runs on this machine.
         with _interrupts_kept(on_interrupt):

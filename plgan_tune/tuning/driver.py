@@ -1,5 +1,6 @@
 """A study from its specification to its results: the rooms put together."""
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import StudyLock
-from plgan_tune.study_file import STUDY_FILE
+from plgan_tune.study_file import STUDY_FILE, STUDY_ID, read_study_file
 from plgan_tune.tuning.bookkeeping import Logs
 from plgan_tune.tuning.cluster import ClusterError, check_address
 from plgan_tune.tuning.display import build_display
@@ -121,8 +122,8 @@ def run_study(
                 _check_free(asked.location)
             history = read_history(asked.location, asked.spec) if asked.resume else History()
             _say_what_is_known(asked, history, console)
-            with _named(asked, history):
-                return _search(asked, history, lock, console, now)
+            with _named(asked, history) as study_id:
+                return _search(asked, history, study_id, lock, console, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +186,26 @@ def _no_empty_folder_left(study: Location) -> Iterator[None]:
 
 
 @contextmanager
-def _named(asked: _Asked, history: History) -> Iterator[None]:
-    """The study's file is there from the beginning, so that no later search takes the name.
+def _named(asked: _Asked, history: History) -> Iterator[str | None]:
+    """The study's file is there from the beginning, so that no later search takes the name. Answers with its id.
 
     A new study that is refused before its first trial leaves nothing.
     """
     location = asked.location
-    write_study(location, asked.spec, asked.started, history.starts, {RULE_SINCE: history.rule_since})
+    is_new = not location.join(STUDY_FILE).exists()
+    about = {RULE_SINCE: history.rule_since} | ({STUDY_ID: uuid.uuid4().hex} if is_new else {})
+    write_study(location, asked.spec, asked.started, history.starts, about)
     try:
-        yield
+        yield read_study_file(location).study_id
     except (ClusterError, DataError, RuleError):
         if all(name == STUDY_FILE or name.startswith("_") for name in location.list()):
             location.remove()
         raise
 
 
-def _search(asked: _Asked, history: History, lock: StudyLock, console: Console, now: Now) -> StudyResult:
+def _search(
+    asked: _Asked, history: History, study_id: str | None, lock: StudyLock, console: Console, now: Now
+) -> StudyResult:
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
         data = load_dataset(images)  # warms this node's cache; a bad image is found before Ray starts
@@ -221,7 +226,7 @@ def _search(asked: _Asked, history: History, lock: StudyLock, console: Console, 
             spec.resources, limits.concurrent, images, asked.summary, address=asked.address, console=console
         ) as (share, concurrent),
         RoomWatch(share, concurrent, state) as watch,
-        opened(location, spec.columns, spec.types, state, limits.keep_checkpoints, left, lock.check) as (
+        opened(location, spec.columns, spec.types, state, limits.keep_checkpoints, left, lock.check, study_id) as (
             log,
             on_end,
         ),

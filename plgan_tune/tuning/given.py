@@ -43,12 +43,14 @@ class GivenStudy:
         name: for the user.
         location: the study's folder; trials of an earlier start that are not among `trials` stay there as they are.
         types: key of a trial's point -> bool, int, float or str.
+        study_id: which its files carry.
     """
 
     name: str
     location: Location
     trials: tuple[GivenTrial, ...]
     types: Mapping[str, type]
+    study_id: str | None
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -87,7 +89,7 @@ def taken_up(
         history=left.history,
         competing=False,
     )
-    with opened(study.location, study.columns, study.types, state, state.trials, left, guard) as (
+    with opened(study.location, study.columns, study.types, state, state.trials, left, guard, study.study_id) as (
         log,
         trial_ended,
     ):
@@ -105,7 +107,7 @@ def left_to_do(study: GivenStudy) -> bool:
 
 def _left_behind(study: GivenStudy) -> Left:
     """What earlier starts have left; a trial that failed is tried again, for its user asks again."""
-    known = read_rows(study.location, study.columns) if study.location.exists() else History()
+    known = read_rows(study.location, study.columns, study.study_id) if study.location.exists() else History()
     history = as_epochs_say(known, study.epochs)
     return Left(known, replace(history, trials=tuple(map(_tried_again, history.trials))))
 

@@ -8,17 +8,12 @@ from typing import Any
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Verdict
 from plgan_tune.spec.errors import show
 from plgan_tune.spec.study import StudySpec, flatten
-from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.location import Location
 from plgan_tune.store.read import (
-    EPOCHS,
     TRIALS,
     decision_rows,
     latest_rows,
-    part_name,
-    parts,
-    read_decisions,
-    read_epochs,
-    read_trials,
+    read_tables,
     reports,
     trial_rows,
 )
@@ -131,7 +126,7 @@ def read_history(location: Location, spec: StudySpec) -> History:
     held = read_study_file(location)
     earlier, starts = held.spec, held.starts
     changes = _compare(file, earlier, spec)
-    history = read_rows(location, spec.columns)
+    history = read_rows(location, spec.columns, held.study_id)
     since = history.next_seq
     if earlier.search.early_stopping == spec.search.early_stopping:
         since = starts[-1].get(RULE_SINCE, 0) if starts else 0
@@ -142,39 +137,24 @@ def read_history(location: Location, spec: StudySpec) -> History:
     return replace(history, starts=starts, changes=changes, rule_since=since)
 
 
-def read_rows(location: Location, columns: Mapping[str, str]) -> History:
+def read_rows(location: Location, columns: Mapping[str, str], study_id: str | None) -> History:
     """The rows alone.
-
-    A search may be writing them: it writes trials before their epochs, and these before decisions, so they are read the
-    other way round.
 
     Args:
         columns: what is searched, dotted path -> column name.
+        study_id: which every file must carry; None where the study was begun before there were ids.
 
     Raises:
-        StoreError: where files cannot be read, or the trials of logged epochs, or judged epochs, are not there.
+        StoreError: as `read_tables`.
     """
-    decisions = decision_rows(read_decisions(location))
-    table = read_epochs(location)
-    trials = sorted(trial_rows(read_trials(location), columns), key=lambda row: row.number)
-    if trials and not parts(location, EPOCHS):  # a search writes an empty one before its first trial
-        raise StoreError(f"{location.join(EPOCHS).url} must hold every part, but {part_name(0)} is not there")
-    reported = reports(table)
+    tables = read_tables(location, study_id)
+    decisions = decision_rows(tables.decisions)
+    trials = sorted(trial_rows(tables.trials, columns), key=lambda row: row.number)
+    reported = reports(tables.epochs)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in reported:
         curves[row.trial_id][row.epoch] = row.val_error
-    last = reported[-1].seq if reported else -1
-    if decisions and decisions[-1].seq > last:  # epochs are written before decisions
-        raise StoreError(
-            f"{location.join(EPOCHS).url} must hold every epoch that was judged, but ends at seq {last}, before the "
-            f"decision of seq {decisions[-1].seq}: its last part is not there"
-        )
-    if unknown := curves.keys() - {row.trial_id for row in trials}:
-        raise StoreError(
-            f"{location.join(*TRIALS).url} must have a row of every trial that the epochs are of, but has none of "
-            f"{', '.join(sorted(unknown)[:5])}; it was removed or is not of this study"
-        )
-    return History(tuple(trials), tuple(reported), latest_rows(table), curves, decisions=tuple(decisions))
+    return History(tuple(trials), tuple(reported), latest_rows(tables.epochs), curves, decisions=tuple(decisions))
 
 
 def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[DecisionRow]) -> History:

@@ -75,7 +75,8 @@ class CheckpointKeeper:
         ended = [trial_id for trial_id, row in rows.items() if row.status is not TrialStatus.RUNNING]
         removable = set(ended) - best
         present = removable.intersection(trials_with_files(self._study))
-        if present:
+        to_go = [files for trial_id in sorted(present) if (files := TrialFiles.of(self._study, trial_id)).ours()]
+        if to_go:
             self._log.flush()
-        for trial_id in sorted(present):
-            TrialFiles.of(self._study, trial_id).remove()
+        for files in to_go:
+            files.remove()

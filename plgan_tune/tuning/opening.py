@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from typing import Final
 
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
-from plgan_tune.store.location import Guard, Location, unguarded
+from plgan_tune.store.location import Guard, Location, remove_unfinished, unguarded
 from plgan_tune.store.log import StudyLog
+from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS
 from plgan_tune.tuning.history import History, Left
 from plgan_tune.tuning.keeping import CheckpointKeeper
 from plgan_tune.tuning.progress import StudyState
+
+TABLES: Final = (TRIALS[0], EPOCHS, DECISIONS)
 
 TRIAL_ID: Final = re.compile(r"t\d+|.+-s\d+(-refit)?")
 """Of a search and of an evaluation; a folder of another name, such as a copy of a trial's, is the user's."""
@@ -25,6 +28,7 @@ def opened(
     keep: int,
     left: Left,
     guard: Guard = unguarded,
+    study_id: str | None = None,
 ) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
     """The log, and what is to be called when a trial has ended.
 
@@ -34,15 +38,18 @@ def opened(
         keep: how many of the best completed trials keep their checkpoints.
         left: by an earlier start.
         guard: called before each file of the log; raises FollowedError where another search writes now.
+        study_id: which each file of the log carries.
 
     Raises:
         StoreError: where the store cannot be read or written.
     """
     with (
-        StudyLog(location, columns, types, guard=guard) as log,
+        StudyLog(location, columns, types, guard=guard, study_id=study_id) as log,
         CheckpointKeeper(location, state, log, keep) as keeper,
     ):
         log.open_tables()
+        for folder in (location, *(location.join(table) for table in TABLES)):
+            remove_unfinished(folder)
         _remove_unknown(location, left.history)
         _log_what_was_lost(log, left)
         keeper.trial_ended()  # of the driver before, which may not have lived to remove files

@@ -57,6 +57,7 @@ class _Attempt:
     Attributes:
         rows: of the epochs that `state` has behind it.
         unlogged: those of them that an earlier attempt saved but did not live to report.
+        whole: name of the trial's last checkpoint that was read or written, where there is one.
     """
 
     number: int
@@ -68,6 +69,7 @@ class _Attempt:
     epochs: Iterator[EpochMetrics]
     saved_at: float
     saved_epoch: int
+    whole: str | None
 
 
 class TrialRank:
@@ -96,7 +98,8 @@ class TrialRank:
         with self._ranks.in_step():
             check_ranks(self._ranks.count, trial.training.batch_size)
             data = self._load(trial.data)
-        saved = self._ranks.by_first(lambda: _newest(files) if config["attempt"] > 1 else None)
+        found = self._ranks.by_first(lambda: _newest(files) if config["attempt"] > 1 else None)
+        saved, whole = found or (None, None)
         with self._ranks.in_step():
             state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
             self._program = program_for(state, data, self._ranks, self._program)
@@ -110,6 +113,7 @@ class TrialRank:
             epochs=run(self._program),
             saved_at=time.monotonic(),
             saved_epoch=state.epoch,
+            whole=whole,
         )
 
     def step(self) -> Result:
@@ -139,7 +143,7 @@ class TrialRank:
             return
         if self._ranks.index == 0:
             content = encode_checkpoint(attempt.state, attempt.rows)
-            attempt.files.write(attempt.number, attempt.state.epoch, content)
+            attempt.whole = attempt.files.write(attempt.number, attempt.state.epoch, content, attempt.whole)
         attempt.saved_at, attempt.saved_epoch = time.monotonic(), attempt.state.epoch
 
     def _save_or_say_why_not(self) -> None:
@@ -181,15 +185,15 @@ class TrialRank:
         }
 
 
-def _newest(files: TrialFiles) -> Checkpoint | None:
+def _newest(files: TrialFiles) -> tuple[Checkpoint, str] | None:
     return patiently(lambda: newest_checkpoint(files))
 
 
-def newest_checkpoint(files: TrialFiles) -> Checkpoint | None:
-    """The trial's latest checkpoint that can be read; a damaged one is named in the log and the one before taken."""
+def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint, str] | None:
+    """The trial's latest checkpoint that can be read, and its name; a damaged one is named in the log."""
     for file in files.newest_first():
         try:
-            return decode_checkpoint(file.read_bytes(), file.url)
+            return decode_checkpoint(file.read_bytes(), file.url), file.name
         except CheckpointError as error:
             logger.warning("%s; the one before it is used", error)
     return None

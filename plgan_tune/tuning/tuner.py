@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from types import FrameType
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
 
+from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
 from plgan_tune.tuning.errors import StudyError
@@ -72,7 +74,7 @@ def run_tune(
                 name="study",
                 storage_path=scratch,
                 stop=beginning,
-                callbacks=[*callbacks, asked, beginning],
+                callbacks=[*callbacks, asked, beginning, Forgetting()],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
                 verbose=0,
@@ -131,6 +133,30 @@ class Beginning(Callback, Stopper):
                 f"no trial can begin: {len(self._failed)} failed {last['failures']} times each before any could, "
                 f"the last with {last['last_error']}"
             )
+
+
+class Forgetting(Callback):
+    """Takes from a trial what Tune keeps of it to the study's end and nobody reads; the last of the callbacks.
+
+    Of every number in a result it keeps six statistics and two queues: with the last result, 75 kB a trial.
+    """
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        """Tune pickles its callbacks into a snapshot that we never read."""
+        return Callback, ()
+
+    def on_trial_result(self, *, result: dict[str, Any], **_info: Any) -> None:
+        """The searcher reads two measures of the last result once more, at the trial's end."""
+        for name in UNREAD:
+            result.pop(name, None)
+
+    def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:
+        trial.metric_analysis.clear()
+        trial.metric_n_steps.clear()
+        trial.run_metadata.last_result = {"status": trial.last_result.get("status")}
+
+
+UNREAD: Final = ("config", *sorted({measure.name for measure in fields(EpochMetrics)} - {"epoch", "val_error"}))
 
 
 class AskedToStop(Callback):

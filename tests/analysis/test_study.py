@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from plgan_tune.analysis import study as study_module
 from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import read_study
+from plgan_tune.store import read as read_module
 from plgan_tune.store.location import Location, StoreError
 from tests.analysis.conftest import Synthetic
 
@@ -47,32 +47,28 @@ def test_a_study_that_grows_while_it_is_read_is_whole(synthetic: Synthetic, monk
     """Between any two reads a search may write: no epoch is then without its trial, no decision without its epoch."""
     early, late = (Path(synthetic(trials, 6).location.path) for trials in (30, 40))
 
-    def then_growing(read: Callable[[Location], Any]) -> Callable[[Location], Any]:
-        def reading(place: Location) -> Any:
-            found = read(place)
+    def then_growing(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(place: Location, study_id: str | None) -> Any:
+            found = read(place, study_id)
             shutil.copytree(late, early, dirs_exist_ok=True)
             return found
 
         return reading
 
     for name in ("read_trials", "read_epochs", "read_decisions"):
-        monkeypatch.setattr(study_module, name, then_growing(getattr(study_module, name)))
+        monkeypatch.setattr(read_module, name, then_growing(getattr(read_module, name)))
     found = read_study(early)
     assert len(found.trials) == 40
     assert set(found.epochs["trial_id"]) == set(found.trials["trial_id"])
     assert 0 < len(found.decisions) < len(read_study(late).decisions)
 
 
-def test_rows_without_a_trial_are_left_out(synthetic: Synthetic) -> None:
+def test_rows_without_a_trial_are_refused(synthetic: Synthetic) -> None:
     study = synthetic(30, 6)
     file = Path(study.location.path) / "trials" / "trials.parquet"
     pq.write_table(pq.read_table(file).slice(0, 20), file)
-    found = read_study(study.location.path)
-    assert len(found.trials) == 20
-    assert found.epochs["trial_id"].notna().all()
-    assert len(found.epochs) == found.trials["epochs"].sum()
-    assert found.decisions["trial_id"].notna().all()
-    report_html(found, importances(found))
+    with pytest.raises(StoreError, match=r"trials.parquet must have a row of every trial .* has none of t0020, t0021"):
+        read_study(study.location.path)
 
 
 def test_a_trial_that_diverged_at_a_later_attempt_counts_once(synthetic: Synthetic) -> None:

@@ -52,7 +52,9 @@ def said(tiny: StudySpec, searched: list[TrialRow]) -> list[str]:
     names = ("t0001", "patent", "t0002")
     configurations = tuple(Configuration(name, trial) for name in names)
     judge = Configuration("judge", changed(trial, {"data.labels": 49_210}))
-    evaluation = Evaluation("mnist", Location.at("x"), configurations, judge, (1, 2, 3), refit=False, notes=())
+    evaluation = Evaluation(
+        "mnist", Location.at("x"), configurations, judge, (1, 2, 3), refit=False, notes=(), study_id=None
+    )
     console = Console(file=io.StringIO(), width=80, _environ={})
     rows = [row(name, seed, error) for name, errors in ERRORS.items() for seed, error in enumerate(errors, start=1)]
     print_evaluation(console, evaluation, rows, searched)

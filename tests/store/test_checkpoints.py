@@ -27,3 +27,41 @@ def test_a_trial_s_own_files_go_and_its_folder_with_them(study: Location) -> Non
     files.location.join("_attempt-001-epoch-000006.pt.tmp").write_bytes(b"half a")
     files.remove()
     assert trials_with_files(study) == []
+
+
+def names(files: TrialFiles) -> list[str]:
+    return [file.name for file in files.newest_first()]
+
+
+def test_the_last_whole_checkpoint_stays_until_a_later_one_is_there(study: Location) -> None:
+    files = TrialFiles.of(study, "t0000")
+    first = files.write(1, 5, b"whole")
+    damaged = files.write(1, 10, b"damaged since", first)
+    assert names(files) == [damaged, first]
+    second = files.write(2, 6, b"after a fall back on the first", first)
+    assert names(files) == [second, first]
+    third = files.write(2, 7, b"whole", second)
+    assert names(files) == [third, second]
+
+
+def test_an_attempt_without_a_checkpoint_to_fall_back_on_removes_none(study: Location) -> None:
+    files = TrialFiles.of(study, "t0000")
+    unread = files.write(1, 10, b"of a newer version")
+    anew = files.write(2, 1, b"begun anew")
+    assert names(files) == [anew, unread]
+
+
+def test_an_attempt_that_ends_late_leaves_its_followers_checkpoints(study: Location) -> None:
+    files = TrialFiles.of(study, "t0000")
+    first = files.write(1, 5, b"whole")
+    later = files.write(2, 6, b"of the next attempt", first)
+    late = files.write(1, 7, b"of an attempt that was taken for dead", first)
+    assert names(files) == [later, late, first]
+
+
+def test_what_a_killed_attempt_left_unfinished_goes_with_the_next_write(study: Location) -> None:
+    files = TrialFiles.of(study, "t0000")
+    files.location.join(f"_attempt-001-epoch-000006.pt.{'0' * 32}.tmp").write_bytes(b"half a")
+    files.location.join("_my notes.tmp").write_text("mine")
+    name = files.write(2, 6, b"whole")
+    assert files.location.list() == ["_my notes.tmp", name]

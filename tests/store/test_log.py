@@ -326,7 +326,7 @@ from plgan_tune.store.log import StudyLog
 log = StudyLog(Location.at(sys.argv[1]), {}, {}, interval=0.0001, rows_per_part=50)
 measures = [0.5] * (len(fields(EpochMetrics)) - 1)
 for seq in range(10**9):
-    log.epoch(EpochRow(seq, "t0", 1, EpochMetrics(seq, *measures), datetime.now(UTC)))
+    log.epoch(EpochRow(seq, "t0", 1, EpochMetrics(seq + 1, *measures), datetime.now(UTC)))
     if seq % 7 == 0:
         log.flush()
         print(seq, flush=True)

@@ -1,4 +1,6 @@
+import io
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from plgan_tune.store.read import (
     read_decisions,
     read_epochs,
     read_evaluations,
+    read_tables,
     read_trials,
     reports,
     trial_rows,
@@ -186,7 +189,7 @@ def test_a_flipped_bit_is_named_or_changes_nothing(tmp_path: Path, rows: Any, ta
             log.trial(rows.trial(number, TrialStatus.COMPLETED, epochs=3))
             log.epoch(rows.epoch(number, trial_id=f"t{number}"))
             log.decision(
-                DecisionRow(number, f"t{number}", 1, number + 1, 1, number / 64, 0.5, number, Verdict.CONTINUE, "?")
+                DecisionRow(number, f"t{number}", 1, number + 1, 1, number / 64, 0.5, number + 1, Verdict.CONTINUE, "?")
             )
     (file,) = [study.join(table, name) for name in study.join(table).list()]
     whole, draw = file.read_bytes(), random.Random(1)
@@ -223,3 +226,92 @@ def test_rows_that_are_there_twice_or_not_at_all_are_refused(study: Location, ro
         last.remove()
     with pytest.raises(StoreError, match="must hold every epoch's row once"):
         read_epochs(study)
+
+
+IDS = ("trials", "epochs", "decisions")
+
+
+@pytest.mark.parametrize("table", IDS)
+@pytest.mark.parametrize(("own", "other"), [("one", "another"), ("one", None), (None, "another")])
+def test_a_file_of_another_study_is_refused(
+    tmp_path: Path, rows: Any, table: str, own: str | None, other: str | None
+) -> None:
+    """Its rows may fit: two studies of the same keys number their trials and epochs alike."""
+    ours, theirs = Location.at(tmp_path / "ours"), Location.at(tmp_path / "theirs")
+    for study, study_id in ((ours, own), (theirs, other)):
+        with StudyLog(study, rows.columns, rows.types, study_id=study_id) as log:
+            log.trial(rows.trial(0))
+            log.epoch(rows.epoch(0))
+            log.decision(rows.decision(0))
+    assert read_tables(ours, own).epochs.num_rows == 1
+    (name,) = ours.join(table).list()
+    ours.join(table, name).write_bytes(theirs.join(table, name).read_bytes())
+    with pytest.raises(StoreError, match=rf"{name} must be of this folder's study, but it is of (study|a study)"):
+        read_tables(ours, own)
+    with pytest.raises(StoreError, match="must be of this folder's study"):
+        StudyLog(ours, rows.columns, rows.types, study_id=own)
+
+
+def test_a_part_that_is_gone_on_with_carries_the_study_on(study: Location, rows: Any) -> None:
+    for seq in range(3):
+        with StudyLog(study, rows.columns, rows.types, study_id="one") as log:
+            log.trial(rows.trial(0, epochs=seq))
+            log.epoch(rows.epoch(seq))
+    assert read_tables(study, "one").epochs.num_rows == 3
+
+
+Edit = Callable[[Any], Any]
+
+
+def with_cell(name: str, row: int, value: Any) -> Edit:
+    """The table with another value in one cell, as a user with pandas writes it."""
+
+    def edited(table: Any) -> Any:
+        cells = table.column(name).to_pylist()
+        cells[row] = value
+        place = table.column_names.index(name)
+        return table.set_column(place, table.schema.field(name).with_nullable(True), [cells])
+
+    return edited
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "value", "rule"),
+    [
+        ("epochs", "val_error", 1.5, "must be at least 0 and at most 1, but is 1.5"),
+        ("epochs", "val_error", -0.25, "must be at least 0 and at most 1, but is -0.25"),
+        ("epochs", "val_error", float("nan"), "must be at least 0 and at most 1, but is nan"),
+        ("epochs", "val_error", None, "must hold something, but is nothing"),
+        ("epochs", "epoch", 0, "must be at least 1, but is 0"),
+        ("epochs", "attempt", -1, "must be at least 1, but is -1"),
+        ("epochs", "seconds", -3.0, "must be at least 0, but is -3.0"),
+        ("epochs", "trial_id", None, "must hold something, but is nothing"),
+        ("trials", "status", "finished", "must be one of running, completed, stopped, diverged, failed, but is 'fini"),
+        ("trials", "val_error_last", 12.5, "must be at least 0 and at most 1, but is 12.5"),
+        ("trials", "epochs", -1, "must be at least 0, but is -1"),
+        ("decisions", "verdict", "maybe", "must be one of continue, stop, but is 'maybe'"),
+        ("decisions", "competitors", 0, "must be at least 1, but is 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_file_and_row(
+    tmp_path: Path, rows: Any, table: str, name: str, value: Any, rule: str
+) -> None:
+    study = Location.at(tmp_path)
+    with StudyLog(study, rows.columns, rows.types) as log:
+        for number in range(4):
+            log.trial(rows.trial(number, epochs=1))
+            log.epoch(rows.epoch(number, f"t{number}"))
+            log.decision(rows.decision(number, f"t{number}"))
+    assert read_tables(study).trials.num_rows == 4
+    (file,) = (study.join(table, held) for held in study.join(table).list())
+    write_table(with_cell(name, 2, value)(pq.read_table(io.BytesIO(file.read_bytes()))), file)
+    with pytest.raises(StoreError, match=re.escape(f"{file.url}: {name} of row 3 {rule}")):
+        read_tables(study)
+
+
+@pytest.mark.parametrize("name", ["trial_id", "number"])
+def test_a_trial_that_stands_there_twice_is_refused(study: Location, rows: Any, name: str) -> None:
+    twice = [rows.trial(0), replace(rows.trial(1), **{name: getattr(rows.trial(0), name)})]
+    write_table(trials_table(twice, rows.columns, rows.types), study.join(*TRIALS))
+    with pytest.raises(StoreError, match=rf"must have a row a trial, but {name} t?0 stands twice"):
+        read_trials(study)

@@ -28,10 +28,19 @@ TYPES: dict[str, type] = {
     "model.kind": str,
 }
 
-counts = st.integers(0, 2**40)
+counts = st.integers(1, 2**40)
 numbers = st.floats()
 instants = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)).map(lambda time: time.replace(tzinfo=UTC))
-metrics = st.builds(EpochMetrics, counts, *[numbers] * (len(fields(EpochMetrics)) - 1))
+
+
+def measures(name: str, record: type = EpochMetrics) -> st.SearchStrategy[float]:
+    """Whatever a column of numbers may hold: all there are where it has no bounds."""
+    (told,) = (f.metadata for f in fields(record) if f.name == name)
+    bounded = (told["least"], told["most"]) != (None, None)
+    return st.floats(told["least"], told["most"]) if bounded else numbers
+
+
+metrics = st.builds(EpochMetrics, counts, *[measures(f.name) for f in fields(EpochMetrics)[1:]])
 epochs = st.builds(EpochRow, counts, st.text(), counts, metrics, instants)
 params = st.fixed_dictionaries(
     {
@@ -49,13 +58,13 @@ trials = st.builds(
     status=st.sampled_from(TrialStatus),
     attempt=counts,
     epochs=counts,
-    val_error_last=st.none() | numbers,
-    val_error_best=st.none() | numbers,
+    val_error_last=st.none() | measures("val_error_last", TrialRow),
+    val_error_best=st.none() | measures("val_error_best", TrialRow),
     best_epoch=st.none() | counts,
     params=params,
     seed=counts,
     split_hash=st.none() | st.text(),
-    seconds=numbers,
+    seconds=measures("seconds", TrialRow),
     node=st.none() | st.text(),
     started_at=instants,
     ended_at=st.none() | instants,
@@ -77,7 +86,7 @@ def same(a: Any, b: Any) -> bool:
 @settings(max_examples=30)
 @given(
     st.lists(epochs, max_size=7),
-    st.lists(trials, max_size=5, unique_by=lambda row: row.trial_id),
+    st.lists(trials, max_size=5, unique_by=(lambda row: row.trial_id, lambda row: row.number)),
 )
 def test_what_is_written_is_read(epoch_list: list[EpochRow], trial_list: list[TrialRow]) -> None:
     study = Location.at(f"memory://{uuid.uuid4()}")
@@ -119,7 +128,10 @@ def test_columns_carry_meaning_unit_and_version() -> None:
     assert last.metadata == {
         b"meaning": b"val_error at the last epoch: what ranks trials",
         b"unit": b"fraction",
+        b"least": b"0",
+        b"most": b"1",
     }
+    assert schema.field("status").metadata[b"one_of"] == b"running, completed, stopped, diverged, failed"
     assert schema.field("params_alpha").metadata[b"meaning"] == b"the searched key loss.alpha"
 
 

@@ -12,12 +12,12 @@ from ray.tune.search import Searcher
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.spec.load import study_from_mapping
 from plgan_tune.spec.study import StudySpec
+from plgan_tune.store import read as read_module
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import EPOCHS, part_name, read_epochs
 from plgan_tune.store.read import TRIALS as SNAPSHOT
 from plgan_tune.study_file import STUDY_FILE
-from plgan_tune.tuning import history as history_module
 from plgan_tune.tuning.files import write_study
 from plgan_tune.tuning.history import (
     RULE_SINCE,
@@ -198,9 +198,9 @@ def test_a_reader_that_a_search_overtakes_sees_no_fault(
             log.decision(stop(seq, f"t{seq}"))
             log.flush()
 
-        def overtaken(read: Callable[[Location], Any]) -> Callable[[Location], Any]:
-            def reading(location: Location) -> Any:
-                found = read(location)
+        def overtaken(read: Callable[..., Any]) -> Callable[..., Any]:
+            def reading(location: Location, study_id: str | None) -> Any:
+                found = read(location, study_id)
                 grow()
                 return found
 
@@ -208,8 +208,8 @@ def test_a_reader_that_a_search_overtakes_sees_no_fault(
 
         grow()
         for name in ("read_decisions", "read_epochs", "read_trials"):
-            monkeypatch.setattr(history_module, name, overtaken(getattr(history_module, name)))
-        found = read_rows(place, spec.columns)
+            monkeypatch.setattr(read_module, name, overtaken(getattr(read_module, name)))
+        found = read_rows(place, spec.columns, None)
     assert (len(found.decisions), len(found.reports), len(found.trials)) == (1, 2, 3)
 
 

@@ -156,3 +156,40 @@ def test_a_trial_whose_end_is_on_its_way_to_the_log_keeps_its_checkpoint() -> No
     with keeper:
         pass
     assert trials_with_files(study) == ["t1"]
+
+
+def test_what_a_killed_driver_left_half_written_goes_at_the_resume() -> None:
+    study, half = Store().study, f".{'0af' * 10}00.tmp"
+    left = [("epochs", f"_part-00003.parquet{half}"), ("trials", f"_trials.parquet{half}"), (f"_best.yaml{half}",)]
+    kept = [("epochs", "_mine.parquet"), ("_notes.tmp",), ("notes.tmp",)]
+    for names in (*left, *kept, ("_probe." + "0af" * 10 + "00",)):
+        study.join(*names).write_text("half")
+    with opened(study, COLUMNS, TYPES, new_state(), 1, Left(History(), History())):
+        pass
+    assert not any(study.join(*names).exists() for names in left)
+    assert all(study.join(*names).exists() for names in kept)
+    assert study.list() == ["_notes.tmp", "decisions", "epochs", "notes.tmp", "trials"]
+
+
+class Flushes:
+    """A log that counts how often it is flushed."""
+
+    count = 0
+
+    def flush(self) -> None:
+        self.count += 1
+
+
+def test_a_folder_that_stays_for_its_user_s_files_costs_no_flush(trial_row: Callable[..., TrialRow]) -> None:
+    study, log = Store().study, Flushes()
+    study.join("checkpoints", "t0", "notes.txt").write_text("mine")
+    known = History((trial_row(0, TrialStatus.STOPPED),))
+    state = StudyState("test", trials=1, epochs=1, started_at=START, history=known)
+    with CheckpointKeeper(study, state, log, 1) as keeper:
+        keeper.trial_ended()
+    assert log.count == 0
+    TrialFiles.of(study, "t0").write(1, 1, b"")
+    with CheckpointKeeper(study, state, log, 1) as keeper:
+        keeper.trial_ended()
+    assert log.count == 1
+    assert TrialFiles.of(study, "t0").location.list() == ["notes.txt"]

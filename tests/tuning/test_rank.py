@@ -1,12 +1,17 @@
-"""Ranks that share a GPU."""
+"""A rank: which checkpoint it goes on from, and how it shares a GPU."""
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 
-from plgan_tune.tuning.rank import device_for
+from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.store.location import Location
+from plgan_tune.training.ranks import ALONE
+from plgan_tune.tuning.rank import TrialRank, device_for
+from tests.tuning.small import UNTIMED, small
 
 FILL = """
 import sys, torch
@@ -49,3 +54,24 @@ def test_only_a_rank_that_shares_its_gpu_is_limited(
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda part, _: asked.append(part))
     assert device_for(gpus) == torch.device("cuda", 0)
     assert asked == limited
+
+
+def trained(study: Location, attempt: int, epochs: int) -> list[dict[str, Any]]:
+    """What an attempt at a small trial reports that saves after every epoch and dies after `epochs`."""
+    trial = small({"alpha": 0.5}, {"epochs": 4, "checkpoint_every": 1}, first=[]).any_trial()
+    rank = TrialRank(ALONE, torch.device("cpu"), "here")
+    logged = {1: 0, 2: 3, 3: 3}[attempt]
+    config = {"study": study.url, "trial_id": "t0000", "attempt": attempt, "logged": logged, "cpus": 1}
+    rank.begin(config | {"trial": trial.model_dump(mode="json")})
+    return [{name: result[name] for name in UNTIMED} for result in (rank.step() for _ in range(epochs))]
+
+
+def test_a_checkpoint_damaged_twice_over_costs_its_epochs_and_no_more(tmp_path: Any) -> None:
+    """The whole one that was fallen back on stays while the attempt's own may be damaged, too."""
+    study = Location.at(tmp_path)
+    whole = trained(study.join("undisturbed"), 1, 4)
+    assert trained(study, 1, 3) == whole[:3]
+    for attempt in (2, 3):
+        newest = next(TrialFiles.of(study, "t0000").newest_first())
+        newest.write_bytes(newest.read_bytes()[:1000])
+        assert trained(study, attempt, 1) == whole[2:3]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
@@ -26,6 +27,8 @@ from plgan_tune.spec.trial import DataSpec
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import StudyLock
+from plgan_tune.store.schemas import STUDY_KEY
+from plgan_tune.study_file import read_study_file
 from plgan_tune.train import train
 from plgan_tune.tuning import driver, tuner
 from plgan_tune.tuning.cluster import ClusterError
@@ -132,6 +135,12 @@ def test_a_gang_that_the_cluster_cannot_hold_is_refused_with_the_numbers(search:
         search(small(ranks=3))
 
 
+def study_ids(folder: Path) -> set[str | None]:
+    """Of the tables in a study's folder."""
+    files = [file for table in ("trials", "epochs", "decisions") for file in (folder / table).iterdir()]
+    return {(pq.read_schema(file).metadata.get(STUDY_KEY) or b"").decode() or None for file in files}
+
+
 def test_resume_adds_trials_and_keeps_the_old(search: Search, tmp_path: Path) -> None:
     search(small(trials=3))
     before = pd.read_parquet(tmp_path / "study" / "trials")
@@ -145,6 +154,9 @@ def test_resume_adds_trials_and_keeps_the_old(search: Search, tmp_path: Path) ->
     assert list(after["number"]) == list(range(5))
     assert after["params_lr_discriminator"].nunique() == 5
     assert pd.read_parquet(tmp_path / "study" / "epochs")["seq"].is_unique
+    study_id = read_study_file(Location.at(tmp_path / "study")).study_id
+    assert study_id
+    assert study_ids(tmp_path / "study") == {study_id}
 
 
 def test_resume_refuses_another_study(search: Search) -> None:
