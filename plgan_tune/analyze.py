@@ -1,12 +1,14 @@
 """`python -m plgan_tune.analyze`: what a study found, from its Parquet files alone."""
 
 import csv
+import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -18,21 +20,21 @@ from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
-from plgan_tune.refusal import refuse, refuse_password, refusing
+from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
 from plgan_tune.study_file import STUDY_FILE
-from plgan_tune.wording import redrawn
+from plgan_tune.wording import redrawn, terminal, visible
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def main(
     results: Annotated[list[str], typer.Argument(metavar="RESULTS...", help="Folders or URLs of studies.")],
-    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the best trials to show.")] = 10,
     sql: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +52,7 @@ def main(
     watch: Annotated[bool, typer.Option("--watch", help="Show the study anew until it ends.")] = False,
 ) -> None:
     """Say what a study found: its best trials, what to mind, which keys matter."""
-    console = Console()
+    console = terminal()
     with refusing(StoreError, QueryError):
         for place in results:
             refuse_password("RESULTS", place)
@@ -109,15 +111,26 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
     names, rows = query(study, sql)
     if not console.is_terminal:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+        writer.writerows([_in_csv(cell) for cell in row] for row in (names, *rows))
         return
     # What stands in brackets would be taken for a style.
-    headers = [Text(name) for name in names]
+    headers = [Text(visible(name)) for name in names]
     table = Table(*map(Column, headers), box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     console.print(table)
+
+
+_FORMULA: Final = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]", re.IGNORECASE)
+"""How a text begins that a spreadsheet would run, full-width signs included. A number in text is none."""
+
+
+def _in_csv(cell: object) -> object:
+    """A number as it is; a text that no spreadsheet runs and no terminal obeys, in a pipe to `less` or from a file."""
+    if cell is None or isinstance(cell, int | float | Decimal):
+        return cell
+    text = str(cell)
+    return visible(f"'{text}" if _FORMULA.match(text) else text)
 
 
 def _export(console: Console, study: Study, trial_id: str | None, file: Path) -> None:
@@ -136,7 +149,7 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
             stream.write(dump_yaml({"study": study.spec.study, **trial_as_mapping(trial)}))
     except OSError as error:
         refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
-    console.print(f"trial {trial_id} is in {file}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"trial {trial_id} is in {file}", soft_wrap=True, highlight=False)
 
 
 def _write_html(console: Console, study: Study, file: Path) -> None:
@@ -145,7 +158,7 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
     with console.status("drawing the report"):
         write_report(study, Location.at(file))
-    console.print(f"the report of {study.name} is in {file}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"the report of {study.name} is in {file}", soft_wrap=True, highlight=False)
 
 
 def _watch(console: Console, place: str, top: int) -> None:

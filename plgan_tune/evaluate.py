@@ -1,6 +1,5 @@
 """`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
 
-import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evalua
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.gan.networks import ImageShape, check_image
 from plgan_tune.interrupts import asked_to_stop, stopping_as_ctrl_c
-from plgan_tune.refusal import refuse, refuse_password, refusing
+from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Guard, Location, StoreError, check_writable
@@ -32,7 +31,8 @@ from plgan_tune.training.checkpoint import CheckpointError
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
-from plgan_tune.typed import python
+from plgan_tune.typed import python, shell_line
+from plgan_tune.wording import terminal
 
 Train = Callable[[Evaluation, StudySpec, Console, Guard], bool]
 """Trains what is still to be trained; answers whether all has ended."""
@@ -40,11 +40,11 @@ Train = Callable[[Evaluation, StudySpec, Console, Guard], bool]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def main(
     results: Annotated[str, typer.Argument(metavar="RESULTS", help="The folder or URL of a search.")],
-    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many of its best configurations.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Seeds of each configuration.")] = 5,
+    top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="How many of its best configurations.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Seeds of each configuration.")] = 5,
     methods: Annotated[
         bool, typer.Option("--methods", help="Also regular GAN, feature-wise GAN and supervised only.")
     ] = False,
@@ -68,7 +68,7 @@ def main(
 
     The same command goes on with what an earlier one has left, and trains only what is not there yet.
     """
-    console = Console()
+    console = terminal()
     with refusing(DataError, RuleError, StoreError, StudyError, LockedError, CheckpointError):
         if in_process and address is not None:
             raise StudyError(f"--in-process trains without Ray, but got --address {address}")
@@ -88,7 +88,7 @@ def main(
             check_image(configuration.trial.model, ImageShape(data.channels, data.size))
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
-            console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"note: {note}", style="yellow", soft_wrap=True, highlight=False)
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
         train = _in_this_process if in_process else _on_ray(address, data, go_on)
         try:
@@ -96,7 +96,7 @@ def main(
         except KeyboardInterrupt:
             measured = None
     if measured is None:
-        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
         raise typer.Exit(130)
     if any(row.configuration != JUDGE for row in measured.rows):
         print_evaluation(console, evaluation, measured.rows, trials)
@@ -113,8 +113,8 @@ def _print_next(console: Console, search: Location) -> None:
     lines = [f"A row a configuration and seed: {search.typed}/evaluations"]
     if search.local is not None:  # --html writes a local file
         draw = [python(), "-m", "plgan_tune.analyze", search.typed, "--html", f"{search.typed}/{REPORT_FILE}"]
-        lines += ["The study's report with this table:", f"  {shlex.join(draw)}"]
-    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+        lines += ["The study's report with this table:", f"  {shell_line(draw)}"]
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
 def evaluate(evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console) -> Measured | None:
@@ -194,7 +194,7 @@ def _again(
     flags = {"--methods": methods, "--refit": refit, "--in-process": in_process}
     words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     words += [flag for flag, is_set in flags.items() if is_set]
-    return shlex.join([python(), "-m", "plgan_tune.evaluate", results, *words])
+    return shell_line([python(), "-m", "plgan_tune.evaluate", results, *words])
 
 
 if __name__ == "__main__":

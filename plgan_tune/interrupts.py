@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from plgan_tune.wording import visible
+
 
 @contextmanager
 def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
@@ -16,7 +18,7 @@ def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
 
     def stop(*_: object) -> None:
         with suppress(OSError):  # whoever reads it may be gone
-            os.write(1, f"asked to stop; should the end come first, this goes on:\n  {go_on}\n".encode())
+            os.write(1, f"asked to stop; should the end come first, this goes on:\n  {visible(go_on)}\n".encode())
         signal.raise_signal(signal.SIGINT)
 
     numbers = (signal.SIGTERM, signal.SIGUSR1)

@@ -2,17 +2,30 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
+from typer.core import TyperCommand
 
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.urls import check_no_password
+from plgan_tune.wording import terminal, visible
+
+
+class Command(TyperCommand):
+    """A command that repeats its words visibly where it cannot read them."""
+
+    def parse_args(self, *args: Any) -> list[str]:
+        try:
+            return super().parse_args(*args)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                error.message = visible(message)  # type: ignore[attr-defined]
+            raise
 
 
 def refuse(message: str) -> NoReturn:
-    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False, highlight=False)
+    terminal(stderr=True).print(message, style="red", soft_wrap=True, highlight=False)
     raise typer.Exit(2)
 
 

@@ -1,6 +1,5 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 from plgan_tune.analysis.study import REPORT_FILE, read_study
 from plgan_tune.data.errors import DataError
 from plgan_tune.interrupts import stopping_as_ctrl_c
-from plgan_tune.refusal import refuse, refusing
+from plgan_tune.refusal import Command, refuse, refusing
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import default_space, load_study
@@ -27,12 +26,13 @@ from plgan_tune.tuning.history import History, HistoryError, as_begun, read_hist
 from plgan_tune.tuning.plan import notes_before, plan_study, print_plan
 from plgan_tune.tuning.progress import Ending
 from plgan_tune.tuning.warm_start import read_older
-from plgan_tune.typed import python
+from plgan_tune.typed import python, shell_line
+from plgan_tune.wording import terminal
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def main(
     space: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The space file; default the embedded digits.")
@@ -61,7 +61,7 @@ def main(
     ] = False,
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
-    console = Console()
+    console = terminal()
     file = space or default_space()
     with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
         loaded = load_study(file, overrides or [])
@@ -76,7 +76,7 @@ def main(
             print_plan(console, plan_study(spec, history), [*loaded.notes, *notes])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
-            console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False)
         try:
             with stopping_as_ctrl_c(_resume(study, space, overrides, results, address)):
                 result = run_study(
@@ -85,7 +85,7 @@ def main(
         except KeyboardInterrupt:
             console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
             go_on = _resume(study, space, overrides, results, address)
-            console.print(f"  {go_on}", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"  {go_on}", soft_wrap=True, highlight=False)
             raise
     again = None if result.ending is Ending.DONE else _resume(study, space, overrides, results, address)
     print_summary(
@@ -122,7 +122,7 @@ def _resume(name: str, space: Path | None, overrides: list[str] | None, results:
     options += [["--results", results]] if results != "results" else []
     options += [["--address", address]] if address else []
     words = [word for option in options for word in option]
-    return shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
+    return shell_line([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
 
 
 def _leave_report(console: Console, study: Location) -> None:
@@ -134,10 +134,10 @@ def _leave_report(console: Console, study: Location) -> None:
 
             write_report(read_study(study.url), file)
     except Exception as error:  # whatever it is, the results are on the store
-        console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True, markup=False)
+        console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True)
         return
     console.print("See it all in a browser:", style="dim")
-    console.print(f"  {file.typed}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"  {file.typed}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.interrupts import asked_to_stop
 from plgan_tune.records import EpochMetrics
+from plgan_tune.refusal import Command
 from plgan_tune.spec.defaults import latest_edition
 from plgan_tune.spec.edition import FIRST
 from plgan_tune.spec.errors import RuleError, SpecError
@@ -31,7 +32,7 @@ from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ran
 from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.typed import command, python, torchrun
-from plgan_tune.wording import redrawn
+from plgan_tune.wording import redrawn, terminal
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -125,7 +126,7 @@ def _recorded(
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def main(
     config: Annotated[Path, typer.Option(help="A space file without a domain, such as a search's best.yaml.")],
     overrides: Annotated[
@@ -145,7 +146,7 @@ def main(
             code = _train_and_tell(place, config, overrides or [], out, resume=resume)
     except (RankLostError, LaunchError) as error:
         # Each rank says it: the one that could say more may be rank 0, and dead.
-        Console(stderr=True).print(str(error), style="red", soft_wrap=True, markup=False, highlight=False)
+        terminal(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from None
     # What all ranks know rank 0 reports. At another's exit with an error torchrun would end it, still writing.
     raise typer.Exit(code if place.ranks.index == 0 else 0)
@@ -154,7 +155,7 @@ def main(
 def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str | None, *, resume: bool) -> int:
     """Returns the exit status."""
     ranks, device = place
-    console = Console(quiet=ranks.index > 0)
+    console = terminal(quiet=ranks.index > 0)
     try:
         trial = ranks.by_first(lambda: _configuration(config, overrides, out if resume else None))
         where = _where(trial, out, resume=resume)
@@ -179,12 +180,12 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
     except (DataError, RuleError) as error:
         return _refused(ranks, f"{config}: {error}")
     except Diverged as error:
-        console.print(f"diverged: {error}", style="red", soft_wrap=True, markup=False)
+        console.print(f"diverged: {error}", style="red", soft_wrap=True)
         return 1
     _conclude(console, rows, trial, where)
     if not rows or rows[-1].epoch < trial.training.epochs:
         go_on = _resume_command(config, overrides, where, ranks.count)
-        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
         return 130
     return 0
 
@@ -205,9 +206,7 @@ def _configuration(config: Path, overrides: list[str], begun: str | None) -> Tri
 
 
 def _refused(ranks: Ranks, message: str) -> int:
-    Console(stderr=True, quiet=ranks.index > 0).print(
-        message, style="red", soft_wrap=True, markup=False, highlight=False
-    )
+    terminal(stderr=True, quiet=ranks.index > 0).print(message, style="red", soft_wrap=True, highlight=False)
     return 2
 
 
@@ -232,9 +231,7 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
             f"(raw weights {last.val_error_raw:.4f})",
             highlight=False,
         )
-    console.print(
-        f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, markup=False, highlight=False
-    )
+    console.print(f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

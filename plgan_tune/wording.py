@@ -1,10 +1,15 @@
-"""Numbers, times and searched values as people read them."""
+"""Numbers, times and searched values as people read them, and the terminal that they are read on."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Span, Text
 
 from plgan_tune.records import TrialStatus, Value
 
@@ -16,6 +21,63 @@ STYLES: Mapping[TrialStatus, str] = {
     TrialStatus.RUNNING: "cyan",
 }
 """A terminal's colour of each status."""
+
+
+_STEERING: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves, colours or clears a terminal, reorders a line, or cannot be written: no letter of any script."""
+
+
+def visible(text: str) -> str:
+    r"""The text with what steers a terminal written out, ESC as `\x1b`; line ends and tabs stay."""
+    return _STEERING.sub(lambda found: escaped(found[0]), text)
+
+
+def escaped(character: str) -> str:
+    r"""A character as `\x1b` or `\u202e`, which bash reads back in `$'...'`."""
+    return f"\\x{ord(character):02x}" if character.isascii() else f"\\u{ord(character):04x}"
+
+
+def terminal(**options: Any) -> Console:
+    """The console of every command: nothing that it shows can steer a terminal, whoever wrote it.
+
+    Text is shown as it is, not read as rich's markup. Python's last resort for warnings, standard error, shows them
+    likewise.
+
+    Args:
+        options: of rich's `Console`.
+    """
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_VisibleFormatter())
+    return _Terminal(markup=False, emoji=False, **options)
+
+
+class _Terminal(Console):
+    """Strings and texts are made visible before they are measured and wrapped, and whatever else is at the end."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        if isinstance(renderable, Text):
+            renderable = _visible_text(renderable)
+        for segment in super().render(renderable, options):
+            yield segment if segment.is_control else segment._replace(text=visible(segment.text))
+
+
+class _VisibleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def _visible_text(text: Text) -> Text:
+    """Styles stay on their characters. Rich has left out backspaces and carriage returns, when the text was made."""
+    if not _STEERING.search(text.plain):
+        return text
+    starts = list(accumulate((len(visible(character)) for character in text.plain), initial=0))
+    shown = text.copy()
+    shown.plain = visible(text.plain)
+    shown.spans = [Span(starts[span.start], starts[span.end], span.style) for span in text.spans]
+    return shown
 
 
 def word(status: TrialStatus, *, searching: bool) -> str:

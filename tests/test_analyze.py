@@ -1,5 +1,6 @@
 """`python -m plgan_tune.analyze`: what a study found, from its files alone."""
 
+import csv
 import io
 import json
 import os
@@ -161,6 +162,38 @@ def test_a_query_in_a_pipe_is_csv(studies: Path) -> None:
     said = analyze("first", "--sql", "SELECT status, count(*) AS n FROM trials GROUP BY ALL ORDER BY n", cwd=studies)
     assert said.stdout.splitlines()[0] == "status,n"
     assert sum(int(line.split(",")[1]) for line in said.stdout.splitlines()[1:]) == 60
+
+
+@pytest.mark.parametrize(
+    ("sql", "cell"),
+    [
+        ("'=cmd()'", "'=cmd()"),
+        ("'+1+1'", "'+1+1"),
+        ("'-1+1'", "'-1+1"),
+        ("'@SUM(A1)'", "'@SUM(A1)"),
+        ("chr(9) || '=1'", "'\t=1"),
+        ("chr(13) || '=1'", r"'\x0d=1"),
+        ("chr(10) || '=1'", "'\n=1"),
+        ("'\uff1d1'", "'\uff1d1"),
+        ("'-'", "'-"),
+        ("'=1' || chr(34) || ',x'", "'=1\",x"),
+        ("'a=1'", "a=1"),
+        ("chr(27) || '[2J'", r"\x1b[2J"),
+        ("-1", "-1"),
+        ("-0.5::DOUBLE", "-0.5"),
+        ("-1.5::DECIMAL(4, 2)", "-1.50"),
+        ("'-inf'::DOUBLE", "-inf"),
+        ("'-0.5'", "-0.5"),
+        ("'+1e-3'", "+1e-3"),
+        ("true", "True"),
+        ("NULL", ""),
+    ],
+)
+def test_no_spreadsheet_runs_a_text_of_the_csv(studies: Path, sql: str, cell: str) -> None:
+    """A header is a text, too, and numbers stay numbers."""
+    said = CliRunner().invoke(analyze_command.app, [str(studies / "first"), "--sql", f'SELECT {sql} AS "=x", 1 AS one'])
+    assert said.exit_code == 0, said.output
+    assert list(csv.reader(io.StringIO(said.stdout, newline=""))) == [["'=x", "one"], [cell, "1"]]
 
 
 def test_a_query_on_a_terminal_shows_what_it_found(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:

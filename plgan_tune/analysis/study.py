@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from plgan_tune.analysis.whole import check_columns, check_epochs, check_trials
 from plgan_tune.records import TrialStatus, Value
 from plgan_tune.spec.domains import Choice
 from plgan_tune.spec.study import StudySpec, encode
@@ -110,15 +111,20 @@ def read_study(place: str | Path) -> Study:
     """The study in a folder or at an fsspec URL. It may be running: what is on the store by now is read.
 
     Raises:
-        StoreError: where no study is there, its file cannot be read, or as `read_tables`.
+        StoreError: where no study is there, its file cannot be read, its trials are not what the file asks for, or as
+            `read_tables`.
     """
     location = Location.at(place)
     held, searching = read_study_file(location), is_writing(location)
     tables = read_tables(location, held.study_id)
+    check_columns(location, held.spec, tables.trials)
+    check_epochs(location, tables.epochs)
     trials = tables.trials.to_pandas().sort_values("number", ignore_index=True)
     ids = trials["trial_id"].tolist()
     epochs, decisions = _latest(_frame(tables.epochs, ids)), _frame(tables.decisions, ids)
-    return Study(location, held.spec, trials, epochs, decisions, searching, held.study_id)
+    study = Study(location, held.spec, trials, epochs, decisions, searching, held.study_id)
+    check_trials(location, held.spec, trials, study.params)
+    return study
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:

@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import combinations, product
+from math import prod
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from plgan_tune.spec.defaults import KIND, PROFILE, with_defaults
-from plgan_tune.spec.domains import NAMES, Domain, Leaf, domain_as_mapping, parse_domain
+from plgan_tune.spec.domains import NAMES, Domain, Leaf, check_length, domain_as_mapping, parse_domain
 from plgan_tune.spec.edition import EDITION, MADE_WITH, check_edition, edition_of
-from plgan_tune.spec.errors import Finding, KeyPath, RuleError, dotted, lies_under, show
+from plgan_tune.spec.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.spec.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
 from plgan_tune.spec.study import (
     NAME,
@@ -30,6 +31,8 @@ Spec = TypeVar("Spec", bound=Frozen)
 
 _TRIAL_KEYS: Final = keys_of(TrialSpec)
 _ABSENT: Final = "nothing"
+_MOST_CORNERS: Final = 50_000
+"""Each is made and judged, in a tenth of a millisecond or two."""
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
 _DECIDING: Final = {
     "profile": get_args(Profile),
@@ -61,11 +64,11 @@ class _Draft:
     template: dict[str, Any] = field(default_factory=dict)
     domains: dict[str, Domain] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    refused: list[KeyPath] = field(default_factory=list)
+    refused: set[KeyPath] = field(default_factory=set)
 
     def refuse(self, path: KeyPath, rule: str, value: object) -> None:
         self.findings.append(Finding(path, rule, value if isinstance(value, str) else show(value)))
-        self.refused.append(path)
+        self.refused.add(path)
 
 
 def check_study(mapping: Any) -> StudySpec | list[Finding]:
@@ -124,14 +127,24 @@ def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Itera
     """
     ends = {path: domain.corners() for path, domain in domains.items()}
     base = {path: values[0] for path, values in ends.items()}
-    free = [path for path in domains if path not in _DECIDING]
-    pairs = combinations([path for path in free if path.startswith("model.")], 2)
-    groups = [(), *((path,) for path in free), *pairs]
+    groups = _varied_together(domains)
     for deciding in _deciding_values(template, domains):
         start = base | deciding
         for group in groups:
             for values in product(*(ends[path] for path in group)):
                 yield start | dict(zip(group, values, strict=True))
+
+
+def count_corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> int:
+    """How many `corners` gives."""
+    ends = {path: len(domain.corners()) for path, domain in domains.items()}
+    deciding = prod(len(_valid_options(path, template, domains)) or 1 for path in _DECIDING)
+    return deciding * sum(prod(ends[path] for path in group) for group in _varied_together(domains))
+
+
+def _varied_together(domains: Mapping[str, Domain]) -> list[tuple[str, ...]]:
+    free = [path for path in domains if path not in _DECIDING]
+    return [(), *((path,) for path in free), *combinations([path for path in free if path.startswith("model.")], 2)]
 
 
 def _unknown_keys(mapping: Mapping[str, Any]) -> list[Finding]:
@@ -154,7 +167,7 @@ def _check_section(model: type[Spec], name: str, raw: Any) -> tuple[Spec | None,
     assert isinstance(keys, dict)
     if not isinstance(raw, dict):
         return None, [Finding((name,), f"must be {allowed(keys)}", show(raw))]
-    misplaced = list(_domains_in(raw, (name,)))
+    misplaced = dict.fromkeys(_domains_in(raw, (name,))).keys()  # in the file's order
     findings = [Finding(path, "no domain may stand outside trial", show(_at(raw, path[1:]))) for path in misplaced]
     try:
         return model.model_validate(raw), findings
@@ -183,6 +196,7 @@ def _at(value: Any, path: KeyPath) -> Any:
 def _findings(errors: Sequence[ErrorDetails], keys: Keys, prefix: KeyPath, raw: Any) -> list[Finding]:
     """A model's complaints in the house's words, one a key and rule."""
     findings: dict[Finding, None] = {}
+    misfits: set[KeyPath] = set()
     for item in errors:
         path, node = descend(keys, item["loc"])
         reason = item.get("ctx", {}).get("error")
@@ -193,8 +207,11 @@ def _findings(errors: Sequence[ErrorDetails], keys: Keys, prefix: KeyPath, raw: 
             finding = Finding((*prefix, *path), reason.rule, reason.value)
         elif item["type"] == "missing" and path == item["loc"]:
             finding = Finding((*prefix, *path), f"must be given: {allowed(node)}", _ABSENT)
+        elif path in misfits:  # one item of a list is enough
+            continue
         else:
             finding = Finding((*prefix, *path), f"must be {allowed(node)}", show(_at(raw, path)))
+            misfits.add(path)
         findings[finding] = None
     return list(findings)
 
@@ -230,7 +247,12 @@ def _read_leaf(draft: _Draft, place: tuple[str, ...], value: Any) -> None:
     if key not in keys:
         draft.refuse(full, must_be_known(key, keys), show(key))
     elif not isinstance(value, dict):
-        draft.template = set_paths(draft.template, {path: value})
+        try:
+            check_length(value)
+        except RuleError as error:
+            draft.refuse(full, error.rule, error.value)
+        else:
+            draft.template = set_paths(draft.template, {path: value})
     elif path.startswith(_NEVER_SEARCHED):
         draft.refuse(full, "no domain may stand here, for it would make the trials' errors incomparable", value)
     else:
@@ -263,6 +285,10 @@ def _options(path: str, template: Mapping[str, Any], domains: Mapping[str, Domai
 
 def _check_corners(draft: _Draft) -> list[Finding]:
     """What the trial's own rules say at the corners of the space."""
+    if (count := count_corners(draft.template, draft.domains)) > _MOST_CORNERS:
+        widest = max(draft.domains, key=lambda path: len(draft.domains[path].corners()))
+        rule = f"all choices together must give at most {_MOST_CORNERS:,} configurations to check; here are most"
+        return [Finding(("trial", *widest.split(".")), rule, f"{count:,} configurations")]
     found = dict.fromkeys(_check_shape(draft))
     # Where the kind is unknown, so is which keys of the model belong to it.
     kind = ("trial", "model", "kind")
@@ -333,11 +359,25 @@ def _check_first(raw: Any, draft: _Draft) -> tuple[tuple[dict[str, Any], ...], l
     place = ("search", "first")
     if not isinstance(raw, list):
         return (), [Finding(place, "must be a list of points, each a mapping of searched keys", show(raw))]
-    checked = [_check_point(point, (*place, number), draft) for number, point in enumerate(raw)]
+    hints = _Hints(draft.domains)
+    checked = [_check_point(point, (*place, number), draft, hints) for number, point in enumerate(raw)]
     return tuple(point for point, _ in checked if point), [item for _, findings in checked for item in findings]
 
 
-def _check_point(raw: Any, place: KeyPath, draft: _Draft) -> tuple[dict[str, Any], list[Finding]]:
+@dataclass(slots=True)
+class _Hints:
+    """The searched key that was meant, for the first that are none: looking for it takes a while."""
+
+    domains: Mapping[str, Domain]
+    left: int = SHOWN_PROBLEMS
+
+    def hint(self, key: object) -> str:
+        self.left -= 1
+        near = get_close_matches(str(key), self.domains, n=1) if self.left >= 0 else []
+        return f"nearest: {near[0]}" if near else f"searched: {', '.join(self.domains) or 'none here'}"
+
+
+def _check_point(raw: Any, place: KeyPath, draft: _Draft, hints: _Hints) -> tuple[dict[str, Any], list[Finding]]:
     if not isinstance(raw, dict):
         return {}, [Finding(place, "must be a mapping of searched keys to values", show(raw))]
     point: dict[str, Any] = {}
@@ -350,8 +390,5 @@ def _check_point(raw: Any, place: KeyPath, draft: _Draft) -> tuple[dict[str, Any
             rule = f"must lie in {show(domain_as_mapping(domain))}, or search.first be []"
             findings.append(Finding((*place, path), rule, show(value)))
         elif not lies_under(("trial", *str(path).split(".")), draft.refused):
-            searched = ", ".join(draft.domains) or "none here"
-            near = get_close_matches(str(path), draft.domains, n=1)
-            hint = f"nearest: {near[0]}" if near else f"searched: {searched}"
-            findings.append(Finding((*place, path), f"must name a searched key ({hint})", show(path)))
+            findings.append(Finding((*place, path), f"must name a searched key ({hints.hint(path)})", show(path)))
     return point, findings

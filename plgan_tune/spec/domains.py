@@ -6,8 +6,19 @@ from typing import Any, Final, Union
 
 from plgan_tune.spec.errors import RuleError, show
 
+MOST_OPTIONS: Final = 1000
+"""Of a choice, each of which is tried out when the file is read. No sampler learns anything of more."""
+
+_LONGEST = 100
+
 Scalar = bool | int | float | str | None
 Leaf = Scalar | list[Any]
+
+
+def check_length(value: object) -> None:
+    """Raises RuleError for a list of more items than any network has layers: each would be judged."""
+    if isinstance(value, list) and len(value) > _LONGEST:
+        raise RuleError(f"a list has at most {_LONGEST} items", f"{len(value):,}: {show(value)}")
 
 
 def _is_number(value: object) -> bool:
@@ -115,12 +126,27 @@ class Choice:
     def __post_init__(self) -> None:
         if not self.options:
             raise RuleError("a choice needs at least one option", "[]")
+        if len(self.options) > MOST_OPTIONS:
+            given = f"{len(self.options):,}: {show(self.options)}"
+            raise RuleError(f"a choice has at most {MOST_OPTIONS:,} options", given)
         for place, option in enumerate(self.options):
+            check_length(option)
             if any(_same(option, other) for other in self.options[:place]):
                 raise RuleError("options must differ", f"{show(option)} twice in {show(self.options)}")
 
     def contains(self, value: object) -> bool:
         return any(_same(value, option) for option in self.options)
+
+    def option(self, value: object) -> Leaf:
+        """The option that `value` is: 1 and 1.0 are one.
+
+        Raises:
+            ValueError: where it is none.
+        """
+        for option in self.options:
+            if _same(value, option):
+                return option
+        raise ValueError(f"{show(value)} is none of {show(self.options)}")
 
     def corners(self) -> tuple[Leaf, ...]:
         return self.options

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 KeyPath = tuple[str | int, ...]
@@ -59,6 +59,10 @@ class Problem:
         return ": ".join(part for part in (place, self.key, f"{self.rule}, but got {self.value}") if part)
 
 
+SHOWN_PROBLEMS = 100
+"""So many of a specification's problems are told; the others are counted."""
+
+
 class SpecError(Exception):
     """A specification that cannot be used; its text has one problem a line."""
 
@@ -67,7 +71,9 @@ class SpecError(Exception):
         self.problems: tuple[Problem, ...] = tuple(problems)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.problems))
+        more = len(self.problems) - SHOWN_PROBLEMS
+        told = [*map(str, self.problems[:SHOWN_PROBLEMS]), *([f"and {more:,} more problems"] if more > 0 else [])]
+        return "\n".join(told)
 
 
 def dotted(path: KeyPath) -> str:
@@ -76,28 +82,43 @@ def dotted(path: KeyPath) -> str:
     return text.removeprefix(".")
 
 
-def lies_under(path: KeyPath, parents: Sequence[KeyPath]) -> bool:
-    """Whether `path` is one of `parents` or stands below one."""
-    return any(path[: len(parent)] == parent for parent in parents)
+def lies_under(path: KeyPath, parents: Set[KeyPath]) -> bool:
+    """Whether `path` is one of `parents` or stands below one. Takes no longer where there are many of them."""
+    return any(path[:depth] in parents for depth in range(len(path) + 1))
 
 
 def show(value: object) -> str:
     """A value as the space file would write it, on one line and not longer than a reader wants."""
-    text = _flow(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+    text = ""
+    for part in _flow(value):
+        text += part
+        if len(text) > _SHOWN_CHARACTERS:
+            return f"{text[: _SHOWN_CHARACTERS - 3]}..."
+    return text
 
 
-def _flow(value: object) -> str:
+def _flow(value: object) -> Iterator[str]:
+    """In parts, for of a long value the first are enough."""
     match value:
         case None | bool():
-            return json.dumps(value)
+            yield json.dumps(value)
         case float() if not math.isfinite(value):
-            return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+            yield ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
         case Mapping():
-            return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+            yield "{"
+            for place, (key, item) in enumerate(value.items()):
+                yield f"{', ' if place else ''}{key}: "
+                yield from _flow(item)
+            yield "}"
         case list() | tuple():
-            return "[" + ", ".join(map(_flow, value)) + "]"
+            yield "["
+            for place, item in enumerate(value):
+                yield ", " if place else ""
+                yield from _flow(item)
+            yield "]"
         case int() if value.bit_length() > 1000:
-            return f"a whole number of {value.bit_length()} bits"
+            yield f"a whole number of {value.bit_length()} bits"
+        case str():
+            yield repr(value[: _SHOWN_CHARACTERS + 1])
         case _:
-            return repr(value)
+            yield repr(value)

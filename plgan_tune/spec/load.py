@@ -1,6 +1,6 @@
 """A space file, with what `--set` changes in it, as a validated study or as one configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,9 @@ from plgan_tune.spec.errors import Finding, KeyPath, Problem, SpecError, dotted,
 from plgan_tune.spec.keys import KNOWN, descend, every_path, must_be_known
 from plgan_tune.spec.study import StudySpec, flatten, set_paths
 from plgan_tune.spec.trial import LEAVES, TrialSpec
-from plgan_tune.spec.yaml import Document, read_yaml
+from plgan_tune.spec.yaml import LONGEST, Document, read_yaml, too_long
+
+_MOST_OVERRIDES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
         SpecError: with every problem of the file and of the overrides.
     """
     document, applied, mapping, problems = _read(path, overrides)
-    mapping, notes = _without_fixed(mapping, [override.path for override in applied])
+    mapping, notes = _without_fixed(mapping, {override.path for override in applied})
     checked = check_study(mapping)
     if isinstance(checked, StudySpec) and not problems:
         return LoadedStudy(checked, notes)
@@ -110,7 +112,7 @@ def study_from_document(document: Document, where: str) -> StudySpec:
     if isinstance(checked, StudySpec) and not document.findings:
         return checked
     findings = [] if isinstance(checked, StudySpec) else checked
-    refused = [_problem(item, where, document, ()) for item in document.findings]
+    refused = [_problem(item, where, document, set()) for item in document.findings]
     raise SpecError(_in_order([*_placed(findings, where, document, ()), *refused]))
 
 
@@ -124,7 +126,8 @@ def default_space() -> Path:
 def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_Override], Any, list[Problem]]:
     """The file, the overrides that can be applied, the mapping they give, and the problems of both."""
     document = _read_file(Path(path))
-    problems = [_problem(item, str(path), document, ()) for item in document.findings]
+    overrides = _not_too_many(overrides)
+    problems = [_problem(item, str(path), document, set()) for item in document.findings]
     mapping, applied = deepcopy(document.value), []
     for text in overrides:
         try:
@@ -136,9 +139,20 @@ def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_O
     return document, applied, mapping, problems
 
 
+def _not_too_many(overrides: Sequence[str]) -> Sequence[str]:
+    """Raises SpecError where reading them would take longer than a user waits."""
+    if len(overrides) > _MOST_OVERRIDES:
+        raise _refused("", f"may be given at most {_MOST_OVERRIDES} times", f"{len(overrides):,}")
+    return overrides
+
+
 def _read_file(path: Path) -> Document:
     try:
-        return read_yaml(path.read_bytes().decode("utf-8-sig"))
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)  # of /dev/zero there is no end
+        if len(content) > LONGEST:
+            return Document(None, findings=(too_long(len(content)),), unread=((),))
+        return read_yaml(content.decode("utf-8-sig"))
     except FileNotFoundError:
         finding = Finding((), "must be a file that exists", "no such file")
     except UnicodeDecodeError as error:
@@ -188,7 +202,7 @@ def _refused(key: str, rule: str, value: str) -> SpecError:
     return SpecError([Problem("--set", key, rule, value)])
 
 
-def _without_fixed(mapping: Any, overridden: Sequence[KeyPath]) -> tuple[Any, tuple[str, ...]]:
+def _without_fixed(mapping: Any, overridden: Set[KeyPath]) -> tuple[Any, tuple[str, ...]]:
     """Takes the keys that `--set` has fixed out of the points to try first, with a note on each."""
     search = mapping.get("search") if isinstance(mapping, dict) else None
     first = search.get("first") if isinstance(search, dict) else None
@@ -223,8 +237,8 @@ def _placed(
     findings: Sequence[Finding], where: str, document: Document, overrides: Sequence[_Override]
 ) -> list[Problem]:
     """The findings as problems; what the YAML reader has refused is not named twice."""
-    paths = [override.path for override in overrides]
-    return [_problem(item, where, document, paths) for item in findings if not lies_under(item.path, document.unread)]
+    paths, unread = {override.path for override in overrides}, set(document.unread)
+    return [_problem(item, where, document, paths) for item in findings if not lies_under(item.path, unread)]
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -232,7 +246,7 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: (problem.where == "--set", problem.line or 0))
 
 
-def _problem(finding: Finding, where: str, document: Document, overridden: Sequence[KeyPath]) -> Problem:
+def _problem(finding: Finding, where: str, document: Document, overridden: Set[KeyPath]) -> Problem:
     if lies_under(finding.path, overridden):
         return Problem("--set", dotted(finding.path), finding.rule, finding.value)
     line = finding.line

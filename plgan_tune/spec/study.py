@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -23,7 +22,7 @@ from plgan_tune.spec.domains import (
 )
 from plgan_tune.spec.edition import EDITION
 from plgan_tune.spec.errors import RuleError, show
-from plgan_tune.spec.trial import LEAVES, Frozen, Positive, TrialSpec
+from plgan_tune.spec.trial import LEAVES, Count, Frozen, Positive, Size, TrialSpec
 from plgan_tune.spec.urls import check_no_password
 
 Point = Mapping[str, Scalar]
@@ -31,7 +30,7 @@ Point = Mapping[str, Scalar]
 
 
 class TpeSpec(Frozen):
-    startup_trials: Annotated[int, Field(ge=0)] = 20
+    startup_trials: Count = 20
     """Finished trials before TPE takes over from random sampling."""
 
 
@@ -40,12 +39,12 @@ class RandomSpec(Frozen):
 
 
 class CmaesSpec(Frozen):
-    startup_trials: Annotated[int, Field(ge=0)] = 20
+    startup_trials: Count = 20
     """Finished trials before CMA-ES takes over from random sampling."""
 
 
 class GpSpec(Frozen):
-    startup_trials: Annotated[int, Field(ge=0)] = 20
+    startup_trials: Count = 20
     """Finished trials before the Gaussian process takes over from random sampling."""
 
 
@@ -86,7 +85,7 @@ class AshaSpec(Frozen):
 
     grace_period: Positive
     """Epochs before the first decision."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, le=1_000_000_000)] = 3
     """One of this many trials goes on from each rung."""
     min_competitors: Positive = 3
     """Values at a rung before anyone is stopped there."""
@@ -122,8 +121,8 @@ NAME_LENGTH: Final = 80
 
 
 class SearchSpec(Frozen):
-    trials: Positive = 50
-    hours: Annotated[float, Field(gt=0)] | None = None
+    trials: Size = 50
+    hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """End the search after this time; null is no limit."""
     metric: Literal["val_error"] = "val_error"
     mode: Literal["min"] = "min"
@@ -131,9 +130,9 @@ class SearchSpec(Frozen):
     """Of the sampler."""
     concurrent: Literal["auto"] | Positive = "auto"
     """Trials at a time; auto is as many as the cluster holds."""
-    max_failures: Annotated[int, Field(ge=0)] = 3
+    max_failures: Count = 3
     """How often a trial may start again after an error of its own; a lost machine does not count."""
-    keep_checkpoints: Annotated[int, Field(ge=0)] = 5
+    keep_checkpoints: Count = 5
     """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
@@ -156,7 +155,7 @@ ACCELERATOR_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class ResourcesSpec(Frozen):
     """What one trial needs."""
 
-    ranks: Positive = 1
+    ranks: Annotated[int, Field(ge=1, le=10_000)] = 1
     cpus_per_rank: Annotated[float, Field(gt=0)] = 1
     gpus_per_rank: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     """auto is one where the cluster has GPUs, else none; below 1 ranks share a GPU and its memory."""
@@ -271,15 +270,19 @@ class StudySpec:
 
 
 def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of `mapping` with each dotted path of `values` set."""
-    result: dict[str, Any] = deepcopy(dict(mapping))
+    """`mapping` with each dotted path of `values` set: new mappings all the way down, the same values in them."""
+    result = _new_mappings(mapping)
     for path, value in values.items():
         *parents, leaf = path.split(".")
         section = result
         for parent in parents:
             section = section.setdefault(parent, {})
-        section[leaf] = deepcopy(value)
+        section[leaf] = value
     return result
+
+
+def _new_mappings(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _new_mappings(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -325,8 +328,8 @@ def held(domain: Domain, value: Leaf) -> Scalar:
         case Uniform() | LogUniform():
             assert isinstance(value, int | float)
             return float(value)
-        case Choice(options):
-            return encode(domain, next(option for option in options if Choice((option,)).contains(value)))
+        case Choice():
+            return encode(domain, domain.option(value))
         case _:
             return encode(domain, value)
 

@@ -10,7 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from plgan_tune.spec.errors import RuleError, show
 from plgan_tune.spec.urls import check_no_password
 
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
+"""Of what is only compared with: its end is as good as never."""
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Of what is made or worked off one by one."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -44,7 +48,7 @@ class DataSpec(Frozen):
     source: Source
     path: str | None = None
     """Root, folder or URL of the source; null is the source's own default."""
-    size: Annotated[int, Field(ge=4)] | None = None
+    size: Annotated[int, Field(ge=4, le=4096)] | None = None
     """Resize the shorter side to this and centre-crop; null takes them as they are, all square alike."""
     labels: Positive
     """Images that keep their label, class-balanced."""
@@ -54,7 +58,7 @@ class DataSpec(Frozen):
     """Use at most this many training images, class-balanced, and as many without a label; null is all."""
     labels_in_pool: bool = True
     """Whether the labelled images are also in the unlabelled pool (improved-gan: yes)."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     refit: bool = False
     """Whether the validation images are trained on too, with their labels; val_error then judges nothing."""
 
@@ -70,7 +74,7 @@ class ModelSpec(Frozen):
     kind: Kind
     width: Annotated[float, Field(gt=0.0, le=16.0)]
     """Scales every hidden layer of D and G."""
-    hidden: Annotated[tuple[Positive, ...], Field(strict=False)] | None
+    hidden: Annotated[tuple[Size, ...], Field(strict=False)] | None
     """Units of the MLP discriminator's hidden layers before `width`; null for conv."""
     activation: Literal["relu", "leaky_relu"]
     """Of D; leaky has slope 0.2."""
@@ -81,7 +85,7 @@ class ModelSpec(Frozen):
     dropout: Annotated[tuple[BelowOne, BelowOne, BelowOne], Field(strict=False)] | None
     """Of the conv discriminator: on the input, after the first and the second block; null for the MLP."""
     latent: Literal["uniform", "normal"]
-    latent_size: Positive
+    latent_size: Size
     initial_spread: Spread
     """Of D's weights. Under weight norm only their direction matters to the output, but their size to Adam."""
     weight_norm_init: WeightNormInit
@@ -157,10 +161,10 @@ class OptimSpec(Frozen):
 
 
 class TrainingSpec(Frozen):
-    epochs: Positive
-    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Size
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
     """Of each of the labelled, unlabelled and generated parts of a discriminator step; over all ranks."""
-    discriminator_steps: Positive
+    discriminator_steps: Size
     """k: discriminator updates per generator update."""
     precision: Precision
     checkpoint_every: Positive | None = None

@@ -22,6 +22,11 @@ from ruamel.yaml.representer import SafeRepresenter
 from plgan_tune.spec.domains import NAMES
 from plgan_tune.spec.errors import Finding, KeyPath, show
 
+LONGEST = 2**19
+"""Characters of a text. For so many this reader takes up to ten seconds; a space file has some thousand."""
+
+_MOST_KEYS = 1000
+_MOST_ITEMS = 10_000
 _DEEPEST = 32
 _WIDTH = 110
 _TAG = "tag:yaml.org,2002:"
@@ -46,12 +51,19 @@ class Document:
 
 def read_yaml(text: str) -> Document:
     """Reads one YAML 1.2 document. Raises nothing: what is refused stands in `findings`."""
+    if len(text) > LONGEST:
+        return Document(None, findings=(too_long(len(text)),), unread=((),))
     reader = _Reader(YAML(typ="safe", pure=True))
     try:
         value = reader.document(text)
     except YAMLError as error:
         return Document(None, reader.lines, (*reader.findings, _malformed(error, text)), ((),))
     return Document(value, reader.lines, tuple(reader.findings), tuple(reader.unread))
+
+
+def too_long(characters: int) -> Finding:
+    """What is wrong with a text that has so many characters, or more."""
+    return Finding((), f"must be at most {LONGEST // 1024:,} KiB long", f"{characters / 1024:,.0f} KiB or more")
 
 
 def dump_yaml(mapping: Mapping[str, Any]) -> str:
@@ -113,6 +125,8 @@ class _Reader:
     def _sequence(self, events: Iterator[Event], path: KeyPath, depth: int) -> list[Any]:
         items: list[Any] = []
         while not isinstance(event := next(events), SequenceEndEvent):
+            if len(items) == _MOST_ITEMS:
+                raise _refusal(f"a list of more than {_MOST_ITEMS:,} items", event)
             place = (*path, len(items))
             self.lines[place] = _line(event)
             items.append(self._value(event, events, place, depth + 1))
@@ -120,7 +134,10 @@ class _Reader:
 
     def _mapping(self, events: Iterator[Event], path: KeyPath, depth: int) -> dict[str, Any]:
         items: dict[str, Any] = {}
+        keys = 0
         while not isinstance(event := next(events), MappingEndEvent):
+            if (keys := keys + 1) > _MOST_KEYS:
+                raise _refusal(f"a mapping of more than {_MOST_KEYS:,} keys", event)
             key = self._value(event, events, path, depth + 1)
             place = (*path, key if isinstance(key, str) else show(key))
             if not isinstance(key, str):

@@ -38,6 +38,8 @@ def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) 
         ) from error
     if missing := [name for name in required.names if name not in table.column_names]:
         raise StoreError(f"{file.url} must have every column, but {', '.join(missing)} is not there")
+    if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+        raise StoreError(f"{file.url} must have every column once, but {', '.join(twice)} is there twice")
     for field in required:
         if (found := table.schema.field(field.name).type) != field.type:
             raise StoreError(f"{file.url}: column {field.name} must hold {field.type}, but holds {found}")

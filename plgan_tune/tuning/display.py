@@ -1,7 +1,6 @@
 """What the user sees of a search: live on a terminal, elsewhere a line an event, and a summary at the end."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,8 @@ from rich.text import Text
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.tuning.progress import Ending, StudyState
 from plgan_tune.tuning.room import Room
-from plgan_tune.wording import STYLES, brief, duration, named, percent, redrawn, sparkline, word
+from plgan_tune.typed import quoted
+from plgan_tune.wording import STYLES, brief, duration, named, percent, redrawn, sparkline, visible, word
 
 Clock = Callable[[], datetime]
 Rooms = Callable[[], Room | None]
@@ -123,7 +123,7 @@ class PlainDisplay:
         """Written past the console, which may be in the middle of a line of its own."""
         if not self._console.quiet:
             with suppress(OSError):  # whoever reads it may be gone
-                os.write(1, f"\nstopping: {waits_for}\n".encode())
+                os.write(1, f"\nstopping: {visible(waits_for)}\n".encode())
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -343,15 +343,15 @@ def _account(state: StudyState, results: str, room: Room | None) -> Table:
 def _next_commands(
     state: StudyState, results: str, python: str, threads: int, resume: str | None
 ) -> list[tuple[str, str]]:
-    interpreter = shlex.quote(python)
+    interpreter = quoted(python)
     commands = [("Go on with this study:", resume)] if resume else []
     if state.best() is not None:
-        best = shlex.quote(f"{results.rstrip('/')}/best.yaml")
+        best = quoted(f"{results.rstrip('/')}/best.yaml")
         train = f"OMP_NUM_THREADS={threads} {interpreter} -m plgan_tune.train --config {best}"
         commands.append(("Train the best configuration again, to the same numbers:", train))
-        evaluate = f"{interpreter} -m plgan_tune.evaluate {shlex.quote(results)}"
+        evaluate = f"{interpreter} -m plgan_tune.evaluate {quoted(results)}"
         commands.append(("Train the best three and the patent's settings on five new seeds, and test them:", evaluate))
-    commands.append(("Say what was found:", f"{interpreter} -m plgan_tune.analyze {shlex.quote(results)}"))
+    commands.append(("Say what was found:", f"{interpreter} -m plgan_tune.analyze {quoted(results)}"))
     return commands
 
 

@@ -47,6 +47,7 @@ from plgan_tune.tuning.stopping import EarlyStopping, build_halving, left_behind
 from plgan_tune.tuning.tuner import run_tune
 from plgan_tune.tuning.warm_start import Older, read_older
 from plgan_tune.tuning.watch import RoomWatch
+from plgan_tune.wording import terminal
 
 Now = Callable[[], datetime]
 
@@ -112,7 +113,7 @@ def run_study(
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
     """
-    console = console or Console(quiet=True)
+    console = console or terminal(quiet=True)
     asked = _checked(with_absolute_path(spec), results, name, address, resume, now())
     with _no_empty_folder_left(asked.location):
         check_writable(asked.location)

@@ -1,7 +1,7 @@
 """A study as frames."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ import pytest
 from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
-from plgan_tune.analysis.study import read_study
+from plgan_tune.analysis.study import Study, read_study
+from plgan_tune.spec.load import study_from_mapping
+from plgan_tune.spec.study import set_paths
 from plgan_tune.store import read as read_module
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.study_file import StudyFile
 from tests.analysis.conftest import Synthetic
 
 
@@ -89,3 +92,115 @@ def test_a_trial_that_diverged_at_a_later_attempt_counts_once(synthetic: Synthet
 def test_a_folder_that_is_no_study_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"holds study\.yaml, but .* does not"):
         read_study(tmp_path)
+
+
+def first(value: Any) -> Callable[[Any], Any]:
+    """Of a column, its first cell another."""
+    return lambda column: pa.array([value, *column.to_pylist()[1:]], type=column.type)
+
+
+def another(name: str, cells: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Of a table, one column another."""
+
+    def changed(table: Any) -> Any:
+        return table.set_column(table.schema.get_field_index(name), name, cells(table.column(name)))
+
+    return changed
+
+
+TRIALS, EPOCHS = "trials/trials.parquet", "epochs/part-00000.parquet"
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "reason"),
+    [
+        (TRIALS, lambda t: t.drop_columns(["params_beta"]), "must have a column params_beta, for study.yaml searches"),
+        (
+            TRIALS,
+            another("params_alpha", lambda c: c.cast(pa.string())),
+            "params_alpha must hold double, as study.yaml",
+        ),
+        (TRIALS, another("params_alpha", lambda c: pa.nulls(len(c))), "params_alpha must hold double, as study.yaml"),
+        (TRIALS, another("params_alpha", first(None)), "t0000 must have a params_alpha"),
+        (TRIALS, another("params_switch_epoch", first(None)), "t0000 must have a params_switch_epoch"),
+        (TRIALS, another("params_alpha", first(-7.0)), "t0000 must be a trial that can be, but loss.alpha is -7.0"),
+        (TRIALS, another("params_alpha", first(float("inf"))), "can be, but loss.alpha is .inf"),
+        (TRIALS, another("params_switch_epoch", first(10**12)), "can be, but loss.switch_epoch is 1000000000000"),
+        (TRIALS, another("ended_at", first(None)), "t0000 has ended, so ended_at must hold something"),
+        (TRIALS, another("val_error_last", first(None)), "t0000 has completed, so val_error_last must hold something"),
+        (TRIALS, another("trial_id", first("t0001")), "must have a row a trial, but trial_id t0001 stands twice"),
+        (
+            TRIALS,
+            lambda t: t.append_column("epochs", t.column("epochs")),
+            "every column once, but epochs is there twice",
+        ),
+        (EPOCHS, another("epoch", first(2)), "once, but epoch 2 of t0000's attempt 1 is there twice"),
+    ],
+)
+def test_what_was_edited_by_hand_is_named_with_its_reason(
+    synthetic: Synthetic, file: str, edit: Callable[[Any], Any], reason: str
+) -> None:
+    study = synthetic(30, 6)
+    path = Path(study.location.path) / file
+    table = pq.read_table(path)
+    pq.write_table(edit(table).replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(StoreError) as caught:
+        read_study(study.location.path)
+    assert str(path.parent) in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def write_file(study: Study, values: Mapping[str, Any]) -> None:
+    """The study's file with other values at these paths of its trial."""
+    mapping = study.spec.as_mapping()
+    asked = study_from_mapping({**mapping, "trial": set_paths(mapping["trial"], values)})
+    StudyFile(asked).write(study.location)
+
+
+def add_column(study: Study, column: str, cells: Any) -> Path:
+    file = Path(study.location.path) / TRIALS
+    table = pq.read_table(file)
+    pq.write_table(table.append_column(column, cells).replace_schema_metadata(table.schema.metadata), file)
+    return file
+
+
+def test_a_key_that_was_not_searched_is_named(synthetic: Synthetic) -> None:
+    """Tables of before, a file that asks for more."""
+    study = synthetic(30, 6)
+    write_file(study, {"loss.unsupervised_scale": {"uniform": [0.1, 1.0]}})
+    with pytest.raises(StoreError, match=r"trials\.parquet must have a column params_unsupervised_scale, for study"):
+        read_study(study.location.path)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "cells", "reason"),
+    [
+        (
+            "loss.ramp",
+            ["clamp", "one"],
+            ["one", "never"],
+            "t0001 must be a trial that can be, but loss.ramp is 'never'",
+        ),
+        ("model.hidden", [[10], [20]], ["[10]", "[20"], "t0001 must be a trial that can be"),
+        ("profile", ["recipe", "patent"], ["patent", "mine"], "t0001 must be a trial that can be"),
+    ],
+)
+def test_an_option_that_there_is_not_is_named(
+    synthetic: Synthetic, path: str, options: list[Any], cells: list[str], reason: str
+) -> None:
+    study = synthetic(2, 2, early_stopping=False)
+    write_file(study, {path: {"choice": options}})
+    file = add_column(study, f"params_{path.rpartition('.')[2]}", pa.array(cells))
+    with pytest.raises(StoreError) as caught:
+        read_study(study.location.path)
+    assert str(file) in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_values_outside_the_domains_of_now_and_options_of_none_are_read(synthetic: Synthetic) -> None:
+    study = synthetic(4, 3, early_stopping=False)
+    write_file(study, {"loss.alpha": {"uniform": [0.5, 0.5]}, "training.checkpoint_every": {"choice": [None, 2]}})
+    add_column(study, "params_checkpoint_every", pa.array([None, 2, None, 2], pa.int64()))
+    found = read_study(study.location.path)
+    assert not found.inside.any()
+    assert [found.trial(f"t000{number}").training.checkpoint_every for number in range(4)] == [None, 2, None, 2]

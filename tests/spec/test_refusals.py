@@ -212,7 +212,9 @@ def test_a_real_range_is_refused_where_a_whole_number_stands(write: Write) -> No
         "5.0 in {uniform: [5, 20]}",
         "20.0 in {uniform: [5, 20]}",
     ]
-    assert {problem.rule for problem in problems} == {"for every value of the domain: must be a whole number >= 1"}
+    assert {problem.rule for problem in problems} == {
+        "for every value of the domain: must be a whole number >= 1 and <= 1000000000"
+    }
 
 
 @pytest.mark.parametrize(
