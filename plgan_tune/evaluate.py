@@ -29,6 +29,7 @@ from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
+from plgan_tune.tuning.clock import steady_clock
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
@@ -129,7 +130,7 @@ def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console,
     threads = max(1, int(study.resources.cpus_per_rank))
     with asked_to_stop() as stopped:
         return train_in_process(
-            evaluation.study, threads=threads, console=console, now=_now, guard=guard, stopped=stopped
+            evaluation.study, threads=threads, console=console, now=steady_clock(), guard=guard, stopped=stopped
         )
 
 
@@ -149,7 +150,7 @@ def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
                 summary=data,
                 address=address,
                 console=console,
-                now=_now,
+                now=steady_clock(),
                 guard=guard,
             )
 

@@ -18,9 +18,10 @@ from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
+from plgan_tune.tuning.clock import steady_clock
 from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
-from plgan_tune.tuning.driver import run_study, utc_now
+from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
 from plgan_tune.tuning.history import History, HistoryError, read_history
@@ -61,11 +62,11 @@ def main(
     ] = False,
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
-    console = Console()
+    console, now = Console(), steady_clock()
     file = space or default_space()
     with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
         loaded = load_study(file, overrides or [])
-        study = default_name(loaded.study, utc_now()) if name is None else name
+        study = default_name(loaded.study, now()) if name is None else name
         location = study_location(results, name, study, resume=resume)
         if dry_run:
             if address is not None:
@@ -80,7 +81,7 @@ def main(
         try:
             with stopping_as_ctrl_c(_resume(study, space, overrides, results, address)):
                 result = run_study(
-                    loaded.study, results=results, name=study, address=address, resume=resume, console=console
+                    loaded.study, results=results, name=study, address=address, resume=resume, console=console, now=now
                 )
         except KeyboardInterrupt:
             console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
@@ -91,7 +92,7 @@ def main(
     print_summary(
         console,
         result.state,
-        utc_now(),
+        now(),
         results=result.location.typed,
         python=python(),
         threads=result.threads,

@@ -1,9 +1,9 @@
 """A study from its specification to its results: the rooms put together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +21,7 @@ from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.study_file import STUDY_FILE
 from plgan_tune.tuning.bookkeeping import Logs
+from plgan_tune.tuning.clock import Now, steady_clock
 from plgan_tune.tuning.cluster import ClusterError, check_address
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.errors import StudyError
@@ -47,8 +48,6 @@ from plgan_tune.tuning.tuner import run_tune
 from plgan_tune.tuning.warm_start import Older, read_older
 from plgan_tune.tuning.watch import RoomWatch
 
-Now = Callable[[], datetime]
-
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
@@ -71,10 +70,6 @@ class StudyResult:
     room: Room
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def run_study(
     spec: StudySpec,
     *,
@@ -83,7 +78,7 @@ def run_study(
     address: str | None = None,
     resume: bool = False,
     console: Console | None = None,
-    now: Now = utc_now,
+    now: Now | None = None,
 ) -> StudyResult:
     """Searches: trials are suggested, trained on Ray, stopped early, and every epoch is logged.
 
@@ -100,7 +95,7 @@ def run_study(
         address: `auto` or `host:port` of a running Ray cluster; None starts an embedded Ray, and stops it at the end.
         resume: go on with the study of that name, if there is one.
         console: where progress is shown; None shows nothing.
-        now: the UTC time.
+        now: the UTC time; default a clock that nobody sets while the search runs.
 
     Raises:
         StudyError: for a name that is taken, and where no trial can begin.
@@ -111,7 +106,7 @@ def run_study(
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
     """
-    console = console or Console(quiet=True)
+    console, now = console or Console(quiet=True), now or steady_clock()
     asked = _checked(with_absolute_path(spec), results, name, address, resume, now())
     with _no_empty_folder_left(asked.location):
         check_writable(asked.location)

@@ -13,9 +13,11 @@ from typing import Any, Final
 from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
+from ray.tune.stopper import CombinedStopper
 
 from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
+from plgan_tune.store.lock import seconds_awake_or_asleep
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.share import Share
 from plgan_tune.tuning.stopping import LAST_EPOCH_SECONDS, EarlyStopping
@@ -65,13 +67,12 @@ def run_tune(
                 scheduler=stopping,
                 num_samples=search.trials,
                 max_concurrent_trials=concurrent,
-                time_budget_s=search.hours * 3600 if search.hours else None,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=scratch,
-                stop=beginning,
+                stop=CombinedStopper(beginning, TimeLimit(search.hours)),
                 callbacks=[*callbacks, asked, beginning],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
@@ -131,6 +132,27 @@ class Beginning(Callback, Stopper):
                 f"no trial can begin: {len(self._failed)} failed {last['failures']} times each before any could, "
                 f"the last with {last['last_error']}"
             )
+
+
+class TimeLimit(Stopper):
+    """Ends a search after `hours`, if given. Tune's own limit goes by the machine's clock, which may be set.
+
+    The time counts from the first question, which Tune asks once it runs.
+    """
+
+    def __init__(self, hours: float | None) -> None:
+        self._seconds = None if hours is None else hours * 3600
+        self._begun: float | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        if self._seconds is None:
+            return False
+        now = seconds_awake_or_asleep()
+        self._begun = now if self._begun is None else self._begun
+        return now - self._begun >= self._seconds
 
 
 class AskedToStop(Callback):
