@@ -227,8 +227,7 @@ def _search(asked: _Asked, history: History, lock: StudyLock, console: Console, 
         watch.news = display.looked
         recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
         with display:
-            callbacks = [recorder, Pause(log)]
-            stopped = run_tune(limits, location, share, concurrent, sampler, stopping, callbacks, recorder.stopping)
+            stopped = run_tune(limits, location, share, concurrent, sampler, stopping, recorder, [Pause(log)])
     recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
     best = _write_best(location, spec, state.best(), threads)

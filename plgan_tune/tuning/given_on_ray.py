@@ -76,7 +76,6 @@ def train_on_ray(
         with taken_up(study, Recorder, console, now, guard) as (configs, recorder, log):
             limits = search.model_copy(update={"trials": len(configs), "hours": None})
             stopping = EarlyStopping(Halving((), 2), lambda point: 0)  # noqa: ARG005
-            callbacks = [recorder, Pause(log)]
             suggestions = HandedOut(configs)
-            run_tune(limits, study.location, share, concurrent, suggestions, stopping, callbacks, recorder.stopping)
+            run_tune(limits, study.location, share, concurrent, suggestions, stopping, recorder, [Pause(log)])
         return recorder.state.ended() == recorder.state.trials

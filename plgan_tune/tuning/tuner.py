@@ -19,8 +19,10 @@ from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import seconds_awake_or_asleep
 from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.share import Share
-from plgan_tune.tuning.stopping import LAST_EPOCH_SECONDS, EarlyStopping
+from plgan_tune.tuning.silence import SilenceWatch
+from plgan_tune.tuning.stopping import EarlyStopping
 from plgan_tune.tuning.trainable import PlganTrainable
 
 
@@ -31,17 +33,17 @@ def run_tune(
     concurrent: int,
     suggestions: Searcher,
     stopping: EarlyStopping,
+    recorder: Recorder,
     callbacks: Sequence[Callback],
-    on_stop: Callable[[str], None],
 ) -> bool:
     """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
 
     Those that have not ended then have saved, and nobody is told of an end.
 
     Args:
-        search: how many trials there are at most, how often one may fail, and how long all may take.
+        search: how many trials there are at most, how often one may fail, and how long one and all may take.
         suggestions: hands the trials out, each a `Config`.
-        on_stop: told what a stop waits for when one is asked for, in a signal's handler.
+        callbacks: called after the recorder.
 
     Returns:
         Whether it was asked to stop.
@@ -49,7 +51,8 @@ def run_tune(
     Raises:
         StudyError: where no trial can begin.
     """
-    asked, beginning = AskedToStop(on_stop), Beginning()
+    silence = SilenceWatch(stopping.controller, search.trial_timeout, recorder.silent)
+    asked, beginning = AskedToStop(silence, recorder.stopping), Beginning()
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
         tune.Tuner(
             tune.with_resources(PlganTrainable, placement_of(share)),
@@ -73,7 +76,7 @@ def run_tune(
                 name="study",
                 storage_path=scratch,
                 stop=CombinedStopper(beginning, TimeLimit(search.hours)),
-                callbacks=[*callbacks, asked, beginning],
+                callbacks=[recorder, *callbacks, silence, asked, beginning],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
                 verbose=0,
@@ -158,13 +161,17 @@ class TimeLimit(Stopper):
 class AskedToStop(Callback):
     """Notes a stop, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
 
+    Args:
+        silence: knows how long trials are waited for.
+        on_stop: told what a stop waits for, in a signal's handler.
+
     Attributes:
         to_stop: whether it was.
     """
 
-    def __init__(self, on_stop: Callable[[str], None]) -> None:
+    def __init__(self, silence: SilenceWatch, on_stop: Callable[[str], None]) -> None:
         self.to_stop = False
-        self._on_stop = on_stop
+        self._silence, self._on_stop = silence, on_stop
         self._usr1 = signal.getsignal(signal.SIGUSR1)
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
@@ -179,7 +186,8 @@ class AskedToStop(Callback):
 
         def note_and_stop(number: int, frame: FrameType | None) -> None:
             self.to_stop = True
-            self._on_stop(STOPPING)
+            self._on_stop(STOPPING.format(self._silence.patience()))
+            self._silence.stop()
             if callable(stop):
                 stop(number, frame)
 
@@ -187,9 +195,7 @@ class AskedToStop(Callback):
         signal.signal(signal.SIGUSR1, self._usr1 if callable(self._usr1) else note_and_stop)
 
 
-STOPPING: Final = (
-    f"trials end the epoch that they are in and save, {LAST_EPOCH_SECONDS:.0f} s at most; Ctrl-C again does not wait"
-)
+STOPPING: Final = "trials end the epoch that they are in and save, {:.0f} s at most; Ctrl-C again does not wait"
 
 TUNE_SETTINGS: Mapping[str, str] = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads
