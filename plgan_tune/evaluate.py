@@ -20,7 +20,7 @@ from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.gan.networks import ImageShape, check_image
-from plgan_tune.interrupts import asked_to_stop, stopping_as_ctrl_c
+from plgan_tune.interrupts import asked_to_stop, say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.refusal import refuse, refuse_password, refusing
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec
@@ -152,6 +152,7 @@ def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
                 console=console,
                 now=steady_clock(),
                 guard=guard,
+                on_ray_death=lambda died: say_before_the_end(died, go_on),
             )
 
     return train

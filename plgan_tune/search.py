@@ -11,7 +11,7 @@ from rich.console import Console
 
 from plgan_tune.analysis.study import REPORT_FILE, read_study
 from plgan_tune.data.errors import DataError
-from plgan_tune.interrupts import stopping_as_ctrl_c
+from plgan_tune.interrupts import say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.refusal import refuse, refusing
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
@@ -22,6 +22,7 @@ from plgan_tune.tuning.clock import steady_clock
 from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import run_study
+from plgan_tune.tuning.embedded import RayDiedError
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
 from plgan_tune.tuning.history import History, HistoryError, read_history
@@ -78,17 +79,26 @@ def main(
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        go_on = _resume(study, space, overrides, results, address)
         try:
-            with stopping_as_ctrl_c(_resume(study, space, overrides, results, address)):
+            with stopping_as_ctrl_c(go_on):
                 result = run_study(
-                    loaded.study, results=results, name=study, address=address, resume=resume, console=console, now=now
+                    loaded.study,
+                    results=results,
+                    name=study,
+                    address=address,
+                    resume=resume,
+                    console=console,
+                    now=now,
+                    on_ray_death=lambda died: say_before_the_end(died, go_on),
                 )
         except KeyboardInterrupt:
-            console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
-            go_on = _resume(study, space, overrides, results, address)
-            console.print(f"  {go_on}", soft_wrap=True, markup=False, highlight=False)
+            _print_resume(console, "interrupted; every epoch in the results is kept", go_on)
             raise
-    again = None if result.ending is Ending.DONE else _resume(study, space, overrides, results, address)
+        except RayDiedError as error:
+            _print_resume(console, str(error), go_on)
+            raise typer.Exit(1) from error
+    again = None if result.ending is Ending.DONE else go_on
     print_summary(
         console,
         result.state,
@@ -124,6 +134,11 @@ def _resume(name: str, space: Path | None, overrides: list[str] | None, results:
     options += [["--address", address]] if address else []
     words = [word for option in options for word in option]
     return shlex.join([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
+
+
+def _print_resume(console: Console, why: str, go_on: str) -> None:
+    console.print(f"{why}, and this goes on:", style="yellow", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"  {go_on}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _leave_report(console: Console, study: Location) -> None:

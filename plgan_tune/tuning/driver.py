@@ -1,6 +1,6 @@
 """A study from its specification to its results: the rooms put together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -79,6 +79,7 @@ def run_study(
     resume: bool = False,
     console: Console | None = None,
     now: Now | None = None,
+    on_ray_death: Callable[[str], None] = lambda died: None,  # noqa: ARG005
 ) -> StudyResult:
     """Searches: trials are suggested, trained on Ray, stopped early, and every epoch is logged.
 
@@ -96,6 +97,8 @@ def run_study(
         resume: go on with the study of that name, if there is one.
         console: where progress is shown; None shows nothing.
         now: the UTC time; default a clock that nobody sets while the search runs.
+        on_ray_death: told, in a thread, that an embedded Ray has died. The search then ends, if it can: without its GCS
+            Ray ends this process after a minute.
 
     Raises:
         StudyError: for a name that is taken, and where no trial can begin.
@@ -105,6 +108,7 @@ def run_study(
         StoreError: where the results cannot be written, or a study that is gone on with or begun from cannot be read.
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
+        RayDiedError: where an embedded Ray has died. What was logged is whole.
     """
     console, now = console or Console(quiet=True), now or steady_clock()
     asked = _checked(with_absolute_path(spec), results, name, address, resume, now())
@@ -116,7 +120,7 @@ def run_study(
             history = read_history(asked.location, asked.spec) if asked.resume else History()
             _say_what_is_known(asked, history, console)
             with _named(asked, history):
-                return _search(asked, history, lock, console, now)
+                return _search(asked, history, lock, console, now, on_ray_death)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,14 @@ def _named(asked: _Asked, history: History) -> Iterator[None]:
         raise
 
 
-def _search(asked: _Asked, history: History, lock: StudyLock, console: Console, now: Now) -> StudyResult:
+def _search(
+    asked: _Asked,
+    history: History,
+    lock: StudyLock,
+    console: Console,
+    now: Now,
+    on_ray_death: Callable[[str], None],
+) -> StudyResult:
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
         data = load_dataset(images)  # warms this node's cache; a bad image is found before Ray starts
@@ -227,7 +238,9 @@ def _search(asked: _Asked, history: History, lock: StudyLock, console: Console, 
         watch.news = display.looked
         recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
         with display:
-            stopped = run_tune(limits, location, share, concurrent, sampler, stopping, recorder, [Pause(log)])
+            stopped = run_tune(
+                limits, location, share, concurrent, sampler, stopping, recorder, [Pause(log)], on_ray_death
+            )
     recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
     best = _write_best(location, spec, state.best(), threads)

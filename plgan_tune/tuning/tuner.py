@@ -18,6 +18,7 @@ from ray.tune.stopper import CombinedStopper
 from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import seconds_awake_or_asleep
+from plgan_tune.tuning.embedded import RayWatch
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.recorder import Recorder
 from plgan_tune.tuning.share import Share
@@ -35,6 +36,7 @@ def run_tune(
     stopping: EarlyStopping,
     recorder: Recorder,
     callbacks: Sequence[Callback],
+    on_ray_death: Callable[[str], None],
 ) -> bool:
     """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
 
@@ -44,16 +46,22 @@ def run_tune(
         search: how many trials there are at most, how often one may fail, and how long one and all may take.
         suggestions: hands the trials out, each a `Config`.
         callbacks: called after the recorder.
+        on_ray_death: told, in a thread, that this process's own Ray has died, as soon as that is seen.
 
     Returns:
         Whether it was asked to stop.
 
     Raises:
         StudyError: where no trial can begin.
+        RayDiedError: where this process's own Ray has died.
     """
     silence = SilenceWatch(stopping.controller, search.trial_timeout, recorder.silent)
     asked, beginning = AskedToStop(silence, recorder.stopping), Beginning()
-    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
+    with (
+        _quiet_tune(),
+        tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch,
+        RayWatch(stopping.controller, on_ray_death) as ray_watch,
+    ):
         tune.Tuner(
             tune.with_resources(PlganTrainable, placement_of(share)),
             param_space={
@@ -75,7 +83,7 @@ def run_tune(
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=scratch,
-                stop=CombinedStopper(beginning, TimeLimit(search.hours)),
+                stop=CombinedStopper(beginning, TimeLimit(search.hours), ray_watch),
                 callbacks=[recorder, *callbacks, silence, asked, beginning],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
