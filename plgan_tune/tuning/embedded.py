@@ -1,6 +1,7 @@
-"""The Ray that a search starts for itself: whether its servers live."""
+"""The Ray that a search starts for itself: its folder, and whether its servers live."""
 
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Final, Self
@@ -12,12 +13,23 @@ from ray.tune.stopper import NoopStopper
 
 from plgan_tune.tuning.controller import Controller
 from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.scratch import mark, remove_left_behind
 
 LOOK_SECONDS: Final = 1.0
 
 
 class RayDiedError(StudyError):
     """A search whose own Ray has died. What is in its log is whole, and a resume goes on with it."""
+
+
+def take_session() -> None:
+    """Marks the folder of sockets and logs of the Ray that this process has just started; removes those of dead ones.
+
+    Its own stays at its end, for its logs, until the next start. Folders without a mark are another program's.
+    """
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    mark(session)
+    remove_left_behind(session.parent, "session_")
 
 
 def dead_server() -> str | None:

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from plgan_tune.store.lock import seconds_awake_or_asleep
 from plgan_tune.tuning.embedded import RayWatch
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.tuning.scratch import scratch_folder
 from plgan_tune.tuning.share import Share
 from plgan_tune.tuning.silence import SilenceWatch
 from plgan_tune.tuning.stopping import EarlyStopping
@@ -59,7 +59,7 @@ def run_tune(
     asked, beginning = AskedToStop(silence, recorder.stopping), Beginning()
     with (
         _quiet_tune(),
-        tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch,
+        scratch_folder() as scratch,
         RayWatch(stopping.controller, on_ray_death) as ray_watch,
     ):
         tune.Tuner(
@@ -82,7 +82,7 @@ def run_tune(
             ),
             run_config=tune.RunConfig(
                 name="study",
-                storage_path=scratch,
+                storage_path=str(scratch),
                 stop=CombinedStopper(beginning, TimeLimit(search.hours), ray_watch),
                 callbacks=[recorder, *callbacks, silence, asked, beginning],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
