@@ -23,9 +23,12 @@ SILENT_SECONDS: Final = 30.0
 KNOWN_EPOCHS: Final = 3
 """Epochs of a search that must have ended before any is usual."""
 
-LOOK_SECONDS: Final = 5.0
-"""Most seconds between two looks that count as silence. In a longer gap it was the driver that did not listen: it was
-suspended, or stopped, or rested while its store failed."""
+EVERY_SECONDS: Final = 0.5
+"""Between two looks at all trials."""
+
+LISTEN_SECONDS: Final = 5.0
+"""Most seconds between two rounds of Tune's loop that count as silence. In a longer gap it was the driver that did not
+listen: it was suspended, or stopped, or rested while its store failed."""
 
 STOP_SECONDS: Final = 10.0
 """For a trial to save when a search stops, beside twice its longest epoch of late."""
@@ -76,6 +79,7 @@ class SilenceWatch(Callback):
         self._looked, self._now = seconds(), 0.0
         self._heard: dict[str, _Heard] = {}
         self._epochs: deque[float] = deque(maxlen=100)
+        self._next_look = 0.0
         self._stopping = False
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
@@ -99,6 +103,9 @@ class SilenceWatch(Callback):
 
     def on_step_begin(self, **_info: Any) -> None:
         now = self._listen()
+        if now < self._next_look:
+            return
+        self._next_look = now + EVERY_SECONDS
         processes = {trial.config["trial_id"]: (trial, actor) for trial, actor in self._controller.processes().items()}
         self._heard = {trial_id: self._heard.get(trial_id) or _Heard(now) for trial_id in processes}
         for trial_id, heard in self._heard.items():
@@ -126,7 +133,7 @@ class SilenceWatch(Callback):
     def _listen(self) -> float:
         """The seconds for which this driver has listened."""
         looked = self._seconds()
-        self._now += min(looked - self._looked, LOOK_SECONDS)
+        self._now += min(looked - self._looked, LISTEN_SECONDS)
         self._looked = looked
         return self._now
 
