@@ -19,7 +19,7 @@ from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.gan.networks import ImageShape, check_image
-from plgan_tune.interrupts import asked_to_stop, stopping_as_ctrl_c
+from plgan_tune.interrupts import asked_to_stop, say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec
@@ -28,6 +28,7 @@ from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
+from plgan_tune.tuning.clock import steady_clock
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
@@ -132,7 +133,7 @@ def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console,
     threads = max(1, int(study.resources.cpus_per_rank))
     with asked_to_stop() as stopped:
         return train_in_process(
-            evaluation.study, threads=threads, console=console, now=_now, guard=guard, stopped=stopped
+            evaluation.study, threads=threads, console=console, now=steady_clock(), guard=guard, stopped=stopped
         )
 
 
@@ -152,8 +153,9 @@ def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
                 summary=data,
                 address=address,
                 console=console,
-                now=_now,
+                now=steady_clock(),
                 guard=guard,
+                on_ray_death=lambda died: say_before_the_end(died, go_on),
             )
 
     return train

@@ -17,8 +17,7 @@ def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
     """
 
     def stop(*_: object) -> None:
-        with suppress(OSError):  # whoever reads it may be gone
-            os.write(1, f"asked to stop; should the end come first, this goes on:\n  {visible(go_on)}\n".encode())
+        say_before_the_end("asked to stop", go_on)
         signal.raise_signal(signal.SIGINT)
 
     numbers = (signal.SIGTERM, signal.SIGUSR1)
@@ -28,6 +27,12 @@ def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def say_before_the_end(why: str, go_on: str) -> None:
+    """Prints the command that goes on, where this process may be ended at any moment."""
+    with suppress(OSError):  # whoever reads it may be gone
+        os.write(1, f"{visible(why)}; should the end come first, this goes on:\n  {visible(go_on)}\n".encode())
 
 
 @contextmanager

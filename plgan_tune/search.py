@@ -10,16 +10,18 @@ from rich.console import Console
 
 from plgan_tune.analysis.study import REPORT_FILE, read_study
 from plgan_tune.data.errors import DataError
-from plgan_tune.interrupts import stopping_as_ctrl_c
+from plgan_tune.interrupts import say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.refusal import Command, refuse, refusing
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
+from plgan_tune.tuning.clock import steady_clock
 from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
-from plgan_tune.tuning.driver import run_study, utc_now
+from plgan_tune.tuning.driver import run_study
+from plgan_tune.tuning.embedded import RayDiedError
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
 from plgan_tune.tuning.history import History, HistoryError, as_begun, read_history
@@ -61,11 +63,11 @@ def main(
     ] = False,
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
-    console = terminal()
+    console, now = terminal(), steady_clock()
     file = space or default_space()
     with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
         loaded = load_study(file, overrides or [])
-        study = default_name(loaded.study, utc_now()) if name is None else name
+        study = default_name(loaded.study, now()) if name is None else name
         location = study_location(results, name, study, resume=resume)
         if dry_run:
             if address is not None:
@@ -77,21 +79,30 @@ def main(
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False)
+        go_on = _resume(study, space, overrides, results, address)
         try:
-            with stopping_as_ctrl_c(_resume(study, space, overrides, results, address)):
+            with stopping_as_ctrl_c(go_on):
                 result = run_study(
-                    loaded.study, results=results, name=study, address=address, resume=resume, console=console
+                    loaded.study,
+                    results=results,
+                    name=study,
+                    address=address,
+                    resume=resume,
+                    console=console,
+                    now=now,
+                    on_ray_death=lambda died: say_before_the_end(died, go_on),
                 )
         except KeyboardInterrupt:
-            console.print("interrupted; every epoch in the results is kept, and this goes on:", style="yellow")
-            go_on = _resume(study, space, overrides, results, address)
-            console.print(f"  {go_on}", soft_wrap=True, highlight=False)
+            _print_resume(console, "interrupted; every epoch in the results is kept", go_on)
             raise
-    again = None if result.ending is Ending.DONE else _resume(study, space, overrides, results, address)
+        except RayDiedError as error:
+            _print_resume(console, str(error), go_on)
+            raise typer.Exit(1) from error
+    again = None if result.ending is Ending.DONE else go_on
     print_summary(
         console,
         result.state,
-        utc_now(),
+        now(),
         results=result.location.typed,
         python=python(),
         threads=result.threads,
@@ -123,6 +134,11 @@ def _resume(name: str, space: Path | None, overrides: list[str] | None, results:
     options += [["--address", address]] if address else []
     words = [word for option in options for word in option]
     return shell_line([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
+
+
+def _print_resume(console: Console, why: str, go_on: str) -> None:
+    console.print(f"{why}, and this goes on:", style="yellow", soft_wrap=True, highlight=False)
+    console.print(f"  {go_on}", soft_wrap=True, highlight=False)
 
 
 def _leave_report(console: Console, study: Location) -> None:

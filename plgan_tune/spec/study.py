@@ -132,6 +132,8 @@ class SearchSpec(Frozen):
     """Trials at a time; auto is as many as the cluster holds."""
     max_failures: Count = 3
     """How often a trial may start again after an error of its own; a lost machine does not count."""
+    trial_timeout: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
+    """Seconds without a report after which a trial starts again; null is never."""
     keep_checkpoints: Count = 5
     """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())

@@ -20,7 +20,8 @@ class RecordingError(Exception):
 
 Config = MutableMapping[str, Any]
 """A trial as it is handed out: `trial_id`, `number`, `attempt`, `failures`, `logged` (epochs that the log has), `point`
-(dotted path -> value) and `trial` (its specification as a mapping). Where it may fail, `max_failures`: how often."""
+(dotted path -> value) and `trial` (its specification as a mapping). Where it may fail, `max_failures`: how often. Of an
+attempt that was ended because it hung, `hung`: why, and of those before it `hung_at`: the last epoch before."""
 
 
 class StudyLog(Protocol):
@@ -57,6 +58,7 @@ class Display(Protocol):
     def progressed(self, row: TrialRow, /) -> None: ...
     def ended(self, row: TrialRow, /) -> None: ...
     def stopping(self, waits_for: str, /) -> None: ...
+    def silent(self, trial_id: str, /) -> None: ...
 
 
 class Bookkeeper:
@@ -104,6 +106,12 @@ class Bookkeeper:
     def stopping(self, waits_for: str) -> None:
         """The study is asked to stop. Called in a signal's handler, at any moment."""
         self._display.stopping(waits_for)
+
+    def silent(self, trial_id: str, told: str) -> None:
+        """A trial reports nothing, as `told` says."""
+        with self._surviving():
+            self.state.silent[trial_id] = told
+            self._display.silent(trial_id)
 
     def started(self, config: Config) -> None:
         """An attempt of a trial starts."""
@@ -163,6 +171,16 @@ class Bookkeeper:
             config["last_error"] = error
             config["logged"] = self.state.trial(config["trial_id"]).epochs
             self._log.trial(self.state.lost(config["trial_id"], error))
+
+    def hung(self, config: Config) -> None:
+        """An attempt was ended because it hung, which a machine's loss counts as: it is no failure of the trial's own.
+
+        But where another hung before, and no further epoch was reported since, the trial is at fault.
+        """
+        trial_id, before = config["trial_id"], config.get("hung_at", -1)
+        reached = self.state.trial(trial_id).epochs if trial_id in self.state else 0
+        config["hung_at"] = max(reached, before)
+        self.starts_again(config, config.pop("hung"), counts=reached <= before)
 
     def _start(self, config: Config) -> None:
         row = self.state.start(

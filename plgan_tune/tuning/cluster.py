@@ -19,6 +19,7 @@ from rich.console import Console
 
 from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.tuning.autoscaler import Growth, read_growth
+from plgan_tune.tuning.embedded import take_session
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.share import ACCELERATOR, Share
 from plgan_tune.tuning.token import keep_token_private
@@ -61,6 +62,7 @@ def connect(address: str | None, code: Path | None = None, *, on_interrupt: Call
         # "local": with no address Ray would join a cluster that runs on this machine.
         with _interrupts_kept(on_interrupt):
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        take_session()
         return
     try:
         with _interrupts_kept(on_interrupt):

@@ -62,6 +62,7 @@ class LiveDisplay:
     def progressed(self, row: TrialRow, /) -> None: ...
     def ended(self, row: TrialRow, /) -> None: ...
     def looked(self) -> None: ...
+    def silent(self, trial_id: str, /) -> None: ...
 
     def stopping(self, waits_for: str, /) -> None:
         """Nothing is printed here, which would tear the picture."""
@@ -118,6 +119,9 @@ class PlainDisplay:
         if room.waiting != self._waited:
             self._waited = room.waiting
             self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for room any more")
+
+    def silent(self, trial_id: str, /) -> None:
+        self._print(f"{trial_id} is silent: {self._state.silent[trial_id]}")
 
     def stopping(self, waits_for: str, /) -> None:
         """Written past the console, which may be in the middle of a line of its own."""
@@ -190,6 +194,8 @@ def _header(state: StudyState, now: datetime, room: Room | None, stopping: str) 
         table.add_row("cluster", Text(str(room), overflow="fold"))
         if room.waiting:
             table.add_row("waiting", Text(room.why_waiting(), "yellow", overflow="fold"))
+    for trial_id, told in sorted(state.silent.copy().items()):
+        table.add_row("silent", Text(f"{trial_id}: {told}", "yellow", overflow="fold"))
     if stopping:
         table.add_row("stopping", Text(stopping, "yellow", overflow="fold"))
     return Group(title, table)
@@ -241,6 +247,8 @@ def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> Render
 
 def _phase(state: StudyState, row: TrialRow) -> Text:
     """w of the last epoch until the generator's loss has switched over."""
+    if row.trial_id in state.silent:
+        return Text("silent", "yellow")
     latest = state.latest(row.trial_id)
     if latest is None:
         return Text("starting", "dim")

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +22,7 @@ from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.study_file import STUDY_FILE, STUDY_ID, read_study_file
 from plgan_tune.tuning.bookkeeping import Logs
+from plgan_tune.tuning.clock import Now, steady_clock
 from plgan_tune.tuning.cluster import ClusterError, check_address
 from plgan_tune.tuning.display import build_display
 from plgan_tune.tuning.errors import StudyError
@@ -49,8 +50,6 @@ from plgan_tune.tuning.warm_start import Older, read_older
 from plgan_tune.tuning.watch import RoomWatch
 from plgan_tune.wording import terminal
 
-Now = Callable[[], datetime]
-
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
@@ -73,10 +72,6 @@ class StudyResult:
     room: Room
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def run_study(
     spec: StudySpec,
     *,
@@ -85,7 +80,8 @@ def run_study(
     address: str | None = None,
     resume: bool = False,
     console: Console | None = None,
-    now: Now = utc_now,
+    now: Now | None = None,
+    on_ray_death: Callable[[str], None] = lambda died: None,  # noqa: ARG005
 ) -> StudyResult:
     """Searches: trials are suggested, trained on Ray, stopped early, and every epoch is logged.
 
@@ -102,7 +98,9 @@ def run_study(
         address: `auto` or `host:port` of a running Ray cluster; None starts an embedded Ray, and stops it at the end.
         resume: go on with the study of that name, if there is one.
         console: where progress is shown; None shows nothing.
-        now: the UTC time.
+        now: the UTC time; default a clock that nobody sets while the search runs.
+        on_ray_death: told, in a thread, that an embedded Ray has died. The search then ends, if it can: without its GCS
+            Ray ends this process after a minute.
 
     Raises:
         StudyError: for a name that is taken, and where no trial can begin.
@@ -112,8 +110,9 @@ def run_study(
         StoreError: where the results cannot be written, or a study that is gone on with or begun from cannot be read.
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
+        RayDiedError: where an embedded Ray has died. What was logged is whole.
     """
-    console = console or terminal(quiet=True)
+    console, now = console or terminal(quiet=True), now or steady_clock()
     asked = _checked(with_absolute_path(spec), results, name, address, resume, now())
     with _no_empty_folder_left(asked.location):
         check_writable(asked.location)
@@ -123,7 +122,7 @@ def run_study(
             history = read_history(asked.location, asked.spec) if asked.resume else History()
             _say_what_is_known(asked, history, console)
             with _named(asked, history) as study_id:
-                return _search(asked, history, study_id, lock, console, now)
+                return _search(asked, history, study_id, lock, console, now, on_ray_death)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +204,13 @@ def _named(asked: _Asked, history: History) -> Iterator[str | None]:
 
 
 def _search(
-    asked: _Asked, history: History, study_id: str | None, lock: StudyLock, console: Console, now: Now
+    asked: _Asked,
+    history: History,
+    study_id: str | None,
+    lock: StudyLock,
+    console: Console,
+    now: Now,
+    on_ray_death: Callable[[str], None],
 ) -> StudyResult:
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
@@ -239,8 +244,9 @@ def _search(
         watch.news = display.looked
         recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
         with display:
-            callbacks = [recorder, Pause(log)]
-            stopped = run_tune(limits, location, share, concurrent, sampler, stopping, callbacks, recorder.stopping)
+            stopped = run_tune(
+                limits, location, share, concurrent, sampler, stopping, recorder, [Pause(log)], on_ray_death
+            )
     recorder.check_whole(location.url)
     threads = max(1, int(share.cpus))
     best = _write_best(location, spec, state.best(), threads)

@@ -49,6 +49,7 @@ def train_on_ray(
     console: Console,
     now: Callable[[], datetime],
     guard: Guard,
+    on_ray_death: Callable[[str], None],
 ) -> bool:
     """Trains what of the study is still to be trained on an embedded Ray, or on the cluster at `address`.
 
@@ -57,6 +58,7 @@ def train_on_ray(
         resources: what a trial takes.
         summary: of the images as this process found them.
         guard: called before each file of the log; raises FollowedError where another search writes now.
+        on_ray_death: told, in a thread, that an embedded Ray has died.
 
     Returns:
         Whether every trial has ended; not so where the user has interrupted.
@@ -65,6 +67,7 @@ def train_on_ray(
         StoreError: where the study cannot be read or written.
         ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
         StudyError: where no trial can begin.
+        RayDiedError: where an embedded Ray has died.
     """
     if not left_to_do(study):
         return True
@@ -76,7 +79,16 @@ def train_on_ray(
         with taken_up(study, Recorder, console, now, guard) as (configs, recorder, log):
             limits = search.model_copy(update={"trials": len(configs), "hours": None})
             stopping = EarlyStopping(Halving((), 2), lambda point: 0)  # noqa: ARG005
-            callbacks = [recorder, Pause(log)]
             suggestions = HandedOut(configs)
-            run_tune(limits, study.location, share, concurrent, suggestions, stopping, callbacks, recorder.stopping)
+            run_tune(
+                limits,
+                study.location,
+                share,
+                concurrent,
+                suggestions,
+                stopping,
+                recorder,
+                [Pause(log)],
+                on_ray_death,
+            )
         return recorder.state.ended() == recorder.state.trials

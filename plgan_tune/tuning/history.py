@@ -26,6 +26,7 @@ MAY_CHANGE = (
     "search.hours",
     "search.concurrent",
     "search.max_failures",
+    "search.trial_timeout",
     "search.keep_checkpoints",
     "search.sampler",
     "search.first",

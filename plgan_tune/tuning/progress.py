@@ -33,6 +33,9 @@ class StudyState:
         split_hash: of the data, where all trials share them.
         competing: whether trials compete, so that one is the best.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.
+
+    Attributes:
+        silent: trial_id -> what is said of a trial that reports nothing.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class StudyState:
         self.epochs = epochs
         self.started_at = started_at
         self.deadline = deadline
+        self.silent: dict[str, str] = {}
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
         self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
         self._lost: set[str] = set()
@@ -153,6 +157,7 @@ class StudyState:
         return self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
 
     def _keep(self, row: TrialRow) -> TrialRow:
+        self.silent.pop(row.trial_id, None)  # whatever has happened to it, it was a sign of life
         row = self._rows[row.trial_id] = replace(row, seq=self._seq)
         return row
 

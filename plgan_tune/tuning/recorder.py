@@ -47,6 +47,9 @@ class Recorder(Bookkeeper, Callback):
 
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
         """Tune starts the trial again, with its config as it stands."""
+        if "hung" in trial.config:
+            self.hung(trial.config)
+            return
         error = _reason_of(trial)
         self.starts_again(trial.config, error, counts=not is_lost_machine(error))
 

@@ -1,7 +1,7 @@
 """Early stopping as Ray Tune asks for it, and as the log implies it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -9,12 +9,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from plgan_tune.records import DecisionRow, Report, TrialStatus, Verdict
 from plgan_tune.spec.advice import rungs
 from plgan_tune.spec.study import StudySpec
+from plgan_tune.tuning.controller import Controller
 from plgan_tune.tuning.halving import Halving, Judgement, decision
 from plgan_tune.tuning.history import History, Left, brought_to_date, unwritten_decisions
-
-LAST_EPOCH_SECONDS: Final = 240.0
-"""For trials to end the epoch that they are in and to save, when a search stops: below the five minutes' notice of
-`cluster/slurm.sh`."""
 
 StartOf = Callable[[Mapping[str, Any]], int]
 """A trial's point -> the epoch from which its rungs count."""
@@ -47,23 +44,23 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc,unused-ignore]
     Args:
         halving: told every epoch, in the order in which Tune reports them.
         start: where a trial's rungs count from.
+
+    Attributes:
+        controller: Tune's, from the first trial on.
     """
 
     def __init__(self, halving: Halving, start: StartOf) -> None:
         super().__init__()
+        self.controller = Controller()
         self._halving, self._start = halving, start
         self._places: dict[str, int] = {}  # Ray's id -> the place in the order in which trials were handed out
         self._starts: dict[str, int] = {}
         self._latest: dict[str, Judgement] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Notes its place; one that Tune starts again keeps the first.
-
-        And lets it end its epoch when it is asked to stop: Tune would kill it after 10 s, and has no setting for that.
-        Nobody but a scheduler is given Tune's controller, and it a wrapped one.
-        """
+        """Notes its place; one that Tune starts again keeps the first."""
         self._places.setdefault(trial.trial_id, len(self._places))
-        tune_controller._tune_controller._actor_force_cleanup_timeout = LAST_EPOCH_SECONDS
+        self.controller.take(tune_controller)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Of those that wait, the first that was handed out. One that has failed once too often ends here instead.

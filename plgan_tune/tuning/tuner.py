@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,19 @@ from typing import Any, Final
 from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
+from ray.tune.stopper import CombinedStopper
 
 from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
+from plgan_tune.store.lock import seconds_awake_or_asleep
+from plgan_tune.tuning.embedded import RayWatch
 from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.tuning.scratch import scratch_folder
 from plgan_tune.tuning.share import Share
-from plgan_tune.tuning.stopping import LAST_EPOCH_SECONDS, EarlyStopping
+from plgan_tune.tuning.silence import SilenceWatch
+from plgan_tune.tuning.stopping import EarlyStopping
 from plgan_tune.tuning.trainable import PlganTrainable
 
 
@@ -31,26 +36,34 @@ def run_tune(
     concurrent: int,
     suggestions: Searcher,
     stopping: EarlyStopping,
+    recorder: Recorder,
     callbacks: Sequence[Callback],
-    on_stop: Callable[[str], None],
+    on_ray_death: Callable[[str], None],
 ) -> bool:
     """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
 
     Those that have not ended then have saved, and nobody is told of an end.
 
     Args:
-        search: how many trials there are at most, how often one may fail, and how long all may take.
+        search: how many trials there are at most, how often one may fail, and how long one and all may take.
         suggestions: hands the trials out, each a `Config`.
-        on_stop: told what a stop waits for when one is asked for, in a signal's handler.
+        callbacks: called after the recorder.
+        on_ray_death: told, in a thread, that this process's own Ray has died, as soon as that is seen.
 
     Returns:
         Whether it was asked to stop.
 
     Raises:
         StudyError: where no trial can begin.
+        RayDiedError: where this process's own Ray has died.
     """
-    asked, beginning = AskedToStop(on_stop), Beginning()
-    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="plgan_tune_ray_") as scratch:
+    silence = SilenceWatch(stopping.controller, search.trial_timeout, recorder.silent)
+    asked, beginning = AskedToStop(silence, recorder.stopping), Beginning()
+    with (
+        _quiet_tune(),
+        scratch_folder() as scratch,
+        RayWatch(stopping.controller, on_ray_death) as ray_watch,
+    ):
         tune.Tuner(
             tune.with_resources(PlganTrainable, placement_of(share)),
             param_space={
@@ -67,14 +80,13 @@ def run_tune(
                 scheduler=stopping,
                 num_samples=search.trials,
                 max_concurrent_trials=concurrent,
-                time_budget_s=search.hours * 3600 if search.hours else None,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="study",
-                storage_path=scratch,
-                stop=beginning,
-                callbacks=[*callbacks, asked, beginning, Forgetting()],
+                storage_path=str(scratch),
+                stop=CombinedStopper(beginning, TimeLimit(search.hours), ray_watch),
+                callbacks=[recorder, *callbacks, silence, asked, beginning, Forgetting()],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
                 verbose=0,
@@ -135,6 +147,27 @@ class Beginning(Callback, Stopper):
             )
 
 
+class TimeLimit(Stopper):
+    """Ends a search after `hours`, if given. Tune's own limit goes by the machine's clock, which may be set.
+
+    The time counts from the first question, which Tune asks once it runs.
+    """
+
+    def __init__(self, hours: float | None) -> None:
+        self._seconds = None if hours is None else hours * 3600
+        self._begun: float | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        if self._seconds is None:
+            return False
+        now = seconds_awake_or_asleep()
+        self._begun = now if self._begun is None else self._begun
+        return now - self._begun >= self._seconds
+
+
 class Forgetting(Callback):
     """Takes from a trial what Tune keeps of it to the study's end and nobody reads; the last of the callbacks.
 
@@ -162,13 +195,17 @@ UNREAD: Final = ("config", *sorted({measure.name for measure in fields(EpochMetr
 class AskedToStop(Callback):
     """Notes a stop, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
 
+    Args:
+        silence: knows how long trials are waited for.
+        on_stop: told what a stop waits for, in a signal's handler.
+
     Attributes:
         to_stop: whether it was.
     """
 
-    def __init__(self, on_stop: Callable[[str], None]) -> None:
+    def __init__(self, silence: SilenceWatch, on_stop: Callable[[str], None]) -> None:
         self.to_stop = False
-        self._on_stop = on_stop
+        self._silence, self._on_stop = silence, on_stop
         self._usr1 = signal.getsignal(signal.SIGUSR1)
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
@@ -183,7 +220,8 @@ class AskedToStop(Callback):
 
         def note_and_stop(number: int, frame: FrameType | None) -> None:
             self.to_stop = True
-            self._on_stop(STOPPING)
+            self._on_stop(STOPPING.format(self._silence.patience()))
+            self._silence.stop()
             if callable(stop):
                 stop(number, frame)
 
@@ -191,9 +229,7 @@ class AskedToStop(Callback):
         signal.signal(signal.SIGUSR1, self._usr1 if callable(self._usr1) else note_and_stop)
 
 
-STOPPING: Final = (
-    f"trials end the epoch that they are in and save, {LAST_EPOCH_SECONDS:.0f} s at most; Ctrl-C again does not wait"
-)
+STOPPING: Final = "trials end the epoch that they are in and save, {:.0f} s at most; Ctrl-C again does not wait"
 
 TUNE_SETTINGS: Mapping[str, str] = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads

@@ -409,3 +409,20 @@ def test_a_trial_that_goes_on_is_shown_with_its_whole_course(trial_row: Callable
 def test_a_terminal_that_cannot_go_back_gets_lines(state: StudyState, environ: dict[str, str], kind: type) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, _environ=environ)
     assert isinstance(build_display(console, state, lambda: NOW), kind)
+
+
+def test_a_silent_trial_is_named_with_what_is_known(state: StudyState) -> None:
+    state.silent["t0005"] = "no report for 40 s, where 10 usual epochs take 3 s"
+    console = terminal(120)
+    console.print(Screen(state, NOW))
+    shown = text(console).splitlines()
+    (line,) = [line for line in shown if line.startswith("silent")]
+    assert "t0005: no report for 40 s, where 10 usual epochs take 3 s" in line
+    (t4,) = [line.rstrip() for line in shown if line.startswith("t0004")]
+    (t5,) = [line.rstrip() for line in shown if line.startswith("t0005")]
+    assert t4.endswith("switched")
+    assert t5.endswith("silent")
+    plain = pipe()
+    with build_display(plain, state, lambda: NOW) as display:
+        display.silent("t0005")
+    assert "t0005 is silent: no report for 40 s, where 10 usual epochs take 3 s" in text(plain)

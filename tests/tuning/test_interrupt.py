@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from plgan_tune.records import TrialStatus
-from tests.waiting import wait_for_epochs
+from tests.waiting import epochs_in, wait_for_epochs, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -174,6 +175,34 @@ def test_a_resumed_trial_goes_on_where_it_stopped(interrupted: Interrupted, fini
     for trial_id, epochs, status in zip(left.trial_id, left.epochs, left.status, strict=True):
         to_come = EPOCHS - epochs if status == TrialStatus.RUNNING else 0
         assert list(tables.curve(trial_id).attempt) == [1] * epochs + [2] * to_come
+
+
+def test_ctrl_c_does_not_wait_for_a_trial_that_is_stopped(tmp_path: Path, started: Started) -> None:
+    """Of two trials one is stopped; the other ends its epoch and saves. Tune would be made to wait four minutes."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    study = tmp_path / "results" / "mine"
+    words = ["--space", "space.yaml", "--set", "search.trials=2", "--name", "mine"]
+    with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *words) as search:
+        wait_until(lambda: set(trained(study)) == {"t0000", "t0001"}, "both trials", tmp_path / "said.txt", search)
+        stopped = next(
+            process
+            for process in psutil.Process(search.pid).children(recursive=True)
+            if process.name().startswith("ray::Res")
+        )
+        stopped.suspend()
+        search.send_signal(signal.SIGINT)
+        status = search.wait(timeout=120)
+        assert not stopped.is_running()
+    assert status == 130, said(tmp_path)
+    assert "Traceback" not in said(tmp_path)
+    saved = {folder.name for folder in (study / "checkpoints").iterdir() if any(folder.glob("*.pt"))}
+    assert len(saved) == 1  # they save every two minutes, and at a stop
+    assert any(line.endswith("--name mine --resume") for line in said(tmp_path).splitlines())
+
+
+def trained(study: Path) -> list[str]:
+    """Trials that have epochs in the log."""
+    return list(read(study).epochs.trial_id) if (study / "epochs").is_dir() and epochs_in(study) else []
 
 
 INTERRUPTED_IN_A_FORK = """

@@ -52,6 +52,9 @@ class Memory:
     def ended(self, row: TrialRow) -> None:
         self.news.append((str(row.status), row.trial_id))
 
+    def silent(self, trial_id: str) -> None:
+        self.news.append(("silent", trial_id))
+
     def stopping(self, waits_for: str) -> None:
         self.news.append(("stopping", waits_for))
 
@@ -115,6 +118,11 @@ class Tune:
             "reported_at": START,
         }
         self.result(number, {**asdict(metrics), **about})
+
+    def hang(self, number: int) -> None:
+        """As a trial whose process was ended because it hung."""
+        self.trial(number).config["hung"] = "it reported nothing"
+        self._callbacks.on_trial_recover(iteration=1, trials=[], trial=self.trial(number))
 
     def complete(self, number: int) -> None:
         self._callbacks.on_trial_complete(iteration=1, trials=[], trial=self.trial(number))
@@ -227,6 +235,36 @@ def test_a_trial_whose_set_up_fails_may_start_again(tune: Tune) -> None:
     assert tune.recorder.first_error is None
     row = tune.memory.trials[-1]
     assert (row.status, row.attempt) == (TrialStatus.COMPLETED, 3)
+
+
+def test_a_hang_counts_only_where_no_epoch_came_since_the_last(tune: Tune) -> None:
+    config = tune.trial(0).config
+    tune.hang(0)  # before it has begun
+    assert (config["attempt"], config["failures"]) == (2, 0)
+    tune.start(0)
+    tune.epoch(0, measured(1, 0.5), attempt=2)
+    tune.hang(0)
+    assert (config["attempt"], config["failures"], config["logged"]) == (3, 0, 1)
+    tune.start(0)
+    tune.epoch(0, measured(1, 0.5), attempt=3)  # trained again
+    tune.hang(0)
+    assert (config["attempt"], config["failures"]) == (4, 1)
+    tune.start(0)
+    tune.epoch(0, measured(2, 0.5), attempt=4)
+    tune.hang(0)
+    assert (config["attempt"], config["failures"]) == (5, 1)
+    assert config["last_error"] == "it reported nothing"
+    assert tune.memory.trials[-1].error == "it reported nothing"
+    assert "hung" not in config  # the next loss has a reason of its own
+
+
+def test_a_silence_lasts_until_the_next_sign_of_life(tune: Tune) -> None:
+    tune.start(0)
+    tune.recorder.silent("t0000", "no report for 40 s")
+    assert tune.recorder.state.silent == {"t0000": "no report for 40 s"}
+    tune.epoch(0, measured(1, 0.5))
+    assert tune.recorder.state.silent == {}
+    assert tune.memory.news == [("started", "t0000"), ("silent", "t0000"), ("progressed", "t0000")]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1)), max_size=30))

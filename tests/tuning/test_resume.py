@@ -61,7 +61,7 @@ def interrupting(pid: int, seconds: float = 0.0) -> type[PlganTrainable]:
     """A Trainable whose third trial, after its first epoch, sends the driver what a batch system would.
 
     Args:
-        seconds: that the trial's second epoch takes.
+        seconds: that each of the trial's first two epochs takes.
     """
 
     class Interrupting(PlganTrainable):
@@ -71,8 +71,9 @@ def interrupting(pid: int, seconds: float = 0.0) -> type[PlganTrainable]:
 
         def step(self) -> dict[str, Any]:
             """A trial on a process of another's is taken up in its first step."""
-            if (self._trial_id, self._epochs) == (INTERRUPTED, 1):
-                os.kill(pid, signal.SIGUSR1)
+            if self._trial_id == INTERRUPTED and self._epochs <= 1:
+                if self._epochs == 1:
+                    os.kill(pid, signal.SIGUSR1)
                 time.sleep(seconds)
             result = super().step()
             self._epochs += 1
