@@ -122,6 +122,7 @@ class SilenceWatch(Callback):
 
     def stop(self) -> None:
         """The search is asked to stop. Called in a signal's handler, at any moment."""
+        self._controller.wait_at_a_stop(self.patience())
         self._stopping = True
 
     def patience(self) -> float:

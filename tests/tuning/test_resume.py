@@ -71,12 +71,13 @@ def interrupting(pid: int, seconds: float = 0.0) -> type[PlganTrainable]:
 
         def step(self) -> dict[str, Any]:
             """A trial on a process of another's is taken up in its first step."""
-            if self._trial_id == INTERRUPTED and self._epochs <= 1:
-                if self._epochs == 1:
-                    os.kill(pid, signal.SIGUSR1)
+            if (self._trial_id, self._epochs) == (INTERRUPTED, 1):
+                os.kill(pid, signal.SIGUSR1)
                 time.sleep(seconds)
             result = super().step()
             self._epochs += 1
+            if (self._trial_id, self._epochs) == (INTERRUPTED, 1):
+                time.sleep(seconds)
             return result
 
     return Interrupting

@@ -179,6 +179,9 @@ def test_a_stop_waits_for_twice_the_longest_epoch() -> None:
     assert tune.waits._actor_force_cleanup_timeout == STOP_SECONDS + 8
     tune.wait(60)
     assert tune.watch.patience() == STOP_SECONDS  # both are silent
+    tune.report("t0000")
+    tune.watch.stop()  # before another look
+    assert tune.waits._actor_force_cleanup_timeout == STOP_SECONDS + 2 * 61
     tune.epochs("t0000", 1000)
     assert tune.watch.patience() == MOST_STOP_SECONDS
 
