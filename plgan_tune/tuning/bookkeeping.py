@@ -59,6 +59,7 @@ class Display(Protocol):
     def ended(self, row: TrialRow, /) -> None: ...
     def stopping(self, waits_for: str, /) -> None: ...
     def silent(self, trial_id: str, /) -> None: ...
+    def noted(self, note: str, /) -> None: ...
 
 
 class Bookkeeper:
@@ -121,6 +122,9 @@ class Bookkeeper:
     def reported(self, config: Config, result: Mapping[str, Any]) -> None:
         """A trial has reported."""
         with self._surviving():
+            for note in result.get("notes", ()):
+                self.state.notes.append(f"{config['trial_id']}: {note}")
+                self._display.noted(self.state.notes[-1])
             if result["status"] in (TrialStatus.DIVERGED, TrialStatus.FAILED):
                 return  # no epoch ended; the trial's end follows
             trial_id = config["trial_id"]

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Self
@@ -30,6 +30,9 @@ WIDE = 100
 ECHO = len("^C^C")
 """What a terminal writes after the last character of the picture. On a full line it would begin another, and the
 picture be drawn one line too low from then on."""
+
+NOTES = 3
+"""The last so many stand in the picture, the first in the summary."""
 
 LABELLED = 4
 """From this many lines on, one of them says what the columns of running trials are."""
@@ -63,6 +66,7 @@ class LiveDisplay:
     def ended(self, row: TrialRow, /) -> None: ...
     def looked(self) -> None: ...
     def silent(self, trial_id: str, /) -> None: ...
+    def noted(self, note: str, /) -> None: ...
 
     def stopping(self, waits_for: str, /) -> None:
         """Nothing is printed here, which would tear the picture."""
@@ -122,6 +126,9 @@ class PlainDisplay:
 
     def silent(self, trial_id: str, /) -> None:
         self._print(f"{trial_id} is silent: {self._state.silent[trial_id]}")
+
+    def noted(self, note: str, /) -> None:
+        self._print(f"note: {note}")
 
     def stopping(self, waits_for: str, /) -> None:
         """Written past the console, which may be in the middle of a line of its own."""
@@ -196,6 +203,7 @@ def _header(state: StudyState, now: datetime, room: Room | None, stopping: str) 
             table.add_row("waiting", Text(room.why_waiting(), "yellow", overflow="fold"))
     for trial_id, told in sorted(state.silent.copy().items()):
         table.add_row("silent", Text(f"{trial_id}: {told}", "yellow", overflow="fold"))
+    _add_notes(table, state.notes[-NOTES:])
     if stopping:
         table.add_row("stopping", Text(stopping, "yellow", overflow="fold"))
     return Group(title, table)
@@ -344,8 +352,16 @@ def _account(state: StudyState, results: str, room: Room | None) -> Table:
         table.add_row("GPUs", f"at most {room.most_busy:g} of {room.gpus:g} busy")
     if room is not None and room.waiting:
         table.add_row("waiting", Text(room.why_waiting(), overflow="fold"))
+    _add_notes(table, state.notes[:NOTES])
+    if len(state.notes) > NOTES:
+        table.add_row("notes", f"{len(state.notes) - NOTES} more")
     table.add_row("results", Text(results, overflow="fold"))
     return table
+
+
+def _add_notes(table: Table, notes: Sequence[str]) -> None:
+    for note in notes:
+        table.add_row("note", Text(note, "yellow", overflow="fold"))
 
 
 def _next_commands(

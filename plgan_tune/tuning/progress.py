@@ -36,6 +36,7 @@ class StudyState:
 
     Attributes:
         silent: trial_id -> what is said of a trial that reports nothing.
+        notes: what the user should know of trials' files, since this start.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class StudyState:
         self.started_at = started_at
         self.deadline = deadline
         self.silent: dict[str, str] = {}
+        self.notes: list[str] = []
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
         self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
         self._lost: set[str] = set()

@@ -1,6 +1,5 @@
 """One rank of a trial in the process that runs it: data and device stay, trials come and go."""
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -29,8 +28,6 @@ from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.session import is_due
 from plgan_tune.training.state import TrainState, new_state
 
-logger = logging.getLogger(__name__)
-
 
 def device_for(gpus: float) -> torch.device:
     """The GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
@@ -47,7 +44,8 @@ def device_for(gpus: float) -> torch.device:
 
 Result = dict[str, Any]
 """What a trial reports of an epoch: the fields of `EpochMetrics`, and `status`, `attempt`, `split_hash`, `node`,
-`reported_at`, `done`. One that diverged or failed has `error` and no metrics."""
+`reported_at`, `done`, `notes` (what its user should know of its files). One that diverged or failed has `error` and no
+metrics."""
 
 
 @dataclass(slots=True)
@@ -58,6 +56,7 @@ class _Attempt:
         rows: of the epochs that `state` has behind it.
         unlogged: those of them that an earlier attempt saved but did not live to report.
         whole: name of the trial's last checkpoint that was read or written, where there is one.
+        notes: for the user, that no result has brought yet.
     """
 
     number: int
@@ -70,6 +69,7 @@ class _Attempt:
     saved_at: float
     saved_epoch: int
     whole: str | None
+    notes: list[str]
 
 
 class TrialRank:
@@ -98,8 +98,9 @@ class TrialRank:
         with self._ranks.in_step():
             check_ranks(self._ranks.count, trial.training.batch_size)
             data = self._load(trial.data)
-        found = self._ranks.by_first(lambda: _newest(files) if config["attempt"] > 1 else None)
-        saved, whole = found or (None, None)
+        saved, whole, notes = self._ranks.by_first(
+            lambda: patiently(lambda: newest_checkpoint(files)) if config["attempt"] > 1 else (None, None, [])
+        )
         with self._ranks.in_step():
             state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
             self._program = program_for(state, data, self._ranks, self._program)
@@ -114,6 +115,7 @@ class TrialRank:
             saved_at=time.monotonic(),
             saved_epoch=state.epoch,
             whole=whole,
+            notes=notes,
         )
 
     def step(self) -> Result:
@@ -133,7 +135,7 @@ class TrialRank:
         if last:
             self._save_whole_trial(attempt)
         elif is_due(attempt.trial, metrics.epoch, time.monotonic() - attempt.saved_at):
-            self._save_or_say_why_not()
+            self._save_or_say_why_not(attempt)
         return self._report(attempt, metrics)
 
     def save(self) -> None:
@@ -146,12 +148,12 @@ class TrialRank:
             attempt.whole = attempt.files.write(attempt.number, attempt.state.epoch, content, attempt.whole)
         attempt.saved_at, attempt.saved_epoch = time.monotonic(), attempt.state.epoch
 
-    def _save_or_say_why_not(self) -> None:
+    def _save_or_say_why_not(self, attempt: _Attempt) -> None:
         """A store that fails for a while costs a checkpoint, not the attempt: the next that is due is tried again."""
         try:
             self.save()
         except StoreError as error:
-            logger.warning("no checkpoint could be written: %s", error)
+            attempt.notes.append(f"no checkpoint could be written after epoch {attempt.state.epoch}: {error}")
 
     def _save_whole_trial(self, attempt: _Attempt) -> None:
         def write() -> None:
@@ -162,7 +164,7 @@ class TrialRank:
         try:
             patiently(write)
         except StoreError as error:  # its epochs count without it
-            logger.warning("the trial's last checkpoint and samples are missing: %s", error)
+            attempt.notes.append(f"its last checkpoint and samples are missing: {error}")
 
     def _report(self, attempt: _Attempt, metrics: EpochMetrics) -> Result:
         last = metrics.epoch == attempt.trial.training.epochs
@@ -175,6 +177,7 @@ class TrialRank:
 
     def _result(self, attempt: _Attempt, status: TrialStatus) -> Result:
         assert self._data is not None
+        notes, attempt.notes = attempt.notes, []
         return {
             "status": status.value,
             "attempt": attempt.number,
@@ -182,18 +185,16 @@ class TrialRank:
             "node": self._node,
             "reported_at": datetime.now(UTC),
             "done": status is not TrialStatus.RUNNING,
+            "notes": notes,
         }
 
 
-def _newest(files: TrialFiles) -> tuple[Checkpoint, str] | None:
-    return patiently(lambda: newest_checkpoint(files))
-
-
-def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint, str] | None:
-    """The trial's latest checkpoint that can be read, and its name; a damaged one is named in the log."""
+def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint | None, str | None, list[str]]:
+    """The trial's latest checkpoint that can be read, its name, and what is to be said of those that cannot."""
+    notes: list[str] = []
     for file in files.newest_first():
         try:
-            return decode_checkpoint(file.read_bytes(), file.url), file.name
+            return decode_checkpoint(file.read_bytes(), file.url), file.name, notes
         except CheckpointError as error:
-            logger.warning("%s; the one before it is used", error)
-    return None
+            notes.append(f"{error}; the one before it is used, or the trial begins anew")
+    return None, None, notes

@@ -426,3 +426,20 @@ def test_a_silent_trial_is_named_with_what_is_known(state: StudyState) -> None:
     with build_display(plain, state, lambda: NOW) as display:
         display.silent("t0005")
     assert "t0005 is silent: no report for 40 s, where 10 usual epochs take 3 s" in text(plain)
+
+
+def test_notes_on_trials_stand_in_the_picture_the_lines_and_the_summary(state: StudyState) -> None:
+    notes = [f"t000{number}: its checkpoint is damaged" for number in range(5)]
+    state.notes.extend(notes)
+    live, plain, end = terminal(100), pipe(), terminal(100)
+    live.print(Screen(state, NOW))
+    shown = [line for line in text(live).splitlines() if line.startswith("note")]
+    assert [line.split(maxsplit=1)[1].rstrip() for line in shown] == notes[-3:]
+    with build_display(plain, state, lambda: NOW) as display:
+        display.noted(notes[0])
+    assert f"note: {notes[0]}" in text(plain)
+    print_summary(end, state, NOW, results=RESULTS)
+    said = text(end)
+    assert all(note in said for note in notes[:3])
+    assert notes[3] not in said
+    assert "2 more" in said

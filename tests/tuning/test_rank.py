@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from plgan_tune.store.checkpoints import TrialFiles
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
 from plgan_tune.training.ranks import ALONE
 from plgan_tune.tuning.rank import TrialRank, device_for
 from tests.tuning.small import UNTIMED, small
@@ -63,7 +63,7 @@ def trained(study: Location, attempt: int, epochs: int) -> list[dict[str, Any]]:
     logged = {1: 0, 2: 3, 3: 3}[attempt]
     config = {"study": study.url, "trial_id": "t0000", "attempt": attempt, "logged": logged, "cpus": 1}
     rank.begin(config | {"trial": trial.model_dump(mode="json")})
-    return [{name: result[name] for name in UNTIMED} for result in (rank.step() for _ in range(epochs))]
+    return [{name: result[name] for name in (*UNTIMED, "notes")} for result in (rank.step() for _ in range(epochs))]
 
 
 def test_a_checkpoint_damaged_twice_over_costs_its_epochs_and_no_more(tmp_path: Any) -> None:
@@ -74,4 +74,22 @@ def test_a_checkpoint_damaged_twice_over_costs_its_epochs_and_no_more(tmp_path: 
     for attempt in (2, 3):
         newest = next(TrialFiles.of(study, "t0000").newest_first())
         newest.write_bytes(newest.read_bytes()[:1000])
-        assert trained(study, attempt, 1) == whole[2:3]
+        (row,) = trained(study, attempt, 1)
+        (note,) = row.pop("notes")
+        assert note.startswith(f"{newest.url} is damaged")
+        assert note.endswith("; the one before it is used, or the trial begins anew")
+        assert row | {"notes": []} == whole[2]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_of_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, write = Location.at(tmp_path), TrialFiles.write
+    failures = iter([StoreError("the disk is full")])
+
+    def failing(files: TrialFiles, *what: Any) -> str:
+        for failure in failures:
+            raise failure
+        return write(files, *what)
+
+    monkeypatch.setattr(TrialFiles, "write", failing)
+    notes = [row["notes"] for row in trained(study, 1, 3)]
+    assert notes == [["no checkpoint could be written after epoch 1: the disk is full"], [], []]

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +54,9 @@ class Memory:
 
     def silent(self, trial_id: str) -> None:
         self.news.append(("silent", trial_id))
+
+    def noted(self, note: str) -> None:
+        self.news.append(("noted", note))
 
     def stopping(self, waits_for: str) -> None:
         self.news.append(("stopping", waits_for))
@@ -108,7 +111,13 @@ class Tune:
         trial.last_result = result
 
     def epoch(
-        self, number: int, metrics: EpochMetrics, attempt: int = 1, status: str = "running", node: str = "n1"
+        self,
+        number: int,
+        metrics: EpochMetrics,
+        attempt: int = 1,
+        status: str = "running",
+        node: str = "n1",
+        notes: Sequence[str] = (),
     ) -> None:
         about = {
             "attempt": attempt,
@@ -116,6 +125,7 @@ class Tune:
             "node": node,
             "split_hash": "abc",
             "reported_at": START,
+            "notes": notes,
         }
         self.result(number, {**asdict(metrics), **about})
 
@@ -384,3 +394,13 @@ def test_a_reason_is_short_whatever_the_text(text: str) -> None:
     short = reason(f'  File "a", line 1\nValueError: {text}')
     assert len(short) <= ERROR_LENGTH
     assert "\n" not in short
+
+
+def test_what_a_result_notes_is_told_whatever_else_it_says(tune: Tune) -> None:
+    tune.start(0)
+    tune.epoch(0, measured(1, 0.5), notes=["its checkpoint is damaged"])
+    tune.result(0, {"status": "diverged", "error": "nan", "attempt": 1, "notes": ["another"]})
+    assert [said for kind, said in tune.memory.news if kind == "noted"] == [
+        "t0000: its checkpoint is damaged",
+        "t0000: another",
+    ]
