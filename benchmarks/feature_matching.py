@@ -8,48 +8,33 @@ interrupted run begins anew.
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from plgan_tune.data.dataset import load_dataset, load_test
-from plgan_tune.gan import networks
-from plgan_tune.gan.layers import Spread, WeightNorm
 from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.trial import ModelSpec, TrialSpec
+from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.state import new_state
 
 CURVES = Path(__file__).with_name("feature_matching_curves")
-STARTS = ("recipe", "improved_gan")
-
-
-class ImprovedGanGenerator(networks.MlpGenerator):
-    """G as improved-gan starts it: Glorot-uniform weights, and an output layer of scale 1 that no data calibrate."""
-
-    def __init__(
-        self,
-        model: ModelSpec,
-        image: networks.ImageShape,
-        spread: Spread,  # noqa: ARG002 - the pair's own
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(model, image, "xavier", generator)
-
-    def calibrate(self, latent: Tensor) -> None:  # noqa: ARG002 - no data are looked at
-        assert isinstance(self.out, WeightNorm)
-        self.out.g.data.fill_(1.0)
+STARTS: Mapping[str, Mapping[str, Any]] = {
+    "recipe": {"initial_spread": 0.4, "generator_initial_spread": 0.4, "generator_weight_norm_init": "data"},
+    "improved_gan": {"initial_spread": 0.1, "generator_initial_spread": "xavier", "generator_weight_norm_init": "one"},
+}
+"""Keys of `trial.model`. The recipe's are those of edition 1."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("mnist", help="folder of MNIST as Parquet")
-    parser.add_argument("start", choices=STARTS, help="how the weights start")
+    parser.add_argument("start", choices=list(STARTS), help="how the weights start")
     parser.add_argument("--seed", type=int, default=1, help="of weights, noise and split")
     parser.add_argument("--epochs", type=int, default=150)
     parser.add_argument(
@@ -58,9 +43,6 @@ def main() -> None:
     parser.add_argument("--beta", type=float, default=1.0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    if asked.start == "improved_gan":
-        networks.DATA_SPREAD = {**networks.DATA_SPREAD, "mlp": 0.1}
-        networks.MlpGenerator = ImprovedGanGenerator  # type: ignore[misc]
     rows = train(trial_of(asked))
     CURVES.mkdir(exist_ok=True)
     pd.DataFrame(rows).to_parquet(CURVES / f"{asked.start}-{asked.alpha:g}-{asked.beta:g}-s{asked.seed}.parquet")
@@ -78,6 +60,7 @@ def trial_of(asked: argparse.Namespace) -> TrialSpec:
                     "validation": 5000,
                     "split_seed": asked.seed,
                 },
+                "model": STARTS[asked.start],
                 "loss": {"alpha": asked.alpha, "beta": asked.beta},
                 "training": {"epochs": asked.epochs},
             }

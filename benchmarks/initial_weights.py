@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/initial_weights.py ../shared/data/mnist
 
-trains the recipe from weights of several deviations (`gan.networks.DATA_SPREAD`), prints a table and writes it to
-initial_weights.md. About two minutes a deviation on a core.
+trains the recipe from weights of several deviations, both networks' alike and calibrated on data, prints a table and
+writes it to initial_weights.md. About two minutes a deviation on a core.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import torch
 from machine import machine
 
 from plgan_tune.data.dataset import Dataset, load_dataset
-from plgan_tune.gan import networks
 from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.defaults import with_defaults
 from plgan_tune.spec.trial import TrialSpec
@@ -43,24 +42,32 @@ def main() -> None:
     parser.add_argument("--deviations", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4, 1.0])
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    settings = {
-        "data": {"source": "parquet", "path": asked.mnist, "labels": 100, "validation": 5000},
-        "model": {"kind": "mlp"},
-        "loss": {"switch_epoch": 60},
-        "optim": {"lr_discriminator": 3e-3, "lr_generator": 3e-3, "decay_epoch": 250},
-        "training": {"epochs": EPOCHS},
-    }
-    trial = TrialSpec.model_validate(with_defaults(settings))
-    data = load_dataset(trial.data)
+    data = load_dataset(trial_of(asked.mnist, asked.deviations[0]).data)
     table = HEADER.format(machine=machine())
     for deviation in asked.deviations:
-        table += row(deviation, train(trial, data, deviation)) + "\n"
+        table += row(deviation, train(trial_of(asked.mnist, deviation), data)) + "\n"
         print(table.splitlines()[-1], flush=True)
     Path(__file__).with_suffix(".md").write_text(table + FOOTER)
 
 
-def train(trial: TrialSpec, data: Dataset, deviation: float) -> list[EpochMetrics]:
-    networks.DATA_SPREAD = {**networks.DATA_SPREAD, "mlp": deviation}
+def trial_of(mnist: str, deviation: float) -> TrialSpec:
+    start = {
+        "initial_spread": deviation,
+        "weight_norm_init": "data",
+        "generator_initial_spread": deviation,
+        "generator_weight_norm_init": "data",
+    }
+    settings = {
+        "data": {"source": "parquet", "path": mnist, "labels": 100, "validation": 5000},
+        "model": {"kind": "mlp", **start},
+        "loss": {"switch_epoch": 60},
+        "optim": {"lr_discriminator": 3e-3, "lr_generator": 3e-3, "decay_epoch": 250},
+        "training": {"epochs": EPOCHS},
+    }
+    return TrialSpec.model_validate(with_defaults(settings))
+
+
+def train(trial: TrialSpec, data: Dataset) -> list[EpochMetrics]:
     return list(epochs(new_state(trial, data, torch.device("cpu")), data))
 
 

@@ -22,7 +22,7 @@ from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import run_study, utc_now
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
-from plgan_tune.tuning.history import History, HistoryError, read_history
+from plgan_tune.tuning.history import History, HistoryError, as_begun, read_history
 from plgan_tune.tuning.plan import notes_before, plan_study, print_plan
 from plgan_tune.tuning.progress import Ending
 from plgan_tune.tuning.warm_start import read_older
@@ -70,10 +70,10 @@ def main(
         if dry_run:
             if address is not None:
                 check_protocol(address)
-            history = read_history(location, with_absolute_path(loaded.study)) if resume else History()
-            older = read_older(loaded.study)
-            notes = notes_before(loaded.study, history, older, begins=location if resume else None)
-            print_plan(console, plan_study(loaded.study, history), [*loaded.notes, *notes])
+            spec = as_begun(loaded.study, location) if resume else loaded.study
+            history = read_history(location, with_absolute_path(spec)) if resume else History()
+            notes = notes_before(spec, history, read_older(spec), begins=location if resume else None)
+            print_plan(console, plan_study(spec, history), [*loaded.notes, *notes])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from plgan_tune.spec.edition import MADE_WITH
 from plgan_tune.spec.errors import SpecError, show
 from plgan_tune.spec.load import study_from_document
-from plgan_tune.spec.study import MADE_WITH, StudySpec
+from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location, StoreError
 

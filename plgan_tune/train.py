@@ -16,6 +16,8 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.interrupts import asked_to_stop
 from plgan_tune.records import EpochMetrics
 from plgan_tune.refusal import Command
+from plgan_tune.spec.defaults import latest_edition
+from plgan_tune.spec.edition import FIRST
 from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import load_trial
 from plgan_tune.spec.trial import TrialSpec
@@ -23,7 +25,7 @@ from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.read import EPOCHS
 from plgan_tune.study_file import STUDY_FILE
-from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, restore_state
+from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, differences, restore_state
 from plgan_tune.training.launch import LaunchError, Place, launched
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
@@ -155,7 +157,7 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
     ranks, device = place
     console = terminal(quiet=ranks.index > 0)
     try:
-        trial = ranks.by_first(lambda: load_trial(config, overrides))
+        trial = ranks.by_first(lambda: _configuration(config, overrides, out if resume else None))
         where = _where(trial, out, resume=resume)
         with asked_to_stop() as stopped, _progress(console, trial) as show:
             rows = train(
@@ -186,6 +188,21 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
         console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
         return 130
     return 0
+
+
+def _configuration(config: Path, overrides: list[str], begun: str | None) -> TrialSpec:
+    """What the file says.
+
+    Args:
+        begun: a folder whose training goes on; what the file leaves out is then as it began, under whichever edition.
+    """
+    trial = load_trial(config, overrides)
+    saved = None if begun is None else Location.at(begun).join(CHECKPOINT)
+    if saved is None or not saved.exists():
+        return trial
+    trained = decode_checkpoint(saved.read_bytes(), saved.url).trial
+    as_of = (load_trial(config, overrides, edition) for edition in range(FIRST, latest_edition() + 1))
+    return next((one for one in (trial, *as_of) if not differences(trained, one)), trial)
 
 
 def _refused(ranks: Ranks, message: str) -> int:

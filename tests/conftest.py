@@ -1,12 +1,15 @@
 """What every room's tests share: one Ray for the whole session, the shared images, no deadline on a busy machine."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from plgan_tune.spec import defaults
 
 settings.register_profile("plgan_tune", deadline=None)
 settings.load_profile("plgan_tune")
@@ -21,6 +24,21 @@ def embedded_ray() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A copy of the results that an earlier version left (fixtures/README.md)."""
+    return Path(shutil.copytree(Path(__file__).parent / "fixtures", tmp_path / "results"))
+
+
+@pytest.fixture
+def newer_edition(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
+    """Makes all weights start otherwise by default, in an edition after the last; how they start in it."""
+    start = {"initial_spread": 0.125, "generator_initial_spread": 0.25, "generator_weight_norm_init": "one"}
+    newer = dict.fromkeys(defaults.EDITIONS[-1], start)
+    monkeypatch.setattr(defaults, "EDITIONS", (*defaults.EDITIONS, newer))
+    return start
 
 
 @pytest.fixture(scope="session")

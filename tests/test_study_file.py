@@ -27,7 +27,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         (("study: small", "study: [small"), ":2: must be well-formed"),
         (
             ("trials: 50", "trials: ten"),
-            r":3: search\.trials: must be a whole number >= 1 and <= 1000000, but got 'ten'",
+            r":4: search\.trials: must be a whole number >= 1 and <= 1000000, but got 'ten'",
         ),
         (("made_with: []", "made_with: 5"), r":\d+: made_with: must be a list of mappings, but got 5"),
         (("made_with: []", "made_with: [5]"), r":\d+: made_with: must be a list of mappings, but got \[5\]"),

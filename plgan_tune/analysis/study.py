@@ -15,7 +15,7 @@ from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
 from plgan_tune.store.read import read_tables
-from plgan_tune.store.schemas import cell
+from plgan_tune.store.schemas import cell, value_of
 from plgan_tune.study_file import read_study_file
 
 REPORT_FILE: Final = "report.html"
@@ -81,7 +81,10 @@ class Study:
 
     def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:
         """The point of a row of `trials`, as the sampler suggested it: searched path -> value."""
-        return {path: self._value(path, row[column]) for path, column in self.spec.columns.items()}
+        types, options = self.spec.types, self.spec.options
+        return {
+            path: _value(row[column], types[path], options.get(path, ())) for path, column in self.spec.columns.items()
+        }
 
     def trial(self, trial_id: str) -> TrialSpec:
         """The configuration of a trial.
@@ -94,16 +97,10 @@ class Study:
             raise KeyError(f"{self.location.url} has no trial {trial_id}; it has {_span(self.trials)}")
         return self.spec.trial(self.params(rows[0]))
 
-    def _value(self, path: str, stored: Any) -> Value:
-        """A frame holds whole numbers as floats where one is missing, and None as NaN."""
-        domain, kind = self.spec.domains[path], self.spec.types[path]
-        if pd.isna(stored):
-            return None
-        if not isinstance(domain, Choice):
-            number: int | float = int(stored) if kind is int else float(stored)
-            return number
-        options = [encode(domain, option) for option in domain.options]
-        return next((option for option in options if cell(option, kind) == stored), kind(stored))
+
+def _value(stored: Any, kind: type, options: Sequence[Value]) -> Value:
+    """A frame holds whole numbers as floats where one is missing, and None as NaN."""
+    return None if pd.isna(stored) else value_of(kind(stored), options)
 
 
 def _span(trials: pd.DataFrame) -> str:

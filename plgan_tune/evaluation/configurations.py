@@ -69,7 +69,7 @@ def patent_configuration(study: StudySpec) -> Configuration:
     to what a search can change.
     """
     kept = {path: value for path, value in flatten(study.template).items() if path not in TABLE_2}
-    plain = with_defaults(set_paths({}, kept))
+    plain = with_defaults(set_paths({}, kept), study.edition)
     epochs = study.any_trial().training.epochs
     printed = with_defaults({"profile": plain["profile"], "model": {"kind": plain["model"]["kind"]}})
     share = epochs / printed["training"]["epochs"]

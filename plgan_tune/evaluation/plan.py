@@ -16,8 +16,9 @@ from plgan_tune.evaluation.configurations import (
     with_seed,
 )
 from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.spec.edition import MADE_WITH, completed
 from plgan_tune.spec.errors import show
-from plgan_tune.spec.study import MADE_WITH, StudySpec, flatten
+from plgan_tune.spec.study import StudySpec, flatten
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.spec.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location
@@ -143,7 +144,7 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
     file = evaluation.location.join(FILE)
     earlier = _read(file) if file.exists() else {}
     known = {
-        name: TrialSpec.model_validate(trial).model_dump(mode="json")  # keys that are newer than the file at default
+        name: TrialSpec.model_validate(completed(trial)).model_dump(mode="json")  # keys may be younger than the file
         for name, trial in earlier.get("configurations", {}).items()
     }
     judges = [evaluation.judge] if evaluation.judge else []

@@ -1,7 +1,7 @@
 """Layers: weight normalisation with its two initialisations, batch normalisation over all ranks, noise, whitening."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from plgan_tune.gan.draws import Draws
+from plgan_tune.spec.trial import Spread
 
 AllSum = Callable[[Tensor], Tensor]
 """Sums a tensor over a trial's ranks, differentiably."""
@@ -58,7 +59,7 @@ def _per_unit(values: Tensor, x: Tensor) -> Tensor:
 class Dense(WeightNorm):
     """(B, inputs) -> (B, units)."""
 
-    def __init__(self, inputs: int, units: int, spread: "Spread", generator: torch.Generator) -> None:
+    def __init__(self, inputs: int, units: int, spread: Spread, generator: torch.Generator) -> None:
         super().__init__(draw_weights((units, inputs), inputs, units, spread, generator), unit_dim=0)
 
     def project(self, x: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ class Conv(WeightNorm):
         inputs: int,
         units: int,
         kernel: int,
-        spread: "Spread",
+        spread: Spread,
         generator: torch.Generator,
         *,
         stride: int = 1,
@@ -120,15 +121,11 @@ class Conv(WeightNorm):
 class ConvTransposed(WeightNorm):
     """5x5 transposed convolution of stride 2: (B, inputs, H, W) -> (B, units, 2H, 2W)."""
 
-    def __init__(self, inputs: int, units: int, spread: "Spread", generator: torch.Generator) -> None:
+    def __init__(self, inputs: int, units: int, spread: Spread, generator: torch.Generator) -> None:
         super().__init__(draw_weights((inputs, units, 5, 5), inputs * 25, units * 25, spread, generator), unit_dim=1)
 
     def project(self, x: Tensor) -> Tensor:
         return double(x, self.v)
-
-
-Spread = float | Literal["xavier"]
-"""How weights are drawn: a normal deviation, or Glorot and Bengio's uniform."""
 
 
 def draw_weights(

@@ -6,7 +6,7 @@ in [-1, 1] for the convolutional pair (tanh output).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,7 +21,6 @@ from plgan_tune.gan.layers import (
     Conv,
     ConvTransposed,
     Dense,
-    Spread,
     WeightNorm,
     Whitening,
     add_noise,
@@ -30,19 +29,11 @@ from plgan_tune.gan.layers import (
     drop_out,
 )
 from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.trial import CONV_FEATURES, Kind, ModelSpec
+from plgan_tune.spec.trial import CONV_FEATURES, Kind, ModelSpec, Spread
 
 SMALLEST_CONV = 16
 LARGEST_ZCA = 48
 """Height and width above which the covariance (6,912 squared for colour) costs more than it brings."""
-
-DATA_SPREAD: Mapping[Kind, float] = {"mlp": 0.4, "conv": 0.05}
-"""Deviation of all weights of both networks before data-dependent initialisation.
-
-Only their direction matters to the output, but their size to Adam: the smaller, the further each step turns them.
-The convolutional pair's is improved-gan's. The MLP pair's is measured (benchmarks/initial_weights.md): under METHOD's
-learning rate of 0.003 improved-gan's 0.1 for D, with Xavier's 0.05 for G, makes G ignore z within an epoch.
-"""
 
 
 class Judgement(NamedTuple):
@@ -110,10 +101,9 @@ class Discriminator(nn.Module):
 class MlpDiscriminator(Discriminator):
     """Noise - [Dense - activation - noise] x hidden - Dense classes."""
 
-    def __init__(
-        self, model: ModelSpec, image: ImageShape, classes: int, spread: Spread, generator: torch.Generator
-    ) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, classes: int, generator: torch.Generator) -> None:
         super().__init__(model.activation)
+        spread = model.initial_spread
         units = [image.pixels, *(scaled(width, model.width) for width in model.hidden or ())]
         self.hidden = nn.ModuleList(Dense(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units))
         self.out = Dense(units[-1], classes, spread, generator)
@@ -138,10 +128,9 @@ class MlpDiscriminator(Discriminator):
 class ConvDiscriminator(Discriminator):
     """Dropout - 3 conv 96 - dropout - 3 conv 192 - dropout - conv 192, two 1x1 - global pool - Dense classes."""
 
-    def __init__(
-        self, model: ModelSpec, image: ImageShape, classes: int, spread: Spread, generator: torch.Generator
-    ) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, classes: int, generator: torch.Generator) -> None:
         super().__init__(model.activation)
+        spread = model.initial_spread
         assert model.dropout is not None
         self._dropout = model.dropout
         narrow, wide = scaled(96, model.width), scaled(192, model.width)
@@ -184,6 +173,8 @@ class ConvDiscriminator(Discriminator):
 class Generator(nn.Module):
     """What both families share: latent vectors in, images out, statistics over all ranks."""
 
+    out: WeightNorm | nn.Linear
+
     def forward(self, latent: Tensor, all_sum: AllSum | None = None) -> Tensor:
         """(B, latent_size) -> (B, channels, size, size)."""
         return self._generate(latent, all_sum, _call)
@@ -193,6 +184,12 @@ class Generator(nn.Module):
         """Data-dependent initialisation of the output layer, where it has weight norm."""
         self._generate(latent, None, _calibrate)
 
+    @torch.no_grad()
+    def start_at_scale_one(self) -> None:
+        """improved-gan's initialisation of the output layer, where it has weight norm: no data are looked at."""
+        if isinstance(self.out, WeightNorm):
+            self.out.g.fill_(1.0)
+
     def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
         raise NotImplementedError
 
@@ -200,12 +197,12 @@ class Generator(nn.Module):
 class MlpGenerator(Generator):
     """2 x [Dense 500, no bias - BatchNorm, no gain - softplus] - Dense pixels - sigmoid."""
 
-    def __init__(self, model: ModelSpec, image: ImageShape, spread: Spread, generator: torch.Generator) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, generator: torch.Generator) -> None:
         super().__init__()
+        spread = model.generator_initial_spread
         units = [model.latent_size, scaled(500, model.width), scaled(500, model.width)]
         self.dense = nn.ModuleList(_linear(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units))
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
-        self.out: Dense | nn.Linear
         if model.generator_weight_norm:
             self.out = Dense(units[-1], image.pixels, spread, generator)
         else:
@@ -223,8 +220,11 @@ class MlpGenerator(Generator):
 class ConvGenerator(Generator):
     """Dense - BN - ReLU - 512 maps of ceil(size / 8) - transposed 5x5: 256, 128 (BN, ReLU), channels (tanh) - crop."""
 
-    def __init__(self, model: ModelSpec, image: ImageShape, spread: Spread, generator: torch.Generator) -> None:
+    out: ConvTransposed
+
+    def __init__(self, model: ModelSpec, image: ImageShape, generator: torch.Generator) -> None:
         super().__init__()
+        spread = model.generator_initial_spread
         self._maps = scaled(512, model.width)
         self._start = math.ceil(image.size / 8)
         self._image = image
@@ -284,16 +284,17 @@ def build(
         RuleError: where `check_image` finds that model and images do not fit.
     """
     check_image(model, image)
-    spread: Spread = "xavier" if model.weight_norm_init == "xavier" else DATA_SPREAD[model.kind]
     for_d, for_g = generators
     D: Discriminator
     G: Generator
     if model.kind == "mlp":
-        D, G = MlpDiscriminator(model, image, classes, spread, for_d), MlpGenerator(model, image, spread, for_g)
+        D, G = MlpDiscriminator(model, image, classes, for_d), MlpGenerator(model, image, for_g)
     else:
-        D, G = ConvDiscriminator(model, image, classes, spread, for_d), ConvGenerator(model, image, spread, for_g)
+        D, G = ConvDiscriminator(model, image, classes, for_d), ConvGenerator(model, image, for_g)
     if not model.train_hidden_gain:
         D.freeze_hidden_gains()
+    if model.generator_weight_norm_init == "one":
+        G.start_at_scale_one()
     D.whitening = whitening
     return Pair(D, G)
 

@@ -19,7 +19,7 @@ def rungs(asha: AshaSpec, epochs: int) -> tuple[int, ...]:
 def corner_trials(study: StudySpec) -> list[TrialSpec]:
     """Configurations at the ends of the study's domains, under every profile and kind that it searches."""
     return [
-        TrialSpec.model_validate(with_defaults(set_paths(study.template, point)))
+        TrialSpec.model_validate(with_defaults(set_paths(study.template, point), study.edition))
         for point in corners(study.template, study.domains)
     ]
 
@@ -27,7 +27,7 @@ def corner_trials(study: StudySpec) -> list[TrialSpec]:
 def advice(study: StudySpec) -> list[str]:
     """A sentence on each thing in a valid study that its user should know before it starts; mostly empty."""
     trials = corner_trials(study)
-    return [*_about_trials(trials), *_about_search(study, trials[0].training.epochs)]
+    return [*_about_trials(trials), *_about_start(study, trials), *_about_search(study, trials[0].training.epochs)]
 
 
 def _about_trials(trials: list[TrialSpec]) -> list[str]:
@@ -46,6 +46,13 @@ def _about_trials(trials: list[TrialSpec]) -> list[str]:
             f"{epochs - 1} or less avoids that"
         )
     return sentences
+
+
+def _about_start(study: StudySpec, trials: list[TrialSpec]) -> list[str]:
+    searched = "model.generator_weight_norm_init"
+    if searched not in study.domains or any(trial.model.generator_weight_norm for trial in trials):
+        return []
+    return [f"trial.{searched} is searched, but generator_weight_norm is false: it changes nothing"]
 
 
 def _about_search(study: StudySpec, epochs: int) -> list[str]:

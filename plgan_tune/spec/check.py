@@ -12,10 +12,20 @@ from pydantic_core import ErrorDetails
 
 from plgan_tune.spec.defaults import KIND, PROFILE, with_defaults
 from plgan_tune.spec.domains import NAMES, Domain, Leaf, check_length, domain_as_mapping, parse_domain
+from plgan_tune.spec.edition import EDITION, MADE_WITH, check_edition, edition_of
 from plgan_tune.spec.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.spec.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
-from plgan_tune.spec.study import MADE_WITH, NAME, NAME_LENGTH, ResourcesSpec, SearchSpec, StudySpec, held, set_paths
-from plgan_tune.spec.trial import LEAVES, SECTIONS, Frozen, Kind, Profile, TrialSpec
+from plgan_tune.spec.study import (
+    NAME,
+    NAME_LENGTH,
+    ResourcesSpec,
+    SearchSpec,
+    StudySpec,
+    flatten,
+    held,
+    set_paths,
+)
+from plgan_tune.spec.trial import LEAVES, SECTIONS, Frozen, Kind, Profile, TrialSpec, WeightNormInit
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -24,8 +34,19 @@ _ABSENT: Final = "nothing"
 _MOST_CORNERS: Final = 50_000
 """Each is made and judged, in a tenth of a millisecond or two."""
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
-_MODEL_SHAPE: Final = {"profile": get_args(Profile), "model.kind": get_args(Kind)}
-"""What decides defaults and which keys of the model belong."""
+_DECIDING: Final = {
+    "profile": get_args(Profile),
+    "model.kind": get_args(Kind),
+    "model.weight_norm_init": get_args(WeightNormInit),
+}
+"""What decides defaults, and the kind also which keys of the model belong."""
+
+_UNLESS_GIVEN: Final[Mapping[str, Sequence[Leaf]]] = {
+    "profile": [PROFILE],
+    "model.kind": [KIND],
+    "model.weight_norm_init": [],
+}
+"""What decides them where the file names none that exists; the scale's start is then the profile's."""
 
 
 @dataclass(slots=True)
@@ -35,9 +56,11 @@ class _Draft:
     Attributes:
         template: the leaves that hold a value.
         domains: dotted path -> domain of the leaves that hold a valid one.
+        edition: whose defaults fill in the others.
         refused: what is judged already, so that it is not named twice.
     """
 
+    edition: int
     template: dict[str, Any] = field(default_factory=dict)
     domains: dict[str, Domain] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -52,7 +75,7 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
     """The study that a mapping describes, or everything that is wrong with it."""
     if not isinstance(mapping, dict):
         return [Finding((), f"must be {allowed(KNOWN)}", _ABSENT if mapping is None else show(mapping))]
-    draft = _read_trial(mapping.get("trial"))
+    draft = _read_trial(mapping.get("trial"), edition_of(mapping))
     raw_search = mapping.get("search")
     raw_first = raw_search.get("first") if isinstance(raw_search, dict) else None
     if isinstance(raw_search, dict):
@@ -64,6 +87,7 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
     findings = [
         *_unknown_keys(mapping),
         *_check_name(mapping),
+        *check_edition(mapping),
         *search_findings,
         *first_findings,
         *resource_findings,
@@ -75,31 +99,37 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
     if findings or search is None or resources is None:
         return findings
     search = search.model_copy(update={"first": first})
-    return StudySpec(mapping["study"], search, resources, template, draft.domains)
+    left_out = _left_out(mapping, draft)
+    return StudySpec(mapping["study"], search, resources, template, draft.domains, draft.edition, left_out)
 
 
-def check_trial(mapping: Any) -> TrialSpec | list[Finding]:
-    """The one configuration that a mapping describes, or everything that is wrong with it."""
+def check_trial(mapping: Any, edition: int | None = None) -> TrialSpec | list[Finding]:
+    """The one configuration that a mapping describes, or everything that is wrong with it.
+
+    Args:
+        edition: whose defaults hold where the mapping names none; None is its own time's.
+    """
     if not isinstance(mapping, dict):
         return [Finding((), "must be a mapping with a trial", _ABSENT if mapping is None else show(mapping))]
-    draft = _read_trial(mapping.get("trial"))
+    edition = edition_of(mapping) if edition is None or EDITION in mapping else edition
+    draft = _read_trial(mapping.get("trial"), edition)
     for path, domain in draft.domains.items():
         rule = f"one configuration holds no domain; give the key a value with --set trial.{path}=VALUE"
         draft.refuse(("trial", *path.split(".")), rule, domain_as_mapping(domain))
-    findings = [*_unknown_keys(mapping), *draft.findings, *_check_corners(draft)]
-    return findings or TrialSpec.model_validate(with_defaults(draft.template))
+    findings = [*_unknown_keys(mapping), *check_edition(mapping), *draft.findings, *_check_corners(draft)]
+    return findings or TrialSpec.model_validate(with_defaults(draft.template, draft.edition))
 
 
 def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
-    """Points that meet every rule a trial can break: the ends of each domain under every profile and kind.
+    """Points that meet every rule a trial can break: the ends of each domain under all that decides defaults.
 
     Two keys of the model may bound each other, as hidden bounds feature_layer, so their ends meet in pairs.
     """
     ends = {path: domain.corners() for path, domain in domains.items()}
     base = {path: values[0] for path, values in ends.items()}
     groups = _varied_together(domains)
-    for shape in product(*(_valid_options(path, template, domains) for path in _MODEL_SHAPE)):
-        start = base | dict(zip(_MODEL_SHAPE, shape, strict=True))
+    for deciding in _deciding_values(template, domains):
+        start = base | deciding
         for group in groups:
             for values in product(*(ends[path] for path in group)):
                 yield start | dict(zip(group, values, strict=True))
@@ -108,12 +138,12 @@ def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Itera
 def count_corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> int:
     """How many `corners` gives."""
     ends = {path: len(domain.corners()) for path, domain in domains.items()}
-    shapes = prod(len(_valid_options(path, template, domains)) for path in _MODEL_SHAPE)
-    return shapes * sum(prod(ends[path] for path in group) for group in _varied_together(domains))
+    deciding = prod(len(_valid_options(path, template, domains)) or 1 for path in _DECIDING)
+    return deciding * sum(prod(ends[path] for path in group) for group in _varied_together(domains))
 
 
 def _varied_together(domains: Mapping[str, Domain]) -> list[tuple[str, ...]]:
-    free = [path for path in domains if path not in _MODEL_SHAPE]
+    free = [path for path in domains if path not in _DECIDING]
     return [(), *((path,) for path in free), *combinations([path for path in free if path.startswith("model.")], 2)]
 
 
@@ -186,8 +216,8 @@ def _findings(errors: Sequence[ErrorDetails], keys: Keys, prefix: KeyPath, raw: 
     return list(findings)
 
 
-def _read_trial(raw: Any) -> _Draft:
-    draft = _Draft()
+def _read_trial(raw: Any, edition: int) -> _Draft:
+    draft = _Draft(edition)
     if raw is not None and not isinstance(raw, dict):
         draft.refuse(("trial",), f"must be {allowed(_TRIAL_KEYS)}", raw)
         return draft
@@ -232,10 +262,18 @@ def _read_leaf(draft: _Draft, place: tuple[str, ...], value: Any) -> None:
             draft.refuse(full, error.rule, error.value)
 
 
+def _deciding_values(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
+    """Every combination of what decides a trial's defaults."""
+    options = {path: _valid_options(path, template, domains) for path in _DECIDING}
+    named = {path: values for path, values in options.items() if values}
+    for values in product(*named.values()):
+        yield dict(zip(named, values, strict=True))
+
+
 def _valid_options(path: str, template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Sequence[Leaf]:
-    """The profiles or kinds that a trial may have; the default where the file names none that exists."""
-    valid = [value for value in _options(path, template, domains) if value in _MODEL_SHAPE[path]]
-    return valid or [{"profile": PROFILE, "model.kind": KIND}[path]]
+    """What a trial may have at a key that decides defaults, as far as the file says it."""
+    valid = [value for value in _options(path, template, domains) if value in _DECIDING[path]]
+    return valid or _UNLESS_GIVEN[path]
 
 
 def _options(path: str, template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Sequence[Leaf]:
@@ -256,7 +294,7 @@ def _check_corners(draft: _Draft) -> list[Finding]:
     kind = ("trial", "model", "kind")
     uncertain = {"value_error"} if kind in draft.refused or any(item.path == kind for item in found) else set()
     for point in corners(draft.template, draft.domains):
-        trial = with_defaults(set_paths(draft.template, point))
+        trial = with_defaults(set_paths(draft.template, point), draft.edition)
         try:
             TrialSpec.model_validate(trial)
         except ValidationError as error:
@@ -267,7 +305,7 @@ def _check_corners(draft: _Draft) -> list[Finding]:
 
 
 def _check_shape(draft: _Draft) -> Iterator[Finding]:
-    for path, known in _MODEL_SHAPE.items():
+    for path, known in _DECIDING.items():
         for value in _options(path, draft.template, draft.domains):
             if value not in known:
                 yield _at_corner(path, f"must be one of {', '.join(known)}", show(value), draft)
@@ -282,9 +320,9 @@ def _at_corner(path: str, rule: str, value: str, draft: _Draft) -> Finding:
 
 
 def _with_certain_defaults(draft: _Draft) -> dict[str, Any]:
-    """The template with every default that is the same whatever profile and kind are drawn."""
-    shapes = product(*(_valid_options(path, draft.template, draft.domains) for path in _MODEL_SHAPE))
-    filled = [with_defaults(set_paths(draft.template, dict(zip(_MODEL_SHAPE, shape, strict=True)))) for shape in shapes]
+    """The template with every default that is the same whatever decides defaults is drawn."""
+    every = _deciding_values(draft.template, draft.domains)
+    filled = [with_defaults(set_paths(draft.template, deciding), draft.edition) for deciding in every]
     certain: dict[str, Any] = {}
     for path in LEAVES:
         place = tuple(path.split("."))
@@ -293,6 +331,12 @@ def _with_certain_defaults(draft: _Draft) -> dict[str, Any]:
         if path not in draft.domains and given and all(value == values[0] for value in values):
             certain = set_paths(certain, {path: values[0]})
     return certain
+
+
+def _left_out(mapping: Mapping[str, Any], draft: _Draft) -> frozenset[str]:
+    given = flatten(draft.template).keys() | draft.domains.keys()
+    keys = {f"trial.{path}" for path in LEAVES if path not in given}
+    return frozenset(keys if EDITION in mapping else {EDITION, *keys})
 
 
 def _check_epochs(template: Mapping[str, Any], draft: _Draft) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Defaults of the two profiles, by kind of network. The only place that knows a profile's name.
+"""Defaults of the two profiles, by kind of network, and of each edition. The only place that knows a profile's name.
 
 `patent` is CN108665058B as printed, misprints mended; `recipe` is what openai/improved-gan, its evident
 ancestor, needs to reach about 0.9 % on MNIST with 100 labels.
@@ -73,16 +73,57 @@ _PROFILE_KIND: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
 }
 
+Starts = Mapping[tuple[str, str], Mapping[str, Any]]
+"""`model.weight_norm_init` and kind -> how weights start."""
+
+_AS_DRAWN: dict[str, Any] = {
+    "initial_spread": "xavier",
+    "generator_initial_spread": "xavier",
+    "generator_weight_norm_init": "xavier",
+}
+
+_FIRST: Starts = {
+    ("xavier", "mlp"): _AS_DRAWN,
+    ("xavier", "conv"): _AS_DRAWN,
+    ("data", "mlp"): {  # measured (benchmarks/initial_weights.md)
+        "initial_spread": 0.4,
+        "generator_initial_spread": 0.4,
+        "generator_weight_norm_init": "data",
+    },
+    ("data", "conv"): {  # improved-gan's
+        "initial_spread": 0.05,
+        "generator_initial_spread": 0.05,
+        "generator_weight_norm_init": "data",
+    },
+}
+
+EDITIONS: tuple[Starts, ...] = (_FIRST,)
+"""How weights start in each edition; the last is today's. An edition never changes, for studies, checkpoints and
+configurations of its time live on: other numbers are a new edition, added at the end (`edition.py`)."""
+
 PROFILE = "recipe"
 KIND = "mlp"
 SEED = 0
 
 
-def with_defaults(trial: Mapping[str, Any]) -> dict[str, Any]:
+def latest_edition() -> int:
+    """Today's; editions are counted from 1."""
+    return len(EDITIONS)
+
+
+def start_of(model: Mapping[str, Any], edition: int) -> Mapping[str, Any]:
+    """How the weights of a model start whose `kind` and `weight_norm_init` are given."""
+    # What is neither is refused elsewhere, and may be of any type.
+    scale = "data" if model["weight_norm_init"] == "data" else "xavier"
+    return EDITIONS[edition - 1][scale, model["kind"]]
+
+
+def with_defaults(trial: Mapping[str, Any], edition: int | None = None) -> dict[str, Any]:
     """The trial mapping with every missing key filled in, in the order of the method's key list.
 
     Args:
         trial: a mapping without domains; `profile` and `model.kind`, where given, must be valid names.
+        edition: whose defaults; None is today's.
     """
     profile = trial.get("profile", PROFILE)
     kind = (trial.get("model") or {}).get("kind", KIND)
@@ -99,5 +140,6 @@ def with_defaults(trial: Mapping[str, Any]) -> dict[str, Any]:
         merged[section] = {}
         for layer in layers:
             merged[section].update(layer.get(section) or {})
-    merged["model"] = {"kind": kind, **merged["model"]}
+    model = {"kind": kind, **merged["model"]}
+    merged["model"] = {**start_of(model, latest_edition() if edition is None else edition), **model}
     return {**merged, **{key: value for key, value in trial.items() if key not in merged or key == "seed"}}

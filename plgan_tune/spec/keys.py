@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from plgan_tune.spec.edition import ALLOWED, EDITION
 from plgan_tune.spec.errors import KeyPath
 from plgan_tune.spec.study import ResourcesSpec, SearchSpec
 from plgan_tune.spec.trial import TrialSpec
@@ -90,6 +91,7 @@ def _whole(bound: float) -> int | float:
 
 KNOWN: Final[Keys] = {
     "study": "text",
+    EDITION: ALLOWED,
     "search": keys_of(SearchSpec),
     "resources": keys_of(ResourcesSpec),
     "trial": keys_of(TrialSpec),

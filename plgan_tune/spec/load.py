@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from plgan_tune.spec.check import check_study, check_trial
+from plgan_tune.spec.edition import EDITION
 from plgan_tune.spec.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
 from plgan_tune.spec.keys import KNOWN, descend, every_path, must_be_known
-from plgan_tune.spec.study import StudySpec, set_paths
+from plgan_tune.spec.study import StudySpec, flatten, set_paths
 from plgan_tune.spec.trial import LEAVES, TrialSpec
 from plgan_tune.spec.yaml import LONGEST, Document, read_yaml, too_long
 
@@ -51,18 +52,19 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
 
 
-def load_trial(path: str | Path, overrides: Sequence[str] = ()) -> TrialSpec:
+def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | None = None) -> TrialSpec:
     """Reads one configuration: a space file without a domain; its study, search and resources do not matter.
 
     Args:
         path: a YAML 1.2 file; only `trial.data.source`, `labels` and `validation` have no default.
         overrides: as for `load_study`.
+        edition: whose defaults hold where the file names none; None is its own time's.
 
     Raises:
         SpecError: with every problem of the file and of the overrides.
     """
     document, applied, mapping, problems = _read(path, overrides)
-    checked = check_trial(mapping)
+    checked = check_trial(mapping, edition)
     if isinstance(checked, TrialSpec) and not problems:
         return checked
     findings = [] if isinstance(checked, TrialSpec) else checked
@@ -86,6 +88,15 @@ def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
     if isinstance(checked, StudySpec):
         return checked
     raise SpecError([Problem("mapping", dotted(item.path), item.rule, item.value) for item in checked])
+
+
+def in_edition(study: StudySpec, edition: int) -> StudySpec:
+    """The study as its file reads under another edition's defaults; as it is where the file names its edition."""
+    if study.edition == edition or EDITION not in study.left_out:
+        return study
+    given = {path: value for path, value in flatten(study.as_mapping()).items() if path not in study.left_out}
+    read = study_from_mapping(set_paths({}, {**given, EDITION: edition}))
+    return replace(read, left_out=study.left_out)
 
 
 def study_from_document(document: Document, where: str) -> StudySpec:

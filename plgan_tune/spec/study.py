@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
-from plgan_tune.spec.defaults import with_defaults
+from plgan_tune.spec.defaults import latest_edition, with_defaults
 from plgan_tune.spec.domains import (
     Choice,
     Domain,
@@ -20,12 +20,10 @@ from plgan_tune.spec.domains import (
     Uniform,
     domain_as_mapping,
 )
+from plgan_tune.spec.edition import EDITION
 from plgan_tune.spec.errors import RuleError, show
 from plgan_tune.spec.trial import LEAVES, Count, Frozen, Positive, Size, TrialSpec
 from plgan_tune.spec.urls import check_no_password
-
-MADE_WITH = "made_with"
-"""The section of a space file that says when and with which versions a study was started; it is read over."""
 
 Point = Mapping[str, Scalar]
 """Values of the searched keys by dotted path under `trial`. A list of a choice stands as its JSON text."""
@@ -189,6 +187,8 @@ class StudySpec:
         study: its name.
         template: the `trial` section without the searched keys, every default in it that they do not decide.
         domains: dotted path under `trial` -> domain, in the order of `LEAVES`.
+        edition: whose defaults these are, and those that searched keys decide.
+        left_out: keys of the file, by their dotted path from its top, that it leaves to their defaults.
     """
 
     study: str
@@ -196,6 +196,8 @@ class StudySpec:
     resources: ResourcesSpec
     template: Mapping[str, Any]
     domains: Mapping[str, Domain]
+    edition: int = field(default_factory=latest_edition)
+    left_out: frozenset[str] = field(default=frozenset(), compare=False)
 
     def trial(self, point: Point) -> TrialSpec:
         """The configuration at `point`, which holds every searched key.
@@ -206,15 +208,14 @@ class StudySpec:
         if point.keys() != self.domains.keys():
             raise KeyError(f"point has {sorted(point)}, the study searches {sorted(self.domains)}")
         values = {path: decode(self.domains[path], value) for path, value in point.items()}
-        return TrialSpec.model_validate(with_defaults(set_paths(self.template, values)))
+        return TrialSpec.model_validate(with_defaults(set_paths(self.template, values), self.edition))
 
     def holds(self, point: Point) -> bool:
         """Whether `point`, of this study or of one that searched the same keys elsewhere, lies in its domains."""
+        options = self.options
         return point.keys() == self.domains.keys() and all(
-            value in [encode(domain, option) for option in domain.options]
-            if isinstance(domain, Choice)
-            else domain.contains(value)
-            for domain, value in ((domain, point[path]) for path, domain in self.domains.items())
+            point[path] in options[path] if path in options else domain.contains(point[path])
+            for path, domain in self.domains.items()
         )
 
     def as_mapping(self) -> dict[str, Any]:
@@ -229,6 +230,7 @@ class StudySpec:
         ]
         return {
             "study": self.study,
+            EDITION: self.edition,
             "search": search,
             "resources": self.resources.model_dump(mode="json"),
             "trial": _in_order(set_paths(self.template, domains)),
@@ -240,12 +242,22 @@ class StudySpec:
 
     def with_path(self, path: str) -> "StudySpec":
         """The same study with its data at `path`."""
-        return replace(self, template=set_paths(self.template, {"data.path": path}))
+        template = set_paths(self.template, {"data.path": path})
+        return replace(self, template=template, left_out=self.left_out - {"trial.data.path"})
 
     @property
     def types(self) -> dict[str, type]:
         """Searched path -> the type of its column: bool, int, float or str."""
         return {path: _column_type(domain) for path, domain in self.domains.items()}
+
+    @property
+    def options(self) -> dict[str, tuple[Scalar, ...]]:
+        """Searched path of a choice -> its options, as a point holds them."""
+        return {
+            path: tuple(encode(domain, option) for option in domain.options)
+            for path, domain in self.domains.items()
+            if isinstance(domain, Choice)
+        }
 
     @property
     def columns(self) -> dict[str, str]:

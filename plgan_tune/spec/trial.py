@@ -27,6 +27,10 @@ Ramp = Literal["clamp", "literal", "zero", "one"]
 FeatureNorm = Literal["mean", "sum", "l1"]
 Supervised = Literal["softmax", "one_vs_all"]
 Precision = Literal["auto", "float32", "float64", "bf16"]
+WeightNormInit = Literal["xavier", "data"]
+GeneratorWeightNormInit = Literal["xavier", "data", "one"]
+Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier"]
+"""How weights are drawn: from a normal distribution of this deviation, or from Glorot and Bengio's uniform one."""
 
 CONV_FEATURES = 10
 """The conv discriminator's hidden activations: nine convolutions and the global pool."""
@@ -82,11 +86,18 @@ class ModelSpec(Frozen):
     """Of the conv discriminator: on the input, after the first and the second block; null for the MLP."""
     latent: Literal["uniform", "normal"]
     latent_size: Size
-    weight_norm_init: Literal["xavier", "data"]
+    initial_spread: Spread
+    """Of D's weights. Under weight norm only their direction matters to the output, but their size to Adam."""
+    weight_norm_init: WeightNormInit
+    """Where D's scale g starts: at the norm of the weights, or where pre-activations of data have deviation 1."""
     train_hidden_gain: bool
     """Whether weight norm's g of D's hidden layers is trained."""
+    generator_initial_spread: Spread
+    """Of G's weights."""
     generator_weight_norm: bool
     """Weight norm on G's output layer."""
+    generator_weight_norm_init: GeneratorWeightNormInit
+    """Where the scale g of that layer starts: as D's, by draws of z in place of data, or at 1."""
     zca: bool
     """A fixed ZCA whitening as D's first operation."""
     feature_layer: int

@@ -138,7 +138,7 @@ class StudyLock:
             self._wait_for_end_of(content)
         begun = time.monotonic()
         if content is not None:
-            self._write()
+            self._file.write_bytes(_encoded(self._owner))
         elif not self._file.create(_encoded(self._owner)):
             raise self._refusal(self._read())
         self._check_mine(time.monotonic() - begun)
@@ -223,7 +223,9 @@ class StudyLock:
         with self._renewing:
             if self._look():
                 self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
-                self._write()
+                # By way of the folder that a follower takes away: one who was stopped since it looked takes nothing
+                # back, neither from its follower nor where that has ended.
+                self._file.write_bytes(_encoded(self._owner), self._scratch)
                 self._renewed_at = seconds_awake_or_asleep()
 
     def _look(self) -> bool:
@@ -251,9 +253,6 @@ class StudyLock:
         except ValueError as error:
             advice = "remove it if no search of this study runs"
             raise StoreError(f"{self._file.url} is no lock of a search ({error}); {advice}") from error
-
-    def _write(self) -> None:
-        self._file.write_bytes(_encoded(self._owner))
 
 
 def _encoded(owner: Owner) -> bytes:

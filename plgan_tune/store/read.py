@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from plgan_tune.records import (
     Report,
     TrialRow,
     TrialStatus,
+    Value,
     Verdict,
 )
 from plgan_tune.store.location import Location, StoreError
@@ -27,6 +29,7 @@ from plgan_tune.store.schemas import (
     epochs_table,
     evaluations_table,
     trials_schema,
+    value_of,
 )
 from plgan_tune.store.tables import ANY_STUDY, read_table
 
@@ -34,6 +37,7 @@ TRIALS: Final = ("trials", "trials.parquet")
 EPOCHS: Final = "epochs"
 DECISIONS: Final = "decisions"
 EVALUATIONS: Final = ("evaluations", "evaluations.parquet")
+NO_OPTIONS: Final[Mapping[str, Sequence[Value]]] = MappingProxyType({})
 UNIX_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -192,8 +196,14 @@ def evaluation_rows(table: Any) -> list[EvaluationRow]:
     return [EvaluationRow(**row | {"status": TrialStatus(row["status"])}) for row in rows]
 
 
-def trial_rows(table: Any, columns: Mapping[str, str]) -> list[TrialRow]:
-    """The inverse of `trials_table`; JSON text stays text.
+def trial_rows(
+    table: Any, columns: Mapping[str, str], options: Mapping[str, Sequence[Value]] = NO_OPTIONS
+) -> list[TrialRow]:
+    """The inverse of `trials_table`.
+
+    Args:
+        columns: searched dotted path -> column name.
+        options: dotted path -> all that a key of few values may have. Without them JSON text stays text.
 
     Raises:
         StoreError: where the table has no column of a searched key.
@@ -210,7 +220,8 @@ def trial_rows(table: Any, columns: Mapping[str, str]) -> list[TrialRow]:
     for cells, values in zip(_zipped(table, fixed), params, strict=True):
         known = dict(zip(fixed, cells, strict=True))
         known["status"] = TrialStatus(known["status"])
-        rows.append(TrialRow(params=dict(zip(columns, values, strict=True)), **known))
+        point = {path: value_of(value, options.get(path, ())) for path, value in zip(columns, values, strict=True)}
+        rows.append(TrialRow(params=point, **known))
     return rows
 
 

@@ -121,6 +121,11 @@ def cell(value: Value, kind: type) -> Value:
     return json.dumps(value) if kind is str and not isinstance(value, str | None) else value
 
 
+def value_of(held: Value, options: Sequence[Value]) -> Value:
+    """The inverse of `cell`, of a key that may have `options` alone; what is none of them stays as it is held."""
+    return next((option for option in options if cell(option, type(held)) == held), held)
+
+
 def _versioned(columns: Sequence[Any]) -> Any:
     return pa.schema(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 

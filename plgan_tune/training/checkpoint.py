@@ -10,6 +10,7 @@ import torch
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
+from plgan_tune.spec.edition import completed
 from plgan_tune.spec.errors import show
 from plgan_tune.spec.study import flatten
 from plgan_tune.spec.trial import TrialSpec
@@ -84,7 +85,7 @@ def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
         raise CheckpointError(f"{name} has version {found}, but this plgan_tune reads version {VERSION} only")
     if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
         raise CheckpointError(f"{name} is damaged: its checksum is not that of its content")
-    trial = TrialSpec.model_validate(loaded["trial"])
+    trial = TrialSpec.model_validate(completed(loaded["trial"]))
     return Checkpoint(trial, tuple(EpochMetrics(**row) for row in loaded["rows"]), loaded)
 
 

@@ -35,6 +35,15 @@ Convolutions sum in an order of their own each time, in bf16; a seed or an updat
 """
 
 
+HOW_WEIGHTS_START = {
+    "initial_spread",
+    "weight_norm_init",
+    "generator_initial_spread",
+    "generator_weight_norm_init",
+}
+"""Keys of the model that are of its first tensors only, which a later trial brings along."""
+
+
 class Program:
     """A trial's steps.
 
@@ -134,8 +143,9 @@ class Program:
 def _fixed(trial: TrialSpec) -> tuple[object, ...]:
     """What of a trial is in its steps beside numbers that are written to a device."""
     loss, optim, training = trial.loss, trial.optim, trial.training
+    model = trial.model.model_dump(exclude=HOW_WEIGHTS_START)
     return (
-        *(trial.data, trial.model, loss.feature_norm, loss.supervised),
+        *(trial.data, model, loss.feature_norm, loss.supervised),
         *(optim.beta1, optim.beta2, optim.eps, training.batch_size, training.precision),
     )
 

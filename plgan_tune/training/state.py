@@ -107,7 +107,7 @@ class TrainState:
 
 
 def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
-    """Networks with fresh weights, calibrated where `weight_norm_init` is data-dependent, and empty optimisers.
+    """Networks with fresh weights, each calibrated where its weight norm starts from data, and empty optimisers.
 
     Raises:
         ValueError: where model and images do not fit.
@@ -121,7 +121,9 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     if numbers.channels_last:
         D, G = D.to(memory_format=torch.channels_last), G.to(memory_format=torch.channels_last)
     if trial.model.weight_norm_init == "data":
-        _calibrate(trial, data, D, G, numbers.dtype)
+        _calibrate_discriminator(D, trial, data, numbers.dtype)
+    if trial.model.generator_weight_norm_init == "data":
+        _calibrate_generator(G, trial, device, numbers.dtype)
     trained_d = [p for p in D.parameters() if p.requires_grad]
     return TrainState(
         trial=trial,
@@ -140,8 +142,8 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     )
 
 
-def _calibrate(trial: TrialSpec, data: Dataset, D: Discriminator, G: Generator, dtype: torch.dtype) -> None:
-    """D on 500 unlabelled images with its noise, G on 500 draws of z (METHOD: improved-gan's initialisation)."""
+def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, dtype: torch.dtype) -> None:
+    """On 500 unlabelled images, with its noise (METHOD: improved-gan's initialisation)."""
     device = data.images.device
     pool = data.split.pool
     for_d = generator_for(trial.seed, 0, Stream.CALIBRATE_D)
@@ -149,5 +151,9 @@ def _calibrate(trial: TrialSpec, data: Dataset, D: Discriminator, G: Generator, 
     images = to_unit_range(data.images[chosen], trial.model.kind, dtype)
     noise = generator_for(trial.seed, 1, Stream.CALIBRATE_D, device)
     D.calibrate(images, Draws(noise, len(images), dtype=dtype))
+
+
+def _calibrate_generator(G: Generator, trial: TrialSpec, device: torch.device, dtype: torch.dtype) -> None:
+    """On 500 draws of z."""
     for_g = generator_for(trial.seed, 0, Stream.CALIBRATE_G, device)
     G.calibrate(draw_latent(Draws(for_g, CALIBRATION_IMAGES, dtype=dtype), trial.model))

@@ -33,7 +33,7 @@ from plgan_tune.tuning.files import (
     write_best,
     write_study,
 )
-from plgan_tune.tuning.history import RULE_SINCE, History, read_history
+from plgan_tune.tuning.history import RULE_SINCE, History, as_begun, read_history
 from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.nodes import joined_for
 from plgan_tune.tuning.opening import opened
@@ -148,6 +148,7 @@ def _checked(
     spec: StudySpec, results: str | Path, name: str | None, address: str | None, resume: bool, started: datetime
 ) -> _Asked:
     location = study_location(results, name, default_name(spec, started), resume=resume)
+    spec = as_begun(spec, location) if resume else spec
     if address is not None:
         check_address(address)
     check_sampler(spec.search)

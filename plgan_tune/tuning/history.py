@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.spec.errors import show
+from plgan_tune.spec.load import in_edition
 from plgan_tune.spec.study import StudySpec, flatten
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import (
+    NO_OPTIONS,
     TRIALS,
     decision_rows,
     latest_rows,
@@ -108,6 +110,15 @@ class Left:
     decisions: tuple[DecisionRow, ...] = ()
 
 
+def as_begun(spec: StudySpec, location: Location) -> StudySpec:
+    """The study under the defaults that it began with at `location`, which may be of an earlier edition than today's.
+
+    Raises:
+        StoreError: where the study's file cannot be read.
+    """
+    return in_edition(spec, read_study_file(location).spec.edition) if location.join(STUDY_FILE).exists() else spec
+
+
 def read_history(location: Location, spec: StudySpec) -> History:
     """The rows of the study at `location`; none where no study is there yet.
 
@@ -126,7 +137,7 @@ def read_history(location: Location, spec: StudySpec) -> History:
     held = read_study_file(location)
     earlier, starts = held.spec, held.starts
     changes = _compare(file, earlier, spec)
-    history = read_rows(location, spec.columns, held.study_id)
+    history = read_rows(location, spec.columns, held.study_id, spec.options)
     since = history.next_seq
     if earlier.search.early_stopping == spec.search.early_stopping:
         since = starts[-1].get(RULE_SINCE, 0) if starts else 0
@@ -137,19 +148,25 @@ def read_history(location: Location, spec: StudySpec) -> History:
     return replace(history, starts=starts, changes=changes, rule_since=since)
 
 
-def read_rows(location: Location, columns: Mapping[str, str], study_id: str | None) -> History:
+def read_rows(
+    location: Location,
+    columns: Mapping[str, str],
+    study_id: str | None,
+    options: Mapping[str, Sequence[Value]] = NO_OPTIONS,
+) -> History:
     """The rows alone.
 
     Args:
         columns: what is searched, dotted path -> column name.
         study_id: which every file must carry; None where the study was begun before there were ids.
+        options: dotted path -> all that a searched key of few values may have.
 
     Raises:
         StoreError: as `read_tables`.
     """
     tables = read_tables(location, study_id)
     decisions = decision_rows(tables.decisions)
-    trials = sorted(trial_rows(tables.trials, columns), key=lambda row: row.number)
+    trials = sorted(trial_rows(tables.trials, columns, options), key=lambda row: row.number)
     reported = reports(tables.epochs)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in reported:

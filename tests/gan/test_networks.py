@@ -550,14 +550,65 @@ def test_patent_draws_by_xavier_with_gain_the_norm(kind: Kind, make_model: MakeM
             assert bound * 0.95 < module.v.detach().abs().max() <= bound
 
 
+def weights_of(network: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters() if p.ndim > 1])
+
+
 @pytest.mark.parametrize(("kind", "spread"), [("mlp", 0.4), ("conv", 0.05)])
 def test_recipe_draws_all_weights_from_one_normal(
     kind: Kind, spread: float, make_model: MakeModel, make_pair: MakePair
 ) -> None:
     for network in make_pair(make_model("recipe", kind, width=0.5), 3, 16):
-        weights = torch.cat([p.detach().flatten() for p in network.parameters() if p.ndim > 1])
+        weights = weights_of(network)
         np.testing.assert_allclose([weights.mean() / spread, weights.std() / spread], [0, 1], atol=0.01)
         assert weights.abs().max() > 3.5 * spread
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_network_starts_from_its_own_spread(
+    profile: str, kind: Kind, make_model: MakeModel, make_pair: MakePair
+) -> None:
+    """The draws are the same, so that a deviation only scales them, and D's says nothing of G."""
+
+    def starts(**spreads: float | str) -> tuple[Tensor, Tensor]:
+        D, G = make_pair(make_model(profile, kind, width=0.25, **spreads), 3, 16)
+        return weights_of(D), weights_of(G)
+
+    d, g = starts(initial_spread=0.5, generator_initial_spread=0.25)
+    torch.testing.assert_close([d.std(), g.std()], [torch.tensor(0.5), torch.tensor(0.25)], rtol=0.02, atol=0)
+    torch.testing.assert_close(starts(initial_spread=0.25, generator_initial_spread=0.5), (d / 2, g * 2))
+    xavier = starts(initial_spread="xavier", generator_initial_spread="xavier")
+    for mixed, (expected_d, expected_g) in (
+        (starts(initial_spread=0.5, generator_initial_spread="xavier"), (d, xavier[1])),
+        (starts(initial_spread="xavier", generator_initial_spread=0.25), (xavier[0], g)),
+    ):
+        assert torch.equal(mixed[0], expected_d)
+        assert torch.equal(mixed[1], expected_g)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_generator_s_scale_may_start_at_one(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
+    model = make_model("recipe", kind, width=0.25, generator_weight_norm_init="xavier")
+    plain = make_pair(model, 3, 16)
+    D, G = make_pair(model.model_copy(update={"generator_weight_norm_init": "one"}), 3, 16)
+    state = G.state_dict()
+    assert torch.equal(state["out.g"], torch.ones_like(state["out.g"]))
+    assert not state["out.b"].any()
+    changed = {name for name, value in plain.generator.state_dict().items() if not torch.equal(value, state[name])}
+    assert changed == {"out.g"}
+    before = plain.discriminator.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in D.state_dict().items())
+
+
+def test_a_generator_without_weight_norm_has_no_scale_to_start(make_model: MakeModel, make_pair: MakePair) -> None:
+    starts = [
+        make_pair(
+            make_model("patent", "mlp", width=0.05, generator_weight_norm_init=start), 1, 8
+        ).generator.state_dict()
+        for start in ("xavier", "one")
+    ]
+    assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -51,6 +51,14 @@ def test_a_switch_that_is_reached_or_unused_is_not(loss: dict[str, Any]) -> None
     assert _advice(loss=loss) == []
 
 
+def test_a_search_for_the_start_of_a_scale_that_is_not_there_is_named() -> None:
+    starts = {"generator_weight_norm_init": {"choice": ["data", "one"]}}
+    (sentence,) = _advice(model={**starts, "generator_weight_norm": False})
+    assert "it changes nothing" in sentence
+    assert _advice(model=starts) == []
+    assert _advice(model={**starts, "generator_weight_norm": {"choice": [True, False]}}) == []
+
+
 def test_a_grace_period_as_long_as_the_trial_is_named() -> None:
     (sentence,) = _advice({"early_stopping": {"asha": {"grace_period": 60}}})
     assert "no trial is stopped early" in sentence

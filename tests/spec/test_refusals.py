@@ -48,6 +48,10 @@ def test_the_good_file_is_good(write: Write) -> None:
         ("study: a/b", "study", "can name a folder", "'a/b'"),
         ("study: 3", "study", "must be text", "3"),
         ("study: ..", "study", "can name a folder", "'..'"),
+        ("edition: 2000", "edition", "an edition that this plgan-tune knows", "2000"),
+        ("edition: 0", "edition", "must be one of 1", "0"),
+        ("edition: true", "edition", "must be one of 1", "true"),
+        ("edition: [1]", "edition", "must be one of 1", "[1]"),
         ("serach: {}", "serach", "nearest: search", "'serach'"),
         ("search: 3", "search", "a mapping of trials", "3"),
         ("search: {trials: 0}", "search.trials", "a whole number >= 1", "0"),
@@ -216,10 +220,10 @@ def test_a_real_range_is_refused_where_a_whole_number_stands(write: Write) -> No
 @pytest.mark.parametrize(
     ("text", "rule", "value"),
     [
-        ("", "a mapping of study, search, resources, trial", "nothing"),
-        ("# nothing\n", "a mapping of study, search, resources, trial", "nothing"),
-        ("- 1\n", "a mapping of study, search, resources, trial", "[1]"),
-        ("just text", "a mapping of study, search, resources, trial", "'just text'"),
+        ("", "a mapping of study, edition, search, resources, trial", "nothing"),
+        ("# nothing\n", "a mapping of study, edition, search, resources, trial", "nothing"),
+        ("- 1\n", "a mapping of study, edition, search, resources, trial", "[1]"),
+        ("just text", "a mapping of study, edition, search, resources, trial", "'just text'"),
     ],
 )
 def test_a_file_that_holds_no_mapping(write: Write, text: str, rule: str, value: str) -> None:

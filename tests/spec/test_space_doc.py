@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from plgan_tune.spec.advice import advice, rungs
-from plgan_tune.spec.defaults import with_defaults
+from plgan_tune.spec.defaults import latest_edition, with_defaults
 from plgan_tune.spec.domains import NAMES, parse_domain
 from plgan_tune.spec.keys import KNOWN, Keys
 from plgan_tune.spec.load import default_space, load_study, study_from_mapping
@@ -94,6 +94,7 @@ def _defaults(profile: str, kind: str) -> dict[str, Any]:
         "search.first": list(SearchSpec().first),
         "search.warm_start": list(SearchSpec().warm_start),
         "search.sampler.random": SearchSpec().sampler.random,
+        "edition": latest_edition(),
         "trial.profile": with_defaults({})["profile"],
         "trial.model.kind": with_defaults({})["model"]["kind"],
         **dict.fromkeys(NAMED, REQUIRED),

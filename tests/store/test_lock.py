@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.lock import LOCK, LockedError, Owner, StudyLock, seconds_awake_or_asleep
+from plgan_tune.store.lock import LOCK, FollowedError, LockedError, Owner, StudyLock, seconds_awake_or_asleep
 
 
 def leave(study: Location, owner: Owner) -> None:
@@ -255,3 +256,28 @@ def _says(lock: StudyLock) -> str | None:
     except StoreError as error:
         return str(error)
     return None
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_who_is_stopped_inside_a_renewal_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """Between its look at the lock and its write another takes the study over, and may have ended since."""
+    study, followers, look = Location.at(tmp_path / "study"), ExitStack(), StudyLock._look
+    with followers, StudyLock(study, lease=3600) as lock:
+
+        def overtaken(this: StudyLock) -> bool:
+            mine = look(this)
+            monkeypatch.setattr(StudyLock, "_look", look)
+            leave(study, replace(left(study), host="other/boot"))
+            followers.enter_context(StudyLock(study, lease=0.0, sleep=lambda _: None))
+            if ends:
+                followers.close()
+            return mine
+
+        monkeypatch.setattr(StudyLock, "_look", overtaken)
+        with pytest.raises(StoreError, match="No such file"):
+            lock._renew()
+        with pytest.raises(FollowedError, match="has been taken over by another search"):
+            lock.check()
+    assert study.list() == []

@@ -56,7 +56,9 @@ def test_a_trial_in_tensors_that_another_left_is_as_one_in_its_own(
 ) -> None:
     data = images_for(make_data, kind)
     first = make_trial(kind, training={"epochs": 2})
-    second = make_trial(kind, training={"epochs": 3}, seed=5, loss={"alpha": 0.9}, optim={"lr_generator": 0.01})
+    start = {"initial_spread": 0.1, "generator_initial_spread": "xavier", "generator_weight_norm_init": "one"}
+    others = {"seed": 5, "loss": {"alpha": 0.9}, "optim": {"lr_generator": 0.01}}
+    second = make_trial(kind, model=start, training={"epochs": 3}, **others)
     left = Program(begin(first, data), data)
     list(run(left))
     taken = program_for(begin(second, data), data, ALONE, left)
@@ -97,6 +99,9 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
         ({"seed": 3, "loss": {"alpha": 0.1, "beta": 0.2, "switch_epoch": 7, "ramp": "literal"}}, True),
         ({"optim": {"lr_discriminator": 0.1, "decay_epoch": 3, "average_decay": 0.5}}, True),
         ({"training": {"epochs": 9, "discriminator_steps": 2}}, True),
+        ({"model": {"initial_spread": 0.1, "weight_norm_init": "xavier"}}, True),
+        ({"model": {"generator_initial_spread": "xavier", "generator_weight_norm_init": "one"}}, True),
+        ({"model": {"train_hidden_gain": True}}, False),
         ({"training": {"batch_size": 12}}, False),
         ({"model": {"latent_size": 8}}, False),
         ({"loss": {"feature_norm": "sum"}}, False),

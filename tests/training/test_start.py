@@ -1,0 +1,110 @@
+"""How weights start: edition 1 as it was when it was not yet a matter of keys, and each key on its own network."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from plgan_tune.data.dataset import Dataset
+from plgan_tune.spec.defaults import with_defaults
+from plgan_tune.spec.edition import FIRST
+from plgan_tune.spec.trial import TrialSpec
+from plgan_tune.training.state import TrainState
+
+MakeData = Callable[..., Dataset]
+Begin = Callable[[TrialSpec, Dataset], TrainState]
+
+GOLDEN: list[tuple[str, str, dict[str, Any], list[float]]] = [
+    ("patent", "mlp", {}, [7.392121, 7.392121, 5.584771]),
+    ("patent", "mlp", {"weight_norm_init": "xavier"}, [7.392121, 7.392121, 5.584771]),
+    ("patent", "mlp", {"weight_norm_init": "data"}, [13.416798, 13.138511, 8.765664]),
+    ("patent", "mlp", {"generator_weight_norm": True}, [7.392121, 7.392121, 5.584771, 3.737774]),
+    ("patent", "conv", {}, [7.871845, 7.871845, 5.96263, 1.934312]),
+    ("patent", "conv", {"weight_norm_init": "xavier"}, [7.871845, 7.871845, 5.96263, 1.934312]),
+    ("patent", "conv", {"weight_norm_init": "data"}, [4.349141, 12.618003, 4.231616, 0.531901]),
+    ("recipe", "mlp", {}, [13.744692, 13.62808, 15.666128, 13.629845]),
+    ("recipe", "mlp", {"weight_norm_init": "xavier"}, [7.729197, 7.729197, 5.584771, 3.737774]),
+    ("recipe", "mlp", {"weight_norm_init": "data"}, [13.744692, 13.62808, 15.666128, 13.629845]),
+    ("recipe", "mlp", {"generator_weight_norm": False}, [13.744692, 13.62808, 8.765664]),
+    ("recipe", "conv", {}, [4.192758, 12.023336, 4.231616, 0.531901]),
+    ("recipe", "conv", {"weight_norm_init": "xavier"}, [7.871845, 7.871845, 5.96263, 1.934312]),
+    ("recipe", "conv", {"weight_norm_init": "data"}, [4.192758, 12.023336, 4.231616, 0.531901]),
+]
+"""`sizes`, as 3bd9194 gave them, whose weights' deviations and G's scale were constants."""
+
+
+def trial_of(profile: str, kind: str, **model: Any) -> TrialSpec:
+    small = {"width": 0.04} if kind == "conv" else {"width": 0.02}
+    trial = {
+        "profile": profile,
+        "seed": 3,
+        "data": {"source": "digits", "labels": 6, "validation": 12},
+        "model": {"kind": kind, "latent_size": 7, "zca": False, **small, **model},
+        "training": {"epochs": 1, "batch_size": 10},
+    }
+    return TrialSpec.model_validate(with_defaults(trial, FIRST))
+
+
+def images_for(kind: str, make_data: MakeData) -> Dataset:
+    return make_data(size=16, channels=3) if kind == "conv" else make_data()
+
+
+def sizes(state: TrainState) -> list[float]:
+    """Norms: of D's weights and scales, and of G's."""
+
+    def norm(tensors: list[Tensor]) -> float:
+        return float(torch.cat([tensor.detach().flatten().double() for tensor in tensors]).norm())
+
+    return [
+        norm([value for name, value in network.state_dict().items() if name.endswith(".g") == scale])
+        for network in (state.discriminator, state.generator)
+        for scale in (False, True)
+        if scale is False or any(name.endswith(".g") for name in network.state_dict())
+    ]
+
+
+@pytest.mark.parametrize(("profile", "kind", "given", "expected"), GOLDEN)
+def test_the_first_edition_starts_as_it_always_did(
+    profile: str, kind: str, given: dict[str, Any], expected: list[float], make_data: MakeData, begin: Begin
+) -> None:
+    trial = trial_of(profile, kind, **given)
+    assert sizes(begin(trial, images_for(kind, make_data))) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_each_network_s_scale_starts_by_its_own_key(
+    kind: str, make_data: MakeData, begin: Begin, tensors_of: Callable[[TrainState], dict[str, Tensor]]
+) -> None:
+    """Whatever the other's: six pairs of starts are two of D and three of G."""
+    found: dict[str, dict[str, set[bytes]]] = {"D": {}, "G": {}}
+    for scale in ("xavier", "data"):
+        for generator_scale in ("xavier", "data", "one"):
+            model = {"weight_norm_init": scale, "generator_weight_norm_init": generator_scale}
+            spreads = {"initial_spread": 0.2, "generator_initial_spread": 0.3}
+            state = begin(trial_of("recipe", kind, **model, **spreads), images_for(kind, make_data))
+            for network, start in (("D", scale), ("G", generator_scale)):
+                tensors = [held for name, held in tensors_of(state).items() if name.startswith(f"{network}.")]
+                content = b"".join(tensor.numpy().tobytes() for tensor in tensors)
+                found[network].setdefault(start, set()).add(content)
+    for starts in found.values():
+        assert all(len(contents) == 1 for contents in starts.values())
+        assert len(set.union(*starts.values())) == len(starts)
+
+
+def test_improved_gan_s_start_is_three_keys(make_data: MakeData, begin: Begin) -> None:
+    """D normal of 0.1 and scaled by data, G as Glorot and Bengio draw it, its output layer of scale 1."""
+    spreads = {"initial_spread": 0.1, "generator_initial_spread": "xavier"}
+    ours = begin(trial_of("recipe", "mlp", **spreads, generator_weight_norm_init="one"), make_data())
+    recipe = begin(trial_of("recipe", "mlp"), make_data())
+    patent = begin(trial_of("patent", "mlp", hidden=[1000, 500, 250, 250, 250]), make_data())
+    for name, weights in recipe.discriminator.state_dict().items():
+        scaled = weights / 4 if name.endswith(".v") else weights
+        torch.testing.assert_close(ours.discriminator.state_dict()[name], scaled)
+    held = ours.generator.state_dict()
+    assert torch.equal(held.pop("out.g"), torch.ones(36))
+    held["out.weight"], held["out.bias"] = held.pop("out.v"), held.pop("out.b")
+    drawn = patent.generator.state_dict()
+    assert held.keys() == drawn.keys()
+    assert all(torch.equal(value, drawn[name]) for name, value in held.items())
