@@ -44,7 +44,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(cls=Command)
 def main(
     results: Annotated[str, typer.Argument(metavar="RESULTS", help="The folder or URL of a search.")],
-    top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="How many of its best configurations.")] = 3,
+    top: Annotated[int, typer.Option(min=1, max=100, metavar="K", help="How many of its best configurations.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Seeds of each configuration.")] = 5,
     methods: Annotated[
         bool, typer.Option("--methods", help="Also regular GAN, feature-wise GAN and supervised only.")

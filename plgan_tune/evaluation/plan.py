@@ -17,6 +17,7 @@ from plgan_tune.evaluation.configurations import (
 )
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.spec.edition import MADE_WITH, completed
+from plgan_tune.spec.errors import show
 from plgan_tune.spec.study import StudySpec, flatten
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.spec.yaml import dump_yaml, read_yaml
@@ -141,7 +142,7 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
         StoreError: where the file cannot be read or written.
     """
     file = evaluation.location.join(FILE)
-    earlier: Mapping[str, Any] = read_yaml(file.read_text()).value if file.exists() else {}
+    earlier = _read(file) if file.exists() else {}
     known = {
         name: TrialSpec.model_validate(completed(trial)).model_dump(mode="json")  # keys may be younger than the file
         for name, trial in earlier.get("configurations", {}).items()
@@ -160,6 +161,16 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
         MADE_WITH: [*earlier.get(MADE_WITH, ()), start_as_mapping(started)],
     }
     file.write_text(dump_yaml(content))
+
+
+def _read(file: Location) -> Mapping[str, Any]:
+    document = read_yaml(file.read_text())
+    for found in document.findings:
+        place = file.url if found.line is None else f"{file.url}:{found.line}"
+        raise StudyError(f"{place}: {found.rule}, but got {found.value}")
+    if not isinstance(document.value, dict):
+        raise StudyError(f"{file.url} must be a mapping of what is evaluated, but got {show(document.value)}")
+    return document.value
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

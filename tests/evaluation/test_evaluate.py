@@ -334,6 +334,23 @@ def test_a_configuration_that_has_changed_its_meaning_is_refused(fresh: Path) ->
     assert "t0001 is another now: model.width: 0.05 -> 0.03" in result.output
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("configurations: [broken\n", "evaluation.yaml:2: must be well-formed YAML 1.2"),
+        ("", "evaluation.yaml must be a mapping of what is evaluated, but got null"),
+        ("#" * 2**19 + "\n", "evaluation.yaml: must be at most 512 KiB long"),
+    ],
+    ids=["malformed", "empty", "too long"],
+)
+def test_an_evaluation_file_that_cannot_be_read_is_named(fresh: Path, text: str, why: str) -> None:
+    (fresh / "seeds").mkdir()
+    (fresh / "seeds" / "evaluation.yaml").write_text(text)
+    result = evaluated(fresh, "--top", "1", "--seeds", "1")
+    assert result.exit_code == 2, result.output
+    assert why in result.output
+
+
 def test_two_at_a_time_are_refused(fresh: Path) -> None:
     with StudyLock(Location.at(fresh / "seeds")):
         result = evaluated(fresh)
