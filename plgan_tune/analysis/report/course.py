@@ -54,7 +54,7 @@ from plgan_tune.wording import duration
 MOST_POINTS = 100_000
 """Of more points of curves, evenly spaced ones are drawn."""
 
-CURVES = 300
+CURVES = 150
 """So many are drawn of more than `MOST_TRIALS` trials, over bands that stand for all."""
 
 BAND = 200
@@ -106,7 +106,7 @@ def trial_dots(study: Study, trials: pd.DataFrame, x: str, size: float = 7) -> I
     """A trace a status: each trial's last error over its column `x`, one a place where there are many."""
     alone = max(0.5, opacity(len(trials) // 8))
     error = "val_error_last"
-    drawn = one_a_place(trials, x, error, error, log=spans_decades(trials[error]))
+    drawn = one_a_place(trials, x, error, log=spans_decades(trials[error]))
     for group in by_status(study, drawn):
         some = group.rows
         yield {
@@ -141,10 +141,12 @@ def learning_curves(study: Study) -> Drawn:
     curves = rows[rows["trial"].isin(spread_evenly(study, trained, CURVES))] if many else rows
     curves = curves.sort_values(["trial", "epoch"], ignore_index=True)
     every = max(1, -(-len(curves) // MOST_POINTS))
-    traces = [band for group in by_status(study, rows) for band in _bands(group)] if many else []
+    spread = [(group, quantiles(group.rows, BAND)) for group in by_status(study, rows)] if many else []
+    traces = [band for group, found in spread for band in _bands(group, found)]
     for group in by_status(study, curves):
         traces.append(_curves(group, every))
         traces += _switches(group)
+    traces += [_median(group, found) for group, found in spread]
     if not study.ranked.empty:
         traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]])
     asha = study.spec.search.early_stopping.asha
@@ -170,11 +172,8 @@ def _left_out(trials: int, drawn: int, every: int) -> str:
     return said(some if drawn < trials else "", thinned if every > 1 else "")
 
 
-def _bands(group: Group) -> Iterator[Trace]:
-    """Where a status's trials are at each epoch: nine in ten, the middle half, the median."""
-    found = quantiles(group.rows, BAND)
-    if found.empty:
-        return
+def _bands(group: Group, found: pd.DataFrame) -> Iterator[Trace]:
+    """Where nine in ten of a status's trials and the middle half of them are at each epoch."""
     epochs = whole(found.index)
     for name, low, high in parts(found):
         yield {
@@ -190,13 +189,16 @@ def _bands(group: Group) -> Iterator[Trace]:
             "line": {"width": 0, "color": group.colour},
             "hoverinfo": "skip",
         }
+
+
+def _median(group: Group, found: pd.DataFrame) -> Trace:
     texts = [f"{low:.2%} to {high:.2%}" for low, high in zip(found[SPREAD[1]], found[SPREAD[3]], strict=True)]
-    yield {
+    return {
         "type": "scatter",
         "mode": "lines",
         "name": "median",
         **belongs_to(group.word),
-        "x": epochs,
+        "x": whole(found.index),
         "y": compact(found[SPREAD[2]]),
         "hovertext": texts,
         "line": {"color": group.colour, "width": 2, "dash": "dash"},
@@ -286,7 +288,7 @@ def misses(study: Study) -> Drawn:
     height = judged["rung"].map({rung: step for step, rung in enumerate(steps)}) + 0.6 * spread
     judged = judged.assign(height=height, missed=100 * (judged["value"] - judged["cutoff"]))
     alone = max(0.45, opacity(len(judged) // 8))
-    drawn = one_a_place(judged, "missed", "height", "missed", apart=("status", "verdict"))
+    drawn = one_a_place(judged, "missed", "height", apart=("status", "verdict"))
     traces: list[Trace] = []
     verdicts = (
         (Verdict.CONTINUE, "went on", MUTED, "circle"),

@@ -248,7 +248,7 @@ def plane(study: Study) -> Drawn:
             },
             "hovertemplate": "%{text}%{hovertext}<extra></extra>",
         }
-        for group in by_status(study, one_a_place(trials, "alpha", "beta", "error"))
+        for group in by_status(study, one_a_place(trials, "alpha", "beta"))
     ]
     best = trials.loc[trials.index.intersection(study.ranked.head(1).index)]
     return figure(

@@ -26,27 +26,28 @@ MOST_BARS: Final = 1500
 
 
 def one_a_place(
-    rows: pd.DataFrame, x: str, y: str, best: str, *, apart: Sequence[str] = ("status",), log: bool = False
+    rows: pd.DataFrame, x: str, y: str, *, apart: Sequence[str] = ("status",), log: bool = False
 ) -> pd.DataFrame:
-    """The row with the lowest `best` at each place of a figure, with `others`: how many more lie there.
+    """One row for each place of a figure, with `others`: how many more lie there.
 
     All rows, where they are few. Each status by itself, so that taking one off shows what was below it.
 
     Args:
         rows: with columns of these names.
         x, y: where they are drawn.
-        best: an error.
         apart: by what else than their place rows differ.
         log: whether the figure's y axis is logarithmic.
     """
     if len(rows) <= MOST_DOTS:
         return rows.assign(others=0)
-    height = np.log10(rows[y].to_numpy(dtype=float)) if log else rows[y].to_numpy(dtype=float)
-    places = pd.Series(_cells(rows[x].to_numpy(dtype=float), COLUMNS) * ROWS + _cells(height, ROWS), index=rows.index)
-    here = [*(rows[name].astype(str) for name in apart), places]
-    others = rows.groupby(here)[best].transform("size") - 1
-    # In the order of the rows, which is that in which they are drawn.
-    return rows.assign(others=others).loc[rows.groupby(here)[best].idxmin().sort_values()]
+    height = rows[y].to_numpy(dtype=float)
+    column, row = _cells(rows[x].to_numpy(dtype=float), COLUMNS), _cells(np.log10(height) if log else height, ROWS)
+    placed = rows[list(apart)].astype(str).assign(column=column, row=row)
+    # The lowest of a column stay, as an error's best are looked for; elsewhere the first, so that no pattern shows.
+    lowest = row == placed.groupby("column")["row"].transform("min")
+    placed["key"] = np.where(lowest, height, np.arange(len(rows)))
+    here = placed.groupby([*apart, "column", "row"])["key"]
+    return rows.assign(others=here.transform("size") - 1).loc[here.idxmin().sort_values()]
 
 
 def _cells(values: Any, count: int) -> Any:
@@ -139,10 +140,7 @@ def said_of_dots(rows: pd.DataFrame) -> str:
     """What a figure of `one_a_place` of these rows leaves out."""
     if len(rows) <= MOST_DOTS:
         return ""
-    return (
-        f"Of {len(rows):,} dots those of a status at one place are drawn as one, the best of them, and the stronger "
-        "the more there are."
-    )
+    return f"Of {len(rows):,} dots those of a status at one place are drawn as one, the stronger the more they are."
 
 
 def parts(frame: pd.DataFrame) -> Iterator[tuple[str, Any, Any]]:
