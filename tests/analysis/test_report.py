@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -112,13 +113,14 @@ def thinned(study: Study, monkeypatch: pytest.MonkeyPatch) -> str:
     for module in (course, space):
         monkeypatch.setattr(module, "MOST_TRIALS", 60)
     monkeypatch.setattr(course, "CURVES", 60)
+    monkeypatch.setattr(space, "LINES", 60)
     return report_html(study)
 
 
 def test_a_report_of_many_trials_is_no_more_to_draw(synthetic: Synthetic) -> None:
     """As many traces, and at most a dot a place and status, a line a curve; the page says of which it draws some."""
     html = report_html(synthetic(4000, 10))
-    places = thin.COLUMNS * thin.ROWS
+    places = math.prod(thin.PLACES)
     for figure in ("best-so-far-time", "best-so-far-epochs", "rungs-misses", "slices-0", "plane-all"):
         dots = [trace for trace in traces(html, figure) if trace.get("mode") == "markers"]
         assert all(len(numbers(trace["x"])) <= places for trace in dots)
@@ -127,7 +129,7 @@ def test_a_report_of_many_trials_is_no_more_to_draw(synthetic: Synthetic) -> Non
     drawn = {row for trace in lines for row in numbers(trace["customdata"])[~np.isnan(numbers(trace["y"]))].tolist()}
     assert len(drawn) <= course.CURVES + 20 * len(STATUSES)
     (parallel,) = traces(html, "parallel-all")
-    assert len(numbers(parallel["customdata"])) <= thin.MOST_TRIALS + 20 * len(STATUSES)
+    assert len(numbers(parallel["customdata"])) <= space.LINES + 20 * len(STATUSES)
     assert sum(len(numbers(trace["x"])) for trace in traces(html, "timeline-all")) <= len(STATUSES) * thin.MOST_BARS
     text = " ".join(Elements(html).text.split())
     assert text.count("Of 4,000 dots those of a status at one place are drawn as one") == 3

@@ -35,6 +35,7 @@ from plgan_tune.analysis.report.look import (
 from plgan_tune.analysis.report.thin import (
     MOST_BARS,
     MOST_TRIALS,
+    PLACES,
     SPREAD,
     and_others,
     bars_together,
@@ -102,11 +103,13 @@ def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
     return figure(traces, height=340, xaxis=x, yaxis=axis, left_out=said_of_dots(ended))
 
 
-def trial_dots(study: Study, trials: pd.DataFrame, x: str, size: float = 7) -> Iterator[Trace]:
+def trial_dots(
+    study: Study, trials: pd.DataFrame, x: str, size: float = 7, places: tuple[int, int] = PLACES
+) -> Iterator[Trace]:
     """A trace a status: each trial's last error over its column `x`, one a place where there are many."""
     alone = max(0.5, opacity(len(trials) // 8))
     error = "val_error_last"
-    drawn = one_a_place(trials, x, error, log=spans_decades(trials[error]))
+    drawn = one_a_place(trials, x, error, log=spans_decades(trials[error]), places=places)
     for group in by_status(study, drawn):
         some = group.rows
         yield {

@@ -30,7 +30,15 @@ from plgan_tune.analysis.report.look import (
     titled,
     whole,
 )
-from plgan_tune.analysis.report.thin import MOST_TRIALS, and_others, one_a_place, said_of_dots, spread_evenly, strength
+from plgan_tune.analysis.report.thin import (
+    FEWER_PLACES,
+    MOST_TRIALS,
+    and_others,
+    one_a_place,
+    said_of_dots,
+    spread_evenly,
+    strength,
+)
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
 from plgan_tune.spec.domains import Choice, Domain, LogInt, LogUniform
@@ -38,6 +46,9 @@ from plgan_tune.spec.study import encode
 
 ALPHA, BETA = "loss.alpha", "loss.beta"
 GRID = 60
+
+LINES = 500
+"""So many are drawn of more than `MOST_TRIALS` trials: software that stands in for a graphics card takes 2 ms for one."""
 
 
 def parallel_coordinates(study: Study) -> Drawn:
@@ -52,7 +63,7 @@ def parallel_coordinates(study: Study) -> Drawn:
     low, high = error.quantile([0, 0.9])
     count = len(trials)
     if count > MOST_TRIALS:
-        trials = trials[trials.index.isin(spread_evenly(study, trials, MOST_TRIALS))]
+        trials = trials[trials.index.isin(spread_evenly(study, trials, LINES))]
     keys = [_dimension(study, path, trials) for path in study.spec.domains]
     error = trials["val_error_last"]
     last = {"label": "epochs", "values": compact(trials["epochs"]), "range": [0, study.last_epoch]}
@@ -170,7 +181,10 @@ def slices(study: Study) -> dict[str, Drawn]:
         axis = Axis.of(study.spec.domains[path], trials[column])
         shown = trials.assign(at=axis.places)
         found[path] = figure(
-            [*trial_dots(study, shown, "at", size=6), *_star(shown.loc[best.index], "at", "val_error_last")],
+            [
+                *trial_dots(study, shown, "at", size=6, places=FEWER_PLACES),
+                *_star(shown.loc[best.index], "at", "val_error_last"),
+            ],
             height=250,
             margin={"l": 48, "r": 10, "t": 12, "b": 44},
             xaxis=titled(short_name(study, path)) | axis.as_plotly(),

@@ -12,8 +12,11 @@ from plgan_tune.analysis.study import Study
 MOST_DOTS: Final = 1500
 """So many dots of a figure are all drawn: a browser takes half a millisecond for one."""
 
-COLUMNS, ROWS = 48, 32
-"""Of the places of a figure with more dots. A place is about as large as a dot."""
+PLACES: Final = (48, 32)
+"""Columns and rows of a figure with more dots. A place is about as large as a dot."""
+
+FEWER_PLACES: Final = (32, 24)
+"""Of a small figure."""
 
 MOST_TRIALS: Final = 1000
 """So many trials are all drawn as lines."""
@@ -26,7 +29,13 @@ MOST_BARS: Final = 1500
 
 
 def one_a_place(
-    rows: pd.DataFrame, x: str, y: str, *, apart: Sequence[str] = ("status",), log: bool = False
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    apart: Sequence[str] = ("status",),
+    log: bool = False,
+    places: tuple[int, int] = PLACES,
 ) -> pd.DataFrame:
     """One row for each place of a figure, with `others`: how many more lie there.
 
@@ -37,11 +46,13 @@ def one_a_place(
         x, y: where they are drawn.
         apart: by what else than their place rows differ.
         log: whether the figure's y axis is logarithmic.
+        places: columns and rows of the figure.
     """
     if len(rows) <= MOST_DOTS:
         return rows.assign(others=0)
     height = rows[y].to_numpy(dtype=float)
-    column, row = _cells(rows[x].to_numpy(dtype=float), COLUMNS), _cells(np.log10(height) if log else height, ROWS)
+    column = _cells(rows[x].to_numpy(dtype=float), places[0])
+    row = _cells(np.log10(height) if log else height, places[1])
     placed = rows[list(apart)].astype(str).assign(column=column, row=row)
     # The lowest of a column stay, as an error's best are looked for; elsewhere the first, so that no pattern shows.
     lowest = row == placed.groupby("column")["row"].transform("min")
