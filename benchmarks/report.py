@@ -118,7 +118,6 @@ def chromium() -> Iterator[tuple[Any, int]]:
     browser = webdriver.Chrome(options=options, service=service)
     browser.set_page_load_timeout(LONGEST)
     browser.set_script_timeout(LONGEST)
-    browser.command_executor.client_config.timeout = LONGEST
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     )

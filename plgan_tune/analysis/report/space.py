@@ -48,7 +48,7 @@ ALPHA, BETA = "loss.alpha", "loss.beta"
 GRID = 60
 
 LINES = 500
-"""So many are drawn of more than `MOST_TRIALS` trials: software that stands in for a graphics card takes 2 ms for one."""
+"""So many are drawn of more than `MOST_TRIALS` trials: without a graphics card one takes 2 ms."""
 
 
 def parallel_coordinates(study: Study) -> Drawn:
