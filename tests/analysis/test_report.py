@@ -2,10 +2,12 @@
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importance, Importances
 from plgan_tune.analysis.intervals import Interval
 from plgan_tune.analysis.overview import overview
-from plgan_tune.analysis.report import course
+from plgan_tune.analysis.report import course, space, thin
 from plgan_tune.analysis.report import page as page_module
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.report.space import Axis
@@ -96,6 +98,157 @@ def test_of_very_many_epochs_some_are_drawn_and_it_is_said(
         for epoch in range(1, length + 1)
         if epoch in (1, length) or epoch % 3 == 0
     }
+
+
+def and_others(trace: Any) -> int:
+    """How many more than it draws a trace stands for."""
+    found = (re.match(r" and ([\d,]+) more", text) for text in trace["hovertext"])
+    return sum(int(match[1].replace(",", "")) for match in found if match)
+
+
+def thinned(study: Study, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The report as if the study's trials were too many for a browser."""
+    monkeypatch.setattr(thin, "MOST_DOTS", 100)
+    monkeypatch.setattr(course, "MOST_BARS", 100)
+    for module in (course, space):
+        monkeypatch.setattr(module, "MOST_TRIALS", 60)
+    monkeypatch.setattr(course, "CURVES", 60)
+    monkeypatch.setattr(space, "LINES", 60)
+    return report_html(study)
+
+
+def test_a_report_of_many_trials_is_no_more_to_draw(synthetic: Synthetic) -> None:
+    """As many traces, and at most a dot a place and status, a line a curve; the page says of which it draws some."""
+    html = report_html(synthetic(4000, 10))
+    places = math.prod(thin.PLACES)
+    for figure in ("best-so-far-time", "best-so-far-epochs", "rungs-misses", "slices-0", "plane-all"):
+        dots = [trace for trace in traces(html, figure) if trace.get("mode") == "markers"]
+        assert all(len(numbers(trace["x"])) <= places for trace in dots)
+        assert sum(len(numbers(trace["x"])) for trace in dots) < 2 * places
+    lines = [trace for trace in traces(html, "curves-all") if trace["mode"] == "lines" and "customdata" in trace]
+    drawn = {row for trace in lines for row in numbers(trace["customdata"])[~np.isnan(numbers(trace["y"]))].tolist()}
+    assert len(drawn) <= course.CURVES + 20 * len(STATUSES)
+    (parallel,) = traces(html, "parallel-all")
+    assert len(numbers(parallel["customdata"])) <= space.LINES + 20 * len(STATUSES)
+    assert sum(len(numbers(trace["x"])) for trace in traces(html, "timeline-all")) <= len(STATUSES) * thin.MOST_BARS
+    text = " ".join(Elements(html).text.split())
+    assert text.count("Of 4,000 dots those of a status at one place are drawn as one") == 3
+    assert f"Of 4,000 trials {len(drawn)} are drawn as lines" in text
+    assert f"Of 4,000 trials {len(numbers(parallel['customdata'])):,} are drawn: the best" in text
+    assert "Of 4,000 attempts those of a status that began on a row within" in text
+
+
+def test_of_a_thousand_trials_every_one_is_drawn(synthetic: Synthetic) -> None:
+    html = report_html(synthetic(1000, 10))
+    for figure in ("best-so-far-time", "slices-0", "timeline-all"):
+        shown = [trace for trace in traces(html, figure) if "hovertext" in trace]
+        assert sum(len(numbers(trace["x"])) for trace in shown) == 1000
+    assert len(numbers(traces(html, "parallel-all")[0]["customdata"])) == 1000
+    assert not re.search("Of [0-9,]+ (dots|trials|attempts|the lines)", Elements(html).text)
+
+
+@pytest.mark.parametrize("figure", ["best-so-far-time", "slices-0", "plane-all", "timeline-all"])
+def test_what_is_drawn_as_one_says_how_many_it_stands_for(
+    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch, figure: str
+) -> None:
+    """Together they are every trial of their status."""
+    study = synthetic(400, 20)
+    html = thinned(study, monkeypatch)
+    found = dict.fromkeys(study.trials["status"].unique(), 0)
+    drawn = 0
+    for trace in traces(html, figure):
+        if "hovertext" in trace:
+            drawn += len(numbers(trace["x"]))
+            found[trace["meta"]["status"]] += len(numbers(trace["x"])) + and_others(trace)
+            status = study.trials["status"][numbers(trace["customdata"])]
+            assert set(status) == {trace["meta"]["status"]}
+    assert found == study.trials["status"].value_counts().to_dict()
+    assert drawn < 400
+
+
+def test_a_dot_is_as_strong_as_those_it_stands_for(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    dots = traces(thinned(synthetic(400, 20), monkeypatch), "slices-0")
+    strong, counts = (
+        np.concatenate(parts)
+        for parts in zip(
+            *(
+                (numbers(trace["marker"]["opacity"]), [len(text) > 0 for text in trace["hovertext"]])
+                for trace in dots
+                if isinstance(trace["marker"].get("opacity"), dict)
+            ),
+            strict=True,
+        )
+    )
+    assert strong[counts].min() > strong[~counts].max()
+    assert strong.max() <= 0.95
+
+
+def test_the_best_of_many_is_drawn_everywhere(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = synthetic(400, 20)
+    html = thinned(study, monkeypatch)
+    best = study.ranked.index[0]
+    for figure in ("best-so-far-time", "best-so-far-epochs", "curves-all", "slices-0", "slices-1", "parallel-all"):
+        rows = [numbers(trace["customdata"]) for trace in traces(html, figure) if "customdata" in trace]
+        assert best in np.concatenate(rows), figure
+
+
+def test_bars_drawn_as_one_take_as_long_as_their_trials(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not overlap, so that the time in which a node trained nothing stays empty."""
+    study = synthetic(400, 20)
+    assert len(study.trials["node"].unique()) == 8
+    whole = traces(report_html(study), "timeline-all")
+    some = traces(thinned(study, monkeypatch), "timeline-all")
+    bars = sum(len(numbers(trace["x"])) for trace in some)
+    assert bars < 300
+    for before, after in zip(whole, some, strict=True):
+        assert before["name"] == after["name"]
+        assert numbers(after["x"]).sum() == pytest.approx(numbers(before["x"]).sum(), rel=1e-4)
+    spans = sorted(
+        (row, start, start + length)
+        for trace in some
+        for row, start, length in zip(*(numbers(trace[name]) for name in ("y", "base", "x")), strict=True)
+    )
+    for (row, _, end), (other, start, _) in pairwise(spans):
+        assert row != other or end <= start + 1e-3
+
+
+def test_bands_are_the_quantiles_of_all_trials_and_go_with_their_status(
+    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = synthetic(400, 20)
+    found = traces(thinned(study, monkeypatch), "curves-all")
+    of = dict(zip(study.trials["trial_id"], study.trials["status"], strict=True))
+    epochs = study.epochs.assign(status=study.epochs["trial_id"].astype(str).map(of))
+    for status, rows in epochs.groupby("status"):
+        mine = [trace for trace in found if trace.get("meta") == {"status": status}]
+        errors = rows.groupby("epoch")["val_error"]
+        (median,) = (trace for trace in mine if trace["name"] == "median")
+        np.testing.assert_allclose(numbers(median["y"]), errors.median(), rtol=1e-5)
+        for name, low, high in (("nine in ten", 0.05, 0.95), ("the middle half", 0.25, 0.75)):
+            (band,) = (trace for trace in mine if trace["name"] == name)
+            lower, upper = np.split(numbers(band["y"]), 2)
+            np.testing.assert_allclose(lower, errors.quantile(low), rtol=1e-5)
+            np.testing.assert_allclose(upper[::-1], errors.quantile(high), rtol=1e-5)
+
+
+def test_a_rare_status_of_many_trials_keeps_its_lines(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundredth of the lines would be none of the eight trials that diverged."""
+    study = synthetic(400, 20)
+    html = thinned(study, monkeypatch)
+    diverged = set(study.trials.index[study.trials["status"] == "diverged"])
+    assert len(diverged) == 8
+    assert diverged <= set(numbers(traces(html, "parallel-all")[0]["customdata"]).tolist())
+    (lines,) = (
+        trace for trace in traces(html, "curves-all") if trace["name"] == "diverged" and "lines" in trace["mode"]
+    )
+    assert set(numbers(lines["customdata"]).tolist()) - {0} == diverged - {0}
+
+
+@pytest.mark.parametrize("kind", ["running", "none completed", "errors of 0", "no key"])
+def test_many_trials_of_any_study_are_thinned(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    html = thinned(CHANGES[kind](synthetic(200, 12)), monkeypatch)
+    assert "are drawn as lines" in Elements(html).text
+    json.dumps(held(html), allow_nan=False)  # as a browser reads it
 
 
 def test_the_curves_have_the_rungs_and_the_best_on_top(synthetic: Synthetic) -> None:

@@ -1,6 +1,7 @@
 """The report as its reader has it: in a browser, with a mouse, on a phone, in the dark."""
 
 import io
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -68,19 +69,30 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 10,000 trials of 100 epochs."""
+    folder = tmp_path_factory.mktemp("million")
+    write_synthetic(Location.at(folder / "million"), 10_000, 100, early_stopping=False)
+    study = read_study(folder / "million")
+    file = folder / "report.html"
+    file.write_text(report_html(study, importances(study)))
+    return file
+
+
 Open = Callable[..., Any]
 
 
 @pytest.fixture
 def opened(chromium: Any, report: Path) -> Open:
-    """`opened(width=, theme=)`: the report as it stands once the first screen is drawn."""
+    """`opened(width=, theme=, page=)`: the report as it stands once the first screen is drawn."""
 
-    def go(width: int = 1280, theme: str = "light") -> Any:
+    def go(width: int = 1280, theme: str = "light", page: Path = report) -> Any:
         shape = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
         look_at(chromium, theme)
         chromium.get_log("browser")
-        chromium.get(report.as_uri())
+        chromium.get(page.as_uri())
         wait(chromium, "return document.documentElement.dataset.opened !== undefined")
         return chromium
 
@@ -158,6 +170,49 @@ def test_a_thousand_trials_are_small_and_open_at_once(
         )
     # The best of three: what else the machine does at that time is not the page's.
     assert min(times) < 3
+
+
+def test_a_million_rows_are_drawn_by_few_marks(opened: Open, million: Path) -> None:
+    """As many as a browser draws in seconds; figures that say what they leave out name it at the pointer, too."""
+    browser = opened(page=million)
+    for name in figures(browser):
+        draw(browser, name)
+        assert colours(browser, name) > 30, name
+    marks = "return document.querySelectorAll('.scatterlayer .point, .scatterlayer .js-line, .barlayer .point').length"
+    assert browser.execute_script(marks) < 20_000
+    said = "return [...document.querySelectorAll('.left-out')].map((one) => one.textContent)"
+    assert len(browser.execute_script(said)) == 6  # best so far, curves, timeline, slices, plane, parallel coordinates
+    hover = """
+      const {data} = document.getElementById("figure-slices-0");
+      const trace = data.findIndex((one) => one.hovertext?.some((text) => text));
+      const pointNumber = data[trace].hovertext.findIndex((text) => text);
+      Plotly.Fx.hover("figure-slices-0", [{curveNumber: trace, pointNumber}]);
+    """
+    draw(browser, "figure-slices-0")
+    browser.execute_script(hover)
+    label = "return document.querySelector('#figure-slices-0 .hoverlayer').textContent"
+    wait(browser, label)
+    assert re.match(r"t\d+ and \d+ more · \w+error \d", browser.execute_script(label))
+    assert severe(browser) == []
+
+
+BANDS = "[...document.querySelectorAll('#figure-curves-all .js-fill')].map((one) => getComputedStyle(one).fill)"
+
+
+def test_bands_of_many_trials_go_with_their_status_and_follow_the_dark(opened: Open, million: Path) -> None:
+    browser = opened(page=million)
+    draw(browser, CURVES)
+    bands = browser.execute_script(f"return {BANDS}")
+    assert len(bands) == 4  # two of those that completed and two of those that diverged
+    assert "none" not in bands
+    press(browser, "completed")
+    wait(browser, f"return {BANDS}.length === 2")
+    assert set(browser.execute_script(SHOWN, CURVES, "completed")) == {False}
+    press(browser, "completed")
+    wait(browser, f"return {BANDS}.length === 4")
+    look_at(browser, "dark")
+    wait(browser, f"return {BANDS}[0] !== arguments[0]", bands[0])
+    assert severe(browser) == []
 
 
 CURVES = "figure-curves-all"

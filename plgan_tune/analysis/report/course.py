@@ -1,6 +1,7 @@
 """The course of a search: how its best fell, how its trials learned, where they were stopped, when each ran."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -26,20 +27,39 @@ from plgan_tune.analysis.report.look import (
     figure,
     line_at,
     opacity,
+    spans_decades,
     titled,
     whole,
     with_trials,
 )
+from plgan_tune.analysis.report.thin import (
+    MOST_BARS,
+    MOST_TRIALS,
+    PLACES,
+    SPREAD,
+    and_others,
+    bars_together,
+    one_a_place,
+    parts,
+    quantiles,
+    said,
+    said_of_dots,
+    spread_evenly,
+    strength,
+)
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus, Verdict
 from plgan_tune.spec.advice import rungs
+from plgan_tune.wording import duration
 
-FEW_POINTS = 200_000
-"""So many points of curves are drawn as SVG, which is the sharper and needs no WebGL; more are too slow in it."""
+MOST_POINTS = 100_000
+"""Of more points of curves, evenly spaced ones are drawn."""
 
+CURVES = 150
+"""So many are drawn of more than `MOST_TRIALS` trials, over bands that stand for all."""
 
-MOST_POINTS = 300_000
-"""Of more, evenly spaced ones are drawn: a point is some ten bytes of the page."""
+BAND = 200
+"""So many epochs of a band are drawn."""
 
 
 def best_over_time(study: Study) -> Drawn:
@@ -79,12 +99,18 @@ def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
     }
     axis = error_axis(ended["val_error_last"])
     traces = [*trial_dots(study, ended, "at"), line]
-    return figure(traces, height=340, xaxis=titled(title, rangemode="tozero"), yaxis=axis)
+    x = titled(title, rangemode="tozero")
+    return figure(traces, height=340, xaxis=x, yaxis=axis, left_out=said_of_dots(ended))
 
 
-def trial_dots(study: Study, trials: pd.DataFrame, x: str, size: float = 7) -> Iterator[Trace]:
-    """A trace a status: each trial's last error over its column `x`."""
-    for group in by_status(study, trials):
+def trial_dots(
+    study: Study, trials: pd.DataFrame, x: str, size: float = 7, places: tuple[int, int] = PLACES
+) -> Iterator[Trace]:
+    """A trace a status: each trial's last error over its column `x`, one a place where there are many."""
+    alone = max(0.5, opacity(len(trials) // 8))
+    error = "val_error_last"
+    drawn = one_a_place(trials, x, error, log=spans_decades(trials[error]), places=places)
+    for group in by_status(study, drawn):
         some = group.rows
         yield {
             "type": "scatter",
@@ -93,31 +119,39 @@ def trial_dots(study: Study, trials: pd.DataFrame, x: str, size: float = 7) -> I
             "x": compact(some[x]) if some[x].dtype.kind in "fiu" else some[x].tolist(),
             "y": compact(some["val_error_last"]),
             "customdata": whole(some.index),
+            "hovertext": and_others(some["others"]),
             "marker": {
                 "color": group.colour,
                 "symbol": group.symbol,
                 "size": size,
-                "opacity": max(0.5, opacity(len(trials) // 8)),
+                "opacity": strength(some["others"], alone),
                 "line": {"width": 1.5, "color": group.colour},
             },
-            "hovertemplate": f"%{{text}} · {group.word}<br>error %{{y:.2%}}<extra></extra>",
+            "hovertemplate": f"%{{text}}%{{hovertext}} · {group.word}<br>error %{{y:.2%}}<extra></extra>",
         }
 
 
 def learning_curves(study: Study) -> Drawn:
-    """Every trial's error over its epochs: a trace a status, the best above all."""
+    """Every trial's error over its epochs: a trace a status, the best above all.
+
+    Of many trials some are drawn, over bands that stand for all.
+    """
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
-    curves = with_trials(study, study.epochs[["trial_id", "epoch", "val_error", "ramp"]])
+    rows = with_trials(study, study.epochs[["trial_id", "epoch", "val_error", "ramp"]])
+    trained = study.trials[study.trials["epochs"] > 0]
+    many = len(trained) > MOST_TRIALS
+    curves = rows[rows["trial"].isin(spread_evenly(study, trained, CURVES))] if many else rows
     curves = curves.sort_values(["trial", "epoch"], ignore_index=True)
-    every = drawn_epochs(study)
-    kind = "scatter" if len(curves) // every <= FEW_POINTS else "scattergl"
-    traces: list[Trace] = []
+    every = max(1, -(-len(curves) // MOST_POINTS))
+    spread = [(group, quantiles(group.rows, BAND)) for group in by_status(study, rows)] if many else []
+    traces = [band for group, found in spread for band in _bands(group, found)]
     for group in by_status(study, curves):
-        traces.append(_curves(group, every, kind))
-        traces += _switches(group, kind)
+        traces.append(_curves(group, every))
+        traces += _switches(group)
+    traces += [_median(group, found) for group, found in spread]
     if not study.ranked.empty:
-        traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]], kind)
+        traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]])
     asha = study.spec.search.early_stopping.asha
     fixed = asha is not None and asha.align == "epoch"
     lines = [line_at(rung, str(rung)) for rung in rungs(asha, study.last_epoch)] if asha and fixed else []
@@ -125,14 +159,54 @@ def learning_curves(study: Study) -> Drawn:
         traces,
         height=480,
         xaxis=titled("epoch", range=[0, study.last_epoch * 1.02]),
-        yaxis=error_axis(curves["val_error"]),
+        yaxis=error_axis(rows["val_error"]),
         shapes=lines,
+        left_out=_left_out(len(trained), curves["trial"].nunique(), every),
     )
 
 
-def drawn_epochs(study: Study) -> int:
-    """The distance between the epochs of a learning curve that are drawn."""
-    return max(1, -(-len(study.epochs) // MOST_POINTS))
+def _left_out(trials: int, drawn: int, every: int) -> str:
+    some = (
+        f"Of {trials:,} trials {drawn:,} are drawn as lines: the best, and others evenly over each status's last "
+        "errors. The bands and the dashed line are of all trials of a status that trained an epoch: nine in ten of "
+        "them, the middle half, and their median."
+    )
+    thinned = f"Of the lines one epoch in {every} is drawn, and every trial's last."
+    return said(some if drawn < trials else "", thinned if every > 1 else "")
+
+
+def _bands(group: Group, found: pd.DataFrame) -> Iterator[Trace]:
+    """Where nine in ten of a status's trials and the middle half of them are at each epoch."""
+    epochs = whole(found.index)
+    for name, low, high in parts(found):
+        yield {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            **belongs_to(group.word),
+            "x": np.concatenate([epochs, epochs[::-1]]),
+            "y": compact([*low, *high[::-1]]),
+            "fill": "toself",
+            "fillcolor": group.colour,
+            "opacity": 0.16,
+            "line": {"width": 0, "color": group.colour},
+            "hoverinfo": "skip",
+        }
+
+
+def _median(group: Group, found: pd.DataFrame) -> Trace:
+    texts = [f"{low:.2%} to {high:.2%}" for low, high in zip(found[SPREAD[1]], found[SPREAD[3]], strict=True)]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "median",
+        **belongs_to(group.word),
+        "x": whole(found.index),
+        "y": compact(found[SPREAD[2]]),
+        "hovertext": texts,
+        "line": {"color": group.colour, "width": 2, "dash": "dash"},
+        "hovertemplate": f"{group.word}, epoch %{{x}}<br>median %{{y:.2%}}<br>half: %{{hovertext}}<extra></extra>",
+    }
 
 
 def _thinned(rows: pd.DataFrame, every: int) -> pd.DataFrame:
@@ -141,13 +215,13 @@ def _thinned(rows: pd.DataFrame, every: int) -> pd.DataFrame:
     return rows[ends | (rows["epoch"] % every == 0)]
 
 
-def _curves(group: Group, every: int, kind: str) -> Trace:
+def _curves(group: Group, every: int) -> Trace:
     """One trace for all: a row without an error lifts the pen between two trials."""
     rows = _thinned(group.rows, every)
     count = rows["trial"].nunique()
     ends = np.flatnonzero(np.diff(rows["trial"])) + 1
     return {
-        "type": kind,
+        "type": "scatter",
         "mode": "lines" if len(rows) > count else "lines+markers",
         **group.label,
         "x": np.insert(whole(rows["epoch"]), ends, 0),
@@ -161,12 +235,12 @@ def _curves(group: Group, every: int, kind: str) -> Trace:
     }
 
 
-def _switches(group: Group, kind: str) -> Iterator[Trace]:
+def _switches(group: Group) -> Iterator[Trace]:
     switched = switches(group.rows)
     if switched.empty:
         return
     yield {
-        "type": kind,
+        "type": "scatter",
         "mode": "markers",
         **group.label,
         "x": whole(switched["epoch"]),
@@ -178,9 +252,9 @@ def _switches(group: Group, kind: str) -> Iterator[Trace]:
     }
 
 
-def _best_curve(rows: pd.DataFrame, kind: str) -> Iterator[Trace]:
+def _best_curve(rows: pd.DataFrame) -> Iterator[Trace]:
     line: dict[str, Any] = {
-        "type": kind,
+        "type": "scatter",
         "mode": "lines",
         "name": "best",
         **belongs_to(TrialStatus.COMPLETED),
@@ -215,30 +289,35 @@ def misses(study: Study) -> Drawn:
     # Spread over the rung's height by the order of arrival, so that equal trials do not hide one another.
     spread = (judged.groupby("rung").cumcount() * 0.618) % 1 - 0.5
     height = judged["rung"].map({rung: step for step, rung in enumerate(steps)}) + 0.6 * spread
-    judged = judged.assign(height=height)
+    judged = judged.assign(height=height, missed=100 * (judged["value"] - judged["cutoff"]))
+    alone = max(0.45, opacity(len(judged) // 8))
+    drawn = one_a_place(judged, "missed", "height", apart=("status", "verdict"))
     traces: list[Trace] = []
     verdicts = (
         (Verdict.CONTINUE, "went on", MUTED, "circle"),
         (Verdict.STOP, "was stopped", colour(TrialStatus.STOPPED), SYMBOLS[TrialStatus.STOPPED]),
     )
     for verdict, outcome, tint, symbol in verdicts:
-        for group in by_status(study, judged[judged["verdict"] == verdict]):
+        for group in by_status(study, drawn[drawn["verdict"] == verdict]):
             some = group.rows
             trace = {
                 "type": "scatter",
                 "mode": "markers",
                 **group.label,
-                "x": compact(100 * (some["value"] - some["cutoff"])),
+                "x": compact(some["missed"]),
                 "y": compact(some["height"]),
                 "customdata": whole(some["trial"]),
+                "hovertext": and_others(some["others"]),
                 "marker": {
                     "color": tint,
                     "symbol": symbol,
                     "size": 7,
-                    "opacity": max(0.45, opacity(len(judged) // 8)),
+                    "opacity": strength(some["others"], alone),
                     "line": {"width": 1.5, "color": tint},
                 },
-                "hovertemplate": f"%{{text}} {outcome}<br>%{{x:+.2f}} points off the cutoff<extra></extra>",
+                "hovertemplate": (
+                    f"%{{text}}%{{hovertext}} {outcome}<br>%{{x:+.2f}} points off the cutoff<extra></extra>"
+                ),
             }
             traces.append(trace)
     return figure(
@@ -252,6 +331,7 @@ def misses(study: Study) -> Drawn:
             "range": [-0.6, len(steps) - 0.4],
         },
         shapes=[line_at(0, "cutoff")],
+        left_out=said_of_dots(judged),
     )
 
 
@@ -267,23 +347,24 @@ def timeline(study: Study) -> Drawn:
     unit, size = elapsed(end.max())
     lane = _lanes(placed["node"].tolist(), start.tolist(), end.tolist())
     rows = sorted(set(lane))
-    height = pd.Series([rows.index(at) for at in lane], index=placed.index)
+    place = {at: row for row, at in enumerate(rows)}
+    bars, stretch = bars_together(placed.assign(row=[place[at] for at in lane]), MOST_BARS)
     traces: list[Trace] = []
-    for group in by_status(study, placed):
-        some = group.rows.index
-        trial = group.rows["trial"]
+    for group in by_status(study, bars):
+        some = group.rows
         traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
                 **group.label,
-                "base": compact(start[some] / size),
-                "x": compact((end - start)[some] / size),
-                "y": whole(height[some]),
+                "base": compact(some["began"] / size),
+                "x": compact((some["until"] - some["began"]) / size),
+                "y": whole(some["row"]),
                 "width": 0.72,
-                "customdata": whole(trial),
+                "customdata": whole(some["trial"]),
+                "hovertext": and_others(some["others"]),
                 "marker": {"color": group.colour, "opacity": 0.8, "line": {"width": 0.5, "color": PAPER}},
-                "hovertemplate": f"%{{text}} · {group.word}<br>%{{x:.3~g}} {unit}<extra></extra>",
+                "hovertemplate": f"%{{text}}%{{hovertext}} · {group.word}<br>%{{x:.3~g}} {unit}<extra></extra>",
             }
         )
     first = {node: row for row, (node, _) in reversed(list(enumerate(rows)))}
@@ -299,6 +380,14 @@ def timeline(study: Study) -> Drawn:
             "showgrid": False,
             "ticklabelstandoff": 6,
         },
+        left_out=_of_bars(len(placed), stretch) if stretch else "",
+    )
+
+
+def _of_bars(attempts: int, stretch: float) -> str:
+    return (
+        f"Of {attempts:,} attempts those of a status that began on a row within {duration(timedelta(seconds=stretch))} "
+        "are drawn as one bar, as long as they were together."
     )
 
 

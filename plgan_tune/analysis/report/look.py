@@ -42,7 +42,8 @@ def belongs_to(status: str) -> Trace:
 def with_trials(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` with each one's `trial`, which is its row in `study.trials`, and that trial's `status`."""
     place = pd.Series(study.trials.index, index=study.trials["trial_id"])
-    trial = rows["trial_id"].astype(str).map(place).to_numpy()
+    codes, names = pd.factorize(rows["trial_id"])
+    trial = place.reindex(names.astype(str)).to_numpy()[codes]
     return rows.assign(trial=trial, status=study.trials["status"].reindex(trial).to_numpy())
 
 
@@ -100,9 +101,13 @@ def figure(
     height: int = 380,
     xaxis: dict[str, Any] | None = None,
     yaxis: dict[str, Any] | None = None,
+    left_out: str = "",
     **layout: Any,
 ) -> go.Figure:
     """A figure of `traces`; axes and `layout` are laid over the house style.
+
+    Args:
+        left_out: what is not drawn because there is too much of it, in sentences.
 
     Raises:
         ValueError: for a name or value that Plotly does not know.
@@ -118,6 +123,7 @@ def figure(
         "hoverlabel": {"bgcolor": PAPER, "bordercolor": FAINT, "font": {"color": INK, "size": 13}, "align": "left"},
         "hovermode": "closest",
         "showlegend": False,
+        "meta": {"left_out": left_out},
         "xaxis": _AXIS | {"showgrid": False, "showline": True} | (xaxis or {}),
         "yaxis": _AXIS | (yaxis or {}),
     }
@@ -153,10 +159,9 @@ def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
     """An axis of fractions in percent; a logarithmic one where they differ by more than a factor of four."""
     found = np.asarray(errors, dtype=float)
     found = found[np.isfinite(found)]
-    if len(found) == 0 or found.max() <= 4 * found.min():
-        return titled(title, tickformat=".3~p", nticks=6)
-    if found.min() <= 0:
-        return titled(title, tickformat=".3~p", nticks=6, rangemode="tozero")
+    if not spans_decades(found):
+        zero = {"rangemode": "tozero"} if len(found) and found.max() > 4 * found.min() else {}
+        return titled(title, tickformat=".3~p", nticks=6, **zero)
     low, high = found.min() / 1.12, found.max() * 1.12
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     digits = (1, 1.5, 2, 3, 5, 7) if high < 12 * low else (1, 2, 5) if high < 200 * low else (1,)
@@ -168,6 +173,13 @@ def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
         tickvals=ticks,
         ticktext=[f"{100 * tick:.4g}%" for tick in ticks],
     )
+
+
+def spans_decades(errors: Any) -> bool:
+    """Whether an axis of these errors is logarithmic."""
+    found = np.asarray(errors, dtype=float)
+    found = found[np.isfinite(found)]
+    return len(found) > 0 and bool(found.max() > 4 * found.min() > 0)
 
 
 def elapsed(seconds: float) -> tuple[str, float]:

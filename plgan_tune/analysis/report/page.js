@@ -111,7 +111,8 @@
     return made;
   }
 
-  const isText = (column) => column.values.some((value) => typeof value === "string");
+  const texts = new Set(trials.columns.filter((column) => column.values.some((value) => typeof value === "string")));
+  const isText = (column) => texts.has(column);
 
   function sortBy(column) {
     sorted = { column, down: sorted.column === column && !sorted.down };

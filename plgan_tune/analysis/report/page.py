@@ -54,6 +54,11 @@ class Panel:
         return {f"{self.name}-{key}": made for key, made in self.drawn.items() if not isinstance(made, Absent)}
 
     @property
+    def left_out(self) -> list[str]:
+        """What its figures do not draw because there is too much of it, each sentence once."""
+        return list(dict.fromkeys(made.layout.meta["left_out"] for made in self.figures.values()))
+
+    @property
     def absent(self) -> list[str]:
         """Why what is not there is not, each reason once."""
         return list(dict.fromkeys(made.why for made in self.drawn.values() if isinstance(made, Absent)))
@@ -146,9 +151,9 @@ def _search_panels(study: Study) -> list[Panel]:
         Panel(
             "curves",
             "Learning curves",
-            f"Every trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch on the "
-            f"generator's final loss. {_about_rungs(study)}{_about_epochs(study)}Look for curves that were cut while "
-            "they still fell, and for those that rise after their switch.",
+            f"A line is a trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch "
+            f"on the generator's final loss. {_about_rungs(study)}Look for curves that were cut while they still fell, "
+            "and for those that rise after their switch.",
             {"all": course.learning_curves(study)},
         ),
         Panel(
@@ -168,11 +173,6 @@ def _search_panels(study: Study) -> list[Panel]:
             {"all": course.timeline(study)},
         ),
     ]
-
-
-def _about_epochs(study: Study) -> str:
-    every = course.drawn_epochs(study)
-    return f"There are many: one epoch in {every} is drawn, and every trial's last. " if every > 1 else ""
 
 
 def _about_rungs(study: Study) -> str:

@@ -30,6 +30,15 @@ from plgan_tune.analysis.report.look import (
     titled,
     whole,
 )
+from plgan_tune.analysis.report.thin import (
+    FEWER_PLACES,
+    MOST_TRIALS,
+    and_others,
+    one_a_place,
+    said_of_dots,
+    spread_evenly,
+    strength,
+)
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus
 from plgan_tune.spec.domains import Choice, Domain, LogInt, LogUniform
@@ -37,6 +46,9 @@ from plgan_tune.spec.study import encode
 
 ALPHA, BETA = "loss.alpha", "loss.beta"
 GRID = 60
+
+LINES = 500
+"""So many are drawn of more than `MOST_TRIALS` trials: without a graphics card one takes 2 ms."""
 
 
 def parallel_coordinates(study: Study) -> Drawn:
@@ -46,12 +58,16 @@ def parallel_coordinates(study: Study) -> Drawn:
         return Absent("Parallel coordinates need two searched keys; the slices show all there is.")
     if len(trials) < 2:
         return Absent("Parallel coordinates need two trials that have trained an epoch.")
+    error = trials["val_error_last"]
+    ends = [100 * error.min(), 100 * error.max()]  # said, so that lines that are taken off do not move it
+    low, high = error.quantile([0, 0.9])
+    count = len(trials)
+    if count > MOST_TRIALS:
+        trials = trials[trials.index.isin(spread_evenly(study, trials, LINES))]
     keys = [_dimension(study, path, trials) for path in study.spec.domains]
     error = trials["val_error_last"]
     last = {"label": "epochs", "values": compact(trials["epochs"]), "range": [0, study.last_epoch]}
-    ends = [100 * error.min(), 100 * error.max()]  # said, so that lines that are taken off do not move it
     result = {"label": "error, %", "values": compact(100 * error), "range": ends, "tickformat": ".3~g"}
-    low, high = error.quantile([0, 0.9])
     line = {"color": compact(error), "colorscale": SCALE, "cmin": low, "cmax": high}
     trace = {
         "type": "parcoords",
@@ -63,7 +79,13 @@ def parallel_coordinates(study: Study) -> Drawn:
         "rangefont": {"color": "rgba(0,0,0,0)", "size": 1},
         "unselected": {"line": {"color": FAINT, "opacity": 0.25}},
     }
-    return figure([trace], height=420, margin={"l": 56, "r": 56, "t": 56, "b": 28})
+    some = f"Of {count:,} trials {len(trials):,} are drawn: the best, and others evenly over each status's last errors."
+    return figure(
+        [trace],
+        height=420,
+        margin={"l": 56, "r": 56, "t": 56, "b": 28},
+        left_out=some if len(trials) < count else "",
+    )
 
 
 def _dimension(study: Study, path: str, trials: pd.DataFrame) -> dict[str, Any]:
@@ -159,11 +181,15 @@ def slices(study: Study) -> dict[str, Drawn]:
         axis = Axis.of(study.spec.domains[path], trials[column])
         shown = trials.assign(at=axis.places)
         found[path] = figure(
-            [*trial_dots(study, shown, "at", size=6), *_star(shown.loc[best.index], "at", "val_error_last")],
+            [
+                *trial_dots(study, shown, "at", size=6, places=FEWER_PLACES),
+                *_star(shown.loc[best.index], "at", "val_error_last"),
+            ],
             height=250,
             margin={"l": 48, "r": 10, "t": 12, "b": 44},
             xaxis=titled(short_name(study, path)) | axis.as_plotly(),
             yaxis=error_axis(trials["val_error_last"], ""),
+            left_out=said_of_dots(trials),
         )
     return found
 
@@ -224,11 +250,19 @@ def plane(study: Study) -> Drawn:
             "x": compact(group.rows["alpha"]),
             "y": compact(group.rows["beta"]),
             "customdata": whole(group.rows.index),
-            "hovertext": [f"{100 * value:.2f} %" for value in group.rows["error"]],
-            "marker": {"size": 5, "color": INK, "opacity": 0.7, "line": {"width": 1, "color": PAPER}},
-            "hovertemplate": "%{text}<br>error %{hovertext}<extra></extra>",
+            "hovertext": [
+                f"{others}<br>error {100 * value:.2f} %"
+                for others, value in zip(and_others(group.rows["others"]), group.rows["error"], strict=True)
+            ],
+            "marker": {
+                "size": 5,
+                "color": INK,
+                "opacity": strength(group.rows["others"], 0.7),
+                "line": {"width": 1, "color": PAPER},
+            },
+            "hovertemplate": "%{text}%{hovertext}<extra></extra>",
         }
-        for group in by_status(study, trials)
+        for group in by_status(study, one_a_place(trials, "alpha", "beta"))
     ]
     best = trials.loc[trials.index.intersection(study.ranked.head(1).index)]
     return figure(
@@ -236,6 +270,7 @@ def plane(study: Study) -> Drawn:
         height=460,
         xaxis=titled("alpha, weight of V_log") | alpha.as_plotly(0),
         yaxis=titled("beta, weight of V_feature", showgrid=False) | beta.as_plotly(0),
+        left_out=said_of_dots(trials),
     )
 
 
