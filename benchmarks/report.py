@@ -171,11 +171,12 @@ def main() -> None:
     lines = [
         "# The report in a browser",
         "",
-        f"{machine()}; load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end, of which this makes about 2:",
-        "the rest is other work, which lengthens all times.",
-        f"The shorter of {ROUNDS} rounds. The bar is {BAR:.0f} s until all figures of 10,000 trials of 100 epochs, a",
-        "million rows, are drawn on a machine that does nothing else. Processor: what the browser's processes spent",
-        "together until then, which other work lengthens less.",
+        f"{machine()}.",
+        f"Load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end, of which this makes about 2: the rest is other "
+        "work, which lengthens all times.",
+        f"The shorter of {ROUNDS} rounds. The bar is {BAR:.0f} s until all figures of 10,000 trials of 100 epochs, a million",
+        "rows, are drawn on a machine that does nothing else. Processor: what the browser's processes spent together until",
+        "then, which other work lengthens less.",
         "",
         "| study | report | written | page | first screen | all figures | processor | slowest figure |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -192,6 +192,17 @@ def test_the_best_of_many_is_drawn_everywhere(synthetic: Synthetic, monkeypatch:
         assert best in np.concatenate(rows), figure
 
 
+def test_every_whole_number_of_many_trials_keeps_a_dot(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are more than a small figure has columns."""
+    study = synthetic(400, 100)
+    place = list(study.spec.columns).index("loss.switch_epoch")
+    searched = set(study.trials["params_switch_epoch"])
+    assert len(searched) > thin.FEWER_PLACES[0]
+    dots = [numbers(trace["x"]) for trace in traces(thinned(study, monkeypatch), f"slices-{place}")]
+    assert sum(len(some) for some in dots) < 400
+    assert set(np.concatenate(dots).tolist()) == searched
+
+
 def test_bars_drawn_as_one_take_as_long_as_their_trials(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
     """They do not overlap, so that the time in which a node trained nothing stays empty."""
     study = synthetic(400, 20)

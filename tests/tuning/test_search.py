@@ -170,7 +170,7 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
     embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Dawdling(PlganTrainable):
-        """Whose second trial takes a second an epoch in its first attempt."""
+        """Whose second trial takes four seconds an epoch in its first attempt."""
 
         def _take_up(self, config: dict[str, Any]) -> None:
             super()._take_up(config)
@@ -178,13 +178,13 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
 
         def step(self) -> dict[str, Any]:
             result = super().step()
-            time.sleep(self._dawdles)
+            time.sleep(4 * self._dawdles)
             return result
 
     monkeypatch.setattr(tuner, "PlganTrainable", Dawdling)
     space = tmp_path / "space.yaml"
     space.write_text(dump_yaml(small(trials=2, training={"epochs": 40}, early_stopping="none").as_mapping()))
-    words = ["--space", str(space), "--set", f"search.hours={20 / 3600}", "--results", str(tmp_path), "--name", "study"]
+    words = ["--space", str(space), "--set", f"search.hours={90 / 3600}", "--results", str(tmp_path), "--name", "study"]
     limited = invoke(*words)
     assert limited.exit_code == 0, limited.output
     assert "study: out of time, this run took" in limited.output

@@ -51,7 +51,7 @@ def one_a_place(
     if len(rows) <= MOST_DOTS:
         return rows.assign(others=0)
     height = rows[y].to_numpy(dtype=float)
-    column = _cells(rows[x].to_numpy(dtype=float), places[0])
+    column = _columns(rows[x].to_numpy(dtype=float), places[0])
     row = _cells(np.log10(height) if log else height, places[1])
     placed = rows[list(apart)].astype(str).assign(column=column, row=row)
     # The lowest of a column stay, as an error's best are looked for; elsewhere the first, so that no pattern shows.
@@ -59,6 +59,12 @@ def one_a_place(
     placed["key"] = np.where(lowest, height, np.arange(len(rows)))
     here = placed.groupby([*apart, "column", "row"])["key"]
     return rows.assign(others=here.transform("size") - 1).loc[here.idxmin().sort_values()]
+
+
+def _columns(values: Any, count: int) -> Any:
+    """Cells, or one for each value of few: whole numbers two of which fell into a cell would make stripes."""
+    found, place = np.unique(values, return_inverse=True)
+    return place if len(found) <= 2 * count else _cells(values, count)
 
 
 def _cells(values: Any, count: int) -> Any:
