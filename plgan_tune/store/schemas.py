@@ -122,8 +122,18 @@ def cell(value: Value, kind: type) -> Value:
 
 
 def value_of(held: Value, options: Sequence[Value]) -> Value:
-    """The inverse of `cell`, of a key that may have `options` alone; what is none of them stays as it is held."""
-    return next((option for option in options if cell(option, type(held)) == held), held)
+    """The inverse of `cell`, of a key that may have `options`, from which a resume may have dropped some."""
+    of_now = [option for option in options if cell(option, type(held)) == held]
+    return of_now[0] if of_now else _number_of(held) if options else held
+
+
+def _number_of(held: Value) -> Value:
+    """The number or truth value that a text column holds as JSON, else what is held."""
+    try:
+        value = json.loads(held) if isinstance(held, str) else held
+    except ValueError:
+        return held
+    return value if isinstance(value, bool | int | float) else held
 
 
 def _versioned(columns: Sequence[Any]) -> Any:

@@ -1,7 +1,7 @@
 """A key that may be a number or text: its values come back from the log as they were suggested."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -60,7 +60,7 @@ def left(tmp_path: Path, trial_row: Callable[..., TrialRow]) -> Location:
             config = sampler.suggest(str(number))
             assert isinstance(config, dict)
             point, error = config["point"], 0.2 + 0.01 * number
-            row = trial_row(number, TrialStatus.COMPLETED, point, error)
+            row = replace(trial_row(number, TrialStatus.COMPLETED, point, error), ended_at=NOW)
             log.trial(row if number < TRIALS else trial_row(number, TrialStatus.RUNNING, point))
             if number < TRIALS:
                 log.epoch(epoch_row(number, row.trial_id, error))
@@ -104,6 +104,14 @@ def test_a_narrower_choice_keeps_what_lies_outside(left: Location) -> None:
     inside = [row for row in trials if spec.holds(row.params)]
     assert {row.params[KEY] for row in inside} == {0.4, "xavier"}
     assert len(inside) < len(trials)
+
+
+def test_analysis_knows_what_a_resume_has_dropped(left: Location) -> None:
+    write_study(left, study(options=(0.4, "xavier")), NOW)
+    found = read_study(left.path)
+    dropped = found.trials[~found.inside]
+    assert len(dropped)
+    assert {found.params(row)[KEY] for row in dropped.to_dict("records")} == {0.1}
 
 
 def test_a_warm_start_takes_every_finished_trial(left: Location) -> None:
