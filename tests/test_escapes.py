@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -181,10 +182,12 @@ def test_ordinary_words_are_quoted_as_ever() -> None:
 
 
 def test_what_is_printed_at_a_signal_is_visible(capfd: pytest.CaptureFixture[str]) -> None:
-    import signal  # noqa: PLC0415
-
-    with pytest.raises(KeyboardInterrupt), stopping_as_ctrl_c(f"search --name {NAME}"):
-        signal.raise_signal(signal.SIGTERM)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background has none
+    try:
+        with pytest.raises(KeyboardInterrupt), stopping_as_ctrl_c(f"search --name {NAME}"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)
     check(capfd.readouterr().out)
 
 
