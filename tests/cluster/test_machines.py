@@ -53,7 +53,7 @@ def one_more(study: Path) -> tuple[int, list[str]]:
 def test_the_readme_s_commands_bring_up_two_nodes_and_search_on_them(machine: Machines, tmp_path: Path) -> None:
     """As printed, in one shell; only the number of trials is cut."""
     commands = [*block("", 1), *block("Two processes of this machine")]
-    assert [command.split()[0] for command in commands] == ["ray", "export", "ray", "ray", "python", "ray"]
+    assert [command.split()[0] for command in commands] == ["ray", "chmod", "export", "ray", "ray", "python", "ray"]
     shorter = [f"{line} --set search.trials=3" if "plgan_tune.search" in line else line for line in commands]
     with machine(tmp_path / "home") as host:
         said = host.run("bash", "-euxc", "\n".join(shorter), folder=tmp_path, timeout=420)
