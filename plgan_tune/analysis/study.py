@@ -10,7 +10,7 @@ import pandas as pd
 from plgan_tune.analysis.whole import check_columns, check_epochs, check_trials
 from plgan_tune.records import TrialStatus, Value
 from plgan_tune.spec.domains import Choice
-from plgan_tune.spec.study import StudySpec, encode
+from plgan_tune.spec.study import StudySpec
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
@@ -71,7 +71,7 @@ class Study:
         for path, column in self.spec.columns.items() if len(self.trials) else ():
             domain, kind, cells = self.spec.domains[path], self.spec.types[path], self.trials[column]
             if isinstance(domain, Choice):
-                options = [cell(encode(domain, option), kind) for option in domain.options]
+                options = [cell(option, kind) for option in self.spec.options[path]]
                 inside &= cells.isin([option for option in options if option is not None]) | (
                     cells.isna() & (None in options)
                 )

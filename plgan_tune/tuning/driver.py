@@ -20,7 +20,7 @@ from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import StudyLock
-from plgan_tune.study_file import STUDY_FILE, STUDY_ID, read_study_file
+from plgan_tune.study_file import STUDY_FILE, STUDY_ID
 from plgan_tune.tuning.bookkeeping import Logs
 from plgan_tune.tuning.clock import Now, steady_clock
 from plgan_tune.tuning.cluster import ClusterError, check_address
@@ -194,9 +194,9 @@ def _named(asked: _Asked, history: History) -> Iterator[str | None]:
     location = asked.location
     is_new = not location.join(STUDY_FILE).exists()
     about = {RULE_SINCE: history.rule_since} | ({STUDY_ID: uuid.uuid4().hex} if is_new else {})
-    write_study(location, asked.spec, asked.started, history.starts, about)
+    held = write_study(location, asked.spec, asked.started, history.starts, about)
     try:
-        yield read_study_file(location).study_id
+        yield held.study_id
     except (ClusterError, DataError, RuleError):
         if all(name == STUDY_FILE or name.startswith("_") for name in location.list()):
             location.remove()

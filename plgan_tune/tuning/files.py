@@ -32,13 +32,15 @@ def write_study(
     started: datetime,
     earlier: Sequence[Any] = (),
     about: Mapping[str, Any] = MappingProxyType({}),
-) -> None:
-    """The resolved study, and what it was made with at this start and at `earlier` ones.
+) -> StudyFile:
+    """Writes the resolved study, and what it was made with at this start and at `earlier` ones.
 
     Args:
         about: what else is to be known of this start.
     """
-    StudyFile(spec, (*earlier, {**start_as_mapping(started), **about})).write(location)
+    file = StudyFile(spec, (*earlier, {**start_as_mapping(started), **about}))
+    file.write(location)
+    return file
 
 
 def start_as_mapping(started: datetime) -> dict[str, str]:

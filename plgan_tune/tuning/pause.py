@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from ray.tune import Callback
+from plgan_tune.tuning.callback import LocalCallback
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Waiting(Protocol):
     def waiting(self) -> int: ...
 
 
-class Pause(Callback):
+class Pause(LocalCallback):
     """Holds Tune's only thread while the store fails and more than `most` rows wait.
 
     A trial asks for its next epoch only once Tune has taken its last, so all trials come to rest. Ctrl-C ends the
@@ -39,10 +39,6 @@ class Pause(Callback):
     def __init__(self, log: Waiting, most: int = MOST_WAITING, sleep: Callable[[float], None] = time.sleep) -> None:
         self._log, self._most, self._sleep = log, most, sleep
         self._ending = False
-
-    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        """Tune pickles its callbacks into a snapshot that we never read."""
-        return Callback, ()
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:  # noqa: ARG002
         if self._fails() and not self._log.followed and self._log.waiting > self._most:

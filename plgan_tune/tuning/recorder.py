@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Callback
-
 from plgan_tune.tuning.bookkeeping import Bookkeeper
+from plgan_tune.tuning.callback import LocalCallback
 
 LOST_MACHINE = re.compile(r"its node has died|node is dead|The actor \w+ is unavailable: ")
 """How Ray says that an actor's machine is gone.
@@ -23,15 +22,11 @@ ERROR_LENGTH = 400
 """Characters of an error that a trial's row keeps."""
 
 
-class Recorder(Bookkeeper, Callback):
+class Recorder(Bookkeeper, LocalCallback):
     """The bookkeeper as Tune calls it: on the driver's thread, after searcher and scheduler.
 
     Tune writes its own id over `trial_id` of every result; the trial's config has ours.
     """
-
-    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        """Tune pickles its callbacks into a snapshot that we never read; log and display hold threads."""
-        return Callback, ()
 
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
         self.started(trial.config)

@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any, Final
 
 import ray
-from ray.tune import Callback
 
+from plgan_tune.tuning.callback import LocalCallback
 from plgan_tune.tuning.controller import Controller
 from plgan_tune.wording import duration
 
@@ -56,7 +56,7 @@ class _Heard:
     ended: bool = False
 
 
-class SilenceWatch(Callback):
+class SilenceWatch(LocalCallback):
     """Listens to trials in Tune's loop, which comes by here about ten times a second.
 
     Args:
@@ -81,10 +81,6 @@ class SilenceWatch(Callback):
         self._epochs: deque[float] = deque(maxlen=100)
         self._next_look = 0.0
         self._stopping = False
-
-    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        """Tune pickles its callbacks into a snapshot that we never read."""
-        return Callback, ()
 
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
         self._heard[trial.config["trial_id"]] = _Heard(self._listen(), begun=True)

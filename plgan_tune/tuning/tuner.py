@@ -19,6 +19,7 @@ from plgan_tune.records import EpochMetrics
 from plgan_tune.spec.study import SearchSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import seconds_awake_or_asleep
+from plgan_tune.tuning.callback import LocalCallback
 from plgan_tune.tuning.embedded import RayWatch
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.recorder import Recorder
@@ -107,17 +108,13 @@ NONE_BEGINS: Final = 3
 """Trials that fail for good before any has begun: the nodes are taken to be at fault, and not they."""
 
 
-class Beginning(Callback, Stopper):
+class Beginning(LocalCallback, Stopper):
     """Ends a search of which no trial can begin: so many have failed for good, and all others under way have failed."""
 
     def __init__(self) -> None:
         self._begun = False
         self._failed: list[Mapping[str, Any]] = []
         self._hope = True
-
-    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        """Tune pickles its callbacks into a snapshot that we never read."""
-        return Callback, ()
 
     def on_trial_start(self, **_info: Any) -> None:
         """Some process has loaded its images and made its networks."""
@@ -168,15 +165,11 @@ class TimeLimit(Stopper):
         return now - self._begun >= self._seconds
 
 
-class Forgetting(Callback):
+class Forgetting(LocalCallback):
     """Takes from a trial what Tune keeps of it to the study's end and nobody reads; the last of the callbacks.
 
     Of every number in a result it keeps six statistics and two queues: with the last result, 75 kB a trial.
     """
-
-    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        """Tune pickles its callbacks into a snapshot that we never read."""
-        return Callback, ()
 
     def on_trial_result(self, *, result: dict[str, Any], **_info: Any) -> None:
         """The searcher reads two measures of the last result once more, at the trial's end."""
@@ -192,7 +185,7 @@ class Forgetting(Callback):
 UNREAD: Final = ("config", *sorted({measure.name for measure in fields(EpochMetrics)} - {"epoch", "val_error"}))
 
 
-class AskedToStop(Callback):
+class AskedToStop(LocalCallback):
     """Notes a stop, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
 
     Args:
@@ -207,10 +200,6 @@ class AskedToStop(Callback):
         self.to_stop = False
         self._silence, self._on_stop = silence, on_stop
         self._usr1 = signal.getsignal(signal.SIGUSR1)
-
-    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        """Tune pickles its callbacks into a snapshot that we never read."""
-        return Callback, ()
 
     def setup(self, **_info: Any) -> None:
         """Tune's handlers are set by now."""
