@@ -20,10 +20,10 @@ from statistics import fmean
 
 import pandas as pd
 
+from plgan_tune.config.advice import rungs
+from plgan_tune.config.study import AshaSpec
 from plgan_tune.records import Verdict
-from plgan_tune.spec.advice import rungs
-from plgan_tune.spec.study import AshaSpec
-from plgan_tune.tuning.halving import Halving
+from plgan_tune.study.halving import Halving
 
 CURVES = Path(__file__).with_name("alignment_curves.parquet")
 ORDERS = 500

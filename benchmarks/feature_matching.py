@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import load_dataset, load_test
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.state import new_state

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from machine import machine
 
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.state import new_state
 

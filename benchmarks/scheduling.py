@@ -33,18 +33,18 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from synthetic import synthetic_spec, write_synthetic
 
-from plgan_tune.distributions import distributions
+from plgan_tune.backends.ray.callbacks import Recorder
+from plgan_tune.backends.ray.scheduler import EarlyStopping, build_halving, left_behind, replayed, start_of
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.files import write_study
-from plgan_tune.tuning.history import read_history
-from plgan_tune.tuning.progress import StudyState
-from plgan_tune.tuning.recorder import Recorder
+from plgan_tune.study.folder import write_study
+from plgan_tune.study.history import read_history
+from plgan_tune.study.state import StudyState
+from plgan_tune.tuning.distributions import distributions
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler
-from plgan_tune.tuning.stopping import EarlyStopping, build_halving, left_behind, replayed, start_of
 
 MEASURES = [field.name for field in fields(EpochMetrics)]
 SAMPLERS: dict[str, Any] = {"tpe": {"tpe": {"startup_trials": 50}}, "random": "random"}

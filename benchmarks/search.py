@@ -35,15 +35,15 @@ from machine import machine
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from plgan_tune.backends.ray.scheduler import EarlyStopping, build_halving, start_of
+from plgan_tune.config.load import default_space, load_study
+from plgan_tune.config.study import StudySpec
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.records import TrialStatus
-from plgan_tune.spec.load import default_space, load_study
-from plgan_tune.spec.study import StudySpec
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.state import new_state
 from plgan_tune.tuning.sampler import OptunaSampler
-from plgan_tune.tuning.stopping import EarlyStopping, build_halving, start_of
 
 CURVES = Path(__file__).with_name("search_curves")
 COLUMNS = ["point", "machine", "errors"]

@@ -22,12 +22,12 @@ ADAM: Final = "weight = nn.Parameter(torch.ones(3)); weight.grad = torch.ones(3)
 OPTIM: Final = "OptimSpec.model_construct(beta1=0.5, beta2=0.999, eps=1e-4)"  # the rest of it is not Adam's
 PAIRS: Final = {
     "the digits": (
-        "from plgan_tune.data.digits import open_digits; from plgan_tune.spec.trial import DataSpec; "
+        "from plgan_tune.data.digits import open_digits; from plgan_tune.config.trial import DataSpec; "
         "open_digits(DataSpec.model_construct(path=None), 'train')",
         "from sklearn.datasets import load_digits; load_digits(return_X_y=True)",
     ),
     "a first step of Adam": (
-        "from plgan_tune.training.adam import Adam; from plgan_tune.spec.trial import OptimSpec; "
+        "from plgan_tune.training.adam import Adam; from plgan_tune.config.trial import OptimSpec; "
         f"{ADAM}adam = Adam([weight], {OPTIM}); adam.step()",
         f"{ADAM}adam = torch.optim.Adam([weight], fused=True); adam.step()",
     ),

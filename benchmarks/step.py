@@ -33,10 +33,10 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
 
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.splits import Split
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.state import new_state
 

@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from plgan_tune.config.advice import rungs
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.advice import rungs
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS, part_name
 from plgan_tune.store.schemas import decisions_schema, epochs_schema, trials_schema
 from plgan_tune.store.tables import write_table
-from plgan_tune.study_file import StudyFile
+from plgan_tune.study.study_file import StudyFile
 
 ROWS_PER_PART = 50_000
 NODES = 8

@@ -25,9 +25,9 @@ from machine import machine
 from ray import train, tune
 from ray.train.torch import TorchTrainer
 
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import load_dataset
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.state import new_state
 from plgan_tune.tuning.driver import run_study

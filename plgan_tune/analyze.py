@@ -20,13 +20,13 @@ from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
-from plgan_tune.refusal import Command, refuse, refuse_password, refusing
-from plgan_tune.spec.trial import trial_as_mapping
-from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.config.trial import trial_as_mapping
+from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
+from plgan_tune.console.format import redrawn, terminal, visible
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
-from plgan_tune.study_file import STUDY_FILE
-from plgan_tune.wording import redrawn, terminal, visible
+from plgan_tune.study.study_file import STUDY_FILE
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

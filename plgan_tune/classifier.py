@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plgan_tune.config.trial import Kind, TrialSpec
 from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, ImageShape, Pair, build, to_unit_range
-from plgan_tune.spec.trial import Kind, TrialSpec
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.folder import CHECKPOINT
 from plgan_tune.store.location import Location

@@ -11,6 +11,13 @@ from rich.console import Console
 
 from plgan_tune.analysis.seeds import JUDGE
 from plgan_tune.analysis.study import REPORT_FILE
+from plgan_tune.backends.in_process import train_in_process
+from plgan_tune.config.errors import RuleError
+from plgan_tune.config.study import StudySpec
+from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
+from plgan_tune.console.format import terminal
+from plgan_tune.console.shell import python, shell_line
+from plgan_tune.console.signals import asked_to_stop, say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.data.errors import DataError
@@ -19,21 +26,14 @@ from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.gan.networks import ImageShape, check_image
-from plgan_tune.interrupts import asked_to_stop, say_before_the_end, stopping_as_ctrl_c
-from plgan_tune.refusal import Command, refuse, refuse_password, refusing
-from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Guard, Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
-from plgan_tune.study_file import read_study_file
+from plgan_tune.study.clock import steady_clock
+from plgan_tune.study.errors import StudyError
+from plgan_tune.study.folder import with_absolute_path
+from plgan_tune.study.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
-from plgan_tune.tuning.clock import steady_clock
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import with_absolute_path
-from plgan_tune.tuning.in_process import train_in_process
-from plgan_tune.typed import python, shell_line
-from plgan_tune.wording import terminal
 
 Train = Callable[[Evaluation, StudySpec, Console, Guard], bool]
 """Trains what is still to be trained; answers whether all has ended."""
@@ -138,8 +138,8 @@ def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console,
 
 
 def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
-    from plgan_tune.tuning.cluster import check_address  # noqa: PLC0415 - Ray, which --in-process does without
-    from plgan_tune.tuning.given_on_ray import train_on_ray  # noqa: PLC0415
+    from plgan_tune.backends.ray.connect import check_address  # noqa: PLC0415 - Ray, which --in-process does without
+    from plgan_tune.backends.ray.fixed_trials import train_on_ray  # noqa: PLC0415
 
     if address is not None:
         check_address(address)

@@ -9,27 +9,27 @@ import typer
 from rich.console import Console
 
 from plgan_tune.analysis.study import REPORT_FILE, read_study
+from plgan_tune.backends.ray.connect import ClusterError, check_protocol
+from plgan_tune.backends.ray.embedded import RayDiedError
+from plgan_tune.config.advice import advice
+from plgan_tune.config.errors import RuleError, SpecError
+from plgan_tune.config.load import default_space, load_study
+from plgan_tune.console.display import print_summary
+from plgan_tune.console.exit import Command, refuse, refusing
+from plgan_tune.console.format import terminal
+from plgan_tune.console.shell import python, shell_line
+from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
-from plgan_tune.interrupts import say_before_the_end, stopping_as_ctrl_c
-from plgan_tune.refusal import Command, refuse, refusing
-from plgan_tune.spec.advice import advice
-from plgan_tune.spec.errors import RuleError, SpecError
-from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
-from plgan_tune.tuning.clock import steady_clock
-from plgan_tune.tuning.cluster import ClusterError, check_protocol
-from plgan_tune.tuning.display import print_summary
+from plgan_tune.study.clock import steady_clock
+from plgan_tune.study.errors import StudyError
+from plgan_tune.study.folder import default_name, study_location, with_absolute_path
+from plgan_tune.study.history import History, HistoryError, as_begun, read_history
+from plgan_tune.study.state import Ending
 from plgan_tune.tuning.driver import run_study
-from plgan_tune.tuning.embedded import RayDiedError
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
-from plgan_tune.tuning.history import History, HistoryError, as_begun, read_history
-from plgan_tune.tuning.plan import notes_before, plan_study, print_plan
-from plgan_tune.tuning.progress import Ending
+from plgan_tune.tuning.dry_run import notes_before, plan_study, print_plan
 from plgan_tune.tuning.warm_start import read_older
-from plgan_tune.typed import python, shell_line
-from plgan_tune.wording import terminal
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -11,28 +11,28 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from plgan_tune.config.defaults import latest_edition
+from plgan_tune.config.edition import FIRST
+from plgan_tune.config.errors import RuleError, SpecError
+from plgan_tune.config.load import load_trial
+from plgan_tune.config.trial import TrialSpec
+from plgan_tune.console.exit import Command
+from plgan_tune.console.format import redrawn, terminal
+from plgan_tune.console.shell import command, python, torchrun
+from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
-from plgan_tune.interrupts import asked_to_stop
 from plgan_tune.records import EpochMetrics
-from plgan_tune.refusal import Command
-from plgan_tune.spec.defaults import latest_edition
-from plgan_tune.spec.edition import FIRST
-from plgan_tune.spec.errors import RuleError, SpecError
-from plgan_tune.spec.load import load_trial
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.read import EPOCHS
-from plgan_tune.study_file import STUDY_FILE
+from plgan_tune.study.study_file import STUDY_FILE
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, differences, restore_state
 from plgan_tune.training.launch import LaunchError, Place, launched
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
-from plgan_tune.typed import command, python, torchrun
-from plgan_tune.wording import redrawn, terminal
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -50,7 +50,7 @@ def train(
     """Trains one configuration; leaves `epochs/`, `samples.png` and `checkpoint.pt` in `out`.
 
         from pathlib import Path
-        from plgan_tune.spec.load import load_trial
+        from plgan_tune.config.load import load_trial
         from plgan_tune.train import train
 
         rows = train(load_trial(Path("results/mine/best.yaml")), out="results/best")

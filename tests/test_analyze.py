@@ -27,10 +27,10 @@ from plgan_tune import analyze as analyze_command
 from plgan_tune.analysis.overview import overview, ranking
 from plgan_tune.analysis.query import query
 from plgan_tune.analysis.study import Study, read_study
-from plgan_tune.spec.load import load_trial
+from plgan_tune.config.load import load_trial
+from plgan_tune.console.format import brief
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import LEASE, LOCK, Owner, StudyLock
-from plgan_tune.wording import brief
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from plgan_tune.classifier import Classifier, export_onnx, load_classifier
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.splits import Split
 from plgan_tune.gan.networks import to_unit_range
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import StoreError
 from plgan_tune.train import train
 from plgan_tune.training.checkpoint import CheckpointError, encode_checkpoint

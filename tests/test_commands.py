@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from plgan_tune.spec.load import load_study
+from plgan_tune.config.load import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 README, CONTRIBUTING, CI = (
@@ -198,7 +198,7 @@ def test_the_document_of_evaluate_lists_exactly_its_options(options: Options) ->
     assert set(listed) == options["plgan_tune.evaluate"]
 
 
-@pytest.mark.parametrize("module", ["plgan_tune.train", "plgan_tune.evaluate", "plgan_tune.tuning.in_process"])
+@pytest.mark.parametrize("module", ["plgan_tune.train", "plgan_tune.evaluate", "plgan_tune.backends.in_process"])
 def test_what_trains_without_ray_imports_neither_ray_nor_optuna_nor_torchvision(tmp_path: Path, module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'ray', 'optuna', 'torch', 'torchvision'}} & sys.modules.keys()))"
     imported = elsewhere(tmp_path, "-c", code)
@@ -210,7 +210,7 @@ def test_training_imports_nothing_large_on_its_way_to_the_first_step(tmp_path: P
     code = """
 import sys, torch
 from plgan_tune.data.dataset import load_dataset
-from plgan_tune.spec.load import default_space, load_study
+from plgan_tune.config.load import default_space, load_study
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.state import new_state
 
@@ -256,7 +256,7 @@ def test_the_default_space_is_found_in_an_unpacked_wheel(wheel: Path, tmp_path: 
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    code = "from plgan_tune.spec.load import default_space; print(default_space())"
+    code = "from plgan_tune.config.load import default_space; print(default_space())"
     found = elsewhere(tmp_path, "-c", code, path=site)
     assert found.stdout.strip() == str(site / "plgan_tune" / "search_spaces" / "digits.yaml"), found.stderr
     planned = elsewhere(tmp_path, "-m", "plgan_tune.search", "--dry-run", path=site)

@@ -11,17 +11,17 @@ from typer.testing import CliRunner
 from plgan_tune.analysis.study import read_study
 from plgan_tune.analyze import app as analyze
 from plgan_tune.classifier import load_classifier
+from plgan_tune.config.defaults import latest_edition
+from plgan_tune.config.edition import ALLOWED, YOUNGER
+from plgan_tune.config.errors import SpecError
+from plgan_tune.config.load import in_edition, load_study, load_trial, study_from_mapping
+from plgan_tune.config.study import StudySpec
+from plgan_tune.config.trial import ModelSpec, TrialSpec
 from plgan_tune.data.check import check_data
 from plgan_tune.evaluation.plan import plan_evaluation, write_evaluation
-from plgan_tune.spec.defaults import latest_edition
-from plgan_tune.spec.edition import ALLOWED, YOUNGER
-from plgan_tune.spec.errors import SpecError
-from plgan_tune.spec.load import in_edition, load_study, load_trial, study_from_mapping
-from plgan_tune.spec.study import StudySpec
-from plgan_tune.spec.trial import ModelSpec, TrialSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_trials, trial_rows
-from plgan_tune.study_file import StudyFile, read_study_file
+from plgan_tune.study.study_file import StudyFile, read_study_file
 from plgan_tune.train import app as train_command
 from plgan_tune.train import train
 from plgan_tune.training.checkpoint import decode_checkpoint

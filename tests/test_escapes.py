@@ -31,13 +31,13 @@ from plgan_tune import analyze, evaluate, search, train
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
-from plgan_tune.interrupts import stopping_as_ctrl_c
+from plgan_tune.console.display import PlainDisplay, build_display, print_summary
+from plgan_tune.console.format import terminal, visible
+from plgan_tune.console.shell import quoted, shell_line
+from plgan_tune.console.signals import stopping_as_ctrl_c
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location
-from plgan_tune.tuning.display import PlainDisplay, build_display, print_summary
-from plgan_tune.tuning.progress import StudyState
-from plgan_tune.typed import quoted, shell_line
-from plgan_tune.wording import terminal, visible
+from plgan_tune.study.state import StudyState
 
 NAME = "a\x1b[2Jb\x1b]0;owned\x07\x9b31m\u202ec"
 """A name that clears the screen, titles the window, colours in 8 bits and turns what follows around."""
@@ -276,7 +276,7 @@ def test_train_says_visibly_where_its_files_are(tmp_path: Path) -> None:
     fixed = [f"trial.{key}=0.5" for key in ("loss.alpha", "loss.beta")] + ["trial.loss.switch_epoch=2"]
     fixed += [f"trial.optim.{key}" for key in ("lr_discriminator=0.001", "lr_generator=0.001", "decay_epoch=9")]
     words = [word for text in [*small, *fixed] for word in ("--set", text)]
-    from plgan_tune.spec.load import default_space  # noqa: PLC0415
+    from plgan_tune.config.load import default_space  # noqa: PLC0415
 
     words = ["--config", str(default_space()), "--out", str(tmp_path / NAME), *words]
     run(train.app, *words, status=0)

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from plgan_tune.analysis.importance import Importances, compared, points
 from plgan_tune.analysis.study import Study
-from plgan_tune.distributions import distributions, quiet
+from plgan_tune.tuning.distributions import distributions, quiet
 
 MOST: Final = 300
 """Trials that are looked at, drawn at random of more, of which fANOVA takes tens of seconds."""

@@ -9,13 +9,13 @@ import pandas as pd
 from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.intervals import tied
 from plgan_tune.analysis.study import Study
+from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform, domain_as_mapping
+from plgan_tune.config.errors import RuleError, SpecError
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import StudySpec, set_paths
+from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.console.format import brief, percent
 from plgan_tune.records import TrialStatus, Value, Verdict
-from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform, domain_as_mapping
-from plgan_tune.spec.errors import RuleError, SpecError
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import StudySpec, set_paths
-from plgan_tune.spec.yaml import dump_yaml
-from plgan_tune.wording import brief, percent
 
 EDGE: Final = 0.05
 """So near to an end of its domain, as a share of it, a best value points beyond."""

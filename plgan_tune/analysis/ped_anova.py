@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Scalar, Uniform
-from plgan_tune.spec.study import encode
+from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Scalar, Uniform
+from plgan_tune.config.study import encode
 
 Places = NDArray[np.int64]
 """The cell of each trial's value."""

@@ -8,15 +8,15 @@ from typing import Any, Final
 import pandas as pd
 
 from plgan_tune.analysis.whole import check_columns, check_epochs, check_trials
+from plgan_tune.config.domains import Choice
+from plgan_tune.config.study import StudySpec
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialStatus, Value
-from plgan_tune.spec.domains import Choice
-from plgan_tune.spec.study import StudySpec
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
 from plgan_tune.store.read import read_tables
 from plgan_tune.store.schemas import cell, value_of
-from plgan_tune.study_file import read_study_file
+from plgan_tune.study.study_file import read_study_file
 
 REPORT_FILE: Final = "report.html"
 """In a study's folder: the study in pictures."""

@@ -11,8 +11,8 @@ from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances
 from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
 from plgan_tune.analysis.study import Study
+from plgan_tune.console.format import STYLES, brief, duration, named, percent, word
 from plgan_tune.records import TrialStatus
-from plgan_tune.wording import STYLES, brief, duration, named, percent, word
 
 LONG = 8
 """Characters from which on a column's name is broken."""

@@ -6,14 +6,14 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
+from plgan_tune.config.domains import Choice
+from plgan_tune.config.errors import show
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialStatus, Value
-from plgan_tune.spec.domains import Choice
-from plgan_tune.spec.errors import show
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import EPOCHS, TRIALS
 from plgan_tune.store.schemas import trials_schema
-from plgan_tune.study_file import STUDY_FILE
+from plgan_tune.study.study_file import STUDY_FILE
 
 Row = Mapping[Hashable, Any]
 

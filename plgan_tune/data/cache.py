@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.decode import Reading
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import HalfName, Pixels, Rows, Stamp
-from plgan_tune.spec.trial import DataSpec
 
 VERSION = 1
 """Of an entry's layout and of the way images are decoded: another number leaves old entries unread."""

@@ -6,13 +6,13 @@ from shutil import disk_usage
 
 import numpy as np
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.cache import cache_folder, key_of
 from plgan_tune.data.decode import form_of
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL
 from plgan_tune.data.sources import open_half, stamp_half
 from plgan_tune.data.splits import check_fit, limit_rows
-from plgan_tune.spec.trial import DataSpec
 
 
 @dataclass(frozen=True)

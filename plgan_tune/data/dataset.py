@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.cache import Decoded, cache_folder, cached, key_of
 from plgan_tune.data.decode import Reading, form_of, read
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.sources import open_half, stamp_half
 from plgan_tune.data.splits import Split, draw_split, limit_rows
 from plgan_tune.data.zca import fit_zca
-from plgan_tune.spec.trial import DataSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.random import PCG64
 from numpy.typing import NDArray
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import Encoded, Half, HalfName, Rows, batches
 from plgan_tune.data.splits import balanced_rows
-from plgan_tune.spec.trial import DataSpec
 
 INSTALLED = "sklearn/datasets/data/digits.csv.gz"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, HalfName, Rows, Stamp, batches
-from plgan_tune.spec.trial import DataSpec
 
 _ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import BATCH, NO_LABEL, Encoded, Half, HalfName, Rows, Stamp
-from plgan_tune.spec.trial import DataSpec
 
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 """Where fsspec's file systems say which version of a file this is."""

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.digits import open_digits
 from plgan_tune.data.folder import open_folder, stamp_folder
 from plgan_tune.data.half import Half, HalfName, Stamp
 from plgan_tune.data.parquet import open_parquet, stamp_parquet
 from plgan_tune.data.vision import open_vision, stamp_vision
-from plgan_tune.spec.trial import DataSpec
 
 
 def open_half(spec: DataSpec, name: HalfName, cache: Path) -> Half:

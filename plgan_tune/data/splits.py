@@ -9,9 +9,9 @@ import torch
 from numpy.random import PCG64, SeedSequence
 from torch import Tensor
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL, Rows
-from plgan_tune.spec.trial import DataSpec
 
 _SPLIT_STREAM = 0
 _LIMIT_STREAM = 1

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import Encoded, Half, HalfName, Rows, Stamp, batches
-from plgan_tune.spec.trial import DataSpec
 
 _PATIENCE = 5.0
 """Seconds without an answer after which a download has failed."""

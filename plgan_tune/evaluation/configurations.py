@@ -6,11 +6,11 @@ from itertools import count, islice
 from typing import Any, Final
 
 from plgan_tune.analysis.seeds import JUDGE, PATENT
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.study import StudySpec, flatten, set_paths
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.check import DataSummary
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.study import StudySpec, flatten, set_paths
-from plgan_tune.spec.trial import TrialSpec
 
 TABLE_2: Final = (
     "loss.alpha",

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from plgan_tune.classifier import build_pair
 from plgan_tune.gan.draws import Draws, Stream, generator_for
 from plgan_tune.gan.networks import draw_latent
+from plgan_tune.study.errors import StudyError
 from plgan_tune.training.checkpoint import Checkpoint
-from plgan_tune.tuning.errors import StudyError
 
 IMAGES: Final = 10_000
 """Generated a trial. Both scores depend on their number, so it is always the same."""

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from plgan_tune.classifier import Classifier, classifier_of, read_checkpoint
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.evaluation.configurations import is_generative
 from plgan_tune.evaluation.generation import Fidelity, classifier_score, generated
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
+from plgan_tune.study.history import read_rows
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
-from plgan_tune.tuning.history import read_rows
 
 
 @dataclass(frozen=True, slots=True)

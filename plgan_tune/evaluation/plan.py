@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from plgan_tune.config.edition import MADE_WITH, completed
+from plgan_tune.config.errors import show
+from plgan_tune.config.study import StudySpec, flatten
+from plgan_tune.config.trial import TrialSpec
+from plgan_tune.config.yaml import dump_yaml, read_yaml
 from plgan_tune.data.check import DataSummary
 from plgan_tune.evaluation.configurations import (
     Configuration,
@@ -16,15 +21,10 @@ from plgan_tune.evaluation.configurations import (
     with_seed,
 )
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.edition import MADE_WITH, completed
-from plgan_tune.spec.errors import show
-from plgan_tune.spec.study import StudySpec, flatten
-from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.spec.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import start_as_mapping
-from plgan_tune.tuning.given import GivenStudy, GivenTrial
+from plgan_tune.study.errors import StudyError
+from plgan_tune.study.fixed_trials import GivenStudy, GivenTrial
+from plgan_tune.study.folder import start_as_mapping
 
 SEEDS: Final = "seeds"
 """The folder, in the search's, of the study that an evaluation is: its log and its checkpoints."""

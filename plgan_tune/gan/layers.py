@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from plgan_tune.config.trial import Spread
 from plgan_tune.gan.draws import Draws
-from plgan_tune.spec.trial import Spread
 
 AllSum = Callable[[Tensor], Tensor]
 """Sums a tensor over a trial's ranks, differentiably."""

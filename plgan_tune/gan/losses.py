@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from plgan_tune.spec.trial import FeatureNorm
+from plgan_tune.config.trial import FeatureNorm
 
 
 def log_real(logits: Tensor) -> Tensor:

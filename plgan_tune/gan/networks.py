@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from plgan_tune.config.errors import RuleError
+from plgan_tune.config.trial import CONV_FEATURES, Kind, ModelSpec, Spread
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.layers import (
     AllSum,
@@ -28,8 +30,6 @@ from plgan_tune.gan.layers import (
     draw_weights,
     drop_out,
 )
-from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.trial import CONV_FEATURES, Kind, ModelSpec, Spread
 
 SMALLEST_CONV = 16
 LARGEST_ZCA = 48

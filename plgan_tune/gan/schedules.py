@@ -2,7 +2,7 @@
 
 import math
 
-from plgan_tune.spec.trial import Ramp
+from plgan_tune.config.trial import Ramp
 
 
 def ramp(epoch: int, switch_epoch: int, shape: Ramp) -> float:

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import fsspec
 from fsspec.core import url_to_fs
 
-from plgan_tune.typed import from_here
+from plgan_tune.console.shell import from_here
 
 ATOMIC_PUT: Final = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
 """Stores where a put is seen whole or not at all, and where a move would be a copy and a deletion."""

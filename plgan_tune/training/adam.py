@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plgan_tune.spec.trial import OptimSpec
+from plgan_tune.config.trial import OptimSpec
 from plgan_tune.training.dials import Dial
 
 

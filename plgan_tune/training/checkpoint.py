@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import torch
 
+from plgan_tune.config.edition import completed
+from plgan_tune.config.errors import show
+from plgan_tune.config.study import flatten
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.edition import completed
-from plgan_tune.spec.errors import show
-from plgan_tune.spec.study import flatten
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.state import TrainState, new_state
 
 FORMAT: Final = "plgan_tune.checkpoint"

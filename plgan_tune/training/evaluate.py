@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import Kind
 from plgan_tune.gan.networks import Discriminator, to_unit_range
-from plgan_tune.spec.trial import Kind
 from plgan_tune.training.precision import Numbers
 from plgan_tune.training.ranks import ALONE, Ranks
 

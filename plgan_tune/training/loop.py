@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Stream, generator_for
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.diagnostics import diagnose
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.program import Program

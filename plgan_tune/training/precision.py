@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from plgan_tune.spec.trial import Kind, Precision
+from plgan_tune.config.trial import Kind, Precision
 
 
 @dataclass(frozen=True, slots=True)

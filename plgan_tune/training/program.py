@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.networks import to_unit_range
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.state import STREAMS_D, STREAMS_G, TrainState
 from plgan_tune.training.step import StepContext, discriminator_step, generator_step

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from plgan_tune.spec.errors import RuleError
+from plgan_tune.config.errors import RuleError
 
 T = TypeVar("T")
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Generator, Sequence
 from typing import Protocol
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.checkpoint import encode_checkpoint
 from plgan_tune.training.loop import Clock, epochs
 from plgan_tune.training.ranks import ALONE, Ranks

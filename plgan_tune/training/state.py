@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, generator_for, seed_for
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, Generator, ImageShape, build, draw_latent, to_unit_range
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.adam import Adam
 from plgan_tune.training.dials import Dials
 from plgan_tune.training.precision import Numbers, numbers_for

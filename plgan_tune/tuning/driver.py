@@ -9,24 +9,30 @@ from pathlib import Path
 
 from rich.console import Console
 
+from plgan_tune.backends.ray.backpressure import Pause
+from plgan_tune.backends.ray.callbacks import Recorder
+from plgan_tune.backends.ray.cluster_monitor import RoomWatch
+from plgan_tune.backends.ray.connect import ClusterError, check_address
+from plgan_tune.backends.ray.preflight import joined_for
+from plgan_tune.backends.ray.scheduler import EarlyStopping, build_halving, left_behind, start_of
+from plgan_tune.backends.ray.tune_run import run_tune
+from plgan_tune.config.errors import RuleError
+from plgan_tune.config.study import StudySpec
+from plgan_tune.config.trial import TrialSpec
+from plgan_tune.console.display import build_display
+from plgan_tune.console.format import terminal
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.study import StudySpec
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import StudyLock
-from plgan_tune.study_file import STUDY_FILE, STUDY_ID
-from plgan_tune.tuning.bookkeeping import Logs
-from plgan_tune.tuning.clock import Now, steady_clock
-from plgan_tune.tuning.cluster import ClusterError, check_address
-from plgan_tune.tuning.display import build_display
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.files import (
+from plgan_tune.study.clock import Now, steady_clock
+from plgan_tune.study.cluster_status import Room
+from plgan_tune.study.errors import StudyError
+from plgan_tune.study.folder import (
     default_name,
     study_location,
     taken,
@@ -34,21 +40,15 @@ from plgan_tune.tuning.files import (
     write_best,
     write_study,
 )
-from plgan_tune.tuning.history import RULE_SINCE, History, as_begun, read_history
-from plgan_tune.tuning.mirror import MIRROR, OptunaMirror
-from plgan_tune.tuning.nodes import joined_for
-from plgan_tune.tuning.opening import opened
-from plgan_tune.tuning.pause import Pause
-from plgan_tune.tuning.plan import already_in_words, check_trials, notes_before, rungs_in_words
-from plgan_tune.tuning.progress import Ending, StudyState
-from plgan_tune.tuning.recorder import Recorder
-from plgan_tune.tuning.room import Room
+from plgan_tune.study.history import RULE_SINCE, History, as_begun, read_history
+from plgan_tune.study.log_session import opened
+from plgan_tune.study.recorder import Logs
+from plgan_tune.study.state import Ending, StudyState
+from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID
+from plgan_tune.tuning.dry_run import already_in_words, check_trials, notes_before, rungs_in_words
+from plgan_tune.tuning.optuna_mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
-from plgan_tune.tuning.stopping import EarlyStopping, build_halving, left_behind, start_of
-from plgan_tune.tuning.tuner import run_tune
 from plgan_tune.tuning.warm_start import Older, read_older
-from plgan_tune.tuning.watch import RoomWatch
-from plgan_tune.wording import terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def run_study(
 ) -> StudyResult:
     """Searches: trials are suggested, trained on Ray, stopped early, and every epoch is logged.
 
-        from plgan_tune.spec.load import load_study
+        from plgan_tune.config.load import load_study
         from plgan_tune.tuning.driver import run_study
 
         result = run_study(load_study("search_spaces/digits.yaml").study, name="mine")

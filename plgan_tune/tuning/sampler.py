@@ -15,11 +15,11 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from plgan_tune.distributions import distributions, quiet
+from plgan_tune.config.errors import RuleError
+from plgan_tune.config.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec
-from plgan_tune.tuning.history import History
+from plgan_tune.study.history import History
+from plgan_tune.tuning.distributions import distributions, quiet
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"

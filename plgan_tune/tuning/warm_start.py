@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from plgan_tune.config.study import StudySpec, encode, flatten
+from plgan_tune.config.trial import trial_as_mapping
 from plgan_tune.records import TrialRow, Value
-from plgan_tune.spec.study import StudySpec, encode, flatten
-from plgan_tune.spec.trial import trial_as_mapping
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.study_file import read_study_file
-from plgan_tune.tuning.history import read_history
+from plgan_tune.study.history import read_history
+from plgan_tune.study.study_file import read_study_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from plgan_tune.analysis.findings import findings, unit
 from plgan_tune.analysis.study import Study
-from plgan_tune.spec.domains import Int, LogUniform, Uniform
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import set_paths
-from plgan_tune.spec.yaml import read_yaml
+from plgan_tune.config.domains import Int, LogUniform, Uniform
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import set_paths
+from plgan_tune.config.yaml import read_yaml
 from tests.analysis.conftest import Synthetic
 
 

@@ -13,7 +13,7 @@ from plgan_tune.analysis.fanova import with_fanova
 from plgan_tune.analysis.importance import LEAST, Importance, Importances, importances
 from plgan_tune.analysis.intervals import Interval
 from plgan_tune.analysis.terminal import importance_table
-from plgan_tune.spec.domains import Choice, Uniform
+from plgan_tune.config.domains import Choice, Uniform
 from tests.analysis.conftest import Synthetic
 
 

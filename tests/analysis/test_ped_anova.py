@@ -11,9 +11,9 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from plgan_tune.analysis.ped_anova import CELLS, Grid, divergence, good
-from plgan_tune.distributions import distributions
-from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Scalar, Uniform
-from plgan_tune.spec.study import encode
+from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Scalar, Uniform
+from plgan_tune.config.study import encode
+from plgan_tune.tuning.distributions import distributions
 
 DOMAINS: list[Domain] = [
     Uniform(-1.0, 3.0),

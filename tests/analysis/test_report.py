@@ -28,10 +28,10 @@ from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.report.space import Axis
 from plgan_tune.analysis.rungs import rung_table
 from plgan_tune.analysis.study import Study, read_study
-from plgan_tune.spec.advice import rungs
-from plgan_tune.spec.domains import Choice, Int, LogUniform
-from plgan_tune.spec.study import StudySpec
-from plgan_tune.spec.yaml import dump_yaml
+from plgan_tune.config.advice import rungs
+from plgan_tune.config.domains import Choice, Int, LogUniform
+from plgan_tune.config.study import StudySpec
+from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.store.checkpoints import TrialFiles
 from tests.analysis.conftest import Synthetic, seeds_table
 

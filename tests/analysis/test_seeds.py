@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from plgan_tune.analysis.seeds import JUDGE, PATENT, Estimate, beside_published, estimate, paired_difference, summarise
+from plgan_tune.config.study import set_paths
 from plgan_tune.records import EvaluationRow, TrialStatus
-from plgan_tune.spec.study import set_paths
 from plgan_tune.store.read import EVALUATIONS
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table

@@ -15,11 +15,11 @@ from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import Study, read_study
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import set_paths
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import set_paths
 from plgan_tune.store import read as read_module
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.study_file import StudyFile
+from plgan_tune.study.study_file import StudyFile
 from tests.analysis.conftest import Synthetic
 
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from plgan_tune.tuning.autoscaler import Growth, growth_of
-from plgan_tune.tuning.cluster import trials_at_a_time
-from plgan_tune.tuning.share import Share
+from plgan_tune.backends.ray.autoscaler import Growth, growth_of
+from plgan_tune.backends.ray.connect import trials_at_a_time
+from plgan_tune.study.trial_resources import Share
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"

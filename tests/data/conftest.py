@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from plgan_tune.spec.trial import DataSpec
+from plgan_tune.config.trial import DataSpec
 
 Encode = Callable[..., bytes]
 Make = Callable[..., DataSpec]

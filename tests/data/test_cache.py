@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.cache import cache_folder, cached
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.decode import Reading
 from plgan_tune.data.errors import DataError
-from plgan_tune.spec.trial import DataSpec
 
 Make = Callable[..., DataSpec]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
-from plgan_tune.spec.trial import DataSpec
 
 Make = Callable[..., DataSpec]
 

@@ -19,10 +19,10 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, SVHN
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data import digits
 from plgan_tune.data.dataset import load_dataset, load_test
 from plgan_tune.data.errors import DataError
-from plgan_tune.spec.trial import DataSpec
 
 Make = Callable[..., DataSpec]
 Write = Callable[..., None]

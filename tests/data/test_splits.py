@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.splits import draw_split, even_quotas, limit_rows
-from plgan_tune.spec.trial import DataSpec
 
 
 def spec_of(labels: int, validation: int, **keys: Any) -> DataSpec:

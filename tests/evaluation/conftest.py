@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.files import write_study
+from plgan_tune.study.folder import write_study
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ERRORS = (0.30, 0.10, 0.20, 0.05)

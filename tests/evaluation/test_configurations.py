@@ -8,6 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plgan_tune.config.domains import Uniform
+from plgan_tune.config.load import default_space, load_study, study_from_mapping
+from plgan_tune.config.study import StudySpec, flatten
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.check import DataSummary
 from plgan_tune.evaluation.configurations import (
     METHODS,
@@ -22,12 +26,8 @@ from plgan_tune.evaluation.configurations import (
 )
 from plgan_tune.evaluation.plan import plan_evaluation
 from plgan_tune.records import TrialRow
-from plgan_tune.spec.domains import Uniform
-from plgan_tune.spec.load import default_space, load_study, study_from_mapping
-from plgan_tune.spec.study import StudySpec, flatten
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.location import Location
-from plgan_tune.tuning.errors import StudyError
+from plgan_tune.study.errors import StudyError
 
 GREY = DataSummary(tuple("0123456789"), (30, 25, *[40] * 8), 0, 1, 8)
 

@@ -17,21 +17,21 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune import evaluate as evaluate_command
+from plgan_tune.backends.in_process import train_in_process
 from plgan_tune.classifier import load_classifier
+from plgan_tune.config.study import StudySpec
 from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.evaluate import app
 from plgan_tune.evaluation.generation import Fidelity
 from plgan_tune.evaluation.plan import TYPES, plan_evaluation
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import FollowedError, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.precision import numbers_for
-from plgan_tune.tuning.in_process import train_in_process
 
 CPU = torch.device("cpu")
 TIMES = ["seconds", "images_per_second", "reported_at", "evaluated_at", "started_at", "ended_at", "node"]

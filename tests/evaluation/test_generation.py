@@ -12,7 +12,7 @@ from scipy.stats import entropy
 
 from plgan_tune.evaluation import generation
 from plgan_tune.evaluation.generation import Fidelity, check_weights, classifier_score
-from plgan_tune.tuning.errors import StudyError
+from plgan_tune.study.errors import StudyError
 
 
 @pytest.mark.parametrize("classes", [2, 10])

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
+from plgan_tune.config.study import StudySpec
 from plgan_tune.evaluation.configurations import Configuration, changed
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.trial import ModelSpec, TrialSpec
 from plgan_tune.gan.networks import ImageShape, Pair, build
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.trial import ModelSpec, TrialSpec
 
 MakeModel = Callable[..., ModelSpec]
 MakePair = Callable[..., Pair]

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plgan_tune.config.trial import FeatureNorm
 from plgan_tune.gan import losses
-from plgan_tune.spec.trial import FeatureNorm
 
 Array = NDArray[np.float64]
 

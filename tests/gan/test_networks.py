@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from plgan_tune.config.trial import Kind, ModelSpec
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.layers import BatchNorm, WeightNorm, Whitening
 from plgan_tune.gan.networks import ImageShape, Pair, build, draw_latent, scaled, to_unit_range
-from plgan_tune.spec.trial import Kind, ModelSpec
 
 MakeModel = Callable[..., ModelSpec]
 MakePair = Callable[..., Pair]

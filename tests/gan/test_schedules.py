@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plgan_tune.config.trial import Ramp
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
-from plgan_tune.spec.trial import Ramp
 
 EPOCHS = st.integers(0, 5000)
 POSITIVE = st.integers(1, 1000)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.splits import Split
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.state import TrainState, new_state
 
 CPU = torch.device("cpu")

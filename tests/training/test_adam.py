@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from plgan_tune.spec.trial import OptimSpec, TrialSpec
+from plgan_tune.config.trial import OptimSpec, TrialSpec
 from plgan_tune.training.adam import Adam
 
 RATES = (0.003, 0.001, 0.0)

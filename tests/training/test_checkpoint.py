@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.checkpoint import (
     CheckpointError,
     decode_checkpoint,

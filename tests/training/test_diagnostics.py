@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, seed_for
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training import loop
 from plgan_tune.training.diagnostics import PROBE, Diagnostics, diagnose
 from plgan_tune.training.loop import epochs

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.state import TrainState
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from plgan_tune.spec.load import load_trial
+from plgan_tune.config.load import load_trial
 from plgan_tune.train import train
 from plgan_tune.training.launch import LaunchError, launched
 from plgan_tune.training.ranks import ALONE

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training import loop, program
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.state import TrainState

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.splits import Split
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.loop import EpochPlan, plan_epoch
 
 MakeTrial = Callable[..., TrialSpec]

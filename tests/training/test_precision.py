@@ -7,9 +7,9 @@ from dataclasses import astuple
 import pytest
 import torch
 
+from plgan_tune.config.trial import Kind, Precision, TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.trial import Kind, Precision, TrialSpec
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.precision import numbers_for
 from plgan_tune.training.state import TrainState

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training import program as program_module
 from plgan_tune.training.checkpoint import decode_checkpoint, encode_checkpoint, restore_state
 from plgan_tune.training.dials import Dial, Dials

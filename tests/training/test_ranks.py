@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.launch import joined, open_meeting
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks

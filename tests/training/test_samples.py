@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.state import TrainState
 

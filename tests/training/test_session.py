@@ -5,9 +5,9 @@ from contextlib import closing
 
 import pytest
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.checkpoint import decode_checkpoint
 from plgan_tune.training.loop import Diverged
 from plgan_tune.training.session import CHECKPOINT_SECONDS, session

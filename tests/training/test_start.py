@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.edition import FIRST
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.spec.defaults import with_defaults
-from plgan_tune.spec.edition import FIRST
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.state import TrainState
 
 MakeData = Callable[..., Dataset]

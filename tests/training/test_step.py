@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, seed_for
-from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
 from plgan_tune.training.step import StepContext, discriminator_step, generator_step

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from plgan_tune.config.load import load_trial
 from plgan_tune.records import EpochMetrics
-from plgan_tune.spec.load import load_trial
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_epochs
 from plgan_tune.train import app, train

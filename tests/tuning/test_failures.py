@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 import ray
 
+from plgan_tune.backends.ray import tune_run
+from plgan_tune.backends.ray.gang import Gang, RankActor
+from plgan_tune.backends.ray.trainable import PlganTrainable
 from plgan_tune.records import TrialStatus
-from plgan_tune.tuning import tuner
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.gang import Gang, RankActor
-from plgan_tune.tuning.trainable import PlganTrainable
-from tests.tuning.small import UNTIMED, Search, small
+from plgan_tune.study.errors import StudyError
+from tests.factories import UNTIMED, Search, small
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -59,7 +59,7 @@ def test_a_broken_attempt_goes_on_from_its_checkpoint(
 ) -> None:
     spec = small(early_stopping="none", trials=2, training={"epochs": 4, "checkpoint_every": 2})
     search(spec, "whole")
-    monkeypatch.setattr(tuner, "PlganTrainable", trainable)
+    monkeypatch.setattr(tune_run, "PlganTrainable", trainable)
     search(spec, "broken")
     trials = pd.read_parquet(tmp_path / "broken" / "trials").set_index("number")
     assert list(trials["status"]) == [TrialStatus.COMPLETED] * 2
@@ -74,7 +74,7 @@ def test_a_broken_attempt_goes_on_from_its_checkpoint(
 def test_a_trial_that_always_breaks_fails_and_the_search_goes_on(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner, "PlganTrainable", AlwaysBreaking)
+    monkeypatch.setattr(tune_run, "PlganTrainable", AlwaysBreaking)
     search(small(early_stopping="none", trials=3, max_failures=1))
     trials = pd.read_parquet(tmp_path / "study" / "trials").set_index("number")
     assert list(trials["status"]) == [TrialStatus.COMPLETED, TrialStatus.FAILED, TrialStatus.COMPLETED]
@@ -94,7 +94,7 @@ class DyingAtFirst(PlganTrainable):
 def test_a_trial_that_cannot_begin_where_another_was_has_another_attempt(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner, "PlganTrainable", DyingAtFirst)
+    monkeypatch.setattr(tune_run, "PlganTrainable", DyingAtFirst)
     search(small(early_stopping="none", trials=2, max_failures=1))
     trials = pd.read_parquet(tmp_path / "study" / "trials").set_index("number")
     assert list(trials["status"]) == [TrialStatus.COMPLETED] * 2
@@ -145,7 +145,7 @@ def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
 ) -> None:
     spec = small(training={"epochs": 4, "checkpoint_every": 1}, **TWO_RANKS)
     search(spec, "whole")
-    monkeypatch.setattr(tuner, "PlganTrainable", LosingARank)
+    monkeypatch.setattr(tune_run, "PlganTrainable", LosingARank)
     search(spec, "broken")
     whole, broken = (pd.read_parquet(tmp_path / name / "epochs") for name in ("whole", "broken"))
     assert list(broken["attempt"]) == [1, 1, 2, 2]
@@ -156,7 +156,7 @@ def test_a_rank_that_dies_costs_an_attempt_and_the_new_gang_goes_on(
 def test_the_first_failure_of_a_gang_is_what_the_trial_says(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner, "PlganTrainable", RaisingInARank)
+    monkeypatch.setattr(tune_run, "PlganTrainable", RaisingInARank)
     began = time.monotonic()
     search(small(max_failures=0, **TWO_RANKS))
     assert time.monotonic() - began < 120  # no rank waits out a collective's ten minutes
@@ -176,7 +176,7 @@ def absent(name: str) -> type[PlganTrainable]:
 def test_a_search_none_of_whose_trials_can_begin_ends_with_the_third(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner, "PlganTrainable", absent("nowhere"))
+    monkeypatch.setattr(tune_run, "PlganTrainable", absent("nowhere"))
     with pytest.raises(StudyError, match=r"3 failed 2 times each .* No module named 'nowhere'"):
         search(small(early_stopping="none", trials=6, max_failures=1))
     trials = pd.read_parquet(tmp_path / "study" / "trials")

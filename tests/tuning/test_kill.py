@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from plgan_tune.backends.ray.scheduler import build_halving, replayed
+from plgan_tune.config.load import load_study
 from plgan_tune.records import DecisionRow, EpochRow, Verdict
-from plgan_tune.spec.load import load_study
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
-from plgan_tune.tuning.stopping import build_halving, replayed
 from tests.waiting import wait_for_epochs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

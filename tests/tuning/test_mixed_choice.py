@@ -15,17 +15,17 @@ from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import read_study
 from plgan_tune.analyze import app as analyze
+from plgan_tune.config.load import load_trial, study_from_mapping
+from plgan_tune.config.study import StudySpec
 from plgan_tune.evaluation.configurations import best_configurations
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
-from plgan_tune.spec.load import load_trial, study_from_mapping
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.files import write_study
-from plgan_tune.tuning.history import brought_to_date, read_history
+from plgan_tune.study.folder import write_study
+from plgan_tune.study.history import brought_to_date, read_history
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.warm_start import read_older
-from tests.tuning.small import Search
+from tests.factories import Search
 
 KEY: Final = "model.initial_spread"
 OPTIONS: Final = (0.1, "xavier", 0.4)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from plgan_tune.config.load import default_space, load_study
 from plgan_tune.records import TrialStatus
-from plgan_tune.spec.load import default_space, load_study
 from plgan_tune.tuning.driver import run_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -16,17 +16,18 @@ import pytest
 from optuna.samplers import TPESampler
 from typer.testing import CliRunner, Result
 
+from plgan_tune.backends.ray import tune_run
+from plgan_tune.backends.ray.scheduler import build_halving, replayed
+from plgan_tune.backends.ray.trainable import PlganTrainable
+from plgan_tune.config.load import load_study
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
-from plgan_tune.spec.load import load_study
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
-from plgan_tune.tuning import driver, tuner
+from plgan_tune.study.state import Ending
+from plgan_tune.tuning import driver
 from plgan_tune.tuning.driver import run_study
-from plgan_tune.tuning.progress import Ending
 from plgan_tune.tuning.sampler import OptunaSampler
-from plgan_tune.tuning.stopping import build_halving, replayed
-from plgan_tune.tuning.trainable import PlganTrainable
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -113,7 +114,7 @@ def interrupted(embedded_ray: None, tmp_path_factory: pytest.TempPathFactory) ->
     study = Study(tmp_path_factory.mktemp("interrupted"))
     (study.results / "space.yaml").write_text(SPACE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tuner, "PlganTrainable", interrupting(os.getpid()))
+        patched.setattr(tune_run, "PlganTrainable", interrupting(os.getpid()))
         result = study.search()
     assert result.exit_code == 130, result.output
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
@@ -125,7 +126,7 @@ def test_an_epoch_that_takes_long_is_ended_and_saved(embedded_ray: None, tmp_pat
     study = Study(tmp_path)
     (tmp_path / "space.yaml").write_text(SPACE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tuner, "PlganTrainable", interrupting(os.getpid(), seconds=20))
+        patched.setattr(tune_run, "PlganTrainable", interrupting(os.getpid(), seconds=20))
         assert study.search("search.early_stopping=none").exit_code == 130
     logged = study.table("epochs").query("trial_id == @INTERRUPTED")["epoch"]
     assert list(logged) == [1]
@@ -149,7 +150,7 @@ def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
         passed = timedelta(hours=2)
 
     limited = load_study(tmp_path / "space.yaml", ["search.hours=1"]).study
-    monkeypatch.setattr(tuner, "PlganTrainable", interrupting(os.getpid(), seconds=3))
+    monkeypatch.setattr(tune_run, "PlganTrainable", interrupting(os.getpid(), seconds=3))
     with handling_usr1(stop_for_hours):
         result = run_study(limited, results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed)
     assert result.ending is Ending.INTERRUPTED
@@ -161,7 +162,7 @@ def test_sigusr1_interrupts_a_search_whose_program_has_no_handler(
 ) -> None:
     """As `run_study` is called in a notebook."""
     (tmp_path / "space.yaml").write_text(SPACE)
-    monkeypatch.setattr(tuner, "PlganTrainable", interrupting(os.getpid()))
+    monkeypatch.setattr(tune_run, "PlganTrainable", interrupting(os.getpid()))
     with handling_usr1(signal.SIG_DFL):
         result = run_study(load_study(tmp_path / "space.yaml").study, results=tmp_path, name="mine")
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL

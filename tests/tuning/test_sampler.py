@@ -14,14 +14,14 @@ from ray import cloudpickle
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.utils import flatten_dict
 
-from plgan_tune.distributions import distributions
+from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
+from plgan_tune.config.errors import RuleError
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import ResourcesSpec, SearchSpec, StudySpec, decode
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
-from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import ResourcesSpec, SearchSpec, StudySpec, decode
-from plgan_tune.spec.trial import TrialSpec
-from plgan_tune.tuning.history import History
+from plgan_tune.study.history import History
+from plgan_tune.tuning.distributions import distributions
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler
 
 EPOCHS = 9

@@ -16,28 +16,29 @@ from typer.testing import CliRunner, Result
 
 from plgan_tune import search as search_command
 from plgan_tune.analyze import app as analyze
+from plgan_tune.backends.ray import tune_run
+from plgan_tune.backends.ray.connect import ClusterError
+from plgan_tune.backends.ray.trainable import PlganTrainable
+from plgan_tune.config.errors import RuleError
+from plgan_tune.config.load import load_study, load_trial
+from plgan_tune.config.trial import DataSpec
+from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
-from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.load import load_study, load_trial
-from plgan_tune.spec.trial import DataSpec
-from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.schemas import STUDY_KEY
-from plgan_tune.study_file import read_study_file
+from plgan_tune.study.errors import StudyError
+from plgan_tune.study.history import HistoryError
+from plgan_tune.study.study_file import read_study_file
 from plgan_tune.train import train
-from plgan_tune.tuning import driver, tuner
-from plgan_tune.tuning.cluster import ClusterError
+from plgan_tune.tuning import driver
 from plgan_tune.tuning.driver import run_study
-from plgan_tune.tuning.errors import StudyError
-from plgan_tune.tuning.history import HistoryError
-from plgan_tune.tuning.plan import Plan
-from plgan_tune.tuning.trainable import PlganTrainable
-from tests.tuning.small import SMALL, UNTIMED, Search, small
+from plgan_tune.tuning.dry_run import Plan
+from tests.factories import SMALL, UNTIMED, Search, small
 
 pytestmark = pytest.mark.ray
 
@@ -181,7 +182,7 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
             time.sleep(4 * self._dawdles)
             return result
 
-    monkeypatch.setattr(tuner, "PlganTrainable", Dawdling)
+    monkeypatch.setattr(tune_run, "PlganTrainable", Dawdling)
     space = tmp_path / "space.yaml"
     space.write_text(dump_yaml(small(trials=2, training={"epochs": 40}, early_stopping="none").as_mapping()))
     words = ["--space", str(space), "--set", f"search.hours={90 / 3600}", "--results", str(tmp_path), "--name", "study"]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.spec.load import study_from_mapping
-from plgan_tune.spec.study import StudySpec
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
-from plgan_tune.tuning.files import write_study
+from plgan_tune.study.folder import write_study
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.warm_start import read_older
 

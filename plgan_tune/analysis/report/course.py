@@ -48,9 +48,9 @@ from plgan_tune.analysis.report.thin import (
     strength,
 )
 from plgan_tune.analysis.study import Study
+from plgan_tune.config.advice import rungs
+from plgan_tune.console.format import duration
 from plgan_tune.records import TrialStatus, Verdict
-from plgan_tune.spec.advice import rungs
-from plgan_tune.wording import duration
 
 MOST_POINTS = 100_000
 """Of more points of curves, evenly spaced ones are drawn."""

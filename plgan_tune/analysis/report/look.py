@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from plgan_tune.analysis.study import Study
+from plgan_tune.console.format import word
 from plgan_tune.records import TrialStatus
-from plgan_tune.wording import word
 
 Trace = Mapping[str, Any]
 """A Plotly trace as its JSON has it."""

@@ -24,9 +24,9 @@ from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
 from plgan_tune.analysis.seeds import beside_published
 from plgan_tune.analysis.study import Study
+from plgan_tune.console.format import duration, percent, word
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
-from plgan_tune.wording import duration, percent, word
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,9 @@ from plgan_tune.analysis.report.thin import (
     strength,
 )
 from plgan_tune.analysis.study import Study
+from plgan_tune.config.domains import Choice, Domain, LogInt, LogUniform
+from plgan_tune.config.study import encode
 from plgan_tune.records import TrialStatus
-from plgan_tune.spec.domains import Choice, Domain, LogInt, LogUniform
-from plgan_tune.spec.study import encode
 
 ALPHA, BETA = "loss.alpha", "loss.beta"
 GRID = 60

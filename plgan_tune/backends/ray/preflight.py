@@ -1,0 +1,188 @@
+"""What the nodes of a cluster have: each is looked at by a task of its own before any trial starts."""
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+
+import plgan_tune
+from plgan_tune.backends.ray.connect import STOPPING, ClusterError, capacity, connect, joined
+from plgan_tune.config.study import ResourcesSpec
+from plgan_tune.config.trial import DataSpec
+from plgan_tune.data.check import DataSummary, check_data, check_room
+from plgan_tune.data.errors import DataError
+from plgan_tune.study.trial_resources import Share
+
+LOOK_SECONDS = 120.0
+"""For a node to start a process and answer."""
+
+DATA_SECONDS = 3600.0
+"""For a node to find its images, where it may have to download them."""
+
+PACKAGE = Path(plgan_tune.__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A living node on which a rank finds room."""
+
+    ray_id: str
+    address: str
+
+
+@contextmanager
+def joined_for(
+    resources: ResourcesSpec,
+    concurrent: int | Literal["auto"],
+    data: DataSpec,
+    summary: DataSummary,
+    *,
+    address: str | None,
+    console: Console,
+) -> Iterator[tuple[Share, int]]:
+    """Ray for the time of a study: a trial's share of it, and how many trials are to run at a time.
+
+    The nodes of a cluster that is joined here are looked at first (`prepare_nodes`).
+
+    Raises:
+        ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
+    """
+    with joined(address, console) as joined_here:
+        share, at_a_time = capacity(resources, concurrent)
+        if address is not None and joined_here:
+            with console.status("looking at the nodes") as status:
+                prepare_nodes(address, share, data, summary, on_interrupt=lambda: status.update(STOPPING))
+        yield share, at_a_time
+
+
+def prepare_nodes(
+    address: str, share: Share, data: DataSpec, summary: DataSummary, *, on_interrupt: Callable[[], None]
+) -> None:
+    """Sees that every node that may train can: its versions, this code, the images and room for them.
+
+    Nodes on which no rank finds room are left alone, and so are those that an autoscaler adds later. Where a node has
+    other code than this process, or none, the cluster is joined again with this code, which then goes to all of them.
+
+    Args:
+        address: of the cluster, which is joined.
+        share: of a trial.
+        data: of every trial.
+        summary: of the images as this process found them.
+        on_interrupt: called at Ctrl-C while the cluster is joined again.
+
+    Raises:
+        ClusterError: naming each node at fault by its address, and what is wrong there.
+    """
+    nodes = training_nodes(share)
+    look = looker()
+    here = look(PACKAGE.name)
+    found = _on_each(nodes, look, (PACKAGE.name,), LOOK_SECONDS)
+    _refuse({node: _difference(here, there) for node, there in found.items()})
+    if any(there["code"] != here["code"] for there in found.values()):
+        ray.shutdown()
+        connect(address, PACKAGE, on_interrupt=on_interrupt)
+    _refuse(_on_each(nodes, data_problem, (data, summary), DATA_SECONDS))
+
+
+def training_nodes(share: Share) -> list[Node]:
+    """The nodes of the joined cluster that hold at least one rank, by address."""
+    living = [node for node in ray.nodes() if node["Alive"] and share.fits(node["Resources"])]
+    return sorted((Node(node["NodeID"], node["NodeManagerAddress"]) for node in living), key=lambda node: node.address)
+
+
+Facts = Mapping[str, str | None]
+"""A node's versions of what must be the same everywhere, and a digest of its copy of this package."""
+
+
+def looker() -> Callable[[str], Facts]:
+    """A function that reads a machine's `Facts`. Made here, it travels whole: the package may be absent there."""
+
+    def look(package: str) -> dict[str, str | None]:
+        def of(name: str) -> str | None:
+            try:
+                return version(name).partition("+")[0]  # after it: which CUDA a build is for
+            except PackageNotFoundError:
+                return None
+
+        found = find_spec(package)
+        digest = hashlib.sha256()
+        if found is not None and found.origin is not None:
+            folder = Path(found.origin).parent
+            for file in sorted(folder.rglob("*.py")):
+                digest.update(f"{file.relative_to(folder)}\n".encode() + file.read_bytes())
+        python = ".".join(platform.python_version_tuple()[:2])
+        return {"Python": python, "ray": of("ray"), "torch": of("torch"), "code": digest.hexdigest()}
+
+    return look
+
+
+def _difference(here: Facts, there: Facts) -> str | None:
+    differing = [name for name in here if name != "code" and there[name] != here[name]]
+    if not differing:
+        return None
+    told = ", ".join(f"{name} {there[name] or 'is missing'} (here {here[name]})" for name in differing)
+    return f"versions must be the same on every node, but it has {told}"
+
+
+def data_problem(data: DataSpec, expected: DataSummary) -> str | None:
+    """Why a trial could not load its images on this machine; None where it could."""
+    try:
+        found = check_data(data)
+        check_room(data, found)
+    except DataError as error:
+        return str(error)
+    if found == expected:
+        return None
+    where = f" at {data.path}" if data.path else ""
+    differing = "; ".join(
+        f"{field.name} {getattr(found, field.name)}, here {getattr(expected, field.name)}"
+        for field in fields(DataSummary)
+        if getattr(found, field.name) != getattr(expected, field.name)
+    )
+    return f"the images{where} must be the same on every node, but it has {differing}"
+
+
+def _on_each(
+    nodes: Sequence[Node], function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float
+) -> dict[Node, Any]:
+    """What `function` answers on each node. One that goes meanwhile is left out: no trial will run there.
+
+    Raises:
+        ClusterError: naming the nodes that do not answer in time, or on which it raises.
+    """
+    task = ray.remote(function)
+    calls = {
+        node: task.options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.ray_id, soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    }
+    ray.wait(list(calls.values()), num_returns=len(calls), timeout=seconds)
+    answers: dict[Node, Any] = {}
+    silent: dict[Node, str | None] = {}
+    for node, call in calls.items():
+        try:
+            answers[node] = ray.get(call, timeout=0.1)
+        except GetTimeoutError:
+            silent[node] = f"it did not answer within {seconds:g} s"
+        except RayError as error:
+            silent[node] = str(error).strip().splitlines()[-1]
+    living = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    _refuse({node: why for node, why in silent.items() if node.ray_id in living})
+    return answers
+
+
+def _refuse(problems: Mapping[Node, str | None]) -> None:
+    told = [f"node {node.address}: {problem}" for node, problem in problems.items() if problem]
+    if told:
+        raise ClusterError("\n".join(told))

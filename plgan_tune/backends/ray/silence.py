@@ -1,0 +1,163 @@
+"""Trials that report nothing: told to the user, started again where asked for, and not waited for at a stop."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from statistics import median
+from typing import Any, Final
+
+import ray
+
+from plgan_tune.backends.ray.controller import Controller
+from plgan_tune.backends.ray.local_callback import LocalCallback
+from plgan_tune.console.format import duration
+
+SILENT_EPOCHS: Final = 10
+"""Usual epochs without a report after which a trial is said to be silent."""
+
+SILENT_SECONDS: Final = 30.0
+"""Not sooner than this: to start a process and to read images may take as long, however short epochs are."""
+
+KNOWN_EPOCHS: Final = 3
+"""Epochs of a search that must have ended before any is usual."""
+
+EVERY_SECONDS: Final = 0.5
+"""Between two looks at all trials."""
+
+LISTEN_SECONDS: Final = 5.0
+"""Most seconds between two rounds of Tune's loop that count as silence. In a longer gap it was the driver that did not
+listen: it was suspended, or stopped, or rested while its store failed."""
+
+STOP_SECONDS: Final = 10.0
+"""For a trial to save when a search stops, beside twice its longest epoch of late."""
+
+MOST_STOP_SECONDS: Final = 240.0
+"""For all of that: below the five minutes' notice of `cluster/slurm.sh`."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    """A trial's process, as it is heard.
+
+    Attributes:
+        since: its last sign of life, by the driver's clock.
+        begun: whether it has loaded its images and made its networks.
+        epochs: seconds that the latest took, with what came between them.
+        told: whether the user knows of its silence.
+        ended: whether it was ended because of it.
+    """
+
+    since: float
+    begun: bool = False
+    epochs: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+    told: bool = False
+    ended: bool = False
+
+
+class SilenceWatch(LocalCallback):
+    """Listens to trials in Tune's loop, which comes by here about ten times a second.
+
+    Args:
+        timeout: seconds without a report after which a trial's process is ended; None is never. Tune starts the trial
+            again: its config says in `hung` why.
+        tell: told of a trial that is silent, and for how long.
+        seconds: a clock.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        timeout: float | None,
+        tell: Callable[[str, str], None],
+        seconds: Callable[[], float] = time.monotonic,
+        end: Callable[[Any], None] = ray.kill,
+    ) -> None:
+        self._controller, self._timeout, self._tell = controller, timeout, tell
+        self._seconds, self._end = seconds, end
+        self._looked, self._now = seconds(), 0.0
+        self._heard: dict[str, _Heard] = {}
+        self._epochs: deque[float] = deque(maxlen=100)
+        self._next_look = 0.0
+        self._stopping = False
+
+    def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
+        self._heard[trial.config["trial_id"]] = _Heard(self._listen(), begun=True)
+
+    def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:
+        now = self._listen()
+        heard = self._heard.setdefault(trial.config["trial_id"], _Heard(now, begun=True))
+        # An epoch that an earlier attempt had trained is reported at once.
+        seconds = max(now - heard.since, result.get("seconds", 0.0))
+        heard.epochs.append(seconds)
+        self._epochs.append(seconds)
+        heard.since, heard.told = now, False
+
+    def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
+        self._heard.pop(trial.config["trial_id"], None)
+
+    def on_step_begin(self, **_info: Any) -> None:
+        now = self._listen()
+        if now < self._next_look:
+            return
+        self._next_look = now + EVERY_SECONDS
+        processes = {trial.config["trial_id"]: (trial, actor) for trial, actor in self._controller.processes().items()}
+        self._heard = {trial_id: self._heard.get(trial_id) or _Heard(now) for trial_id in processes}
+        for trial_id, heard in self._heard.items():
+            self._see_to(*processes[trial_id], heard, now - heard.since)
+        self._controller.wait_at_a_stop(self.patience())
+
+    def on_step_end(self, **_info: Any) -> None:
+        """Of what a stop would wait for, those that are silent or have not begun have nothing to save."""
+        if self._stopping:
+            for trial, actor in self._controller.processes().items():
+                heard = self._heard.get(trial.config["trial_id"])
+                if heard is None or heard.told or not heard.begun:
+                    self._end(actor)
+
+    def stop(self) -> None:
+        """The search is asked to stop. Called in a signal's handler, at any moment."""
+        self._controller.wait_at_a_stop(self.patience())
+        self._stopping = True
+
+    def patience(self) -> float:
+        """Seconds for which a stop waits for trials to end the epoch that they are in, and to save."""
+        under_way = [heard.epochs or self._epochs for heard in self._heard.values() if heard.begun and not heard.told]
+        longest = max((max(epochs, default=MOST_STOP_SECONDS) for epochs in under_way), default=0.0)
+        return min(STOP_SECONDS + 2 * longest, MOST_STOP_SECONDS)
+
+    def _listen(self) -> float:
+        """The seconds for which this driver has listened."""
+        looked = self._seconds()
+        self._now += min(looked - self._looked, LISTEN_SECONDS)
+        self._looked = looked
+        return self._now
+
+    def _see_to(self, trial: Any, actor: Any, heard: _Heard, silence: float) -> None:
+        if not heard.told and silence >= SILENT_SECONDS and silence >= SILENT_EPOCHS * self._usual(heard):
+            heard.told = True
+            self._tell(trial.config["trial_id"], self._sentence(heard, silence))
+        if self._timeout is not None and silence >= self._timeout and not heard.ended:
+            heard.ended = True
+            trial.config["hung"] = f"it reported nothing for {_told(silence)}, search.trial_timeout"
+            self._end(actor)
+
+    def _usual(self, heard: _Heard) -> float:
+        """Seconds that an epoch takes: of the study's and the trial's own the longer; infinite while few are known."""
+        if len(self._epochs) < KNOWN_EPOCHS:
+            return float("inf")
+        return max(median(self._epochs), median(heard.epochs or self._epochs))
+
+    def _sentence(self, heard: _Heard, silence: float) -> str:
+        usual = _told(SILENT_EPOCHS * self._usual(heard))
+        then = (
+            "search.trial_timeout would start it again"
+            if self._timeout is None
+            else f"it starts again after {_told(self._timeout)}, search.trial_timeout"
+        )
+        return f"no report for {_told(silence)}, where {SILENT_EPOCHS} usual epochs take {usual}; {then}"
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 1 else duration(timedelta(seconds=seconds))

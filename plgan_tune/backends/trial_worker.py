@@ -1,0 +1,200 @@
+"""One rank of a trial in the process that runs it: data and device stay, trials come and go."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from plgan_tune.config.trial import DataSpec, TrialSpec
+from plgan_tune.data.dataset import Dataset, load_dataset
+from plgan_tune.records import EpochMetrics, TrialStatus
+from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.patience import patiently
+from plgan_tune.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    decode_checkpoint,
+    encode_checkpoint,
+    restore_state,
+)
+from plgan_tune.training.loop import Diverged, run
+from plgan_tune.training.program import Program, program_for
+from plgan_tune.training.ranks import Ranks, check_ranks
+from plgan_tune.training.samples import sample_grid
+from plgan_tune.training.session import is_due
+from plgan_tune.training.state import TrainState, new_state
+
+
+def device_for(gpus: float) -> torch.device:
+    """The GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
+
+    A rank that has a part of a GPU may fill as much of its memory: one that wants more fails alone, not its neighbours.
+    """
+    if not gpus:
+        return torch.device("cpu")
+    device = torch.device("cuda", 0)
+    if gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus, device)
+    return device
+
+
+Result = dict[str, Any]
+"""What a trial reports of an epoch: the fields of `EpochMetrics`, and `status`, `attempt`, `split_hash`, `node`,
+`reported_at`, `done`, `notes` (what its user should know of its files). One that diverged or failed has `error` and no
+metrics."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A trial's start that is under way.
+
+    Attributes:
+        rows: of the epochs that `state` has behind it.
+        unlogged: those of them that an earlier attempt saved but did not live to report.
+        whole: name of the trial's last checkpoint that was read or written, where there is one.
+        notes: for the user, that no result has brought yet.
+    """
+
+    number: int
+    trial: TrialSpec
+    files: TrialFiles
+    state: TrainState
+    rows: list[EpochMetrics]
+    unlogged: list[EpochMetrics]
+    epochs: Iterator[EpochMetrics]
+    saved_at: float
+    saved_epoch: int
+    whole: str | None
+    notes: list[str]
+
+
+class TrialRank:
+    """A rank that trains one trial after another.
+
+    Args:
+        ranks: this process's place in the gang.
+        device: where it trains.
+        node: address of this machine, as results give it.
+    """
+
+    def __init__(self, ranks: Ranks, device: torch.device, node: str) -> None:
+        self._ranks = ranks
+        self._device = device
+        self._node = node
+        self._data: tuple[DataSpec, Dataset] | None = None
+        self._program: Program | None = None
+        self._attempt: _Attempt | None = None
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Takes up a suggestion of `OptunaSampler`: from the trial's last checkpoint, if there is one."""
+        self._attempt = None
+        torch.set_num_threads(max(1, int(config["cpus"])))
+        trial = TrialSpec.model_validate(config["trial"])
+        files = TrialFiles.of(Location.at(config["study"]), config["trial_id"])
+        with self._ranks.in_step():
+            check_ranks(self._ranks.count, trial.training.batch_size)
+            data = self._load(trial.data)
+        saved, whole, notes = self._ranks.by_first(
+            lambda: patiently(lambda: newest_checkpoint(files)) if config["attempt"] > 1 else (None, None, [])
+        )
+        with self._ranks.in_step():
+            state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
+            self._program = program_for(state, data, self._ranks, self._program)
+        self._attempt = _Attempt(
+            number=config["attempt"],
+            trial=trial,
+            files=files,
+            state=self._program.state,
+            rows=list(saved.rows) if saved else [],
+            unlogged=[row for row in saved.rows if row.epoch > config["logged"]] if saved else [],
+            epochs=run(self._program),
+            saved_at=time.monotonic(),
+            saved_epoch=state.epoch,
+            whole=whole,
+            notes=notes,
+        )
+
+    def step(self) -> Result:
+        """Trains an epoch. A checkpoint is written when it is due, and at the trial's end."""
+        assert self._attempt is not None
+        attempt = self._attempt
+        if attempt.unlogged:
+            return self._report(attempt, attempt.unlogged.pop(0))
+        self._attempt = None  # an epoch that breaks leaves a state that is no epoch's, not to be saved
+        try:
+            metrics = next(attempt.epochs)
+        except Diverged as error:
+            return self._result(attempt, TrialStatus.DIVERGED) | {"error": str(error)}
+        self._attempt = attempt
+        attempt.rows.append(metrics)
+        last = metrics.epoch == attempt.trial.training.epochs
+        if last:
+            self._save_whole_trial(attempt)
+        elif is_due(attempt.trial, metrics.epoch, time.monotonic() - attempt.saved_at):
+            self._save_or_say_why_not(attempt)
+        return self._report(attempt, metrics)
+
+    def save(self) -> None:
+        """Writes a checkpoint of the last epoch, if there is none yet. Nothing where no epoch has ended."""
+        attempt = self._attempt
+        if attempt is None or attempt.saved_epoch == attempt.state.epoch:
+            return
+        if self._ranks.index == 0:
+            content = encode_checkpoint(attempt.state, attempt.rows)
+            attempt.whole = attempt.files.write(attempt.number, attempt.state.epoch, content, attempt.whole)
+        attempt.saved_at, attempt.saved_epoch = time.monotonic(), attempt.state.epoch
+
+    def _save_or_say_why_not(self, attempt: _Attempt) -> None:
+        """A store that fails for a while costs a checkpoint, not the attempt: the next that is due is tried again."""
+        try:
+            self.save()
+        except StoreError as error:
+            attempt.notes.append(f"no checkpoint could be written after epoch {attempt.state.epoch}: {error}")
+
+    def _save_whole_trial(self, attempt: _Attempt) -> None:
+        def write() -> None:
+            self.save()
+            if self._ranks.index == 0:
+                attempt.files.write_samples(sample_grid(attempt.state))
+
+        try:
+            patiently(write)
+        except StoreError as error:  # its epochs count without it
+            attempt.notes.append(f"its last checkpoint and samples are missing: {error}")
+
+    def _report(self, attempt: _Attempt, metrics: EpochMetrics) -> Result:
+        last = metrics.epoch == attempt.trial.training.epochs
+        return asdict(metrics) | self._result(attempt, TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
+
+    def _load(self, spec: DataSpec) -> Dataset:
+        if self._data is None or self._data[0] != spec:
+            self._data = spec, load_dataset(spec).to(self._device)
+        return self._data[1]
+
+    def _result(self, attempt: _Attempt, status: TrialStatus) -> Result:
+        assert self._data is not None
+        notes, attempt.notes = attempt.notes, []
+        return {
+            "status": status.value,
+            "attempt": attempt.number,
+            "split_hash": self._data[1].split.hash,
+            "node": self._node,
+            "reported_at": datetime.now(UTC),
+            "done": status is not TrialStatus.RUNNING,
+            "notes": notes,
+        }
+
+
+def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint | None, str | None, list[str]]:
+    """The trial's latest checkpoint that can be read, its name, and what is to be said of those that cannot."""
+    notes: list[str] = []
+    for file in files.newest_first():
+        try:
+            return decode_checkpoint(file.read_bytes(), file.url), file.name, notes
+        except CheckpointError as error:
+            notes.append(f"{error}; the one before it is used, or the trial begins anew")
+    return None, None, notes

@@ -1,0 +1,71 @@
+"""What is allowed but seldom meant, and the arithmetic of early stopping."""
+
+from plgan_tune.config.check import corners
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.study import AshaSpec, StudySpec, set_paths
+from plgan_tune.config.trial import TrialSpec
+
+
+def rungs(asha: AshaSpec, epochs: int) -> tuple[int, ...]:
+    """Epochs at which trials are compared: grace_period * reduction_factor**k < epochs (Li et al. 2018)."""
+    found = []
+    rung = asha.grace_period
+    while rung < epochs:
+        found.append(rung)
+        rung *= asha.reduction_factor
+    return tuple(found)
+
+
+def corner_trials(study: StudySpec) -> list[TrialSpec]:
+    """Configurations at the ends of the study's domains, under every profile and kind that it searches."""
+    return [
+        TrialSpec.model_validate(with_defaults(set_paths(study.template, point), study.edition))
+        for point in corners(study.template, study.domains)
+    ]
+
+
+def advice(study: StudySpec) -> list[str]:
+    """A sentence on each thing in a valid study that its user should know before it starts; mostly empty."""
+    trials = corner_trials(study)
+    return [*_about_trials(trials), *_about_start(study, trials), *_about_search(study, trials[0].training.epochs)]
+
+
+def _about_trials(trials: list[TrialSpec]) -> list[str]:
+    sentences = []
+    epochs = trials[0].training.epochs
+    decays = [trial.optim.decay_epoch for trial in trials if trial.optim.min_factor == 0]
+    if decays and 2 * (low := min(decays)) < epochs:
+        sentences.append(
+            f"trial.optim.decay_epoch may be {low}: learning rates then reach 0 after {2 * low} of {epochs} "
+            f"epochs and training stands still; {-(-epochs // 2)} or more avoids that"
+        )
+    switches = [trial.loss.switch_epoch for trial in trials if trial.loss.ramp in ("clamp", "literal")]
+    if switches and (high := max(switches)) >= epochs:
+        sentences.append(
+            f"trial.loss.switch_epoch may be {high}: with {epochs} epochs the ramp then never reaches 1; "
+            f"{epochs - 1} or less avoids that"
+        )
+    return sentences
+
+
+def _about_start(study: StudySpec, trials: list[TrialSpec]) -> list[str]:
+    searched = "model.generator_weight_norm_init"
+    if searched not in study.domains or any(trial.model.generator_weight_norm for trial in trials):
+        return []
+    return [f"trial.{searched} is searched, but generator_weight_norm is false: it changes nothing"]
+
+
+def _about_search(study: StudySpec, epochs: int) -> list[str]:
+    sentences = []
+    search = study.search
+    asha = search.early_stopping.asha
+    if asha is not None and not rungs(asha, epochs):
+        sentences.append(
+            f"search.early_stopping.asha.grace_period is {asha.grace_period}: "
+            f"with {epochs} epochs no trial is stopped early"
+        )
+    if not study.domains:
+        sentences.append(f"no key of trial holds a domain: all {search.trials} trials have the same configuration")
+    if len(search.first) > search.trials:
+        sentences.append(f"search.first has {len(search.first)} points, of which search.trials tries {search.trials}")
+    return sentences

@@ -1,0 +1,394 @@
+"""From a mapping to a study or a trial: every rule that a file can break, all findings at once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from itertools import combinations, product
+from math import prod
+from typing import Any, Final, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from plgan_tune.config.defaults import KIND, PROFILE, with_defaults
+from plgan_tune.config.domains import NAMES, Domain, Leaf, check_length, domain_as_mapping, parse_domain
+from plgan_tune.config.edition import EDITION, MADE_WITH, check_edition, edition_of
+from plgan_tune.config.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
+from plgan_tune.config.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
+from plgan_tune.config.study import (
+    NAME,
+    NAME_LENGTH,
+    ResourcesSpec,
+    SearchSpec,
+    StudySpec,
+    flatten,
+    held,
+    set_paths,
+)
+from plgan_tune.config.trial import LEAVES, SECTIONS, Frozen, Kind, Profile, TrialSpec, WeightNormInit
+
+Spec = TypeVar("Spec", bound=Frozen)
+
+_TRIAL_KEYS: Final = keys_of(TrialSpec)
+_ABSENT: Final = "nothing"
+_MOST_CORNERS: Final = 50_000
+"""Each is made and judged, in a tenth of a millisecond or two."""
+_NEVER_SEARCHED: Final = ("data.", "training.epochs")
+_DECIDING: Final = {
+    "profile": get_args(Profile),
+    "model.kind": get_args(Kind),
+    "model.weight_norm_init": get_args(WeightNormInit),
+}
+"""What decides defaults, and the kind also which keys of the model belong."""
+
+_UNLESS_GIVEN: Final[Mapping[str, Sequence[Leaf]]] = {
+    "profile": [PROFILE],
+    "model.kind": [KIND],
+    "model.weight_norm_init": [],
+}
+"""What decides them where the file names none that exists; the scale's start is then the profile's."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A trial section taken apart, its leaves not judged yet.
+
+    Attributes:
+        template: the leaves that hold a value.
+        domains: dotted path -> domain of the leaves that hold a valid one.
+        edition: whose defaults fill in the others.
+        refused: what is judged already, so that it is not named twice.
+    """
+
+    edition: int
+    template: dict[str, Any] = field(default_factory=dict)
+    domains: dict[str, Domain] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    refused: set[KeyPath] = field(default_factory=set)
+
+    def refuse(self, path: KeyPath, rule: str, value: object) -> None:
+        self.findings.append(Finding(path, rule, value if isinstance(value, str) else show(value)))
+        self.refused.add(path)
+
+
+def check_study(mapping: Any) -> StudySpec | list[Finding]:
+    """The study that a mapping describes, or everything that is wrong with it."""
+    if not isinstance(mapping, dict):
+        return [Finding((), f"must be {allowed(KNOWN)}", _ABSENT if mapping is None else show(mapping))]
+    draft = _read_trial(mapping.get("trial"), edition_of(mapping))
+    raw_search = mapping.get("search")
+    raw_first = raw_search.get("first") if isinstance(raw_search, dict) else None
+    if isinstance(raw_search, dict):
+        raw_search = {key: value for key, value in raw_search.items() if key != "first"}
+    search, search_findings = _check_section(SearchSpec, "search", raw_search)
+    resources, resource_findings = _check_section(ResourcesSpec, "resources", mapping.get("resources"))
+    first, first_findings = _check_first(raw_first, draft)
+    template = _with_certain_defaults(draft)
+    findings = [
+        *_unknown_keys(mapping),
+        *_check_name(mapping),
+        *check_edition(mapping),
+        *search_findings,
+        *first_findings,
+        *resource_findings,
+        *draft.findings,
+        *_check_corners(draft),
+        *_check_epochs(template, draft),
+        *_check_refit(template),
+    ]
+    if findings or search is None or resources is None:
+        return findings
+    search = search.model_copy(update={"first": first})
+    left_out = _left_out(mapping, draft)
+    return StudySpec(mapping["study"], search, resources, template, draft.domains, draft.edition, left_out)
+
+
+def check_trial(mapping: Any, edition: int | None = None) -> TrialSpec | list[Finding]:
+    """The one configuration that a mapping describes, or everything that is wrong with it.
+
+    Args:
+        edition: whose defaults hold where the mapping names none; None is its own time's.
+    """
+    if not isinstance(mapping, dict):
+        return [Finding((), "must be a mapping with a trial", _ABSENT if mapping is None else show(mapping))]
+    edition = edition_of(mapping) if edition is None or EDITION in mapping else edition
+    draft = _read_trial(mapping.get("trial"), edition)
+    for path, domain in draft.domains.items():
+        rule = f"one configuration holds no domain; give the key a value with --set trial.{path}=VALUE"
+        draft.refuse(("trial", *path.split(".")), rule, domain_as_mapping(domain))
+    findings = [*_unknown_keys(mapping), *check_edition(mapping), *draft.findings, *_check_corners(draft)]
+    return findings or TrialSpec.model_validate(with_defaults(draft.template, draft.edition))
+
+
+def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
+    """Points that meet every rule a trial can break: the ends of each domain under all that decides defaults.
+
+    Two keys of the model may bound each other, as hidden bounds feature_layer, so their ends meet in pairs.
+    """
+    ends = {path: domain.corners() for path, domain in domains.items()}
+    base = {path: values[0] for path, values in ends.items()}
+    groups = _varied_together(domains)
+    for deciding in _deciding_values(template, domains):
+        start = base | deciding
+        for group in groups:
+            for values in product(*(ends[path] for path in group)):
+                yield start | dict(zip(group, values, strict=True))
+
+
+def count_corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> int:
+    """How many `corners` gives."""
+    ends = {path: len(domain.corners()) for path, domain in domains.items()}
+    deciding = prod(len(_valid_options(path, template, domains)) or 1 for path in _DECIDING)
+    return deciding * sum(prod(ends[path] for path in group) for group in _varied_together(domains))
+
+
+def _varied_together(domains: Mapping[str, Domain]) -> list[tuple[str, ...]]:
+    free = [path for path in domains if path not in _DECIDING]
+    return [(), *((path,) for path in free), *combinations([path for path in free if path.startswith("model.")], 2)]
+
+
+def _unknown_keys(mapping: Mapping[str, Any]) -> list[Finding]:
+    unknown = [key for key in mapping if key not in KNOWN and key != MADE_WITH]
+    return [Finding((str(key),), must_be_known(key, KNOWN), show(key)) for key in unknown]
+
+
+def _check_name(mapping: Mapping[str, Any]) -> list[Finding]:
+    name = mapping.get("study")
+    if isinstance(name, str) and NAME.fullmatch(name) and len(name) <= NAME_LENGTH:
+        return []
+    signs = "letters, digits, '.', '_', '-', the first no sign"
+    rule = f"must be text that can name a folder: at most {NAME_LENGTH} {signs}"
+    return [Finding(("study",), rule, show(name) if "study" in mapping else _ABSENT)]
+
+
+def _check_section(model: type[Spec], name: str, raw: Any) -> tuple[Spec | None, list[Finding]]:
+    raw = {} if raw is None else raw
+    keys = KNOWN[name]
+    assert isinstance(keys, dict)
+    if not isinstance(raw, dict):
+        return None, [Finding((name,), f"must be {allowed(keys)}", show(raw))]
+    misplaced = dict.fromkeys(_domains_in(raw, (name,))).keys()  # in the file's order
+    findings = [Finding(path, "no domain may stand outside trial", show(_at(raw, path[1:]))) for path in misplaced]
+    try:
+        return model.model_validate(raw), findings
+    except ValidationError as error:
+        broken = _findings(error.errors(include_url=False), keys, (name,), raw)
+        return None, [*findings, *(item for item in broken if not lies_under(item.path, misplaced))]
+
+
+def _domains_in(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, dict) and any(name in NAMES for name in item):
+                yield (*path, key)
+            else:
+                yield from _domains_in(item, (*path, key))
+
+
+def _at(value: Any, path: KeyPath) -> Any:
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return value
+        value = value[key]
+    return value
+
+
+def _findings(errors: Sequence[ErrorDetails], keys: Keys, prefix: KeyPath, raw: Any) -> list[Finding]:
+    """A model's complaints in the house's words, one a key and rule."""
+    findings: dict[Finding, None] = {}
+    misfits: set[KeyPath] = set()
+    for item in errors:
+        path, node = descend(keys, item["loc"])
+        reason = item.get("ctx", {}).get("error")
+        if item["type"] == "extra_forbidden" and isinstance(node, dict):
+            key = item["loc"][len(path)]
+            finding = Finding((*prefix, *path, key), must_be_known(key, node), show(key))
+        elif isinstance(reason, RuleError):
+            finding = Finding((*prefix, *path), reason.rule, reason.value)
+        elif item["type"] == "missing" and path == item["loc"]:
+            finding = Finding((*prefix, *path), f"must be given: {allowed(node)}", _ABSENT)
+        elif path in misfits:  # one item of a list is enough
+            continue
+        else:
+            finding = Finding((*prefix, *path), f"must be {allowed(node)}", show(_at(raw, path)))
+            misfits.add(path)
+        findings[finding] = None
+    return list(findings)
+
+
+def _read_trial(raw: Any, edition: int) -> _Draft:
+    draft = _Draft(edition)
+    if raw is not None and not isinstance(raw, dict):
+        draft.refuse(("trial",), f"must be {allowed(_TRIAL_KEYS)}", raw)
+        return draft
+    for key, value in (raw or {}).items():
+        if key in SECTIONS:
+            _read_section(draft, key, value)
+        else:
+            _read_leaf(draft, (key,), value)
+    draft.domains = {path: draft.domains[path] for path in LEAVES if path in draft.domains}
+    return draft
+
+
+def _read_section(draft: _Draft, name: str, raw: Any) -> None:
+    if raw is not None and not isinstance(raw, dict):
+        _, keys = descend(KNOWN, ("trial", name))
+        draft.refuse(("trial", name), f"must be {allowed(keys)}", raw)
+        return
+    for key, value in (raw or {}).items():
+        _read_leaf(draft, (name, key), value)
+
+
+def _read_leaf(draft: _Draft, place: tuple[str, ...], value: Any) -> None:
+    *parents, key = place
+    _, keys = descend(KNOWN, ("trial", *parents))
+    path, full = ".".join(map(str, place)), ("trial", *place)
+    assert isinstance(keys, dict)
+    if key not in keys:
+        draft.refuse(full, must_be_known(key, keys), show(key))
+    elif not isinstance(value, dict):
+        try:
+            check_length(value)
+        except RuleError as error:
+            draft.refuse(full, error.rule, error.value)
+        else:
+            draft.template = set_paths(draft.template, {path: value})
+    elif path.startswith(_NEVER_SEARCHED):
+        draft.refuse(full, "no domain may stand here, for it would make the trials' errors incomparable", value)
+    else:
+        try:
+            draft.domains[path] = parse_domain(value)
+        except RuleError as error:
+            draft.refuse(full, error.rule, error.value)
+
+
+def _deciding_values(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
+    """Every combination of what decides a trial's defaults."""
+    options = {path: _valid_options(path, template, domains) for path in _DECIDING}
+    named = {path: values for path, values in options.items() if values}
+    for values in product(*named.values()):
+        yield dict(zip(named, values, strict=True))
+
+
+def _valid_options(path: str, template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Sequence[Leaf]:
+    """What a trial may have at a key that decides defaults, as far as the file says it."""
+    valid = [value for value in _options(path, template, domains) if value in _DECIDING[path]]
+    return valid or _UNLESS_GIVEN[path]
+
+
+def _options(path: str, template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Sequence[Leaf]:
+    if path in domains:
+        return domains[path].corners()
+    value = _at(template, tuple(path.split(".")))
+    return [] if isinstance(value, dict) else [value]
+
+
+def _check_corners(draft: _Draft) -> list[Finding]:
+    """What the trial's own rules say at the corners of the space."""
+    if (count := count_corners(draft.template, draft.domains)) > _MOST_CORNERS:
+        widest = max(draft.domains, key=lambda path: len(draft.domains[path].corners()))
+        rule = f"all choices together must give at most {_MOST_CORNERS:,} configurations to check; here are most"
+        return [Finding(("trial", *widest.split(".")), rule, f"{count:,} configurations")]
+    found = dict.fromkeys(_check_shape(draft))
+    # Where the kind is unknown, so is which keys of the model belong to it.
+    kind = ("trial", "model", "kind")
+    uncertain = {"value_error"} if kind in draft.refused or any(item.path == kind for item in found) else set()
+    for point in corners(draft.template, draft.domains):
+        trial = with_defaults(set_paths(draft.template, point), draft.edition)
+        try:
+            TrialSpec.model_validate(trial)
+        except ValidationError as error:
+            errors = [item for item in error.errors(include_url=False) if item["type"] not in uncertain]
+            for item in _findings(errors, _TRIAL_KEYS, (), trial):
+                found[_at_corner(dotted(item.path), item.rule, item.value, draft)] = None
+    return [item for item in found if not lies_under(item.path, draft.refused)]
+
+
+def _check_shape(draft: _Draft) -> Iterator[Finding]:
+    for path, known in _DECIDING.items():
+        for value in _options(path, draft.template, draft.domains):
+            if value not in known:
+                yield _at_corner(path, f"must be one of {', '.join(known)}", show(value), draft)
+
+
+def _at_corner(path: str, rule: str, value: str, draft: _Draft) -> Finding:
+    full = ("trial", *path.split("."))
+    if path not in draft.domains:
+        return Finding(full, rule, value)
+    domain = show(domain_as_mapping(draft.domains[path]))
+    return Finding(full, f"for every value of the domain: {rule}", f"{value} in {domain}")
+
+
+def _with_certain_defaults(draft: _Draft) -> dict[str, Any]:
+    """The template with every default that is the same whatever decides defaults is drawn."""
+    every = _deciding_values(draft.template, draft.domains)
+    filled = [with_defaults(set_paths(draft.template, deciding), draft.edition) for deciding in every]
+    certain: dict[str, Any] = {}
+    for path in LEAVES:
+        place = tuple(path.split("."))
+        values = [_at(trial, place) for trial in filled]
+        given = not any(isinstance(value, dict) for value in values)
+        if path not in draft.domains and given and all(value == values[0] for value in values):
+            certain = set_paths(certain, {path: values[0]})
+    return certain
+
+
+def _left_out(mapping: Mapping[str, Any], draft: _Draft) -> frozenset[str]:
+    given = flatten(draft.template).keys() | draft.domains.keys()
+    keys = {f"trial.{path}" for path in LEAVES if path not in given}
+    return frozenset(keys if EDITION in mapping else {EDITION, *keys})
+
+
+def _check_epochs(template: Mapping[str, Any], draft: _Draft) -> list[Finding]:
+    path = ("trial", "training", "epochs")
+    if "epochs" in template.get("training", {}) or lies_under(path, draft.refused):
+        return []
+    return [Finding(path, "must be given where model.kind is searched, for each kind has its own default", _ABSENT)]
+
+
+def _check_refit(template: Mapping[str, Any]) -> list[Finding]:
+    if template.get("data", {}).get("refit") is not True:
+        return []
+    rule = "must be false in a search, which would judge trials by images that they were trained on"
+    return [Finding(("trial", "data", "refit"), rule, "true")]
+
+
+def _check_first(raw: Any, draft: _Draft) -> tuple[tuple[dict[str, Any], ...], list[Finding]]:
+    if raw is None:
+        return (), []
+    place = ("search", "first")
+    if not isinstance(raw, list):
+        return (), [Finding(place, "must be a list of points, each a mapping of searched keys", show(raw))]
+    hints = _Hints(draft.domains)
+    checked = [_check_point(point, (*place, number), draft, hints) for number, point in enumerate(raw)]
+    return tuple(point for point, _ in checked if point), [item for _, findings in checked for item in findings]
+
+
+@dataclass(slots=True)
+class _Hints:
+    """The searched key that was meant, for the first that are none: looking for it takes a while."""
+
+    domains: Mapping[str, Domain]
+    left: int = SHOWN_PROBLEMS
+
+    def hint(self, key: object) -> str:
+        self.left -= 1
+        near = get_close_matches(str(key), self.domains, n=1) if self.left >= 0 else []
+        return f"nearest: {near[0]}" if near else f"searched: {', '.join(self.domains) or 'none here'}"
+
+
+def _check_point(raw: Any, place: KeyPath, draft: _Draft, hints: _Hints) -> tuple[dict[str, Any], list[Finding]]:
+    if not isinstance(raw, dict):
+        return {}, [Finding(place, "must be a mapping of searched keys to values", show(raw))]
+    point: dict[str, Any] = {}
+    findings: list[Finding] = []
+    for path, value in raw.items():
+        domain = draft.domains.get(path)
+        if domain is not None and domain.contains(value):
+            point[path] = held(domain, value)
+        elif domain is not None:
+            rule = f"must lie in {show(domain_as_mapping(domain))}, or search.first be []"
+            findings.append(Finding((*place, path), rule, show(value)))
+        elif not lies_under(("trial", *str(path).split(".")), draft.refused):
+            findings.append(Finding((*place, path), f"must name a searched key ({hints.hint(path)})", show(path)))
+    return point, findings

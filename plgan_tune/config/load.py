@@ -1,0 +1,262 @@
+"""A space file, with what `--set` changes in it, as a validated study or as one configuration."""
+
+from collections.abc import Mapping, Sequence, Set
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from plgan_tune.config.check import check_study, check_trial
+from plgan_tune.config.edition import EDITION
+from plgan_tune.config.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
+from plgan_tune.config.keys import KNOWN, descend, every_path, must_be_known
+from plgan_tune.config.study import StudySpec, flatten, set_paths
+from plgan_tune.config.trial import LEAVES, TrialSpec
+from plgan_tune.config.yaml import LONGEST, Document, read_yaml, too_long
+
+_MOST_OVERRIDES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedStudy:
+    """A study and what its user should be told about how it was read."""
+
+    study: StudySpec
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Override:
+    """One valid `--set KEY=VALUE`."""
+
+    path: tuple[str, ...]
+    value: Any
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
+    """Reads a space file.
+
+    Args:
+        path: a YAML 1.2 file with study, search, resources and trial.
+        overrides: `KEY=VALUE`, KEY dotted from the top of the file, VALUE in YAML; the last of one KEY holds.
+
+    Raises:
+        SpecError: with every problem of the file and of the overrides.
+    """
+    document, applied, mapping, problems = _read(path, overrides)
+    mapping, notes = _without_fixed(mapping, {override.path for override in applied})
+    checked = check_study(mapping)
+    if isinstance(checked, StudySpec) and not problems:
+        return LoadedStudy(checked, notes)
+    findings = [] if isinstance(checked, StudySpec) else checked
+    raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
+
+
+def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | None = None) -> TrialSpec:
+    """Reads one configuration: a space file without a domain; its study, search and resources do not matter.
+
+    Args:
+        path: a YAML 1.2 file; only `trial.data.source`, `labels` and `validation` have no default.
+        overrides: as for `load_study`.
+        edition: whose defaults hold where the file names none; None is its own time's.
+
+    Raises:
+        SpecError: with every problem of the file and of the overrides.
+    """
+    document, applied, mapping, problems = _read(path, overrides)
+    checked = check_trial(mapping, edition)
+    if isinstance(checked, TrialSpec) and not problems:
+        return checked
+    findings = [] if isinstance(checked, TrialSpec) else checked
+    raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
+
+
+def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
+    """The study of a mapping that a script or notebook has put together, under the same rules as a file.
+
+    Example:
+        >>> data = {"source": "digits", "labels": 20, "validation": 400}
+        >>> optim = {"lr_generator": {"log_uniform": [1e-4, 1e-2]}}
+        >>> study = study_from_mapping({"study": "rates", "trial": {"data": data, "optim": optim}})
+        >>> study.domains
+        {'optim.lr_generator': LogUniform(low=0.0001, high=0.01)}
+
+    Raises:
+        SpecError: with every problem of the mapping.
+    """
+    checked = check_study(_plain(mapping))
+    if isinstance(checked, StudySpec):
+        return checked
+    raise SpecError([Problem("mapping", dotted(item.path), item.rule, item.value) for item in checked])
+
+
+def in_edition(study: StudySpec, edition: int) -> StudySpec:
+    """The study as its file reads under another edition's defaults; as it is where the file names its edition."""
+    if study.edition == edition or EDITION not in study.left_out:
+        return study
+    given = {path: value for path, value in flatten(study.as_mapping()).items() if path not in study.left_out}
+    read = study_from_mapping(set_paths({}, {**given, EDITION: edition}))
+    return replace(read, left_out=study.left_out)
+
+
+def study_from_document(document: Document, where: str) -> StudySpec:
+    """The study of a file that has been read.
+
+    Args:
+        where: what the file is called.
+
+    Raises:
+        SpecError: with every problem of the file and their lines.
+    """
+    checked = check_study(document.value)
+    if isinstance(checked, StudySpec) and not document.findings:
+        return checked
+    findings = [] if isinstance(checked, StudySpec) else checked
+    refused = [_problem(item, where, document, set()) for item in document.findings]
+    raise SpecError(_in_order([*_placed(findings, where, document, ()), *refused]))
+
+
+def default_space() -> Path:
+    """The space file of the embedded digits: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "search_spaces"
+    return (installed if installed.is_dir() else package.parent / "search_spaces") / "digits.yaml"
+
+
+def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_Override], Any, list[Problem]]:
+    """The file, the overrides that can be applied, the mapping they give, and the problems of both."""
+    document = _read_file(Path(path))
+    overrides = _not_too_many(overrides)
+    problems = [_problem(item, str(path), document, set()) for item in document.findings]
+    mapping, applied = deepcopy(document.value), []
+    for text in overrides:
+        try:
+            override = _read_override(text)
+            mapping = _with_override(mapping, override)
+            applied.append(override)
+        except SpecError as error:
+            problems += error.problems
+    return document, applied, mapping, problems
+
+
+def _not_too_many(overrides: Sequence[str]) -> Sequence[str]:
+    """Raises SpecError where reading them would take longer than a user waits."""
+    if len(overrides) > _MOST_OVERRIDES:
+        raise _refused("", f"may be given at most {_MOST_OVERRIDES} times", f"{len(overrides):,}")
+    return overrides
+
+
+def _read_file(path: Path) -> Document:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)  # of /dev/zero there is no end
+        if len(content) > LONGEST:
+            return Document(None, findings=(too_long(len(content)),), unread=((),))
+        return read_yaml(content.decode("utf-8-sig"))
+    except FileNotFoundError:
+        finding = Finding((), "must be a file that exists", "no such file")
+    except UnicodeDecodeError as error:
+        finding = Finding((), "must be text in UTF-8", f"byte {error.object[error.start]:#04x} at {error.start}")
+    except OSError as error:
+        finding = Finding((), "must be a file that can be read", error.strerror or str(error))
+    return Document(None, findings=(finding,), unread=((),))
+
+
+def _read_override(text: str) -> _Override:
+    key, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals:
+        raise _refused(text, "must be KEY=VALUE", show(text))
+    if not all(path):
+        raise _refused(key, "KEY must be a dotted path such as trial.loss.alpha", show(text))
+    known, node = descend(KNOWN, path)
+    if len(known) < len(path) and isinstance(node, str):
+        raise _refused(key, f"{dotted(known)} is set as a whole and has no keys below", show(text))
+    if len(known) < len(path):
+        raise _refused(key, must_be_known(".".join(path), every_path(KNOWN)), show(text))
+    document = read_yaml(value)
+    if document.findings:
+        raise SpecError(
+            [Problem("--set", dotted((*path, *item.path)), item.rule, item.value) for item in document.findings]
+        )
+    return _Override(path, document.value)
+
+
+def _with_override(mapping: Any, override: _Override) -> Any:
+    """The mapping with one key set; sections on the way are made where they are missing."""
+    result = {} if mapping is None else mapping
+    section = result
+    for depth, key in enumerate(override.path):
+        if not isinstance(section, dict):
+            above = dotted(override.path[:depth]) or "the file"
+            raise _refused(dotted(override.path), f"{above} must be a mapping to set a key in it", show(section))
+        if depth == len(override.path) - 1:
+            section[key] = override.value
+        elif section.get(key) is None:
+            section[key] = {}
+        section = section[key]
+    return result
+
+
+def _refused(key: str, rule: str, value: str) -> SpecError:
+    return SpecError([Problem("--set", key, rule, value)])
+
+
+def _without_fixed(mapping: Any, overridden: Set[KeyPath]) -> tuple[Any, tuple[str, ...]]:
+    """Takes the keys that `--set` has fixed out of the points to try first, with a note on each."""
+    search = mapping.get("search") if isinstance(mapping, dict) else None
+    first = search.get("first") if isinstance(search, dict) else None
+    if not isinstance(first, list):
+        return mapping, ()
+    fixed = {path for path in LEAVES if lies_under(_in_file(path), overridden) and not _is_domain(mapping, path)}
+    points = [
+        {k: v for k, v in point.items() if k not in fixed} if isinstance(point, dict) else point for point in first
+    ]
+    notes = tuple(
+        f"search.first[{number}] loses {key}, which --set has fixed"
+        for number, point in enumerate(first)
+        if isinstance(point, dict)
+        for key in point
+        if key in fixed
+    )
+    return set_paths(mapping, {"search.first": points}), notes
+
+
+def _in_file(path: str) -> KeyPath:
+    return ("trial", *path.split("."))
+
+
+def _is_domain(mapping: Any, path: str) -> bool:
+    value = mapping
+    for key in _in_file(path):
+        value = value.get(key) if isinstance(value, dict) else None
+    return isinstance(value, dict)
+
+
+def _placed(
+    findings: Sequence[Finding], where: str, document: Document, overrides: Sequence[_Override]
+) -> list[Problem]:
+    """The findings as problems; what the YAML reader has refused is not named twice."""
+    paths, unread = {override.path for override in overrides}, set(document.unread)
+    return [_problem(item, where, document, paths) for item in findings if not lies_under(item.path, unread)]
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """The file's problems by line, then those of `--set`."""
+    return sorted(problems, key=lambda problem: (problem.where == "--set", problem.line or 0))
+
+
+def _problem(finding: Finding, where: str, document: Document, overridden: Set[KeyPath]) -> Problem:
+    if lies_under(finding.path, overridden):
+        return Problem("--set", dotted(finding.path), finding.rule, finding.value)
+    line = finding.line
+    for depth in range(len(finding.path), 0, -1):
+        line = line or document.lines.get(finding.path[:depth])
+    return Problem(where, dotted(finding.path), finding.rule, finding.value, line)
+
+
+def _plain(value: Any) -> Any:
+    """Mappings as dicts and tuples as lists, as YAML would give them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,344 @@
+"""A study: a trial in which values may be domains, how to search it, and what one trial needs."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_serializer, model_validator
+
+from plgan_tune.config.defaults import latest_edition, with_defaults
+from plgan_tune.config.domains import (
+    Choice,
+    Domain,
+    Int,
+    Leaf,
+    LogInt,
+    LogUniform,
+    Scalar,
+    Uniform,
+    domain_as_mapping,
+)
+from plgan_tune.config.edition import EDITION
+from plgan_tune.config.errors import RuleError, show
+from plgan_tune.config.trial import LEAVES, Count, Frozen, Positive, Size, TrialSpec
+from plgan_tune.config.urls import check_no_password
+
+Point = Mapping[str, Scalar]
+"""Values of the searched keys by dotted path under `trial`. A list of a choice stands as its JSON text."""
+
+
+class TpeSpec(Frozen):
+    startup_trials: Count = 20
+    """Finished trials before TPE takes over from random sampling."""
+
+
+class RandomSpec(Frozen):
+    pass
+
+
+class CmaesSpec(Frozen):
+    startup_trials: Count = 20
+    """Finished trials before CMA-ES takes over from random sampling."""
+
+
+class GpSpec(Frozen):
+    startup_trials: Count = 20
+    """Finished trials before the Gaussian process takes over from random sampling."""
+
+
+class SamplerSpec(Frozen):
+    """Exactly one sampler. `random` is short for `{random: {}}`."""
+
+    tpe: TpeSpec | None = None
+    random: RandomSpec | None = None
+    cmaes: CmaesSpec | None = None
+    gp: GpSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {value: {}} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            rule = f"exactly one of {', '.join(type(self).model_fields)} must be given"
+            raise RuleError(rule, " and ".join(given) or "none")
+        return self
+
+    @model_serializer
+    def _as_name(self) -> Any:
+        if self.random is not None:
+            return "random"
+        return {
+            name: chosen.model_dump()
+            for name, chosen in (("tpe", self.tpe), ("cmaes", self.cmaes), ("gp", self.gp))
+            if chosen is not None
+        }
+
+
+class AshaSpec(Frozen):
+    """Asynchronous successive halving (Li et al. 2018) on the epoch."""
+
+    grace_period: Positive
+    """Epochs before the first decision."""
+    reduction_factor: Annotated[int, Field(ge=2, le=1_000_000_000)] = 3
+    """One of this many trials goes on from each rung."""
+    min_competitors: Positive = 3
+    """Values at a rung before anyone is stopped there."""
+    smoothing: Positive = 1
+    """A trial's value is the mean of its last so many epochs' errors."""
+    align: Literal["epoch", "switch"] = "epoch"
+    """Where rungs count from: a trial's start, or its own switch epoch, before which nobody is judged."""
+
+
+class EarlyStoppingSpec(Frozen):
+    """ASHA, or none."""
+
+    asha: AshaSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if value is None or value == "none":
+            return {}
+        if isinstance(value, str) and value not in cls.model_fields:
+            raise RuleError("must be none or a mapping of asha", show(value))
+        return {value: {}} if isinstance(value, str) else value
+
+    @model_serializer
+    def _as_name(self) -> Any:
+        return "none" if self.asha is None else {"asha": self.asha.model_dump()}
+
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Of a study and of its folder."""
+
+NAME_LENGTH: Final = 80
+
+
+class SearchSpec(Frozen):
+    trials: Size = 50
+    hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """End the search after this time; null is no limit."""
+    metric: Literal["val_error"] = "val_error"
+    mode: Literal["min"] = "min"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the sampler."""
+    concurrent: Literal["auto"] | Positive = "auto"
+    """Trials at a time; auto is as many as the cluster holds."""
+    max_failures: Count = 3
+    """How often a trial may start again after an error of its own; a lost machine does not count."""
+    trial_timeout: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
+    """Seconds without a report after which a trial starts again; null is never."""
+    keep_checkpoints: Count = 5
+    """Checkpoints of this many of the best completed trials are kept."""
+    sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
+    early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
+    warm_start: tuple[str, ...] = Field(default=(), strict=False)
+    """Folders or URLs of older studies, whose finished trials the sampler is told first."""
+    first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
+    """Each a `Point` to try before the sampler is asked; it may leave searched keys to the sampler."""
+
+    @field_validator("warm_start")
+    @classmethod
+    def _hold_no_password(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_no_password(place) for place in value)
+
+
+Placement = Literal["pack", "strict_pack", "strict_spread"]
+
+ACCELERATOR_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class ResourcesSpec(Frozen):
+    """What one trial needs."""
+
+    ranks: Annotated[int, Field(ge=1, le=10_000)] = 1
+    cpus_per_rank: Annotated[float, Field(gt=0)] = 1
+    gpus_per_rank: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    """auto is one where the cluster has GPUs, else none; below 1 ranks share a GPU and its memory."""
+    accelerator: str | None = None
+    """Train on nodes with this accelerator only, by Ray's name for it, such as H100; null is any."""
+    placement: Placement = "pack"
+    """pack: ranks on as few nodes as there is room on; strict_pack: on one; strict_spread: on different ones."""
+
+    @field_validator("gpus_per_rank")
+    @classmethod
+    def _whole_or_shared(cls, value: float | Literal["auto"]) -> float | Literal["auto"]:
+        if value != "auto" and value > 1 and value != int(value):
+            raise RuleError("must be a whole number of GPUs, or less than 1 of one", show(value))
+        return value
+
+    @field_validator("accelerator")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not ACCELERATOR_NAME.fullmatch(value):
+            raise RuleError("must be letters, digits, '.', '_' and '-', such as H100", show(value))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpec:
+    """A validated space file.
+
+    Attributes:
+        study: its name.
+        template: the `trial` section without the searched keys, every default in it that they do not decide.
+        domains: dotted path under `trial` -> domain, in the order of `LEAVES`.
+        edition: whose defaults these are, and those that searched keys decide.
+        left_out: keys of the file, by their dotted path from its top, that it leaves to their defaults.
+    """
+
+    study: str
+    search: SearchSpec
+    resources: ResourcesSpec
+    template: Mapping[str, Any]
+    domains: Mapping[str, Domain]
+    edition: int = field(default_factory=latest_edition)
+    left_out: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def trial(self, point: Point) -> TrialSpec:
+        """The configuration at `point`, which holds every searched key.
+
+        Raises:
+            KeyError: where `point` lacks a searched key or has another.
+        """
+        if point.keys() != self.domains.keys():
+            raise KeyError(f"point has {sorted(point)}, the study searches {sorted(self.domains)}")
+        values = {path: decode(self.domains[path], value) for path, value in point.items()}
+        return TrialSpec.model_validate(with_defaults(set_paths(self.template, values), self.edition))
+
+    def holds(self, point: Point) -> bool:
+        """Whether `point`, of this study or of one that searched the same keys elsewhere, lies in its domains."""
+        options = self.options
+        return point.keys() == self.domains.keys() and all(
+            point[path] in options[path] if path in options else domain.contains(point[path])
+            for path, domain in self.domains.items()
+        )
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The study as a space file says it, every default that no searched key decides filled in.
+
+        A space file of this mapping loads as a study equal to this one.
+        """
+        domains = {path: domain_as_mapping(domain) for path, domain in self.domains.items()}
+        search = self.search.model_dump(mode="json")
+        search["first"] = [
+            {path: decode(self.domains[path], value) for path, value in point.items()} for point in search["first"]
+        ]
+        return {
+            "study": self.study,
+            EDITION: self.edition,
+            "search": search,
+            "resources": self.resources.model_dump(mode="json"),
+            "trial": _in_order(set_paths(self.template, domains)),
+        }
+
+    def any_trial(self) -> TrialSpec:
+        """The configuration at the first corner of every domain: right in all that cannot be searched."""
+        return self.trial({path: encode(domain, domain.corners()[0]) for path, domain in self.domains.items()})
+
+    def with_path(self, path: str) -> "StudySpec":
+        """The same study with its data at `path`."""
+        template = set_paths(self.template, {"data.path": path})
+        return replace(self, template=template, left_out=self.left_out - {"trial.data.path"})
+
+    @property
+    def types(self) -> dict[str, type]:
+        """Searched path -> the type of its column: bool, int, float or str."""
+        return {path: _column_type(domain) for path, domain in self.domains.items()}
+
+    @property
+    def options(self) -> dict[str, tuple[Scalar, ...]]:
+        """Searched path of a choice -> its options, as a point holds them."""
+        return {
+            path: tuple(encode(domain, option) for option in domain.options)
+            for path, domain in self.domains.items()
+            if isinstance(domain, Choice)
+        }
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Searched path -> its column, `params_<leaf>`; the full path where two leaves share a name."""
+        leaves = [path.rpartition(".")[2] for path in self.domains]
+        return {
+            path: f"params_{path if leaves.count(leaf) > 1 else leaf}"
+            for path, leaf in zip(self.domains, leaves, strict=True)
+        }
+
+
+def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`mapping` with each dotted path of `values` set: new mappings all the way down, the same values in them."""
+    result = _new_mappings(mapping)
+    for path, value in values.items():
+        *parents, leaf = path.split(".")
+        section = result
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[leaf] = value
+    return result
+
+
+def _new_mappings(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _new_mappings(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}
+
+
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by their dotted path: the inverse of `set_paths` on an empty mapping."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _in_order(trial: Mapping[str, Any]) -> dict[str, Any]:
+    ordered: dict[str, Any] = {}
+    for path in LEAVES:
+        section, _, leaf = path.rpartition(".")
+        source = trial.get(section, {}) if section else trial
+        if leaf in source:
+            (ordered.setdefault(section, {}) if section else ordered)[leaf] = source[leaf]
+    return ordered
+
+
+def _column_type(domain: Domain) -> type:
+    match domain:
+        case Uniform() | LogUniform():
+            return float
+        case Int() | LogInt():
+            return int
+        case Choice(options):
+            kinds = {type(encode(domain, option)) for option in options if option is not None}
+            return float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else str
+
+
+def encode(domain: Domain, value: Leaf) -> Scalar:
+    """A value as samplers and results files hold it: lists of a choice become JSON text."""
+    return json.dumps(value) if isinstance(domain, Choice) and isinstance(value, list) else value  # type: ignore[return-value]
+
+
+def held(domain: Domain, value: Leaf) -> Scalar:
+    """A value of the domain as samplers hold it: 1 of a real domain is 1.0, a choice is its own option, encoded."""
+    match domain:
+        case Uniform() | LogUniform():
+            assert isinstance(value, int | float)
+            return float(value)
+        case Choice():
+            return encode(domain, domain.option(value))
+        case _:
+            return encode(domain, value)
+
+
+def decode(domain: Domain, value: Scalar) -> Leaf:
+    """The inverse of `encode`."""
+    if isinstance(domain, Choice) and isinstance(value, str) and value.startswith("["):
+        decoded: Leaf = json.loads(value)
+        return decoded
+    return value

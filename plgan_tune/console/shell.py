@@ -1,0 +1,50 @@
+"""What the commands print for the user to type: names as they are typed in this folder."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from plgan_tune.console.format import escaped, visible
+
+
+def from_here(path: Path) -> str:
+    """A path as it is typed in this folder: relative where it lies below, else whole."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def python() -> str:
+    """The interpreter as it is typed here."""
+    return from_here(Path(sys.executable))
+
+
+def torchrun() -> str:
+    """This environment's torchrun as it is typed here."""
+    return from_here(Path(sys.executable).with_name("torchrun"))
+
+
+def quoted(word: str) -> str:
+    """A word as a shell reads it back; one that would steer a terminal in bash's `$'...'`."""
+    if visible(word) == word and "\t" not in word and "\n" not in word:
+        return shlex.quote(word)
+    return "$'" + "".join(map(_in_bash, word)) + "'"
+
+
+def _in_bash(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if character in "\\'":
+        return f"\\{character}"
+    return escaped(character) if visible(character) != character or character in "\t\n" else character
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """A command line to copy, whatever its words hold."""
+    return " ".join(map(quoted, words))
+
+
+def command(words: Sequence[str]) -> str:
+    """A command line, with the thread count that this process was given: a sum's last digit depends on it."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return (f"OMP_NUM_THREADS={quoted(threads)} " if threads else "") + shell_line(words)

@@ -1,0 +1,82 @@
+"""Which checkpoints stay: a thousand trials must not fill a disk."""
+
+import logging
+from threading import Event, Thread
+from types import TracebackType
+from typing import Protocol, Self
+
+from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.study.state import StudyState
+
+logger = logging.getLogger(__name__)
+
+
+class Flushed(Protocol):
+    def flush(self) -> None: ...
+
+
+class CheckpointKeeper:
+    """Removes the files of trials that ended and are not among the best, once their end is in the log.
+
+    A context manager with a thread of its own: stores may be slow, and Tune has only one thread.
+
+    Args:
+        study: the study's folder.
+        state: who ended, and how well.
+        log: flushed before anything is removed.
+        keep: how many of the best completed trials keep their files.
+    """
+
+    def __init__(self, study: Location, state: StudyState, log: Flushed, keep: int) -> None:
+        self._study, self._state, self._log, self._keep = study, state, log, keep
+        self._rows: tuple[TrialRow, ...] = ()
+        self._news = Event()
+        self._closing = False
+        self._thread = Thread(target=self._sweep_until_closed, name="checkpoint-keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        self._news.set()
+        self._thread.join()
+
+    def trial_ended(self) -> None:
+        """Called by the thread that keeps the books, once the log has the trial's end."""
+        # Taken here: of a trial that ends meanwhile the state may know before the log does.
+        self._rows = self._state.rows()
+        self._news.set()
+
+    def _sweep_until_closed(self) -> None:
+        closing = False
+        while not closing:
+            self._news.wait()
+            self._news.clear()
+            closing = self._closing
+            try:
+                self._sweep()
+            except StoreError as error:
+                logger.warning("checkpoints that are no longer needed stay for now: %s", error)
+
+    def _sweep(self) -> None:
+        rows = {row.trial_id: row for row in self._rows}
+        completed = sorted(
+            (row.val_error_last, row.number, row.trial_id)
+            for row in rows.values()
+            if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
+        )
+        best = {trial_id for _, _, trial_id in completed[: self._keep]}
+        ended = [trial_id for trial_id, row in rows.items() if row.status is not TrialStatus.RUNNING]
+        removable = set(ended) - best
+        present = removable.intersection(trials_with_files(self._study))
+        to_go = [files for trial_id in sorted(present) if (files := TrialFiles.of(self._study, trial_id)).ours()]
+        if to_go:
+            self._log.flush()
+        for files in to_go:
+            files.remove()

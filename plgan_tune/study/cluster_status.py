@@ -1,0 +1,53 @@
+"""How full the cluster is while a search runs, and why trials wait."""
+
+from dataclasses import dataclass
+
+from plgan_tune.study.trial_resources import Share
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The cluster as it stands.
+
+    Attributes:
+        share: what each rank of a trial takes.
+        at_a_time: trials that the search runs together where there is room.
+        nodes: addresses of the living nodes.
+        gpus: of all of them.
+        largest: GPUs of the node that has most of the accelerator that the share asks for.
+        busy: GPUs in use, whoever uses them.
+        holds: trials that the living nodes hold together.
+        free: trials that there is room for now.
+        waiting: trials that have found no room.
+        most_busy: GPUs that were ever seen in use.
+    """
+
+    share: Share
+    at_a_time: int
+    nodes: tuple[str, ...]
+    gpus: float
+    largest: float
+    busy: float
+    holds: int
+    free: int
+    waiting: int = 0
+    most_busy: float = 0.0
+
+    def why_waiting(self) -> str:
+        """`2 trials: each needs 4 GPUs on one host, the largest has 2`."""
+        trials = f"{self.waiting} trial{'s' * (self.waiting != 1)}"
+        share = self.share
+        if self.holds:
+            taken = "taken by trials that train or start, or by others"
+            return f"{trials}: each needs {share}; room for {self.holds} at once, {taken}"
+        on_one = share.ranks * share.gpus
+        if (share.ranks == 1 or share.placement == "strict_pack") and self.largest < on_one:
+            kind = f" of {share.accelerator}" if share.accelerator else ""
+            needs = f"{on_one:g} GPU{'s' * (on_one > 1)}{kind} on one host"
+            return f"{trials}: each needs {needs}, the largest has {self.largest:g}"
+        return f"{trials}: each needs {share}, and no node of now has that"
+
+    def __str__(self) -> str:
+        count = len(self.nodes)
+        gpus = f", {self.busy:g} of {self.gpus:g} GPUs busy" if self.gpus else ""
+        return f"{count} node{'s' * (count != 1)} ({', '.join(self.nodes)}){gpus}"

@@ -1,0 +1,244 @@
+"""A study's bookkeeping: events in, rows out. No Ray, no clock, no files, so that a replay can use it too."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
+from plgan_tune.study.history import History
+
+
+class Ending(StrEnum):
+    """How a search came to its end."""
+
+    DONE = "done"
+    OUT_OF_TIME = "out of time"
+    INTERRUPTED = "interrupted"
+
+
+class StudyState:
+    """Where every trial of a study stands.
+
+    Each event returns the row that a log should now hold. Readers may be on another thread than the one
+    that reports events: they see whole rows, of before or after an event.
+
+    Args:
+        study: the study's name.
+        trials: how many trials the search makes.
+        epochs: of a whole training.
+        started_at: UTC.
+        deadline: when the time of this start is over, but for the seconds until Tune has started, UTC; None is never.
+        split_hash: of the data, where all trials share them.
+        competing: whether trials compete, so that one is the best.
+        history: rows of an earlier start. A trial it left unfinished waits until it starts again.
+
+    Attributes:
+        silent: trial_id -> what is said of a trial that reports nothing.
+        notes: what the user should know of trials' files, since this start.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        *,
+        trials: int,
+        epochs: int,
+        started_at: datetime,
+        deadline: datetime | None = None,
+        history: History = History(),  # noqa: B008 - frozen
+        split_hash: str | None = None,
+        competing: bool = True,
+    ) -> None:
+        self.study = study
+        self.competing = competing
+        self.split_hash = split_hash
+        self.trials = trials
+        self.epochs = epochs
+        self.started_at = started_at
+        self.deadline = deadline
+        self.silent: dict[str, str] = {}
+        self.notes: list[str] = []
+        self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
+        self._waiting: dict[str, TrialRow] = {row.trial_id: row for row in history.unfinished}
+        self._lost: set[str] = set()
+        self._curves = {row.trial_id: _course(row, history) for row in history.unfinished}
+        self._latest: dict[str, EpochMetrics] = {trial_id: row.metrics for trial_id, row in history.latest.items()}
+        self._seq = history.next_seq
+        self._already_trained = self.epochs_trained()
+        self._training_since: datetime | None = None
+
+    def start(self, trial_id: str, number: int, params: Mapping[str, Value], seed: int, now: datetime) -> TrialRow:
+        """An attempt starts: the trial's first, or one more of a trial already known.
+
+        Args:
+            trial_id: the study's own, not Ray's.
+            number: order of suggestion, from 0.
+            params: dotted path of each searched key -> its value.
+            seed: `trial.seed`.
+            now: UTC.
+        """
+        self._training_since = self._training_since or now
+        self._lost.discard(trial_id)
+        known = self._waiting.pop(trial_id, None) or self._rows.get(trial_id)
+        row = (
+            replace(known, attempt=known.attempt + 1)
+            if known
+            else TrialRow(
+                seq=self._seq,
+                trial_id=trial_id,
+                number=number,
+                status=TrialStatus.RUNNING,
+                attempt=1,
+                epochs=0,
+                val_error_last=None,
+                val_error_best=None,
+                best_epoch=None,
+                params=dict(params),
+                seed=seed,
+                split_hash=self.split_hash,
+                seconds=0.0,
+                node=None,
+                started_at=now,
+                ended_at=None,
+                error=None,
+            )
+        )
+        return self._keep(row)
+
+    def epoch(
+        self,
+        trial_id: str,
+        attempt: int,
+        metrics: EpochMetrics,
+        *,
+        reported_at: datetime,
+        node: str | None,
+        split_hash: str | None,
+    ) -> EpochRow:
+        """An epoch ended; `trial(trial_id)` is then the trial's new row.
+
+        Raises:
+            KeyError: where the trial never started.
+        """
+        row = self._rows[trial_id]
+        seq, self._seq = self._seq, self._seq + 1
+        better = row.val_error_best is None or metrics.val_error < row.val_error_best
+        curve = self._curves.get(trial_id, [])[: metrics.epoch - 1]
+        self._curves[trial_id] = [*curve, metrics.val_error]
+        self._latest[trial_id] = metrics
+        self._keep(
+            replace(
+                row,
+                attempt=attempt,
+                epochs=metrics.epoch,
+                val_error_last=metrics.val_error,
+                val_error_best=metrics.val_error if better else row.val_error_best,
+                best_epoch=metrics.epoch if better else row.best_epoch,
+                split_hash=split_hash,
+                seconds=row.seconds + metrics.seconds,
+                node=node,
+            )
+        )
+        return EpochRow(seq, trial_id, attempt, metrics, reported_at)
+
+    def lost(self, trial_id: str, error: str) -> TrialRow:
+        """An attempt failed and another will follow."""
+        self._lost.add(trial_id)
+        return self._keep(replace(self._rows[trial_id], error=error))
+
+    def end(self, trial_id: str, status: TrialStatus, now: datetime, error: str | None = None) -> TrialRow:
+        """The trial ended, with why where it diverged or failed.
+
+        Raises:
+            KeyError: where the trial never started.
+        """
+        self._curves.pop(trial_id, None)
+        self._lost.discard(trial_id)
+        return self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
+
+    def _keep(self, row: TrialRow) -> TrialRow:
+        self.silent.pop(row.trial_id, None)  # whatever has happened to it, it was a sign of life
+        row = self._rows[row.trial_id] = replace(row, seq=self._seq)
+        return row
+
+    def __contains__(self, trial_id: str) -> bool:
+        return trial_id in self._rows
+
+    def trial(self, trial_id: str) -> TrialRow:
+        """The trial's row as it stands."""
+        return self._rows[trial_id]
+
+    def rows(self) -> tuple[TrialRow, ...]:
+        """Every trial that started, in the order of their starts."""
+        return tuple(self._rows.values())
+
+    def running(self) -> tuple[TrialRow, ...]:
+        return tuple(row for row in self.rows() if row.status is TrialStatus.RUNNING)
+
+    def idle(self, at_a_time: int) -> int:
+        """Trials that should run, `at_a_time` together, and do not: not yet started, or lost and to start again."""
+        under_way = sum(row.trial_id not in self._lost for row in self.running())
+        return max(0, min(at_a_time, self.trials - self.ended()) - under_way)
+
+    def curve(self, trial_id: str) -> tuple[float, ...]:
+        """val_error of each epoch of a running trial so far; empty for one that ended."""
+        return tuple(self._curves.get(trial_id, ()))
+
+    def latest(self, trial_id: str) -> EpochMetrics | None:
+        """The trial's last epoch."""
+        return self._latest.get(trial_id)
+
+    def counts(self) -> Counter[TrialStatus]:
+        """Trials by status, those that wait to start again among the running; a status that no trial has counts 0."""
+        return Counter(row.status for row in (*self.rows(), *self._waiting.values()))
+
+    def best(self) -> TrialRow | None:
+        """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
+        return best_of(self.rows()) if self.competing else None
+
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return sum(row.status is not TrialStatus.RUNNING for row in self.rows())
+
+    def epochs_trained(self) -> int:
+        """Epochs that the trials stand at, summed."""
+        return sum(row.epochs for row in (*self.rows(), *self._waiting.values()))
+
+    def epochs_saved(self) -> int:
+        """Epochs that early stopping left out. What stopped another trial, a narrower domain, is its row's error."""
+        stopped = (row for row in self.rows() if row.status is TrialStatus.STOPPED and row.error is None)
+        return sum(self.epochs - row.epochs for row in stopped)
+
+    def time_left(self, now: datetime) -> timedelta | None:
+        """A guess: trials to come train as long as those that ended did on average, as fast as this run has until now.
+
+        None while no trial has ended.
+        """
+        ended = [row.epochs for row in self.rows() if row.status is not TrialStatus.RUNNING]
+        trained = self.epochs_trained() - self._already_trained
+        if not ended or trained <= 0 or self._training_since is None:
+            return None if self.deadline is None else max(timedelta(), self.deadline - now)
+        usual = sum(ended) / len(ended)
+        under_way = [row.epochs for row in self.running()]
+        to_come = max(0, self.trials - len(ended) - len(under_way))
+        epochs_left = usual * to_come + sum(max(0.0, usual - epochs) for epochs in under_way)
+        left = (now - self._training_since) * (epochs_left / trained)
+        return left if self.deadline is None else max(timedelta(), min(left, self.deadline - now))
+
+
+def _course(row: TrialRow, history: History) -> list[float]:
+    """val_error of each epoch that the trial stands on; one that an earlier attempt reached is not among them."""
+    curve = history.curves.get(row.trial_id, {})
+    return [curve[epoch] for epoch in sorted(curve) if epoch <= row.epochs]
+
+
+def best_of(rows: tuple[TrialRow, ...]) -> TrialRow | None:
+    """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
+    ranked = [
+        (row.val_error_last, row.number, row)
+        for row in rows
+        if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
+    ]
+    return min(ranked, key=lambda entry: entry[:2])[2] if ranked else None

@@ -1,0 +1,69 @@
+"""`study.yaml` in a study's folder: what was asked for, as it was resolved, and what it was made with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from plgan_tune.config.edition import MADE_WITH
+from plgan_tune.config.errors import SpecError, show
+from plgan_tune.config.load import study_from_document
+from plgan_tune.config.study import StudySpec
+from plgan_tune.config.yaml import dump_yaml, read_yaml
+from plgan_tune.store.location import Location, StoreError
+
+STUDY_FILE: Final = "study.yaml"
+"""It is there from a study's beginning."""
+
+STUDY_ID: Final = "study_id"
+"""Key of a study's first start."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFile:
+    """What the file holds; itself a space file.
+
+    Attributes:
+        spec: the study as its last start resolved it.
+        starts: when it was started and with which versions, start by start; the first has the study's id.
+    """
+
+    spec: StudySpec
+    starts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def study_id(self) -> str | None:
+        """Which its tables carry; None where the study was begun before there were ids."""
+        return self.starts[0].get(STUDY_ID) if self.starts else None
+
+    def write(self, study: Location) -> None:
+        document = {**self.spec.as_mapping(), MADE_WITH: [dict(start) for start in self.starts]}
+        study.join(STUDY_FILE).write_text(dump_yaml(document))
+
+
+def read_study_file(study: Location) -> StudyFile:
+    """The file of the study in this folder.
+
+    Raises:
+        StoreError: where there is none, or it cannot be read, or is of another version.
+    """
+    file = study.join(STUDY_FILE)
+    if study.local and study.local.is_file():
+        raise StoreError(f"a study is a folder, but {study.url} is a file")
+    if not file.exists():
+        if not study.exists():
+            raise StoreError(f"a study is a folder, but there is no {study.url}")
+        raise StoreError(f"a study's folder holds {STUDY_FILE}, but {study.url} does not")
+    document = read_yaml(file.read_text())
+    try:
+        spec = study_from_document(document, file.url)
+    except SpecError as error:
+        raise StoreError(f"not a study that this version of plgan-tune can read:\n{error}") from error
+    starts = document.value.get(MADE_WITH)
+    starts = [] if starts is None else starts
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        where = f"{file.url}:{document.lines[MADE_WITH,]}: {MADE_WITH}"
+        raise StoreError(f"{where}: must be a list of mappings, but got {show(starts)}")
+    held = StudyFile(spec, tuple(starts))
+    if not isinstance(held.study_id, str | None):
+        raise StoreError(f"{file.url}: {STUDY_ID} of the first start must be text, but got {show(held.study_id)}")
+    return held

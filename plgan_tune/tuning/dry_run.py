@@ -1,0 +1,166 @@
+"""What a search would do, said before it does it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from plgan_tune.config.advice import advice, corner_trials, rungs
+from plgan_tune.config.study import StudySpec
+from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.data.check import DataSummary, check_data
+from plgan_tune.gan.networks import ImageShape, check_image
+from plgan_tune.records import TrialStatus
+from plgan_tune.store.location import Location
+from plgan_tune.study.history import History
+from plgan_tune.training.ranks import check_ranks
+from plgan_tune.tuning.sampler import check_sampler
+from plgan_tune.tuning.warm_start import Older
+
+
+def check_trials(study: StudySpec, image: ImageShape) -> None:
+    """Raises RuleError where a trial of the study cannot work: its model on the images, its batch over the ranks."""
+    for trial in corner_trials(study):
+        check_image(trial.model, image)
+        check_ranks(study.resources.ranks, trial.training.batch_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The extent of a search.
+
+    Attributes:
+        most_epochs: in all, where nobody else is stopped.
+        least_epochs: in all, where all others are stopped at the first rung but one; somebody always leads.
+        data: the training images.
+        trials: in all.
+        history: of a study that is gone on with.
+    """
+
+    study: StudySpec
+    most_epochs: int
+    least_epochs: int
+    data: DataSummary
+    trials: int
+    history: History
+
+
+def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa: B008 - frozen
+    """Reads the data's schema and first image; starts no Ray.
+
+    Raises:
+        DataError: where the data are missing, broken or too few.
+        RuleError: where a model does not fit the images, or a batch the ranks.
+    """
+    trial = study.any_trial()
+    asha = study.search.early_stopping.asha
+    epochs = trial.training.epochs
+    stops = rungs(asha, epochs) if asha else ()
+    first = min(epochs, earliest_start(study) + stops[0]) if stops else epochs
+    check_sampler(study.search)
+    data = check_data(trial.data)
+    check_trials(study, ImageShape(data.channels, data.size))
+    trained = sum(row.epochs for row in history.ended)
+    left = [row.epochs for row in history.unfinished] + [0] * len(history.to_come(study.search.trials))
+    least = [max(first, done) for done in left]
+    if least and all(row.status is not TrialStatus.COMPLETED for row in history.trials):
+        least[least.index(max(least))] = epochs
+    in_all = history.in_all(study.search.trials)
+    return Plan(study, trained + len(left) * epochs, trained + sum(least), data, in_all, history)
+
+
+def notes_before(
+    spec: StudySpec, history: History, older: Sequence[Older], *, begins: Location | None = None
+) -> list[str]:
+    """What the user should know of what is gone on with and started from.
+
+    Args:
+        begins: where a study was to be gone on with.
+    """
+    notes = [f"no study is in {begins.typed} yet: this one begins it"] if begins and not history.starts else []
+    notes += [f"not as at the last start: {change}" for change in history.changes]
+    outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
+    if outside:
+        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
+    return [*notes, *(study.note for study in older)]
+
+
+def earliest_start(study: StudySpec) -> int:
+    """The first epoch from which any trial's rungs count."""
+    asha = study.search.early_stopping.asha
+    if asha is None or asha.align == "epoch":
+        return 0
+    return min(trial.loss.switch_epoch for trial in corner_trials(study))
+
+
+def rungs_in_words(study: StudySpec) -> str:
+    """At which epochs early stopping compares trials, and the first that is dropped."""
+    asha = study.search.early_stopping.asha
+    stops = rungs(asha, study.any_trial().training.epochs) if asha else ()
+    if asha is None or not stops:
+        return "none: nobody is stopped early"
+    text = ", ".join(map(str, stops))
+    if asha.align == "switch":
+        return f"{text} epochs after a trial's own switch epoch, as far as they are before its last"
+    dropped = asha.grace_period * asha.reduction_factor ** len(stops)
+    return f"{text}; the next, {dropped}, is dropped: it is not before the last epoch"
+
+
+def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
+    """The resolved study as YAML, then its extent, then what its user should know."""
+    text = dump_yaml(plan.study.as_mapping())
+    if console.is_terminal:
+        console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
+    else:
+        console.out(text, highlight=False)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _facts(plan):
+        table.add_row(name, Text(text))
+    console.print(table)
+    for sentence in [*notes, *advice(plan.study)]:
+        console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
+
+
+def already_in_words(history: History) -> str:
+    """What of a study is there that is gone on with."""
+    epochs = sum(row.epochs for row in history.trials)
+    ended = len(history.ended)
+    return (
+        f"{ended:,} trial{' that has' if ended == 1 else 's that have'} ended, {len(history.unfinished):,} that go on; "
+        f"{epochs:,} epochs"
+    )
+
+
+def _facts(plan: Plan) -> list[tuple[str, str]]:
+    study, data = plan.study, plan.data
+    fewest, most = min(data.images_per_class), max(data.images_per_class)
+    balance = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    resources = study.resources
+    gpus = (
+        "1 GPU where the cluster has any" if resources.gpus_per_rank == "auto" else f"{resources.gpus_per_rank:g} GPU"
+    )
+    return [
+        (
+            "images",
+            f"{sum(data.images_per_class):,} with a label ({balance} a class, {len(data.classes)} classes), "
+            f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}",
+        ),
+        ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
+        ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
+        *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
+        ("rungs", rungs_in_words(study)),
+        ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
+        (
+            "a trial takes",
+            f"{resources.ranks} rank{'s' * (resources.ranks > 1)}, each {resources.cpus_per_rank:g} CPU and {gpus}"
+            + (f", where there is {resources.accelerator}" if resources.accelerator else "")
+            + {"pack": "", "strict_pack": "; all on one host", "strict_spread": "; each on another host"}[
+                resources.placement
+            ],
+        ),
+    ]

@@ -1,0 +1,119 @@
+"""The study as optuna-dashboard opens it: a journal file that is derived from the rows and read by nobody here."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Final, Self
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from plgan_tune.config.study import StudySpec
+from plgan_tune.records import DecisionRow, EpochRow, TrialRow, TrialStatus
+from plgan_tune.study.history import History
+from plgan_tune.tuning.distributions import distributions, quiet
+
+logger = logging.getLogger(__name__)
+
+MIRROR: Final = "optuna.log"
+
+STATES: Final = {
+    TrialStatus.RUNNING: TrialState.RUNNING,
+    TrialStatus.COMPLETED: TrialState.COMPLETE,
+    TrialStatus.STOPPED: TrialState.PRUNED,
+    TrialStatus.DIVERGED: TrialState.FAIL,
+    TrialStatus.FAILED: TrialState.FAIL,
+}
+
+
+class OptunaMirror:
+    """Takes the rows that the log takes. A context manager with a thread of its own: each line is synced to the disk.
+
+    The file is written anew from `history`. Where it cannot be written, the search goes on without it.
+
+    Args:
+        path: of the file.
+        spec: names the study and its domains; trials outside them are left out.
+        history: rows of earlier starts.
+    """
+
+    def __init__(self, path: Path, spec: StudySpec, history: History) -> None:
+        self._path, self._spec, self._history = path, spec, history
+        self._distributions: Mapping[str, BaseDistribution] = distributions(spec.domains)
+        self._ids: dict[str, int] = {}
+        self._ended = {row.trial_id for row in history.ended}
+        self._waiting: SimpleQueue[TrialRow | EpochRow | None] = SimpleQueue()
+        self._thread = Thread(target=self._mirror, name="optuna-mirror", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def trial(self, row: TrialRow) -> None:
+        self._waiting.put(row)
+
+    def epoch(self, row: EpochRow) -> None:
+        self._waiting.put(row)
+
+    def decision(self, row: DecisionRow) -> None: ...
+
+    def _mirror(self) -> None:
+        try:
+            storage, study = self._opened()
+            for row in self._history.trials:
+                self._begin(storage, study, row, self._history.curves.get(row.trial_id, {}))
+            while (news := self._waiting.get()) is not None:
+                if isinstance(news, EpochRow):
+                    self._report(storage, news)
+                elif news.trial_id in self._ids:
+                    self._follow(storage, news)
+                else:
+                    self._begin(storage, study, news, {})
+        except Exception as error:  # whatever is wrong with it, nothing hangs on it
+            logger.warning("%s is no longer kept: %s", self._path, error)
+
+    def _opened(self) -> tuple[JournalStorage, int]:
+        self._path.unlink(missing_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(self._path)))
+        with quiet():
+            return storage, storage.create_new_study([StudyDirection.MINIMIZE], self._spec.study)
+
+    def _begin(self, storage: JournalStorage, study: int, row: TrialRow, curve: Mapping[int, float]) -> None:
+        if self._spec.holds(row.params):
+            self._ids[row.trial_id] = storage.create_new_trial(study, self._frozen(row, curve))
+
+    def _report(self, storage: JournalStorage, row: EpochRow) -> None:
+        if row.trial_id in self._ids:
+            storage.set_trial_intermediate_value(self._ids[row.trial_id], row.metrics.epoch, row.metrics.val_error)
+
+    def _follow(self, storage: JournalStorage, row: TrialRow) -> None:
+        if row.status is TrialStatus.RUNNING or row.trial_id in self._ended:
+            return
+        error = row.val_error_last if row.status is TrialStatus.COMPLETED else None
+        values = None if error is None else [error]
+        storage.set_trial_state_values(self._ids[row.trial_id], STATES[row.status], values)
+        self._ended.add(row.trial_id)
+
+    def _frozen(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
+        completed = row.status is TrialStatus.COMPLETED
+        return optuna.trial.create_trial(
+            state=STATES[row.status],
+            value=row.val_error_last if completed else None,
+            params=dict(row.params),
+            distributions=dict(self._distributions),
+            intermediate_values=dict(curve),
+            user_attrs={"trial_id": row.trial_id, "seed": row.seed},
+        )

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from plgan_tune.config.advice import advice
+from plgan_tune.config.load import default_space, load_study
+from plgan_tune.config.yaml import dump_yaml
+
+SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").glob("*.yaml"))
+SEARCHED = [
+    "loss.alpha",
+    "loss.beta",
+    "loss.switch_epoch",
+    "optim.lr_discriminator",
+    "optim.lr_generator",
+    "optim.decay_epoch",
+]
+
+
+def test_the_four_shipped_spaces_are_found() -> None:
+    assert [path.stem for path in SPACES] == ["cifar10", "digits", "fashion_mnist", "mnist"]
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_a_shipped_space_loads_without_notes_or_advice(path: Path) -> None:
+    loaded = load_study(path)
+    assert loaded.notes == ()
+    assert advice(loaded.study) == []
+    assert loaded.study.study == path.stem
+    assert loaded.study.template["profile"] == "recipe"
+    assert list(loaded.study.domains) == SEARCHED
+    assert len(loaded.study.search.first) == 1
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_a_shipped_space_loads_again_after_dumping(path: Path, tmp_path: Path) -> None:
+    study = load_study(path).study
+    copy = tmp_path / "study.yaml"
+    copy.write_text(dump_yaml(study.as_mapping()), encoding="utf-8")
+    assert load_study(copy).study == study
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "epochs"),
+    [("digits", 20, 60), ("mnist", 100, 300), ("fashion_mnist", 100, 300), ("cifar10", 4000, 600)],
+)
+def test_labels_and_epochs_of_the_shipped_spaces(name: str, labels: int, epochs: int) -> None:
+    (path,) = (path for path in SPACES if path.stem == name)
+    template = load_study(path).study.template
+    assert template["data"]["labels"] == labels
+    assert template["training"]["epochs"] == epochs
+
+
+def test_the_patents_settings_come_first_on_mnist() -> None:
+    (path,) = (path for path in SPACES if path.stem == "mnist")
+    study = load_study(path).study
+    trial = study.trial(study.search.first[0])
+    assert (trial.loss.switch_epoch, trial.optim.decay_epoch, trial.training.epochs) == (60, 250, 300)
+    assert trial.optim.lr_discriminator == trial.optim.lr_generator == 0.003
+
+
+def test_the_default_space_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load_study(default_space()).study.study == "digits"
