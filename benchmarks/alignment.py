@@ -22,10 +22,12 @@ import pandas as pd
 
 from plgan_tune.config.advice import rungs
 from plgan_tune.config.study import AshaSpec
-from plgan_tune.records import Verdict
-from plgan_tune.study.halving import Halving
+from plgan_tune.records import Report, Value, Verdict
+from plgan_tune.study.halving import Halving, from_the_first_epoch
+from plgan_tune.study.protocols import Rule
 
 CURVES = Path(__file__).with_name("alignment_curves.parquet")
+SWITCH = "loss.switch_epoch"
 ORDERS = 500
 AT_A_TIME = 4
 GRACES = (3, 5, 10, 15)
@@ -68,7 +70,7 @@ def read() -> dict[str, Curve]:
     }
 
 
-def search(curves: Mapping[str, Curve], order: Sequence[str], halving: Halving, *, from_switch: bool) -> Outcome:
+def search(curves: Mapping[str, Curve], order: Sequence[str], rule: Rule) -> Outcome:
     """What a search makes of the curves: trials report in turn, an epoch each takes the same time."""
     waiting = list(reversed(order))
     under_way = [(0.0, place, waiting.pop(), 1) for place in range(min(AT_A_TIME, len(waiting)))]
@@ -78,16 +80,20 @@ def search(curves: Mapping[str, Curve], order: Sequence[str], halving: Halving, 
         curve = curves[trial_id]
         trained += 1
         last = epoch == len(curve.errors)
-        start = curve.switch_epoch if from_switch else 0
-        judgement = None if last else halving.report(trial_id, epoch, curve.errors[epoch - 1], start)
+        report = Report(trained, trial_id, 1, epoch, curve.errors[epoch - 1])
+        decision = None if last else rule.report(report, {SWITCH: curve.switch_epoch})
         if last:
             completed.add(trial_id)
-        if not last and (judgement is None or judgement.verdict is Verdict.CONTINUE):
+        if not last and (decision is None or decision.verdict is Verdict.CONTINUE):
             heapq.heappush(under_way, (time + 1, turn, trial_id, epoch + 1))
         elif waiting:
             heapq.heappush(under_way, (time + 1, place, waiting.pop(), 1))
             place += 1
     return Outcome(frozenset(completed), trained)
+
+
+def switch_epoch(point: Mapping[str, Value]) -> int:
+    return int(point[SWITCH] or 0)
 
 
 def row(curves: Mapping[str, Curve], grace: int, *, from_switch: bool) -> str:
@@ -99,8 +105,9 @@ def row(curves: Mapping[str, Curve], grace: int, *, from_switch: bool) -> str:
     outcomes = []
     for _ in range(ORDERS):
         order = draws.sample(sorted(curves), len(curves))
-        halving = Halving(rungs(asha, epochs), asha.reduction_factor, asha.min_competitors)
-        outcomes.append(search(curves, order, halving, from_switch=from_switch))
+        start_of = switch_epoch if from_switch else from_the_first_epoch
+        rule = Halving(rungs(asha, epochs), asha.reduction_factor, asha.min_competitors, start_of=start_of)
+        outcomes.append(search(curves, order, rule))
     missed = fmean(all(last[trial_id] > best for trial_id in outcome.completed) for outcome in outcomes)
     found = fmean(min(last[trial_id] for trial_id in outcome.completed) for outcome in outcomes)
     saved = 1 - fmean(outcome.epochs for outcome in outcomes) / sum(len(curve.errors) for curve in curves.values())

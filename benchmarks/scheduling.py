@@ -29,17 +29,20 @@ from machine import machine
 from ray.tune.experiment import Trial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
-from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from synthetic import synthetic_spec, write_synthetic
 
-from plgan_tune.backends.ray.callbacks import Recorder
-from plgan_tune.backends.ray.scheduler import EarlyStopping, build_halving, left_behind, replayed, start_of
+from plgan_tune.backends.ray.callbacks import CoordinatorCallback
+from plgan_tune.backends.ray.scheduler import CoordinatorScheduler
+from plgan_tune.backends.ray.searcher import CoordinatorSearcher
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
+from plgan_tune.study.assignment import EpochReport
+from plgan_tune.study.coordinator import Coordinator
+from plgan_tune.study.early_stopping import build_rule, left_behind, replayed
 from plgan_tune.study.folder import write_study
 from plgan_tune.study.history import read_history
 from plgan_tune.study.state import StudyState
@@ -116,33 +119,28 @@ class Ours:
     """The driver of a search."""
 
     def __init__(self, spec: StudySpec, log: StudyLog) -> None:
-        self.sampler = OptunaSampler(spec)
-        self.controller = Controller()
-        self.stopping = EarlyStopping(build_halving(spec), start_of(spec))
         epochs, trials = spec.any_trial().training.epochs, spec.search.trials
         state = StudyState(spec.study, trials=trials, epochs=epochs, started_at=now())
-        self.recorder = Recorder(state, log, NoDisplay(), now, judgement_of=self.stopping.taken)
+        self.controller = Controller()
+        self.coordinator = Coordinator(
+            state, log, NoDisplay(), now, OptunaSampler(spec), build_rule(spec), spec.search.max_failures
+        )
+        self.searcher, self.scheduler = CoordinatorSearcher(self.coordinator), CoordinatorScheduler(self.coordinator)
+        self.callback = CoordinatorCallback(self.coordinator)
 
     def suggest(self, number: int) -> Any | None:
-        config = self.sampler.suggest(str(number))
-        if config == Searcher.FINISHED:
+        config = self.searcher.suggest(str(number))
+        if isinstance(config, str):
             return None
-        trial = SimpleNamespace(trial_id=str(number), config=config, last_result={}, error_file=None)
+        point = config["assignment"].point
+        trial = SimpleNamespace(trial_id=str(number), config=config, point=point, error_file=None)
         self.controller.started(trial)
-        self.recorder.on_trial_start(trial=trial)
+        self.callback.on_trial_start(trial=trial)
         return trial
 
     def report(self, trial: Any, result: dict[str, Any]) -> bool:
-        self.stopping.choose_trial_to_run(self.controller)
-        done = result["status"] == TrialStatus.COMPLETED
-        if not done:
-            self.sampler.on_trial_result(trial.trial_id, result)
-        verdict = self.stopping.on_trial_result(None, trial, result)
-        self.recorder.on_trial_result(trial=trial, result=result)
-        trial.last_result = result
-        if done or verdict == TrialScheduler.STOP:
-            self.sampler.on_trial_complete(trial.trial_id, result)
-            self.recorder.on_trial_complete(trial=trial)
+        self.scheduler.choose_trial_to_run(self.controller)
+        if self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
             self.controller.ended(trial)
             return False
         return True
@@ -167,7 +165,7 @@ class Stock:
         trial_id = str(number)
         point = self.searcher.suggest(trial_id)
         place = self.folder / trial_id
-        trial = FolderTrial(trial_id, {"point": point}, place)
+        trial = FolderTrial(trial_id, {"point": point}, point, place)
         trial.init_local_path()  # as Tune does before the first callback
         self.stopping.on_trial_add(None, trial)
         self.controller.started(trial)
@@ -181,8 +179,9 @@ class Stock:
         if not done:
             self.searcher.on_trial_result(trial.trial_id, result)
         verdict = self.stopping.on_trial_result(None, trial, result)
+        logged = {name: value for name, value in result.items() if name != "report"}
         for logger in self.loggers:
-            logger.log_trial_result(result["epoch"], trial, result)
+            logger.log_trial_result(result["epoch"], trial, logged)
         if done or verdict == TrialScheduler.STOP:
             self.searcher.on_trial_complete(trial.trial_id, result)
             self.stopping.on_trial_complete(None, trial, result)
@@ -199,6 +198,7 @@ class FolderTrial:
 
     trial_id: str
     config: dict[str, Any]
+    point: dict[str, float]
     local_path: Path
     checkpoint: None = None
     status: str = Trial.PENDING
@@ -212,13 +212,26 @@ def now() -> datetime:
 
 
 def results(point: dict[str, float], epochs: int, noise: random.Random) -> Iterator[dict[str, Any]]:
+    """What a trial reports: `report` is ours, the rest is what Tune's own parts take."""
     floor = 0.1 + 0.5 * (point["loss.alpha"] - 0.6) ** 2 + 0.2 * abs(point["loss.beta"] - 0.3)
     for epoch in range(1, epochs + 1):
         error = min(0.9, floor + 0.6 / epoch + noise.gauss(0, 0.01))
         status = TrialStatus.COMPLETED if epoch == epochs else TrialStatus.RUNNING
-        about = {"status": status.value, "attempt": 1, "split_hash": "s", "node": "n", "reported_at": now()}
-        measured = {**dict.fromkeys(MEASURES, 0.5), "epoch": epoch, "val_error": abs(error), "seconds": 1.0}
-        yield {**measured, **about, "training_iteration": epoch}
+        measured: dict[str, Any] = {
+            **dict.fromkeys(MEASURES, 0.5),
+            "epoch": epoch,
+            "val_error": abs(error),
+            "seconds": 1.0,
+        }
+        about: dict[str, Any] = {
+            "status": status.value,
+            "attempt": 1,
+            "split_hash": "s",
+            "node": "n",
+            "reported_at": now(),
+        }
+        report = EpochReport(status, 1, EpochMetrics(**measured), "s", "n", about["reported_at"])
+        yield {**measured, **about, "training_iteration": epoch, "report": report}
 
 
 @dataclass(frozen=True)
@@ -247,7 +260,7 @@ def drive(driver: Driver, at_a_time: int, epochs: int) -> Course:
             asks.append(time.perf_counter() - asked)
             more = trial is not None
             if trial is not None:
-                turns.append((number, trial, results(trial.config["point"], epochs, noise)))
+                turns.append((number, trial, results(trial.point, epochs, noise)))
                 number += 1
         if turns:
             of, trial, course = turns.popleft()
@@ -268,11 +281,11 @@ def ours(trials: int, at_a_time: int, epochs: int, sampler: str) -> dict[str, st
         with StudyLog(location, spec.columns, spec.types) as log:
             driver = Ours(spec, log)
             course = drive(driver, at_a_time, epochs)
-        if driver.recorder.first_error is not None:
-            raise driver.recorder.first_error
+        driver.coordinator.check_whole(location.url)
         files = sum(1 for file in Path(folder).rglob("*") if file.is_file())
         history = read_history(location, spec)
-        decisions = list(replayed(history.reports, build_halving(spec), dict.fromkeys(history.curves, 0), epochs))
+        points = {row.trial_id: row.params for row in history.trials}
+        decisions = list(replayed(history.reports, build_rule(spec), points, epochs))
         assert tuple(decisions) == history.decisions
     return figures(course, files)
 
@@ -322,7 +335,7 @@ def resumed(trials: int, epochs: int) -> dict[str, str]:
         began = time.perf_counter()
         history = read_history(location, spec)
         read = time.perf_counter() - began
-        left = left_behind(history, spec, build_halving(spec), start_of(spec))
+        left = left_behind(history, spec, build_rule(spec))
         replay = time.perf_counter() - began
         OptunaSampler(spec, left.history)
         told = time.perf_counter() - began

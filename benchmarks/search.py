@@ -24,7 +24,6 @@ from itertools import accumulate, islice
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -35,12 +34,14 @@ from machine import machine
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from plgan_tune.backends.ray.scheduler import EarlyStopping, build_halving, start_of
 from plgan_tune.config.load import default_space, load_study
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import Report, TrialStatus, Verdict
+from plgan_tune.study.assignment import Assignment
+from plgan_tune.study.early_stopping import build_rule
+from plgan_tune.study.protocols import Rule
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.state import new_state
 from plgan_tune.tuning.sampler import OptunaSampler
@@ -123,37 +124,35 @@ class End:
 
 
 def search(spec: StudySpec, data: Dataset, curves: Curves, budget: int) -> list[End]:
-    """What a search of `budget` epochs comes to. Hooks are called as Tune calls them."""
-    sampler, stopping = OptunaSampler(spec), EarlyStopping(build_halving(spec), start_of(spec))
-    turns: deque[tuple[Any, Iterator[dict[str, Any]]]] = deque()
+    """What a search of `budget` epochs comes to, AT_A_TIME trials side by side, an epoch each in turn."""
+    sampler, rule = OptunaSampler(spec), build_rule(spec)
+    turns: deque[tuple[Assignment, Iterator[tuple[int, float]]]] = deque()
     ends: list[End] = []
     for spent in range(1, budget + 1):
-        while len(turns) < AT_A_TIME:
-            trial = SimpleNamespace(trial_id=f"{len(ends) + len(turns)}")
-            trial.config = sampler.suggest(trial.trial_id)
-            turns.append((trial, results(spec, trial.config, data, curves)))
-        trial, course = turns.popleft()
-        result = next(course)
-        if result["status"] == TrialStatus.RUNNING:
-            sampler.on_trial_result(trial.trial_id, result)
-            if stopping.on_trial_result(None, trial, result) != EarlyStopping.STOP:
-                turns.append((trial, course))
-                continue
-        sampler.on_trial_complete(trial.trial_id, result)
-        ends.append(End(spent, result["val_error"] if result["status"] == TrialStatus.COMPLETED else None))
+        while len(turns) < AT_A_TIME and (assignment := sampler.ask()) is not None:
+            turns.append((assignment, enumerate(curves.of(assignment.point, assignment.trial, data), start=1)))
+        assignment, course = turns.popleft()
+        epoch, error = next(course)
+        sampler.report(assignment.trial_id, epoch, error)
+        status = status_after(assignment, Report(spent, assignment.trial_id, 1, epoch, error), rule)
+        if status is TrialStatus.RUNNING:
+            turns.append((assignment, course))
+            continue
+        sampler.tell(assignment.trial_id, status)
+        ends.append(End(spent, error if status is TrialStatus.COMPLETED else None))
         curves.keep()
     return ends
 
 
-def results(spec: StudySpec, config: Mapping[str, Any], data: Dataset, curves: Curves) -> Iterator[dict[str, Any]]:
-    """What a trial reports, epoch by epoch."""
-    trial = spec.trial(config["point"])
-    for epoch, error in enumerate(curves.of(config["point"], trial, data), start=1):
-        if math.isnan(error):
-            yield {"status": TrialStatus.DIVERGED}
-            return
-        status = TrialStatus.COMPLETED if epoch == trial.training.epochs else TrialStatus.RUNNING
-        yield {"status": status, "epoch": epoch, "val_error": error}
+def status_after(assignment: Assignment, report: Report, rule: Rule) -> TrialStatus:
+    """Where a trial stands after an epoch; NaN is a divergence."""
+    if math.isnan(report.val_error):
+        return TrialStatus.DIVERGED
+    if report.epoch == assignment.trial.training.epochs:
+        return TrialStatus.COMPLETED
+    decision = rule.report(report, assignment.point)
+    stops = decision is not None and decision.verdict is Verdict.STOP
+    return TrialStatus.STOPPED if stops else TrialStatus.RUNNING
 
 
 def searched(budget: int, seed: int) -> dict[str, list[End]]:

@@ -25,6 +25,7 @@ from machine import machine
 from ray import train, tune
 from ray.train.torch import TorchTrainer
 
+from plgan_tune.backends.ray.backend import RayBackend
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import load_dataset
@@ -47,7 +48,7 @@ def ours(ranks: int) -> list[float]:
     search = {"trials": TRIALS, "concurrent": 1, "sampler": "random", "early_stopping": "none"}
     spec = study_from_mapping({"study": "t", "search": search, "resources": {"ranks": ranks}, "trial": TRIAL})
     with tempfile.TemporaryDirectory() as results:
-        run_study(spec, results=results, name="t")
+        run_study(spec, backend=RayBackend(), results=results, name="t")
         rows = pd.read_parquet(Path(results) / "t" / "epochs").sort_values("reported_at")
     reported = [at.timestamp() for at in rows["reported_at"]]
     seconds = list(rows["seconds"])

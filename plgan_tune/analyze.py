@@ -24,6 +24,7 @@ from plgan_tune.config.trial import trial_as_mapping
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import redrawn, terminal, visible
+from plgan_tune.console.shell import typed
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
 from plgan_tune.study.study_file import STUDY_FILE
@@ -165,7 +166,7 @@ def _watch(console: Console, place: str, top: int) -> None:
     """Until no search writes the study any more, or Ctrl-C. On a terminal it waits for a folder that is not there."""
     study = Location.at(place)
     if redrawn(console) and not study.exists():
-        with console.status(Text(f"there is no {study.typed} yet; Ctrl-C ends the wait")):
+        with console.status(Text(f"there is no {typed(study)} yet; Ctrl-C ends the wait")):
             while not study.join(STUDY_FILE).exists():
                 time.sleep(1)
     writer = _Writer(study.join(LOCK))

@@ -1,6 +1,6 @@
 """`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +11,14 @@ from rich.console import Console
 
 from plgan_tune.analysis.seeds import JUDGE
 from plgan_tune.analysis.study import REPORT_FILE
-from plgan_tune.backends.in_process import train_in_process
+from plgan_tune.backends.backend import Backend
+from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import terminal
-from plgan_tune.console.shell import python, shell_line
-from plgan_tune.console.signals import asked_to_stop, say_before_the_end, stopping_as_ctrl_c
+from plgan_tune.console.shell import python, shell_line, typed
+from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.data.errors import DataError
@@ -25,8 +26,9 @@ from plgan_tune.evaluation.generation import Fidelity, check_weights
 from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
+from plgan_tune.evaluation.train import train_fixed
 from plgan_tune.gan.networks import ImageShape, check_image
-from plgan_tune.store.location import Guard, Location, StoreError, check_writable
+from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.study.clock import steady_clock
@@ -34,9 +36,6 @@ from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import with_absolute_path
 from plgan_tune.study.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
-
-Train = Callable[[Evaluation, StudySpec, Console, Guard], bool]
-"""Trains what is still to be trained; answers whether all has ended."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -91,9 +90,11 @@ def main(
         for note in evaluation.notes:
             console.print(f"note: {note}", style="yellow", soft_wrap=True, highlight=False)
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
-        train = _in_this_process if in_process else _on_ray(address, data, go_on)
+        backend = _backend(address, in_process, go_on)
+        study = _alone(study) if in_process else study
         try:
-            measured = evaluate(evaluation, study, gauge, train, console)
+            with stopping_as_ctrl_c(go_on):
+                measured = evaluate(evaluation, study, gauge, backend, data, console)
         except KeyboardInterrupt:
             measured = None
     if measured is None:
@@ -103,7 +104,7 @@ def main(
         print_evaluation(console, evaluation, measured.rows, trials)
         _print_next(console, search)
     if measured.missing:
-        anew = f"to train all anew, remove the folder {evaluation.location.typed}"
+        anew = f"to train all anew, remove the folder {typed(evaluation.location)}"
         refuse("\n".join([*measured.missing, anew]))
     if all(row.test_error is None for row in measured.rows):
         raise typer.Exit(1)
@@ -111,54 +112,39 @@ def main(
 
 def _print_next(console: Console, search: Location) -> None:
     """Where the rows are, and the command that puts the table into the study's report."""
-    lines = [f"A row a configuration and seed: {search.typed}/evaluations"]
+    lines = [f"A row a configuration and seed: {typed(search)}/evaluations"]
     if search.local is not None:  # --html writes a local file
-        draw = [python(), "-m", "plgan_tune.analyze", search.typed, "--html", f"{search.typed}/{REPORT_FILE}"]
+        draw = [python(), "-m", "plgan_tune.analyze", typed(search), "--html", f"{typed(search)}/{REPORT_FILE}"]
         lines += ["The study's report with this table:", f"  {shell_line(draw)}"]
     console.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
-def evaluate(evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console) -> Measured | None:
+def evaluate(
+    evaluation: Evaluation, study: StudySpec, gauge: Gauge, backend: Backend, data: DataSummary, console: Console
+) -> Measured | None:
     """Trains and measures what is not there yet; None where training was interrupted."""
+    backend.check()
     check_writable(evaluation.location)
     with StudyLock(evaluation.location) as lock:
         write_evaluation(evaluation, _now())
-        if not train(evaluation, study, console, lock.check):
+        fixed, now = evaluation.study, steady_clock()
+        if not train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check):
             return None
         with console.status("looking at the test images"):
             return measure(evaluation, gauge)
 
 
-def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console, guard: Guard) -> bool:
-    threads = max(1, int(study.resources.cpus_per_rank))
-    with asked_to_stop() as stopped:
-        return train_in_process(
-            evaluation.study, threads=threads, console=console, now=steady_clock(), guard=guard, stopped=stopped
-        )
+def _backend(address: str | None, in_process: bool, go_on: str) -> Backend:
+    if in_process:
+        return InProcess()
+    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
+
+    return RayBackend(address, on_death=lambda why: say_before_the_end(why, go_on))
 
 
-def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
-    from plgan_tune.backends.ray.connect import check_address  # noqa: PLC0415 - Ray, which --in-process does without
-    from plgan_tune.backends.ray.fixed_trials import train_on_ray  # noqa: PLC0415
-
-    if address is not None:
-        check_address(address)
-
-    def train(evaluation: Evaluation, study: StudySpec, console: Console, guard: Guard) -> bool:
-        with stopping_as_ctrl_c(go_on):
-            return train_on_ray(
-                evaluation.study,
-                study.search,
-                study.resources,
-                summary=data,
-                address=address,
-                console=console,
-                now=steady_clock(),
-                guard=guard,
-                on_ray_death=lambda died: say_before_the_end(died, go_on),
-            )
-
-    return train
+def _alone(study: StudySpec) -> StudySpec:
+    """The study with one rank a trial, as this process trains it."""
+    return replace(study, resources=study.resources.model_copy(update={"ranks": 1}))
 
 
 def _gauge(study: StudySpec, inception_weights: Path | None) -> Gauge:

@@ -9,15 +9,17 @@ import typer
 from rich.console import Console
 
 from plgan_tune.analysis.study import REPORT_FILE, read_study
-from plgan_tune.backends.ray.connect import ClusterError, check_protocol
-from plgan_tune.backends.ray.embedded import RayDiedError
+from plgan_tune.backends.address import check_protocol
+from plgan_tune.backends.backend import Backend
+from plgan_tune.backends.errors import ClusterError, RayDiedError
+from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.advice import advice
 from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import default_space, load_study
 from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
 from plgan_tune.console.format import terminal
-from plgan_tune.console.shell import python, shell_line
+from plgan_tune.console.shell import python, shell_line, typed
 from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
 from plgan_tune.store.location import Location, StoreError
@@ -57,6 +59,9 @@ def main(
         str | None,
         typer.Option(metavar="ADDR", help="`auto` or `host:port` of a Ray cluster; default an embedded Ray."),
     ] = None,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Train one trial after another in this process, without Ray.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that --name, or begin it.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Validate and print what would be done; start no Ray.")
@@ -66,12 +71,14 @@ def main(
     console, now = terminal(), steady_clock()
     file = space or default_space()
     with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
+        if in_process and address is not None:
+            raise StudyError(f"--in-process trains without Ray, but got --address {address}")
+        if address is not None:
+            check_protocol(address)
         loaded = load_study(file, overrides or [])
         study = default_name(loaded.study, now()) if name is None else name
         location = study_location(results, name, study, resume=resume)
         if dry_run:
-            if address is not None:
-                check_protocol(address)
             spec = as_begun(loaded.study, location) if resume else loaded.study
             history = read_history(location, with_absolute_path(spec)) if resume else History()
             notes = notes_before(spec, history, read_older(spec), begins=location if resume else None)
@@ -79,18 +86,17 @@ def main(
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False)
-        go_on = _resume(study, space, overrides, results, address)
+        go_on = _resume(study, space, overrides, results, address, in_process)
         try:
             with stopping_as_ctrl_c(go_on):
                 result = run_study(
                     loaded.study,
+                    backend=_backend(address, in_process, go_on),
                     results=results,
                     name=study,
-                    address=address,
                     resume=resume,
                     console=console,
                     now=now,
-                    on_ray_death=lambda died: say_before_the_end(died, go_on),
                 )
         except KeyboardInterrupt:
             _print_resume(console, "interrupted; every epoch in the results is kept", go_on)
@@ -103,12 +109,12 @@ def main(
         console,
         result.state,
         now(),
-        results=result.location.typed,
+        results=typed(result.location),
         python=python(),
         threads=result.threads,
         ending=result.ending,
         resume=again,
-        room=result.room,
+        room=result.cluster,
     )
     _leave_report(console, result.location)
     if result.ending is Ending.INTERRUPTED:
@@ -126,12 +132,23 @@ def _naming(file: Path) -> Iterator[None]:
         refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
 
 
-def _resume(name: str, space: Path | None, overrides: list[str] | None, results: str, address: str | None) -> str:
+def _backend(address: str | None, in_process: bool, go_on: str) -> Backend:
+    if in_process:
+        return InProcess()
+    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
+
+    return RayBackend(address, on_death=lambda why: say_before_the_end(why, go_on))
+
+
+def _resume(
+    name: str, space: Path | None, overrides: list[str] | None, results: str, address: str | None, in_process: bool
+) -> str:
     """The command that goes on with the study."""
     options = [["--space", str(space)]] if space else []
     options += [["--set", text] for text in overrides or []]
     options += [["--results", results]] if results != "results" else []
     options += [["--address", address]] if address else []
+    options += [["--in-process"]] if in_process else []
     words = [word for option in options for word in option]
     return shell_line([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
 
@@ -153,7 +170,7 @@ def _leave_report(console: Console, study: Location) -> None:
         console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True)
         return
     console.print("See it all in a browser:", style="dim")
-    console.print(f"  {file.typed}", soft_wrap=True, highlight=False)
+    console.print(f"  {typed(file)}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`python -m plgan_tune.train`: trains one configuration, without Ray or Optuna."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -159,7 +160,7 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
     try:
         trial = ranks.by_first(lambda: _configuration(config, overrides, out if resume else None))
         where = _where(trial, out, resume=resume)
-        with asked_to_stop() as stopped, _progress(console, trial) as show:
+        with asked_to_stop(numbers=(signal.SIGINT, signal.SIGTERM)) as stopped, _progress(console, trial) as show:
             rows = train(
                 trial,
                 where,

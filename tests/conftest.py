@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from plgan_tune.backends.ray.backend import RayBackend
 from plgan_tune.config import defaults
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialRow, TrialStatus, Value
@@ -185,6 +186,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def search(embedded_ray: None, tmp_path: Path) -> Search:
     def run(spec: StudySpec, name: str = "study", **options: Any) -> StudyResult:
-        return run_study(spec, results=tmp_path, name=name, **options)
+        return run_study(spec, backend=RayBackend(), results=tmp_path, name=name, **options)
 
     return run

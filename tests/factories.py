@@ -1,11 +1,18 @@
-"""A study that a search ends in seconds, and how tests run it."""
+"""What tests are made of: a study that a search ends in seconds, assignments, reports, listeners that remember."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
+from plgan_tune.config.trial import TrialSpec
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.tuning.driver import StudyResult
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 SMALL: Mapping[str, Any] = {
     "study": "small",
@@ -30,9 +37,10 @@ def small(
     loss: Mapping[str, Any] = SMALL["trial"]["loss"],
     training: Mapping[str, Any] = SMALL["trial"]["training"],
     ranks: int = 1,
+    model: Mapping[str, Any] = SMALL["trial"]["model"],
     **search: Any,
 ) -> StudySpec:
-    trial = {**SMALL["trial"], "loss": loss, "training": training}
+    trial = {**SMALL["trial"], "loss": loss, "training": training, "model": model}
     changed = {"search": {**SMALL["search"], **search}, "resources": {"ranks": ranks}, "trial": trial}
     return study_from_mapping({**SMALL, **changed})
 
@@ -40,5 +48,66 @@ def small(
 Search = Callable[..., StudyResult]
 """`run_study` of a specification, in the test's folder, named `study` or as the second argument says."""
 
+
+def make_metrics(epoch: int, val_error: float = 0.5, **changes: Any) -> EpochMetrics:
+    known: dict[str, Any] = {"epoch": epoch, "val_error": val_error, "seconds": 2.0, **changes}
+    return EpochMetrics(**{field.name: 0.5 for field in fields(EpochMetrics)} | known)
+
+
+def make_report(
+    metrics: EpochMetrics | None,
+    status: TrialStatus = TrialStatus.RUNNING,
+    *,
+    attempt: int = 1,
+    node: str = "n1",
+    **changes: Any,
+) -> EpochReport:
+    return EpochReport(status, attempt, metrics, "abc", node, START, **changes)
+
+
+def make_assignment(number: int, *, point: Mapping[str, Any] | None = None, **changes: Any) -> Assignment:
+    point = {"loss.alpha": number / 10} if point is None else point
+    return Assignment(f"t{number:04d}", number, 1, 0, point, SMALL_TRIAL, **changes)
+
+
+class Memory:
+    """A log and a display that remember what they were given."""
+
+    def __init__(self) -> None:
+        self.epochs: list[EpochRow] = []
+        self.decisions: list[DecisionRow] = []
+        self.trials: list[TrialRow] = []
+        self.news: list[tuple[str, str]] = []
+
+    def epoch(self, row: EpochRow) -> None:
+        self.epochs.append(row)
+
+    def decision(self, row: DecisionRow) -> None:
+        self.decisions.append(row)
+
+    def trial(self, row: TrialRow) -> None:
+        self.trials.append(row)
+
+    def started(self, row: TrialRow) -> None:
+        self.news.append(("started", row.trial_id))
+
+    def progressed(self, row: TrialRow) -> None:
+        self.news.append(("progressed", row.trial_id))
+
+    def ended(self, row: TrialRow) -> None:
+        self.news.append((str(row.status), row.trial_id))
+
+    def silent(self, trial_id: str) -> None:
+        self.news.append(("silent", trial_id))
+
+    def noted(self, note: str) -> None:
+        self.news.append(("noted", note))
+
+    def stopping(self, waits_for: str) -> None:
+        self.news.append(("stopping", waits_for))
+
+
 UNTIMED = ["epoch", "val_error", "val_error_raw", "loss_supervised", "loss_feature"]
 """Columns that are the same in every run."""
+
+SMALL_TRIAL: TrialSpec = small(loss={"alpha": 0.5}, first=[]).any_trial()

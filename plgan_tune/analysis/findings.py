@@ -27,7 +27,7 @@ CLASSES: Final[Mapping[str, int]] = dict.fromkeys(("digits", "mnist", "fashion_m
 """Of the sources whose images are known, and of folders and files of their names."""
 
 MANY: Final = 0.1
-"""Share of trials from which on something is worth a warning."""
+"""TrialResources of trials from which on something is worth a warning."""
 
 ENOUGH: Final = 10
 """Trials from which on a rank correlation says something."""

@@ -32,14 +32,12 @@ class Importance:
         share: of all keys' importance, in [0, 1].
         interval: of 90 % of the resamples of the trials (bootstrap, 5th to 95th percentile).
         told: whether the key parts good trials from the others by more than it does in 95 % of the shuffles.
-        fanova: the same share by fANOVA; None where it was not asked for.
     """
 
     path: str
     share: float
     interval: Interval
     told: bool
-    fanova: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

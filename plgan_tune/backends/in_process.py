@@ -1,64 +1,127 @@
-"""Given trials one after another in this process: for a machine that has torch, but neither Ray nor Optuna."""
+"""Trials one after another in this process, without Ray."""
 
+import logging
 import socket
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import torch
 from rich.console import Console
 
-from plgan_tune.backends.trial_worker import TrialRank
-from plgan_tune.store.location import Guard, unguarded
-from plgan_tune.study.fixed_trials import GivenStudy, taken_up
-from plgan_tune.study.recorder import Bookkeeper, Config
+from plgan_tune.backends.backend import Workload
+from plgan_tune.backends.trial_worker import TrialWorker
+from plgan_tune.config.errors import RuleError
+from plgan_tune.console.signals import asked_to_stop
+from plgan_tune.records import Verdict
+from plgan_tune.store.location import StoreError
+from plgan_tune.store.lock import seconds_awake_or_asleep
+from plgan_tune.study.assignment import Assignment
+from plgan_tune.study.backpressure import Backpressure
+from plgan_tune.study.coordinator import Coordinator
+from plgan_tune.study.errors import StudyError
 from plgan_tune.training.ranks import ALONE
 
+logger = logging.getLogger(__name__)
 
-def train_in_process(
-    study: GivenStudy,
-    *,
-    threads: int,
-    console: Console,
-    now: Callable[[], datetime],
-    guard: Guard = unguarded,
-    stopped: Callable[[], bool] = lambda: False,
-    device: torch.device | None = None,
-) -> bool:
-    """Trains what of the study is still to be trained, as Ray's actors do: the same rows, the same files.
+WAITS_FOR: Final = "the trial finishes its epoch and saves; Ctrl-C again does not wait"
+
+
+class InProcess:
+    """A backend of one machine: no process is started, and one trial trains at a time.
 
     Args:
-        threads: on a CPU; a sum's last digit depends on them.
-        guard: called before each file of the log; raises FollowedError where another search writes now.
-        stopped: asked after every epoch; training then ends with a checkpoint.
-        device: default the GPU if there is one.
-
-    Returns:
-        Whether every trial has ended.
-
-    Raises:
-        StoreError: where the study cannot be read or written.
-        DataError: where a trial's data cannot be read.
+        stop_requested: asked after every epoch. By default Ctrl-C asks to stop.
+        device: by default the GPU if there is one, unless `resources.gpus_per_rank` is 0.
     """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rank = TrialRank(ALONE, device, socket.gethostname())
-    shared = {"study": study.location.url, "cpus": threads}
-    with taken_up(study, Bookkeeper, console, now, guard) as (configs, books, _):
-        return all(_train(rank, config, shared, books, stopped) for config in configs)
+
+    def __init__(self, *, stop_requested: Callable[[], bool] | None = None, device: torch.device | None = None) -> None:
+        self._stop_requested, self._device = stop_requested, device
+
+    def check(self) -> None:
+        """Nothing: this process is there."""
+
+    @contextmanager
+    def open(self, workload: Workload, console: Console) -> Iterator["InProcessTrainer"]:  # noqa: ARG002
+        """Raises RuleError where a trial asks for several ranks."""
+        ranks = workload.resources.ranks
+        if ranks != 1:
+            raise RuleError("resources.ranks must be 1 where trials train in this process", str(ranks))
+        yield InProcessTrainer(workload, self._device or _device_for(workload), self._stop_requested)
 
 
-def _train(
-    rank: TrialRank, config: Config, shared: Mapping[str, Any], books: Bookkeeper, stopped: Callable[[], bool]
-) -> bool:
-    """Whether the trial has ended."""
-    books.started(config)
-    rank.begin({**config, **shared})
-    while True:
-        result = rank.step()
-        books.reported(config, result)
-        if result["done"]:
-            books.ended(config, result)
-            return True
-        if stopped():
-            rank.save()
-            return False
+class InProcessTrainer:
+    """See `Trainer`."""
+
+    cluster = None
+
+    def __init__(
+        self, workload: Workload, device: torch.device, stop_requested: Callable[[], bool] | None = None
+    ) -> None:
+        self.threads = max(1, int(workload.resources.cpus_per_rank))
+        self._worker = TrialWorker(ALONE, device, socket.gethostname(), workload.study, self.threads)
+        self._hours = workload.search.hours
+        self._stop_requested = stop_requested
+
+    def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:  # noqa: ARG002
+        deadline = None if self._hours is None else seconds_awake_or_asleep() + 3600 * self._hours
+        with asked_to_stop(lambda: coordinator.stopping(WAITS_FOR)) as interrupted:
+            stop_requested = self._stop_requested or interrupted
+
+            def must_end() -> bool:
+                backpressure.hold(stop_requested)
+                out_of_time = deadline is not None and seconds_awake_or_asleep() >= deadline
+                return stop_requested() or out_of_time or backpressure.why_to_end() is not None
+
+            while not must_end() and (assignment := coordinator.ask()) is not None:
+                self._train_trial(assignment, coordinator, must_end)
+                if (why := coordinator.why_none_starts()) is not None:
+                    raise StudyError(why)
+            return stop_requested() or backpressure.why_to_end() is not None
+
+    def _train_trial(self, assignment: Assignment, coordinator: Coordinator, must_end: Callable[[], bool]) -> None:
+        """Trains a trial until it ends or all must. One that fails starts again from its checkpoint."""
+        while coordinator.may_try(assignment):
+            failure = self._train_attempt(assignment, coordinator, must_end)
+            if failure is None:
+                return
+            assignment = coordinator.retry(assignment, describe(failure))
+        coordinator.fail(assignment, assignment.last_error)
+
+    def _train_attempt(
+        self, assignment: Assignment, coordinator: Coordinator, must_end: Callable[[], bool]
+    ) -> Exception | None:
+        """Why the attempt failed; None where the trial has ended or all must."""
+        try:
+            self._worker.begin(assignment)
+        except Exception as error:
+            return error
+        coordinator.start(assignment)
+        while True:
+            try:
+                report = self._worker.step()
+            except Exception as error:
+                return error
+            if coordinator.report(assignment, report) is Verdict.STOP:
+                return None
+            if must_end():
+                self._save()
+                return None
+
+    def _save(self) -> None:
+        """A store that fails costs the epochs since the last checkpoint, not the search's end."""
+        try:
+            self._worker.save()
+        except StoreError as error:
+            logger.warning("the trial that was running has no checkpoint of its last epoch: %s", error)
+
+
+def describe(error: Exception) -> str:
+    """An exception as a trial's row holds it: type and message on one line."""
+    return " ".join(traceback.format_exception_only(error)[-1].split())
+
+
+def _device_for(workload: Workload) -> torch.device:
+    has_gpu = workload.resources.gpus_per_rank != 0 and torch.cuda.is_available()
+    return torch.device("cuda" if has_gpu else "cpu")

@@ -1,10 +1,9 @@
 """One rank of a trial in the process that runs it: data and device stay, trials come and go."""
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 
@@ -14,6 +13,7 @@ from plgan_tune.records import EpochMetrics, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.patience import patiently
+from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -42,12 +42,6 @@ def device_for(gpus: float) -> torch.device:
     return device
 
 
-Result = dict[str, Any]
-"""What a trial reports of an epoch: the fields of `EpochMetrics`, and `status`, `attempt`, `split_hash`, `node`,
-`reported_at`, `done`, `notes` (what its user should know of its files). One that diverged or failed has `error` and no
-metrics."""
-
-
 @dataclass(slots=True)
 class _Attempt:
     """A trial's start that is under way.
@@ -72,45 +66,49 @@ class _Attempt:
     notes: list[str]
 
 
-class TrialRank:
+class TrialWorker:
     """A rank that trains one trial after another.
 
     Args:
         ranks: this process's place in the gang.
         device: where it trains.
         node: address of this machine, as results give it.
+        study: whose trials it trains.
+        threads: on a CPU.
     """
 
-    def __init__(self, ranks: Ranks, device: torch.device, node: str) -> None:
+    def __init__(self, ranks: Ranks, device: torch.device, node: str, study: Location, threads: int) -> None:
         self._ranks = ranks
         self._device = device
         self._node = node
+        self._study = study
+        self._threads = threads
         self._data: tuple[DataSpec, Dataset] | None = None
         self._program: Program | None = None
         self._attempt: _Attempt | None = None
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Takes up a suggestion of `OptunaSampler`: from the trial's last checkpoint, if there is one."""
+    def begin(self, assignment: Assignment) -> None:
+        """Starts an attempt: from the trial's last checkpoint, if there is one."""
         self._attempt = None
-        torch.set_num_threads(max(1, int(config["cpus"])))
-        trial = TrialSpec.model_validate(config["trial"])
-        files = TrialFiles.of(Location.at(config["study"]), config["trial_id"])
+        torch.set_num_threads(self._threads)
+        trial = assignment.trial
+        files = TrialFiles.of(self._study, assignment.trial_id)
         with self._ranks.in_step():
             check_ranks(self._ranks.count, trial.training.batch_size)
             data = self._load(trial.data)
         saved, whole, notes = self._ranks.by_first(
-            lambda: patiently(lambda: newest_checkpoint(files)) if config["attempt"] > 1 else (None, None, [])
+            lambda: patiently(lambda: newest_checkpoint(files)) if assignment.attempt > 1 else (None, None, [])
         )
         with self._ranks.in_step():
             state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
             self._program = program_for(state, data, self._ranks, self._program)
         self._attempt = _Attempt(
-            number=config["attempt"],
+            number=assignment.attempt,
             trial=trial,
             files=files,
             state=self._program.state,
             rows=list(saved.rows) if saved else [],
-            unlogged=[row for row in saved.rows if row.epoch > config["logged"]] if saved else [],
+            unlogged=[row for row in saved.rows if row.epoch > assignment.logged] if saved else [],
             epochs=run(self._program),
             saved_at=time.monotonic(),
             saved_epoch=state.epoch,
@@ -118,17 +116,17 @@ class TrialRank:
             notes=notes,
         )
 
-    def step(self) -> Result:
+    def step(self) -> EpochReport:
         """Trains an epoch. A checkpoint is written when it is due, and at the trial's end."""
         assert self._attempt is not None
         attempt = self._attempt
         if attempt.unlogged:
-            return self._report(attempt, attempt.unlogged.pop(0))
+            return self._report_epoch(attempt, attempt.unlogged.pop(0))
         self._attempt = None  # an epoch that breaks leaves a state that is no epoch's, not to be saved
         try:
             metrics = next(attempt.epochs)
         except Diverged as error:
-            return self._result(attempt, TrialStatus.DIVERGED) | {"error": str(error)}
+            return self._report(attempt, None, TrialStatus.DIVERGED, str(error))
         self._attempt = attempt
         attempt.rows.append(metrics)
         last = metrics.epoch == attempt.trial.training.epochs
@@ -136,7 +134,7 @@ class TrialRank:
             self._save_whole_trial(attempt)
         elif is_due(attempt.trial, metrics.epoch, time.monotonic() - attempt.saved_at):
             self._save_or_say_why_not(attempt)
-        return self._report(attempt, metrics)
+        return self._report_epoch(attempt, metrics)
 
     def save(self) -> None:
         """Writes a checkpoint of the last epoch, if there is none yet. Nothing where no epoch has ended."""
@@ -166,27 +164,30 @@ class TrialRank:
         except StoreError as error:  # its epochs count without it
             attempt.notes.append(f"its last checkpoint and samples are missing: {error}")
 
-    def _report(self, attempt: _Attempt, metrics: EpochMetrics) -> Result:
+    def _report_epoch(self, attempt: _Attempt, metrics: EpochMetrics) -> EpochReport:
         last = metrics.epoch == attempt.trial.training.epochs
-        return asdict(metrics) | self._result(attempt, TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
+        return self._report(attempt, metrics, TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
 
     def _load(self, spec: DataSpec) -> Dataset:
         if self._data is None or self._data[0] != spec:
             self._data = spec, load_dataset(spec).to(self._device)
         return self._data[1]
 
-    def _result(self, attempt: _Attempt, status: TrialStatus) -> Result:
+    def _report(
+        self, attempt: _Attempt, metrics: EpochMetrics | None, status: TrialStatus, error: str | None = None
+    ) -> EpochReport:
         assert self._data is not None
-        notes, attempt.notes = attempt.notes, []
-        return {
-            "status": status.value,
-            "attempt": attempt.number,
-            "split_hash": self._data[1].split.hash,
-            "node": self._node,
-            "reported_at": datetime.now(UTC),
-            "done": status is not TrialStatus.RUNNING,
-            "notes": notes,
-        }
+        notes, attempt.notes = tuple(attempt.notes), []
+        return EpochReport(
+            status=status,
+            attempt=attempt.number,
+            metrics=metrics,
+            split_hash=self._data[1].split.hash,
+            node=self._node,
+            reported_at=datetime.now(UTC),
+            notes=notes,
+            error=error,
+        )
 
 
 def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint | None, str | None, list[str]]:

@@ -18,11 +18,11 @@ from rich.text import Text
 from plgan_tune.console.format import STYLES, brief, duration, named, percent, redrawn, sparkline, visible, word
 from plgan_tune.console.shell import quoted
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.study.cluster_status import Room
+from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.state import Ending, StudyState
 
 Clock = Callable[[], datetime]
-Rooms = Callable[[], Room | None]
+Rooms = Callable[[], ClusterStatus | None]
 
 WIDE = 100
 """From this many columns on, bars and curves get more room."""
@@ -161,7 +161,9 @@ class Screen:
         stopping: what it waits for where it is asked to stop.
     """
 
-    def __init__(self, state: StudyState, now: datetime, room: Room | None = None, *, stopping: str = "") -> None:
+    def __init__(
+        self, state: StudyState, now: datetime, room: ClusterStatus | None = None, *, stopping: str = ""
+    ) -> None:
         self._state = state
         self._now = now
         self._room = room
@@ -174,7 +176,7 @@ class Screen:
         yield _running(self._state, options, at_most=max(1, console.height - used))
 
 
-def _header(state: StudyState, now: datetime, room: Room | None, stopping: str) -> RenderableType:
+def _header(state: StudyState, now: datetime, room: ClusterStatus | None, stopping: str) -> RenderableType:
     counts = state.counts()
     ended = sum(counts.values()) - counts[TrialStatus.RUNNING]
     tally = Text(f"{ended} of {state.trials}", "bold", overflow="fold")
@@ -273,7 +275,7 @@ def print_summary(
     threads: int = 1,
     ending: Ending = Ending.DONE,
     resume: str | None = None,
-    room: Room | None = None,
+    room: ClusterStatus | None = None,
 ) -> None:
     """What a search leaves the user with, then the commands to type next.
 
@@ -297,7 +299,7 @@ def print_summary(
 
 
 def summary(
-    state: StudyState, now: datetime, *, results: str, ending: Ending = Ending.DONE, room: Room | None = None
+    state: StudyState, now: datetime, *, results: str, ending: Ending = Ending.DONE, room: ClusterStatus | None = None
 ) -> RenderableType:
     """The panel at a search's end: the best configuration, its error, and what the search did."""
     best = state.best()
@@ -329,7 +331,7 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
     return table
 
 
-def _account(state: StudyState, results: str, room: Room | None) -> Table:
+def _account(state: StudyState, results: str, room: ClusterStatus | None) -> Table:
     counts = state.counts()
     tally = Text(", ").join(
         Text(

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plgan_tune.console.format import escaped, visible
+from plgan_tune.store.location import Location
 
 
 def from_here(path: Path) -> str:
     """A path as it is typed in this folder: relative where it lies below, else whole."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def typed(location: Location) -> str:
+    """A place as it is typed in this folder: a local path relative where it lies below, else whole."""
+    return from_here(location.local) if location.local else location.url
 
 
 def python() -> str:

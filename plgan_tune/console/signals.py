@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -36,17 +37,27 @@ def say_before_the_end(why: str, go_on: str) -> None:
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM has come: the first lets the epoch end, so that a checkpoint can be written.
+def asked_to_stop(
+    on_first: Callable[[], None] = lambda: None, numbers: Sequence[signal.Signals] = (signal.SIGINT,)
+) -> Iterator[Callable[[], bool]]:
+    """Whether one of these signals has come: the first lets the epoch end, so that a checkpoint can be written.
 
-    A second does what it did before the block.
+    A second does what it did before the block. On another thread than the main one, no signal is taken.
+
+    Args:
+        on_first: called in the handler of the first.
+        numbers: the signals.
     """
     asked: list[int] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001
         asked.append(number)
         signal.signal(number, before[number])
+        on_first()
 
     for number in before:
         signal.signal(number, ask)

@@ -73,19 +73,19 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
         judge = _judge(evaluation, ended, gauge)
     except (StoreError, CheckpointError) as error:
         no_judge = f"generated images are not scored, for want of their judge: {error}"
-    for given in study.trials:
-        trial, row = ended.get(given.trial_id), rows.get(given.trial_id)
-        if trial is None or (row is not None and not _lacks(row, given.trial, judge, gauge)):
+    for fixed in study.trials:
+        trial, row = ended.get(fixed.trial_id), rows.get(fixed.trial_id)
+        if trial is None or (row is not None and not _lacks(row, fixed.trial, judge, gauge)):
             continue
         try:
-            rows[given.trial_id] = _measured(study.location, trial, given.trial, judge, gauge)
+            rows[fixed.trial_id] = _measured(study.location, trial, fixed.trial, judge, gauge)
         except (StoreError, CheckpointError) as error:
-            missing.append(f"{given.trial_id} is not measured: {error}")
+            missing.append(f"{fixed.trial_id} is not measured: {error}")
         # An Inception network takes minutes a trial, which an interruption shall not cost again.
         _write(evaluation, rows)
     if len(rows) < len(earlier):
         _write(evaluation, rows)
-    asked = [(rows[given.trial_id], given.trial) for given in study.trials if given.trial_id in rows]
+    asked = [(rows[fixed.trial_id], fixed.trial) for fixed in study.trials if fixed.trial_id in rows]
     if no_judge and any(_generates(row, trial) and row.classifier_score is None for row, trial in asked):
         missing.append(no_judge)
     return Measured([row for row, _ in asked], tuple(missing))

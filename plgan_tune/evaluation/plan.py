@@ -23,7 +23,7 @@ from plgan_tune.evaluation.configurations import (
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.study.errors import StudyError
-from plgan_tune.study.fixed_trials import GivenStudy, GivenTrial
+from plgan_tune.study.fixed_trials import FixedStudy, FixedTrial
 from plgan_tune.study.folder import start_as_mapping
 
 SEEDS: Final = "seeds"
@@ -67,22 +67,24 @@ class Evaluation:
         return self.configurations[0].trial
 
     @property
-    def study(self) -> GivenStudy:
+    def study(self) -> FixedStudy:
         """Its trials, all of a seed before the next seed's: they share images, and pairs are there early."""
         trials = [
-            given(configuration, seed, refit=self.refit) for seed in self.seeds for configuration in self.configurations
+            fixed_trial(configuration, seed, refit=self.refit)
+            for seed in self.seeds
+            for configuration in self.configurations
         ]
         judges = [self.judge_trial] if self.judge_trial else []
-        return GivenStudy(self.name, self.location, (*judges, *trials), TYPES, self.study_id)
+        return FixedStudy(self.name, self.location, (*judges, *trials), TYPES, self.study_id)
 
     @property
-    def judge_trial(self) -> GivenTrial | None:
-        return None if self.judge is None else given(self.judge, self.seeds[0], refit=False)
+    def judge_trial(self) -> FixedTrial | None:
+        return None if self.judge is None else fixed_trial(self.judge, self.seeds[0], refit=False)
 
 
-def given(configuration: Configuration, seed: int, *, refit: bool) -> GivenTrial:
+def fixed_trial(configuration: Configuration, seed: int, *, refit: bool) -> FixedTrial:
     """A configuration's trial with one seed; its name says which."""
-    return GivenTrial(
+    return FixedTrial(
         f"{configuration.name}-s{seed}" + "-refit" * refit,
         {"configuration": configuration.name, "refit": refit},
         with_seed(configuration.trial, seed, refit=refit),

@@ -13,8 +13,6 @@ from typing import Any, Final, Self
 import fsspec
 from fsspec.core import url_to_fs
 
-from plgan_tune.console.shell import from_here
-
 ATOMIC_PUT: Final = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
 """Stores where a put is seen whole or not at all, and where a move would be a copy and a deletion."""
 
@@ -52,11 +50,6 @@ class Location:
     def url(self) -> str:
         """What a reader types to get there: a path if local, else a URL."""
         return self.path if self.local else str(self.fs.unstrip_protocol(self.path))
-
-    @property
-    def typed(self) -> str:
-        """As it is typed in this folder: a local path relative where it lies below, else whole."""
-        return from_here(self.local) if self.local else self.url
 
     @property
     def local(self) -> Path | None:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from plgan_tune.study.trial_resources import Share
+from plgan_tune.study.trial_resources import TrialResources
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ClusterStatus:
     """The cluster as it stands.
 
     Attributes:
@@ -22,7 +22,7 @@ class Room:
         most_busy: GPUs that were ever seen in use.
     """
 
-    share: Share
+    share: TrialResources
     at_a_time: int
     nodes: tuple[str, ...]
     gpus: float

@@ -245,7 +245,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     domains = tuple(f"trial.{path}." for path in searched)
     refused = [change for key, change in changes.items() if not key.startswith((*MAY_CHANGE, *domains))]
     if refused:
-        another = f"; is --space missing? {file.typed} is one that fits" if "study" in changes else ""
+        another = f"; is --space missing? {file.url} is one that fits" if "study" in changes else ""
         raise HistoryError(
             f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
             + "; ".join(refused)

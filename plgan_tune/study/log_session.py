@@ -20,7 +20,7 @@ TRIAL_ID: Final = re.compile(r"t\d+|.+-s\d+(-refit)?")
 
 
 @contextmanager
-def opened(
+def open_log(
     location: Location,
     columns: Mapping[str, str],
     types: Mapping[str, type],

@@ -7,7 +7,7 @@ from plgan_tune.config.study import Placement
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class TrialResources:
     """What each rank of a trial takes, and where its ranks may be: see `ResourcesSpec`."""
 
     ranks: int

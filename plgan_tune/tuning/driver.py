@@ -1,7 +1,7 @@
 """A study from its specification to its results: the rooms put together."""
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,17 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from plgan_tune.backends.ray.backpressure import Pause
-from plgan_tune.backends.ray.callbacks import Recorder
-from plgan_tune.backends.ray.cluster_monitor import RoomWatch
-from plgan_tune.backends.ray.connect import ClusterError, check_address
-from plgan_tune.backends.ray.preflight import joined_for
-from plgan_tune.backends.ray.scheduler import EarlyStopping, build_halving, left_behind, start_of
-from plgan_tune.backends.ray.tune_run import run_tune
+from plgan_tune.backends.backend import Backend, Workload
+from plgan_tune.backends.errors import ClusterError
+from plgan_tune.backends.run import run_trials
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.console.display import build_display
 from plgan_tune.console.format import terminal
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
@@ -30,7 +25,8 @@ from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.study.clock import Now, steady_clock
-from plgan_tune.study.cluster_status import Room
+from plgan_tune.study.cluster_status import ClusterStatus
+from plgan_tune.study.early_stopping import build_rule, left_behind
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import (
     default_name,
@@ -41,8 +37,8 @@ from plgan_tune.study.folder import (
     write_study,
 )
 from plgan_tune.study.history import RULE_SINCE, History, as_begun, read_history
-from plgan_tune.study.log_session import opened
-from plgan_tune.study.recorder import Logs
+from plgan_tune.study.log_session import open_log
+from plgan_tune.study.protocols import LogListener
 from plgan_tune.study.state import Ending, StudyState
 from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID
 from plgan_tune.tuning.dry_run import already_in_words, check_trials, notes_before, rungs_in_words
@@ -61,7 +57,7 @@ class StudyResult:
         best: the best configuration, None where no trial completed.
         threads: of each rank; the best trial's numbers are exact under as many.
         ending: whether all trials have ended, or why the others have not.
-        room: the cluster at its end.
+        cluster: as it was at the end; None where trials trained in this process.
     """
 
     location: Location
@@ -69,51 +65,51 @@ class StudyResult:
     best: TrialSpec | None
     threads: int
     ending: Ending
-    room: Room
+    cluster: ClusterStatus | None
 
 
 def run_study(
     spec: StudySpec,
     *,
+    backend: Backend,
     results: str | Path = "results",
     name: str | None = None,
-    address: str | None = None,
     resume: bool = False,
     console: Console | None = None,
     now: Now | None = None,
-    on_ray_death: Callable[[str], None] = lambda died: None,  # noqa: ARG005
+    listeners: Sequence[LogListener] = (),
 ) -> StudyResult:
-    """Searches: trials are suggested, trained on Ray, stopped early, and every epoch is logged.
+    """Searches: trials are suggested, trained by a backend, stopped early, and every epoch is logged.
 
+        from plgan_tune.backends.in_process import InProcess
         from plgan_tune.config.load import load_study
         from plgan_tune.tuning.driver import run_study
 
-        result = run_study(load_study("search_spaces/digits.yaml").study, name="mine")
+        result = run_study(load_study("search_spaces/digits.yaml").study, backend=InProcess(), name="mine")
         print(result.state.best())
 
     Args:
         spec: what to search.
+        backend: who trains: `InProcess()`, or `RayBackend()` for a Ray of its own or a cluster.
         results: where studies go, a folder or an fsspec URL that every node reaches.
         name: the study's folder under `results`; default the study's name and the UTC time.
-        address: `auto` or `host:port` of a running Ray cluster; None starts an embedded Ray, and stops it at the end.
         resume: go on with the study of that name, if there is one.
         console: where progress is shown; None shows nothing.
         now: the UTC time; default a clock that nobody sets while the search runs.
-        on_ray_death: told, in a thread, that an embedded Ray has died. The search then ends, if it can: without its GCS
-            Ray ends this process after a minute.
+        listeners: take every row of the log, after the log itself.
 
     Raises:
         StudyError: for a name that is taken, and where no trial can begin.
         HistoryError: for a resume of another study.
         LockedError: where another search is writing that study.
-        RuleError: where a trial's model does not fit the images, or its batch the ranks.
+        RuleError: where a trial's model does not fit the images, its batch the ranks, or its ranks the backend.
         StoreError: where the results cannot be written, or a study that is gone on with or begun from cannot be read.
         DataError: where the data cannot be read, or has too few images.
         ClusterError: where the cluster cannot be joined or is too small.
         RayDiedError: where an embedded Ray has died. What was logged is whole.
     """
     console, now = console or terminal(quiet=True), now or steady_clock()
-    asked = _checked(with_absolute_path(spec), results, name, address, resume, now())
+    asked = _checked(with_absolute_path(spec), results, name, backend, resume, now())
     with _no_empty_folder_left(asked.location):
         check_writable(asked.location)
         with StudyLock(asked.location) as lock:
@@ -122,7 +118,7 @@ def run_study(
             history = read_history(asked.location, asked.spec) if asked.resume else History()
             _say_what_is_known(asked, history, console)
             with _named(asked, history) as study_id:
-                return _search(asked, history, study_id, lock, console, now, on_ray_death)
+                return _search(asked, history, study_id, lock, console, now, listeners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +132,7 @@ class _Asked:
 
     spec: StudySpec
     location: Location
-    address: str | None
+    backend: Backend
     resume: bool
     older: Sequence[Older]
     summary: DataSummary
@@ -144,16 +140,15 @@ class _Asked:
 
 
 def _checked(
-    spec: StudySpec, results: str | Path, name: str | None, address: str | None, resume: bool, started: datetime
+    spec: StudySpec, results: str | Path, name: str | None, backend: Backend, resume: bool, started: datetime
 ) -> _Asked:
     location = study_location(results, name, default_name(spec, started), resume=resume)
     spec = as_begun(spec, location) if resume else spec
-    if address is not None:
-        check_address(address)
+    backend.check()
     check_sampler(spec.search)
     summary = check_data(spec.any_trial().data)
     check_trials(spec, ImageShape(summary.channels, summary.size))
-    return _Asked(spec, location, address, resume, read_older(spec), summary, started)
+    return _Asked(spec, location, backend, resume, read_older(spec), summary, started)
 
 
 def _check_free(study: Location) -> None:
@@ -210,13 +205,13 @@ def _search(
     lock: StudyLock,
     console: Console,
     now: Now,
-    on_ray_death: Callable[[str], None],
+    listeners: Sequence[LogListener],
 ) -> StudyResult:
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
-        data = load_dataset(images)  # warms this node's cache; a bad image is found before Ray starts
-    halving, start = build_halving(spec), start_of(spec)
-    left = left_behind(history, spec, halving, start)
+        data = load_dataset(images)  # warms this node's cache; a bad image is found before any process starts
+    rule = build_rule(spec)
+    left = left_behind(history, spec, rule)
     state = StudyState(
         location.name,
         trials=left.history.in_all(spec.search.trials),
@@ -227,47 +222,38 @@ def _search(
         split_hash=data.split.hash,
     )
     limits = spec.search.model_copy(update={"trials": state.trials})
-    with (
-        joined_for(
-            spec.resources, limits.concurrent, images, asked.summary, address=asked.address, console=console
-        ) as (share, concurrent),
-        RoomWatch(share, concurrent, state) as watch,
-        opened(location, spec.columns, spec.types, state, limits.keep_checkpoints, left, lock.check, study_id) as (
-            log,
-            on_end,
-        ),
-        _mirrored(location, spec, left.history) as mirrors,
-    ):
-        sampler = OptunaSampler(spec, left.history, asked.older)
-        stopping = EarlyStopping(halving, start)
-        display = build_display(console, state, now, lambda: watch.room)
-        watch.news = display.looked
-        recorder = Recorder(state, Logs(log, *mirrors), display, now, on_end, stopping.taken)
-        with display:
-            stopped = run_tune(
-                limits, location, share, concurrent, sampler, stopping, recorder, [Pause(log)], on_ray_death
-            )
-    recorder.check_whole(location.url)
-    threads = max(1, int(share.cpus))
-    best = _write_best(location, spec, state.best(), threads)
-    return StudyResult(location, state, best, threads, _ending(state, stopped), watch.room)
+    keep = limits.keep_checkpoints
+    run = run_trials(
+        asked.backend,
+        Workload(location, limits, spec.resources, images, asked.summary),
+        OptunaSampler(spec, left.history, asked.older),
+        rule,
+        state,
+        open_log(location, spec.columns, spec.types, state, keep, left, lock.check, study_id),
+        console=console,
+        now=now,
+        listening=_listening(location, spec, left.history, listeners),
+    )
+    best = _write_best(location, spec, state.best(), run.threads)
+    return StudyResult(location, state, best, run.threads, _ending(state, run.asked_to_stop), run.cluster)
 
 
-def _ending(state: StudyState, stopped: bool) -> Ending:
-    """Args: stopped: whether somebody asked for it."""
+def _ending(state: StudyState, asked_to_stop: bool) -> Ending:
     if state.ended() == state.trials:
         return Ending.DONE
-    return Ending.INTERRUPTED if stopped or state.deadline is None else Ending.OUT_OF_TIME
+    return Ending.INTERRUPTED if asked_to_stop or state.deadline is None else Ending.OUT_OF_TIME
 
 
 @contextmanager
-def _mirrored(location: Location, spec: StudySpec, history: History) -> Iterator[list[OptunaMirror]]:
-    """The study for optuna-dashboard, whose file must be a local one."""
+def _listening(
+    location: Location, spec: StudySpec, history: History, listeners: Sequence[LogListener]
+) -> Iterator[Sequence[LogListener]]:
+    """The study for optuna-dashboard, whose file must be a local one, and who else listens."""
     if location.local is None:
-        yield []
+        yield listeners
         return
     with OptunaMirror(location.local / MIRROR, spec, history) as mirror:
-        yield [mirror]
+        yield [mirror, *listeners]
 
 
 def _write_best(location: Location, spec: StudySpec, best: TrialRow | None, threads: int) -> TrialSpec | None:

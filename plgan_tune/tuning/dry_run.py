@@ -11,6 +11,7 @@ from rich.text import Text
 from plgan_tune.config.advice import advice, corner_trials, rungs
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.console.shell import typed
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.gan.networks import ImageShape, check_image
 from plgan_tune.records import TrialStatus
@@ -80,7 +81,7 @@ def notes_before(
     Args:
         begins: where a study was to be gone on with.
     """
-    notes = [f"no study is in {begins.typed} yet: this one begins it"] if begins and not history.starts else []
+    notes = [f"no study is in {typed(begins)} yet: this one begins it"] if begins and not history.starts else []
     notes += [f"not as at the last start: {change}" for change in history.changes]
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     if outside:

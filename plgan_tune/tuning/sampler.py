@@ -1,4 +1,4 @@
-"""Suggestions: a thin Ray Tune searcher over Optuna's ask and tell."""
+"""What to try: Optuna's ask and tell."""
 
 import math
 import warnings
@@ -6,18 +6,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 import optuna
 from numpy.random import SeedSequence
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search import Searcher
 
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec
 from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import History
 from plgan_tune.tuning.distributions import distributions, quiet
 from plgan_tune.tuning.warm_start import Older
@@ -94,6 +94,8 @@ class _Asked:
     """Epochs of a whole training."""
     reported: int = 0
     """Latest epoch Optuna knows; an attempt that starts from a checkpoint repeats earlier ones."""
+    error: float | None = None
+    """At that epoch, where this start has seen it."""
 
 
 BROKEN: Final = (TrialStatus.DIVERGED, TrialStatus.FAILED)
@@ -108,20 +110,16 @@ class _End:
     violation: float | None = None
 
 
-class OptunaSampler(Searcher):
+class OptunaSampler:
     """Suggests the trials of a study and tells the sampler how they ended.
 
-    A suggestion is the trial's config: `trial_id` (the study's own, unlike Ray's), `number` (order of
-    suggestion, from 0), `point` (dotted path -> value) and `trial` (the resolved trial specification as a
-    mapping). The points of `search.first` come first, in their order; keys that such a point leaves out are
-    sampled.
+    The points of `search.first` come first, in their order; keys that such a point leaves out are sampled.
 
     What the sampler is told (`TPESampler._split_trials` of Optuna 5.0, read for this):
 
     - completed: COMPLETE with the error at the LAST epoch, the search's objective;
     - stopped early: PRUNED. TPE ranks pruned trials after complete ones, deeper first, then by the error at
-      the last epoch, which is therefore reported even though Tune passes an ending result only to
-      `on_trial_complete`;
+      the last epoch, which is therefore reported, too;
     - diverged or failed: PRUNED with a broken constraint. FAIL would not do: TPE ignores it and proposes the
       same region again. A made-up bad value on a COMPLETE trial would not do either: complete trials rank
       before all pruned ones, so where early stopping leaves few complete trials it counts among the good. An
@@ -142,7 +140,6 @@ class OptunaSampler(Searcher):
         history: History = History(),  # noqa: B008 - frozen
         older: Sequence[Older] = (),
     ) -> None:
-        super().__init__(metric=spec.search.metric, mode=spec.search.mode)
         self._spec = spec
         self._distributions = distributions(spec.domains)
         self._asked: dict[str, _Asked] = {}
@@ -187,10 +184,10 @@ class OptunaSampler(Searcher):
             return _End(TrialState.COMPLETE, WORST)
         return _End(TrialState.PRUNED, violation=max(1, missing))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The config of the next trial, Ray's `trial_id`; `Searcher.FINISHED` after `search.trials`."""
+    def ask(self) -> Assignment | None:
+        """The next trial; None after `search.trials`."""
         if not self._unfinished and not self._to_come:
-            return str(Searcher.FINISHED)
+            return None
         asked = self.study.ask(self._distributions)
         point = {path: asked.params[path] for path in self._spec.domains}
         trial = self._spec.trial(point)
@@ -198,16 +195,9 @@ class OptunaSampler(Searcher):
         for epoch, error in curve.items():
             asked.report(error, step=epoch)
         logged = max(curve, default=0)
+        trial_id = trial_name(number)
         self._asked[trial_id] = _Asked(asked, trial.training.epochs, logged)
-        return {
-            "trial_id": trial_name(number),
-            "number": number,
-            "attempt": attempt,
-            "failures": 0,
-            "logged": logged,
-            "point": point,
-            "trial": trial.model_dump(mode="json"),
-        }
+        return Assignment(trial_id, number, attempt, logged, point, trial)
 
     def _next_start(self) -> tuple[int, int, Mapping[int, float]]:
         """Number, attempt and logged curve: of a trial that an earlier start left unfinished, else of a new one."""
@@ -216,39 +206,27 @@ class OptunaSampler(Searcher):
             return row.number, row.attempt + 1, self._curves.get(row.trial_id, {})
         return self._to_come.popleft(), 1, {}
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def report(self, trial_id: str, epoch: int, val_error: float) -> None:
         """Reports the epoch's error with the epoch itself as its step."""
         asked = self._asked.get(trial_id)
-        if asked is None or not _is_measured(result) or result["epoch"] <= asked.reported:
+        if asked is None or epoch <= asked.reported or not math.isfinite(val_error):
             return
-        asked.trial.report(result["val_error"], step=result["epoch"])
-        asked.reported = result["epoch"]
+        asked.trial.report(val_error, step=epoch)
+        asked.reported, asked.error = epoch, val_error
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Tells how the trial ended. Tune passes no result where the trial raised or never started."""
-        result = result or {}
-        self.on_trial_result(trial_id, result)
+    def tell(self, trial_id: str, status: TrialStatus) -> None:
+        """Tells how the trial ended. One that completed without an error is broken."""
         asked = self._asked.pop(trial_id, None)
         if asked is None:
             return
-        status = result.get("status")
-        completed = status == TrialStatus.COMPLETED
-        measured = result["val_error"] if completed and _is_measured(result) and not error else None
-        broken = error or completed or status in BROKEN
-        end = self._end(measured, broken=broken, missing=asked.epochs - asked.reported)
+        completed = status is TrialStatus.COMPLETED
+        error = asked.error if completed and asked.reported == asked.epochs else None
+        end = self._end(error, broken=completed or status in BROKEN, missing=asked.epochs - asked.reported)
         if end.violation is not None:
             asked.trial.set_constraint(EPOCHS_MISSING, end.violation)
         self.study.tell(asked.trial, end.value, state=end.state)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: a study goes on from its rows, never from Tune's snapshots."""
 
 
 def trial_name(number: int) -> str:
     """The study's own id of its trial `number`, from 0."""
     return f"t{number:04d}"
-
-
-def _is_measured(result: Mapping[str, Any]) -> bool:
-    """Whether a result is that of a finished epoch, not of a divergence."""
-    return "epoch" in result and math.isfinite(result.get("val_error", math.nan))

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
-from plgan_tune.analysis.fanova import with_fanova
 from plgan_tune.analysis.importance import LEAST, Importance, Importances, importances
 from plgan_tune.analysis.intervals import Interval
 from plgan_tune.analysis.terminal import importance_table
@@ -90,15 +89,6 @@ def test_the_same_study_has_the_same_intervals(synthetic: Synthetic) -> None:
     assert importances(study, seed=1) == importances(study, seed=1)
 
 
-def test_fanova_stands_beside(synthetic: Synthetic) -> None:
-    study = synthetic(120, 10, early_stopping=False)
-    found = importances(study)
-    assert found is not None
-    by_fanova = {key.path: key.fanova or 0.0 for key in with_fanova(study, found).keys}
-    assert sum(by_fanova.values()) == pytest.approx(1)
-    assert max(by_fanova, key=lambda path: by_fanova[path]) == "loss.alpha"
-
-
 def test_a_choice_that_was_planted_leads(synthetic: Synthetic) -> None:
     study = synthetic(200, 10, early_stopping=False)
     options = np.where(study.trials.index % 2 == 0, 1.0, 0.5)
@@ -118,14 +108,3 @@ def test_its_table_fits_eighty_columns() -> None:
     screen.print(importance_table(Importances((key,), epoch=3, trials=1000)))
     line = screen.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
     assert line.rstrip() == "optim.lr_discriminator  ━━━━━━━━━━━━━━━  100%  99% - 100%  not told from chance"
-
-
-def test_fanova_leaves_out_a_sample_without_differences(synthetic: Synthetic) -> None:
-    study = synthetic(400, 10, early_stopping=False)
-    one = study.epochs["trial_id"] == study.ranked["trial_id"].iloc[0]
-    study = replace(study, epochs=study.epochs.assign(val_error=0.5 - 0.25 * one))
-    found = importances(study)
-    assert found is not None
-    shares = [with_fanova(study, found, seed=seed).keys[0].fanova for seed in range(12)]
-    assert None in shares  # the one that differs was not drawn
-    assert any(share is not None for share in shares)

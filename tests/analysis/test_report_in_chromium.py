@@ -14,7 +14,6 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 from synthetic import write_synthetic
 
-from plgan_tune.analysis.fanova import with_fanova
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import read_study
@@ -65,7 +64,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "report.html"
     found = importances(study)
     assert found is not None
-    file.write_text(report_html(study, with_fanova(study, found), seeds_table()))
+    file.write_text(report_html(study, found, seeds_table()))
     return file
 
 

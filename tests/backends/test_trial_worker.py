@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from plgan_tune.backends.trial_worker import TrialRank, device_for
+from plgan_tune.backends.trial_worker import TrialWorker, device_for
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.training.ranks import ALONE
 from tests.factories import UNTIMED, small
 
@@ -59,11 +60,14 @@ def test_only_a_rank_that_shares_its_gpu_is_limited(
 def trained(study: Location, attempt: int, epochs: int) -> list[dict[str, Any]]:
     """What an attempt at a small trial reports that saves after every epoch and dies after `epochs`."""
     trial = small({"alpha": 0.5}, {"epochs": 4, "checkpoint_every": 1}, first=[]).any_trial()
-    rank = TrialRank(ALONE, torch.device("cpu"), "here")
-    logged = {1: 0, 2: 3, 3: 3}[attempt]
-    config = {"study": study.url, "trial_id": "t0000", "attempt": attempt, "logged": logged, "cpus": 1}
-    rank.begin(config | {"trial": trial.model_dump(mode="json")})
-    return [{name: result[name] for name in (*UNTIMED, "notes")} for result in (rank.step() for _ in range(epochs))]
+    worker = TrialWorker(ALONE, torch.device("cpu"), "here", study, threads=1)
+    worker.begin(Assignment("t0000", 0, attempt, {1: 0, 2: 3, 3: 3}[attempt], {}, trial))
+    return [_untimed(worker.step()) for _ in range(epochs)]
+
+
+def _untimed(report: EpochReport) -> dict[str, Any]:
+    assert report.metrics is not None
+    return {name: getattr(report.metrics, name) for name in UNTIMED} | {"notes": list(report.notes)}
 
 
 def test_a_checkpoint_damaged_twice_over_costs_its_epochs_and_no_more(tmp_path: Any) -> None:

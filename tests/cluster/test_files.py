@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from plgan_tune.backends.ray.autoscaler import Growth, growth_of
 from plgan_tune.backends.ray.connect import trials_at_a_time
-from plgan_tune.study.trial_resources import Share
+from plgan_tune.study.trial_resources import TrialResources
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
@@ -98,7 +98,7 @@ def test_gpu_nodes_come_and_go_and_the_head_trains_nothing(name: str) -> None:
     assert config["available_node_types"]["head"]["resources"] == {"CPU": 0}
     growth = growth_of(config)
     assert growth == Growth((gpu["resources"],) * gpu["max_workers"], config["max_workers"])
-    assert trials_at_a_time(Share(1, 1, 1), [{"CPU": 0}], growth) == config["max_workers"]
+    assert trials_at_a_time(TrialResources(1, 1, 1), [{"CPU": 0}], growth) == config["max_workers"]
 
 
 @pytest.mark.slow

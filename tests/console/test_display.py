@@ -19,10 +19,10 @@ from plgan_tune.console.display import (
     print_summary,
 )
 from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
-from plgan_tune.study.cluster_status import Room
+from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.history import History
 from plgan_tune.study.state import Ending, StudyState
-from plgan_tune.study.trial_resources import Share
+from plgan_tune.study.trial_resources import TrialResources
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(seconds=100)
@@ -180,10 +180,12 @@ def test_plain_lines_say_why_a_trial_broke_and_that_it_starts_again(state: Study
     assert "t0004 starts again, attempt 2: OSError: [gone]" in text(console)
 
 
-def room(**changes: Any) -> Room:
+def room(**changes: Any) -> ClusterStatus:
     """Two nodes of two GPUs each, three of them busy, with trials of four GPUs on one host."""
-    share = Share(4, 1, 1, placement="strict_pack")
-    known = Room(share, 3, ("10.0.0.1", "10.0.0.2"), gpus=4, largest=2, busy=3, holds=0, free=0, waiting=2, most_busy=4)
+    share = TrialResources(4, 1, 1, placement="strict_pack")
+    known = ClusterStatus(
+        share, 3, ("10.0.0.1", "10.0.0.2"), gpus=4, largest=2, busy=3, holds=0, free=0, waiting=2, most_busy=4
+    )
     return replace(known, **changes)
 
 
@@ -191,24 +193,29 @@ def room(**changes: Any) -> Room:
     ("now", "told"),
     [
         (room(), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
-        (room(waiting=1, share=Share(1, 8, 0)), "1 trial: each needs 1 x (8 CPU), and no node of now has that"),
-        (room(share=Share(1, 1, 4)), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
         (
-            room(waiting=1, share=Share(1, 1, 1, "H100"), largest=0),
+            room(waiting=1, share=TrialResources(1, 8, 0)),
+            "1 trial: each needs 1 x (8 CPU), and no node of now has that",
+        ),
+        (room(share=TrialResources(1, 1, 4)), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
+        (
+            room(waiting=1, share=TrialResources(1, 1, 1, "H100"), largest=0),
             "1 trial: each needs 1 GPU of H100 on one host, the largest has 0",
         ),
         (
-            room(waiting=1, share=Share(2, 8, 1, placement="strict_pack")),
+            room(waiting=1, share=TrialResources(2, 8, 1, placement="strict_pack")),
             "1 trial: each needs 2 x (8 CPU, 1 GPU) on one host, and no node of now has that",
         ),
         (
-            room(share=Share(2, 1, 1), holds=2),
+            room(share=TrialResources(2, 1, 1), holds=2),
             "2 trials: each needs 2 x (1 CPU, 1 GPU); room for 2 at once, "
             "taken by trials that train or start, or by others",
         ),
     ],
 )
-def test_the_screen_says_which_nodes_how_busy_and_why_trials_wait(state: StudyState, now: Room, told: str) -> None:
+def test_the_screen_says_which_nodes_how_busy_and_why_trials_wait(
+    state: StudyState, now: ClusterStatus, told: str
+) -> None:
     console = terminal(120)
     console.print(Screen(state, NOW, now))
     rows = [line.rstrip() for line in text(console).splitlines()]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune import evaluate as evaluate_command
-from plgan_tune.backends.in_process import train_in_process
+from plgan_tune.backends import in_process
+from plgan_tune.backends.in_process import InProcess
 from plgan_tune.classifier import load_classifier
 from plgan_tune.config.study import StudySpec
 from plgan_tune.data.check import check_data
@@ -25,8 +27,9 @@ from plgan_tune.data.dataset import load_test
 from plgan_tune.evaluate import app
 from plgan_tune.evaluation.generation import Fidelity
 from plgan_tune.evaluation.plan import TYPES, plan_evaluation
+from plgan_tune.evaluation.train import train_fixed
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
-from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.location import Location, StoreError, unguarded
 from plgan_tune.store.lock import FollowedError, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_trials, trial_rows
@@ -44,6 +47,12 @@ def evaluated(folder: Path, *words: str) -> Result:
 
 def table(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / "evaluations")
+
+
+def after_an_epoch() -> Callable[[], bool]:
+    """Whether a stop is asked for: not before the first epoch, then at once."""
+    asked = count()
+    return lambda: next(asked) > 0
 
 
 def timeless(frame: pd.DataFrame, *keys: str) -> pd.DataFrame:
@@ -192,14 +201,14 @@ def test_an_evaluation_that_another_has_followed_writes_nothing_more(
     data = check_data(tiny.any_trial().data)
     chosen = plan_evaluation(Location.at(fresh), tiny, searched, data, top=1, seeds=1, methods=False, refit=False)
     with pytest.raises(StoreError, match="taken over"):
-        train_in_process(
+        train_fixed(
             chosen.study,
-            threads=1,
+            tiny,
+            InProcess(stop_requested=after_an_epoch(), device=CPU),
+            summary=data,
             console=Console(quiet=True),
             now=lambda: datetime.now(UTC),
             guard=lost,
-            stopped=lambda: True,
-            device=CPU,
         )
     assert not list((fresh / "seeds").glob("**/*.parquet"))
 
@@ -212,9 +221,14 @@ def test_resumed_is_uninterrupted(
     chosen = plan_evaluation(Location.at(fresh), tiny, searched, data, top=1, seeds=2, methods=False, refit=False)
 
     def ended() -> bool:
-        console = Console(quiet=True)
-        return train_in_process(
-            chosen.study, threads=1, console=console, now=lambda: datetime.now(UTC), stopped=lambda: True, device=CPU
+        return train_fixed(
+            chosen.study,
+            tiny,
+            InProcess(stop_requested=after_an_epoch(), device=CPU),
+            summary=data,
+            console=Console(quiet=True),
+            now=lambda: datetime.now(UTC),
+            guard=unguarded,
         )
 
     starts = next(start for start in range(1, 99) if ended())
@@ -237,7 +251,7 @@ def test_resumed_is_uninterrupted(
 def test_ctrl_c_prints_the_command_that_goes_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--top", "1", "--seeds", "1", "--refit"]
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate_command, "asked_to_stop", lambda: nullcontext(lambda: True))
+        patched.setattr(in_process, "asked_to_stop", lambda on_first: nullcontext(after_an_epoch()))
         result = evaluated(fresh, *words)
     assert result.exit_code == 130
     assert not (fresh / "evaluations").exists()
@@ -253,7 +267,7 @@ def test_ctrl_c_prints_the_command_that_goes_on(fresh: Path, monkeypatch: pytest
 def test_a_trial_that_failed_is_tried_again_after_the_others(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--top", "1", "--seeds", "1"]
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate_command, "asked_to_stop", lambda: nullcontext(lambda: True))
+        patched.setattr(in_process, "asked_to_stop", lambda on_first: nullcontext(after_an_epoch()))
         assert evaluated(fresh, *words).exit_code == 130
     seeds, columns = Location.at(fresh / "seeds"), {key: key for key in TYPES}
     (row,) = trial_rows(read_trials(seeds), columns)
@@ -306,7 +320,7 @@ def test_a_trial_without_its_last_checkpoint_is_named_and_the_others_measured(
     """A store that fails at a trial's end leaves it with the checkpoint of an earlier epoch, or none."""
     words = ["--top", "1", "--seeds", "2"]
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate_command, "asked_to_stop", lambda: nullcontext(lambda: True))
+        patched.setattr(in_process, "asked_to_stop", lambda on_first: nullcontext(after_an_epoch()))
         assert evaluated(fresh, *words).exit_code == 130
     assert evaluated(fresh, *words).exit_code == 0
     shutil.rmtree(fresh / "evaluations")

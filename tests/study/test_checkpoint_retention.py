@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from plgan_tune.records import DecisionRow, EpochMetrics, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_decisions, read_epochs, read_trials
 from plgan_tune.study.checkpoint_retention import CheckpointKeeper
+from plgan_tune.study.coordinator import Coordinator
+from plgan_tune.study.fixed_trials import FixedTrials
+from plgan_tune.study.halving import NeverStop
 from plgan_tune.study.history import History, Left
-from plgan_tune.study.log_session import opened
-from plgan_tune.study.recorder import Bookkeeper
+from plgan_tune.study.log_session import open_log
 from plgan_tune.study.state import StudyState
+from tests.factories import make_assignment, make_metrics, make_report
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS, TYPES = {"loss.alpha": "params_alpha"}, {"loss.alpha": float}
@@ -66,18 +69,17 @@ class Silent:
         return lambda row: None
 
 
-def train(books: Bookkeeper, log: StudyLog, study: Location, number: int, error: float) -> None:
+def coordinator_of(state: StudyState, log: StudyLog, on_end: Callable[[], None]) -> Coordinator:
+    return Coordinator(state, log, Silent(), lambda: START, FixedTrials([]), NeverStop(), 3, on_end)
+
+
+def train(coordinator: Coordinator, log: StudyLog, study: Location, number: int, error: float) -> None:
     """A trial of one epoch that was judged, from its start to its end."""
-    trial_id = f"t{number}"
-    config = {"trial_id": trial_id, "number": number, "point": {"loss.alpha": 0.5}, "trial": {"seed": 0}}
-    known: dict[str, Any] = {"epoch": 1, "val_error": error}
-    metrics = EpochMetrics(**{field.name: 0.5 for field in fields(EpochMetrics)} | known)
-    about = {"attempt": 1, "status": "completed", "node": None, "split_hash": None, "reported_at": START}
-    books.started(config)
-    TrialFiles.of(study, trial_id).write(1, 1, b"")
-    books.reported(config, {**asdict(metrics), **about})
-    log.decision(DecisionRow(number, trial_id, 1, 1, 1, error, None, 1, Verdict.CONTINUE, ""))
-    books.ended(config, about)
+    assignment = replace(make_assignment(number, point={"loss.alpha": 0.5}), trial_id=f"t{number}")
+    coordinator.start(assignment)
+    TrialFiles.of(study, assignment.trial_id).write(1, 1, b"")
+    log.decision(DecisionRow(number, assignment.trial_id, 1, 1, 1, error, None, 1, Verdict.CONTINUE, ""))
+    coordinator.report(assignment, make_report(make_metrics(1, error), TrialStatus.COMPLETED))
 
 
 def new_state() -> StudyState:
@@ -93,10 +95,10 @@ def until(true: Callable[[], object]) -> None:
 
 def test_a_checkpoint_goes_once_the_log_has_all_of_its_trial_and_the_better_one() -> None:
     store, state = Store(), new_state()
-    with opened(store.study, COLUMNS, TYPES, state, 1, Left(History(), History())) as (log, on_end):
-        books = Bookkeeper(state, log, Silent(), lambda: START, on_end)
+    with open_log(store.study, COLUMNS, TYPES, state, 1, Left(History(), History())) as (log, on_end):
+        coordinator = coordinator_of(state, log, on_end)
         for number, error in enumerate((0.5, 0.3, 0.4)):
-            train(books, log, store.study, number, error)
+            train(coordinator, log, store.study, number, error)
             until(lambda: len(trials_with_files(store.study)) == 1)
     assert [removal.trial_id for removal in store.removals] == ["t0", "t2"]
     for removal, known in zip(store.removals, (["t0", "t1"], ["t0", "t1", "t2"]), strict=True):
@@ -110,12 +112,12 @@ def test_no_checkpoint_goes_while_a_table_cannot_be_written(table: str, caplog: 
     store, state = Store(), new_state()
     with (
         caplog.at_level(logging.WARNING),
-        opened(store.study, COLUMNS, TYPES, state, 1, Left(History(), History())) as (log, on_end),
+        open_log(store.study, COLUMNS, TYPES, state, 1, Left(History(), History())) as (log, on_end),
     ):
         store.refused = table
-        books = Bookkeeper(state, log, Silent(), lambda: START, on_end)
+        coordinator = coordinator_of(state, log, on_end)
         for number, error in enumerate((0.5, 0.3)):
-            train(books, log, store.study, number, error)
+            train(coordinator, log, store.study, number, error)
         until(lambda: "checkpoints that are no longer needed stay for now" in caplog.text)
         assert store.removals == []
         assert trials_with_files(store.study) == ["t0", "t1"]
@@ -129,7 +131,7 @@ def test_what_a_driver_did_not_live_to_remove_goes_at_the_resume(trial_row: Call
     TrialFiles.of(study, "t0").write(1, 1, b"")
     known = History((trial_row(0, TrialStatus.STOPPED),))
     state = StudyState("test", trials=1, epochs=1, started_at=START, history=known)
-    with opened(study, COLUMNS, TYPES, state, 1, Left(known, known)):
+    with open_log(study, COLUMNS, TYPES, state, 1, Left(known, known)):
         pass
     assert trials_with_files(study) == []
 
@@ -138,7 +140,7 @@ def test_a_copy_of_a_trial_s_folder_is_its_user_s() -> None:
     study = Store().study
     for name in ("t0003", "patent-s1", "t0003-keep", "my_model"):  # none of them is in the log
         TrialFiles.of(study, name).write(1, 1, b"")
-    with opened(study, COLUMNS, TYPES, new_state(), 1, Left(History(), History())):
+    with open_log(study, COLUMNS, TYPES, new_state(), 1, Left(History(), History())):
         pass
     assert trials_with_files(study) == ["my_model", "t0003-keep"]
 
@@ -164,7 +166,7 @@ def test_what_a_killed_driver_left_half_written_goes_at_the_resume() -> None:
     kept = [("epochs", "_mine.parquet"), ("_notes.tmp",), ("notes.tmp",)]
     for names in (*left, *kept, ("_probe." + "0af" * 10 + "00",)):
         study.join(*names).write_text("half")
-    with opened(study, COLUMNS, TYPES, new_state(), 1, Left(History(), History())):
+    with open_log(study, COLUMNS, TYPES, new_state(), 1, Left(History(), History())):
         pass
     assert not any(study.join(*names).exists() for names in left)
     assert all(study.join(*names).exists() for names in kept)

@@ -39,9 +39,11 @@ def test_all_that_is_to_come_starts_as_all_that_was(earlier: Path, newer_edition
     assert start_of(asked.any_trial()) == tuple(newer_edition.values())
     spec = as_begun(asked, location)
     sampler = OptunaSampler(spec, brought_to_date(read_history(location, spec), spec, ()))
-    configs = [sampler.suggest(name) for name in ("under way", "to come")]
-    assert [config["trial_id"] for config in configs if isinstance(config, dict)] == ["t0002", "t0003"]
-    assert [start_of(TrialSpec.model_validate(c["trial"])) for c in configs if isinstance(c, dict)] == [FIRST] * 2
+    under_way, to_come = sampler.ask(), sampler.ask()
+    assert under_way is not None
+    assert to_come is not None
+    assert [one.trial_id for one in (under_way, to_come)] == ["t0002", "t0003"]
+    assert [start_of(one.trial) for one in (under_way, to_come)] == [FIRST] * 2
 
 
 def test_a_study_that_is_not_there_yet_takes_today_s(earlier: Path, newer_edition: Start) -> None:

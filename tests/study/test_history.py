@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.tune.search import Searcher
 
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
@@ -92,9 +91,9 @@ def test_a_trial_whose_end_is_there_and_whose_last_epochs_are_not_goes_on(
     history = brought_to_date(read_history(location, spec), spec, ())
     (now,) = history.unfinished
     assert (now.seq, now.status, now.ended_at, now.error) == (4, TrialStatus.RUNNING, None, None)
-    config = OptunaSampler(spec, history).suggest("ray's")
-    assert isinstance(config, dict)
-    assert (config["number"], config["attempt"], config["logged"]) == (0, 2, 4)
+    assignment = OptunaSampler(spec, history).ask()
+    assert assignment is not None
+    assert (assignment.number, assignment.attempt, assignment.logged) == (0, 2, 4)
 
 
 @pytest.mark.parametrize(("factor", "unwritten"), [(2, [6]), (3, [])])
@@ -147,13 +146,11 @@ def test_a_number_that_was_never_logged_is_handed_out_with_its_first_point(tmp_p
     history = read_history(leave(tmp_path, [later], epochs, [], spec), spec)
     assert history.to_come(4) == (0, 2, 3)
     sampler = OptunaSampler(spec, history)
-    configs = [sampler.suggest(str(turn)) for turn in range(TRIALS)]
-    assert configs.pop() == Searcher.FINISHED
-    assert [(config["number"], config["attempt"]) for config in configs if isinstance(config, dict)] == [
-        (number, 1) for number in (0, 2, 3, 4)
-    ]
-    assert isinstance(configs[0], dict)
-    assert configs[0]["point"] == {"loss.alpha": 0.25}
+    assignments = [sampler.ask() for _ in range(TRIALS)]
+    assert assignments.pop() is None
+    assert [(one.number, one.attempt) for one in assignments if one] == [(number, 1) for number in (0, 2, 3, 4)]
+    assert assignments[0] is not None
+    assert assignments[0].point == {"loss.alpha": 0.25}
 
 
 def test_rows_without_the_study_s_file_are_refused(tmp_path: Path, trial_row: TrialOf) -> None:
@@ -229,8 +226,9 @@ def test_a_trial_that_goes_on_is_known_to_the_sampler_as_if_it_had_never_been_le
     epochs = [epoch_row(seq, "t0", seq + 1) for seq in range(5)]
     history = read_history(leave(tmp_path / "a", [row], epochs, [], spec), spec)
     live = OptunaSampler(spec, history)
-    live.suggest("ray's")
-    live.on_trial_complete("ray's", {"status": "diverged"})
+    assignment = live.ask()
+    assert assignment is not None
+    live.tell(assignment.trial_id, TrialStatus.DIVERGED)
     diverged = replace(row, status=TrialStatus.DIVERGED)
     later = OptunaSampler(spec, read_history(leave(tmp_path / "b", [diverged], epochs, [], spec), spec))
     (one,), (other,) = live.study.trials, later.study.trials

@@ -38,7 +38,8 @@ class Breaking(PlganTrainable):
 
     def step(self) -> dict[str, Any]:
         result = super().step()
-        if self._config["number"] == 1 and result.get("epoch") == 3 and self._config["attempt"] <= self.BREAKS:
+        assignment, metrics = self._config["assignment"], result["report"].metrics
+        if assignment.number == 1 and metrics.epoch == 3 and assignment.attempt <= self.BREAKS:
             if self.DIES:
                 os._exit(1)
             raise RuntimeError("planted")
@@ -86,7 +87,8 @@ class DyingAtFirst(PlganTrainable):
     """A Trainable whose second trial takes its process along when it is taken up for the first time."""
 
     def _take_up(self, config: dict[str, Any]) -> None:
-        if config["number"] == 1 and config["attempt"] == 1:
+        assignment = config["assignment"]
+        if assignment.number == 1 and assignment.attempt == 1:
             os._exit(1)
         super()._take_up(config)
 
@@ -108,12 +110,12 @@ class LosingARank(PlganTrainable):
 
     def _take_up(self, config: dict[str, Any]) -> None:
         super()._take_up(config)
-        self._epoch, self._attempt = config["logged"], config["attempt"]
+        self._epoch, self._attempt = config["assignment"].logged, config["assignment"].attempt
 
     def step(self) -> dict[str, Any]:
         self._epoch += 1
-        if isinstance(self._rank, Gang) and self._epoch == 3 and self._attempt <= self.BREAKS:
-            ray.get(self._rank._actors[1].__ray_call__.remote(self.plant))
+        if isinstance(self._worker, Gang) and self._epoch == 3 and self._attempt <= self.BREAKS:
+            ray.get(self._worker._actors[1].__ray_call__.remote(self.plant))
         return super().step()
 
     @staticmethod
@@ -121,8 +123,8 @@ class LosingARank(PlganTrainable):
         def die() -> None:
             os._exit(1)
 
-        assert actor._rank is not None
-        actor._rank.step = die  # type: ignore[method-assign,assignment]
+        assert actor._worker is not None
+        actor._worker.step = die  # type: ignore[method-assign,assignment]
 
 
 class RaisingInARank(LosingARank):
@@ -133,8 +135,8 @@ class RaisingInARank(LosingARank):
         def step() -> None:
             raise RuntimeError("planted in rank 1")
 
-        assert actor._rank is not None
-        actor._rank.step = step  # type: ignore[method-assign,assignment]
+        assert actor._worker is not None
+        actor._worker.step = step  # type: ignore[method-assign,assignment]
 
 
 TWO_RANKS: Mapping[str, Any] = {"ranks": 2, "early_stopping": "none", "trials": 1}

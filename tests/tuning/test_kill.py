@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plgan_tune.backends.ray.scheduler import build_halving, replayed
 from plgan_tune.config.load import load_study
 from plgan_tune.records import DecisionRow, EpochRow, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
+from plgan_tune.study.early_stopping import build_rule, replayed
 from tests.waiting import wait_for_epochs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -87,7 +87,7 @@ def test_nothing_is_lost_or_counted_twice(tmp_path: Path, started: Started) -> N
 
     spec = load_study(tmp_path / "space.yaml").study
     implied = replayed(
-        [row.report for row in epochs], build_halving(spec), dict.fromkeys(trials["trial_id"], 0), EPOCHS
+        [row.report for row in epochs], build_rule(spec), {trial_id: {} for trial_id in trials["trial_id"]}, EPOCHS
     )
     assert list(implied) == decisions
     stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}

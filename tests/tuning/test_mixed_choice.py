@@ -57,14 +57,15 @@ def left(tmp_path: Path, trial_row: Callable[..., TrialRow]) -> Location:
     with StudyLog(location, spec.columns, spec.types) as log:
         log.open_tables()
         for number in range(TRIALS + 1):
-            config = sampler.suggest(str(number))
-            assert isinstance(config, dict)
-            point, error = config["point"], 0.2 + 0.01 * number
+            assignment = sampler.ask()
+            assert assignment is not None
+            point, error = assignment.point, 0.2 + 0.01 * number
             row = replace(trial_row(number, TrialStatus.COMPLETED, point, error), ended_at=NOW)
             log.trial(row if number < TRIALS else trial_row(number, TrialStatus.RUNNING, point))
             if number < TRIALS:
                 log.epoch(epoch_row(number, row.trial_id, error))
-                sampler.on_trial_complete(str(number), {"status": row.status, "epoch": 1, "val_error": error})
+                sampler.report(assignment.trial_id, 1, error)
+                sampler.tell(assignment.trial_id, row.status)
     return location
 
 
@@ -82,10 +83,10 @@ def test_a_resume_knows_every_trial(left: Location) -> None:
     sampler = OptunaSampler(spec, history)
     told = sampler.study.get_trials(states=[TrialState.COMPLETE])
     assert [trial.params[KEY] for trial in told] == values[:TRIALS]
-    again = sampler.suggest("again")
-    assert isinstance(again, dict)
-    assert (again["trial_id"], again["point"][KEY]) == (f"t{TRIALS:04d}", values[-1])
-    assert again["trial"]["model"]["initial_spread"] == values[-1]
+    again = sampler.ask()
+    assert again is not None
+    assert (again.trial_id, again.point[KEY]) == (f"t{TRIALS:04d}", values[-1])
+    assert again.trial.model.initial_spread == values[-1]
 
 
 def test_a_resume_writes_the_log_as_it_was(left: Location) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.load import default_space, load_study
 from plgan_tune.records import TrialStatus
 from plgan_tune.tuning.driver import run_study
@@ -26,13 +27,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
     ],
 )
 def test_a_shipped_space_searches_real_images(
-    embedded_ray: None, shared_data: Path, tmp_path: Path, name: str, settings: list[str]
+    shared_data: Path, tmp_path: Path, name: str, settings: list[str]
 ) -> None:
     source = ["data.source=parquet", f"data.path={shared_data / name}"]
     overrides = [f"trial.{setting}" for setting in [*source, *settings]]
     space = default_space().with_name(f"{name}.yaml")
     study = load_study(space, [*overrides, "search.trials=2", "search.early_stopping=none"]).study
-    result = run_study(study, results=tmp_path, name=name)
+    result = run_study(study, backend=InProcess(), results=tmp_path, name=name)
     trials = pd.read_parquet(tmp_path / name / "trials")
     assert list(trials["status"]) == [TrialStatus.COMPLETED] * 2
     assert trials["val_error_last"].lt(0.9).any()  # guessing errs on nine of ten

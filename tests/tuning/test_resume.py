@@ -17,13 +17,14 @@ from optuna.samplers import TPESampler
 from typer.testing import CliRunner, Result
 
 from plgan_tune.backends.ray import tune_run
-from plgan_tune.backends.ray.scheduler import build_halving, replayed
+from plgan_tune.backends.ray.backend import RayBackend
 from plgan_tune.backends.ray.trainable import PlganTrainable
 from plgan_tune.config.load import load_study
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
+from plgan_tune.study.early_stopping import build_rule, replayed
 from plgan_tune.study.state import Ending
 from plgan_tune.tuning import driver
 from plgan_tune.tuning.driver import run_study
@@ -68,7 +69,7 @@ def interrupting(pid: int, seconds: float = 0.0) -> type[PlganTrainable]:
     class Interrupting(PlganTrainable):
         def _take_up(self, config: dict[str, Any]) -> None:
             super()._take_up(config)
-            self._trial_id, self._epochs = config["trial_id"], 0
+            self._trial_id, self._epochs = config["assignment"].trial_id, 0
 
         def step(self) -> dict[str, Any]:
             """A trial on a process of another's is taken up in its first step."""
@@ -152,7 +153,9 @@ def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
     limited = load_study(tmp_path / "space.yaml", ["search.hours=1"]).study
     monkeypatch.setattr(tune_run, "PlganTrainable", interrupting(os.getpid(), seconds=3))
     with handling_usr1(stop_for_hours):
-        result = run_study(limited, results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed)
+        result = run_study(
+            limited, backend=RayBackend(), results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed
+        )
     assert result.ending is Ending.INTERRUPTED
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
 
@@ -164,7 +167,9 @@ def test_sigusr1_interrupts_a_search_whose_program_has_no_handler(
     (tmp_path / "space.yaml").write_text(SPACE)
     monkeypatch.setattr(tune_run, "PlganTrainable", interrupting(os.getpid()))
     with handling_usr1(signal.SIG_DFL):
-        result = run_study(load_study(tmp_path / "space.yaml").study, results=tmp_path, name="mine")
+        result = run_study(
+            load_study(tmp_path / "space.yaml").study, backend=RayBackend(), results=tmp_path, name="mine"
+        )
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
     assert result.ending is Ending.INTERRUPTED
     assert result.state.trial(INTERRUPTED).status == "running"
@@ -225,7 +230,9 @@ def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
     location = Location.at(study.folder)
     spec = load_study(study.folder / "study.yaml").study
     epochs = epoch_rows(read_epochs(location))
-    implied = replayed([row.report for row in epochs], build_halving(spec), dict.fromkeys(trials.index, 0), EPOCHS)
+    implied = replayed(
+        [row.report for row in epochs], build_rule(spec), {trial_id: {} for trial_id in trials.index}, EPOCHS
+    )
     old = len(interrupted.table("decisions"))
     decisions = decision_rows(read_decisions(location))
     last = decisions[old - 1].seq

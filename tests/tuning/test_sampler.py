@@ -1,8 +1,8 @@
-"""The searcher, driven as by Tune's loop: only `on_trial_complete` is given the result that ends a trial."""
+"""The sampler, asked and told as a search does."""
 
 import math
-from collections.abc import Callable, Mapping
-from itertools import count
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -10,16 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
-from ray import cloudpickle
-from ray.tune.search import ConcurrencyLimiter, Searcher
-from ray.tune.utils import flatten_dict
 
 from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import ResourcesSpec, SearchSpec, StudySpec, decode
-from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import History
 from plgan_tune.tuning.distributions import distributions
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler
@@ -34,8 +31,14 @@ ALPHA_BETA: dict[str, Domain] = {"loss.alpha": Uniform(0.0, 1.0), "loss.beta": U
 TPE = {"tpe": {"startup_trials": 10}}
 
 Point = Mapping[str, Any]
-Course = list[dict[str, Any]]
-"""The results a trial reports, oldest first."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A trial's errors after its epochs, and how it ends."""
+
+    errors: Sequence[float]
+    ending: TrialStatus
 
 
 def study(domains: Mapping[str, Domain], **search: Any) -> StudySpec:
@@ -45,64 +48,60 @@ def study(domains: Mapping[str, Domain], **search: Any) -> StudySpec:
 
 def completed(error: float) -> Course:
     """Errors fall to `error` at the last epoch, with a lower one before it that must not count."""
-    errors = [*([error + 0.1] * (EPOCHS - 2)), error / 2, error]
-    return [
-        {"epoch": epoch, "val_error": value, "status": "completed" if epoch == EPOCHS else "running"}
-        for epoch, value in enumerate(errors, start=1)
-    ]
+    return Course([*([error + 0.1] * (EPOCHS - 2)), error / 2, error], TrialStatus.COMPLETED)
 
 
-def stopped(errors: list[float]) -> Course:
-    return [{"epoch": epoch, "val_error": value, "status": "running"} for epoch, value in enumerate(errors, start=1)]
+def stopped(errors: Sequence[float]) -> Course:
+    return Course(errors, TrialStatus.STOPPED)
 
 
 def diverged(after: int) -> Course:
-    return [*stopped([0.9] * after), {"status": "diverged", "error": "loss_feature is nan", "done": True}]
+    return Course([0.9] * after, TrialStatus.DIVERGED)
 
 
-def end(sampler: Searcher, ray_id: str, course: Course) -> None:
-    for result in course[:-1]:
-        sampler.on_trial_result(ray_id, flatten_dict(result))
-    sampler.on_trial_complete(ray_id, result=flatten_dict(course[-1]))
+def report(sampler: OptunaSampler, trial_id: str, errors: Sequence[float], after: int = 0) -> None:
+    for epoch, error in enumerate(errors, start=after + 1):
+        sampler.report(trial_id, epoch, error)
+
+
+def end(sampler: OptunaSampler, trial_id: str, course: Course) -> None:
+    report(sampler, trial_id, course.errors)
+    sampler.tell(trial_id, course.ending)
 
 
 def search(sampler: OptunaSampler, course: Callable[[Point], Course]) -> list[Point]:
     """One trial at a time until the sampler has no more; the points."""
     points: list[Point] = []
-    for ray_id in map("ray_{}".format, count()):
-        config = sampler.suggest(ray_id)
-        if isinstance(config, str):
-            return points
-        points.append(config["point"])
-        end(sampler, ray_id, course(config["point"]))
-    raise AssertionError
+    while (assignment := sampler.ask()) is not None:
+        points.append(assignment.point)
+        end(sampler, assignment.trial_id, course(assignment.point))
+    return points
 
 
 def bowl(point: Point) -> float:
     return float((point["loss.alpha"] - 0.2) ** 2 + (point["loss.beta"] - 0.7) ** 2)
 
 
-def suggestion(sampler: OptunaSampler, ray_id: str) -> dict[str, Any]:
-    config = sampler.suggest(ray_id)
-    assert isinstance(config, dict)
-    return config
+def asked(sampler: OptunaSampler, trials: int) -> list[Assignment]:
+    assignments = [sampler.ask() for _ in range(trials)]
+    assert None not in assignments
+    return [assignment for assignment in assignments if assignment is not None]
 
 
-def test_a_suggestion_holds_our_id_number_point_and_the_resolved_trial() -> None:
+def test_an_assignment_holds_id_number_point_and_the_whole_trial() -> None:
     spec = study({"loss.alpha": Uniform(0.25, 0.5), "model.hidden": Choice(([8], [8, 4]))})
-    sampler = OptunaSampler(spec)
-    first, second = suggestion(sampler, "abc_1"), suggestion(sampler, "abc_2")
-    assert (first["trial_id"], first["number"]) == ("t0000", 0)
-    assert (second["trial_id"], second["number"]) == ("t0001", 1)
-    assert first["point"]["model.hidden"] in ("[8]", "[8, 4]")
-    assert TrialSpec.model_validate(first["trial"]) == spec.trial(first["point"])
-    assert first["trial"]["loss"]["alpha"] == first["point"]["loss.alpha"]
+    first, second = asked(OptunaSampler(spec), 2)
+    assert (first.trial_id, first.number, first.attempt, first.logged) == ("t0000", 0, 1, 0)
+    assert (second.trial_id, second.number) == ("t0001", 1)
+    assert first.point["model.hidden"] in ("[8]", "[8, 4]")
+    assert first.trial == spec.trial(first.point)
+    assert first.trial.loss.alpha == first.point["loss.alpha"]
 
 
 def test_after_the_last_trial_it_is_finished() -> None:
     sampler = OptunaSampler(study(ALPHA_BETA, trials=3))
     assert len(search(sampler, lambda point: completed(0.5))) == 3
-    assert sampler.suggest("one_more") == Searcher.FINISHED
+    assert sampler.ask() is None
 
 
 def test_a_study_that_searches_no_key_repeats_its_only_point() -> None:
@@ -139,14 +138,14 @@ domains = st.one_of(
 @given(domain=domains, seed=st.integers(0, 99), startup=st.sampled_from([0, 99]))
 def test_every_value_lies_in_its_domain_and_has_its_type(domain: Domain, seed: int, startup: int) -> None:
     spec = SearchSpec.model_validate({"sampler": {"tpe": {"startup_trials": startup}}, "seed": seed})
-    asked = optuna.create_study(sampler=build_sampler(spec))
+    known = optuna.create_study(sampler=build_sampler(spec))
     for _ in range(4):
-        trial = asked.ask(distributions({"key": domain}))
+        trial = known.ask(distributions({"key": domain}))
         value = trial.params["key"]
         assert domain.contains(decode(domain, value))
         if not isinstance(domain, Choice):
             assert type(value) is (int if isinstance(domain, Int | LogInt) else float)
-        asked.tell(trial, 0.5)
+        known.tell(trial, 0.5)
 
 
 def test_a_logarithmic_domain_gives_every_decade_its_share() -> None:
@@ -209,14 +208,16 @@ def test_tpe_comes_nearer_to_a_planted_minimum_than_random_search() -> None:
 
 def test_what_optuna_holds_of_each_ending() -> None:
     sampler = OptunaSampler(study(ALPHA_BETA, trials=6))
-    for ray_id in "abcdef":
-        sampler.suggest(ray_id)
-    end(sampler, "a", completed(0.3))
-    end(sampler, "b", stopped([0.9, 0.7, 0.8]))
-    end(sampler, "c", diverged(after=2))
-    sampler.on_trial_complete("d", error=True)
-    sampler.on_trial_complete("e")  # stopped before its first epoch
-    end(sampler, "f", [*completed(0.3)[:-1], {"epoch": EPOCHS, "val_error": math.nan, "status": "completed"}])
+    courses = [
+        completed(0.3),
+        stopped([0.9, 0.7, 0.8]),
+        diverged(after=2),
+        Course([], TrialStatus.FAILED),
+        stopped([]),
+        Course([*completed(0.3).errors[:-1], math.nan], TrialStatus.COMPLETED),
+    ]
+    for assignment, course in zip(asked(sampler, 6), courses, strict=True):
+        end(sampler, assignment.trial_id, course)
     a, b, c, d, e, f = sampler.study.trials
     assert (a.state, a.value, a.intermediate_values[EPOCHS]) == (TrialState.COMPLETE, 0.3, 0.3)
     assert (b.state, b.value, b.last_step) == (TrialState.PRUNED, 0.8, 3)
@@ -234,10 +235,10 @@ def test_what_optuna_holds_of_each_ending() -> None:
 
 def test_a_second_attempt_may_repeat_epochs() -> None:
     sampler = OptunaSampler(study(ALPHA_BETA))
-    sampler.suggest("a")
-    for result in [*stopped([0.9, 0.8, 0.7]), *completed(0.3)[1:-1]]:
-        sampler.on_trial_result("a", result)
-    sampler.on_trial_complete("a", result=completed(0.3)[-1])
+    (assignment,) = asked(sampler, 1)
+    report(sampler, assignment.trial_id, [0.9, 0.8, 0.7])
+    report(sampler, assignment.trial_id, completed(0.3).errors[1:], after=1)
+    sampler.tell(assignment.trial_id, TrialStatus.COMPLETED)
     (trial,) = sampler.study.trials
     assert sorted(trial.intermediate_values) == list(range(1, EPOCHS + 1))
     assert trial.value == 0.3
@@ -265,7 +266,7 @@ def test_the_samplers_without_constraints_avoid_a_diverging_half_too(name: str) 
     """A diverged trial's last error is the lowest of all: told so, it would attract."""
 
     def course(point: Point) -> Course:
-        low = [*stopped([0.01] * 3), {"status": "diverged", "error": "loss_feature is nan", "done": True}]
+        low = Course([0.01] * 3, TrialStatus.DIVERGED)
         return low if point["loss.alpha"] > 0.5 else completed(0.3 + 0.1 * point["loss.beta"])
 
     late: list[Point] = []
@@ -281,7 +282,7 @@ def test_cmaes_goes_on_where_it_stood(trial_row: Callable[..., TrialRow]) -> Non
     rows = [trial_row(number, TrialStatus.COMPLETED, point, bowl(point)) for number, point in enumerate(grid)]
     spec = study(ALPHA_BETA, trials=100, sampler={"cmaes": {"startup_trials": 10}})
     resumed = OptunaSampler(spec, History(tuple(rows)))
-    points = [suggestion(resumed, f"ray_{number}")["point"] for number in range(20)]
+    points = [assignment.point for assignment in asked(resumed, 20)]
     assert sum(map(bowl, points)) / 20 < sum(map(bowl, grid)) / len(grid) / 3
 
 
@@ -294,25 +295,19 @@ def test_where_all_diverged_tpe_goes_to_those_that_lived_longest() -> None:
 
 
 @settings(max_examples=25)
-@given(st.lists(st.sampled_from(["complete", "stop", "diverge", "error", "vanish", "leave"]), max_size=8))
+@given(st.lists(st.sampled_from(["complete", "stop", "diverge", "fail", "stop at once", "leave"]), max_size=8))
 def test_no_trial_is_left_running(endings: list[str]) -> None:
     sampler = OptunaSampler(study(ALPHA_BETA, trials=8, sampler={"tpe": {"startup_trials": 0}}))
-    limiter = ConcurrencyLimiter(sampler, max_concurrent=8)
-    for number, ending in enumerate(endings):
-        ray_id = str(number)
-        limiter.suggest(ray_id)
-        match ending:
-            case "complete":
-                end(limiter, ray_id, completed(0.4))
-            case "stop":
-                end(limiter, ray_id, stopped([0.9, 0.8]))
-            case "diverge":
-                end(limiter, ray_id, diverged(after=0))
-            case "error":
-                limiter.on_trial_result(ray_id, stopped([0.9])[0])
-                limiter.on_trial_complete(ray_id, error=True)
-            case "vanish":
-                limiter.on_trial_complete(ray_id)
+    courses = {
+        "complete": completed(0.4),
+        "stop": stopped([0.9, 0.8]),
+        "diverge": diverged(after=0),
+        "fail": Course([0.9], TrialStatus.FAILED),
+        "stop at once": stopped([]),
+    }
+    for assignment, ending in zip(asked(sampler, len(endings)), endings, strict=True):
+        if ending in courses:
+            end(sampler, assignment.trial_id, courses[ending])
     under_way = sum(trial.state == TrialState.RUNNING for trial in sampler.study.trials)
     assert under_way == endings.count("leave")
     assert len(sampler.study.trials) == len(endings)
@@ -320,9 +315,9 @@ def test_no_trial_is_left_running(endings: list[str]) -> None:
 
 def test_an_unknown_or_ended_trial_is_passed_over() -> None:
     sampler = OptunaSampler(study(ALPHA_BETA))
-    sampler.suggest("a")
-    end(sampler, "a", completed(0.3))
-    end(sampler, "a", completed(0.1))
+    (assignment,) = asked(sampler, 1)
+    end(sampler, assignment.trial_id, completed(0.3))
+    end(sampler, assignment.trial_id, completed(0.1))
     end(sampler, "nobody", completed(0.1))
     assert [trial.value for trial in sampler.study.trials] == [0.3]
 
@@ -345,14 +340,6 @@ def test_it_is_silent_and_leaves_optunas_verbosity_alone(capfd: pytest.CaptureFi
     search(OptunaSampler(study(ALPHA_BETA, trials=2)), lambda point: completed(0.5))
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
     assert capfd.readouterr() == ("", "")
-
-
-def test_tune_can_pickle_it_into_its_snapshot(tmp_path: Any) -> None:
-    sampler = OptunaSampler(study(ALPHA_BETA))
-    sampler.suggest("a")
-    cloudpickle.dumps(sampler)
-    sampler.save_to_dir(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["cmaes", "gp", "tpe", "random"])

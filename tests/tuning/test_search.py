@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 
 from plgan_tune import search as search_command
 from plgan_tune.analyze import app as analyze
+from plgan_tune.backends.errors import ClusterError
+from plgan_tune.backends.in_process import InProcess
 from plgan_tune.backends.ray import tune_run
-from plgan_tune.backends.ray.connect import ClusterError
 from plgan_tune.backends.ray.trainable import PlganTrainable
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.load import load_study, load_trial
@@ -175,7 +176,8 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
 
         def _take_up(self, config: dict[str, Any]) -> None:
             super()._take_up(config)
-            self._dawdles = (config["trial_id"], config["attempt"]) == ("t0001", 1)
+            assignment = config["assignment"]
+            self._dawdles = (assignment.trial_id, assignment.attempt) == ("t0001", 1)
 
         def step(self) -> dict[str, Any]:
             result = super().step()
@@ -232,7 +234,7 @@ def test_a_name_that_another_search_takes_meanwhile_is_refused(tmp_path: Path, m
 
     monkeypatch.setattr(driver, "check_data", slowly)
     with pytest.raises(StudyError, match="already exists; add --resume"):
-        run_study(small(), results=tmp_path, name="study")
+        run_study(small(), backend=InProcess(), results=tmp_path, name="study")
     assert {file.name: file.read_text() for file in (tmp_path / "study").iterdir()} == {"study.yaml": "another's"}
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
-from plgan_tune.analysis.fanova import with_fanova
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances, importances
 from plgan_tune.analysis.intervals import wilson
@@ -65,13 +64,12 @@ class Panel:
 
 
 def write_report(study: Study, file: Location) -> None:
-    """Writes `report_html`, with what was evaluated, and keys' importance by both methods, which takes seconds.
+    """Writes `report_html`, with what was evaluated, and keys' importance.
 
     Raises:
         StoreError: where it cannot be written.
     """
-    found = importances(study)
-    file.write_text(report_html(study, found and with_fanova(study, found), beside_published(study)))
+    file.write_text(report_html(study, importances(study), beside_published(study)))
 
 
 def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFrame | None = None) -> str:
@@ -190,10 +188,9 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
         Panel(
             "importance",
             "What the error depends on",
-            "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials, hollow diamonds fANOVA's, of "
-            "300 trials at most. A grey bar's key matters no more than among trials with shuffled errors: it is not "
-            "told from chance. Look for the coloured ones: those keys deserve the trials; the others have shown no "
-            "influence yet.",
+            "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials. A grey bar's key matters no "
+            "more than among trials with shuffled errors: it is not told from chance. Look for the coloured ones: "
+            "those keys deserve the trials; the others have shown no influence yet.",
             {"all": space.importance_bars(found)},
         ),
         Panel(

@@ -290,7 +290,7 @@ def _smoothed(
 
 
 def importance_bars(found: Importances | None) -> Drawn:
-    """Each key's share of all keys' importance with its 90 % interval, and fANOVA's beside it where it was asked."""
+    """Each key's share of all keys' importance with its 90 % interval."""
     if found is None:
         return Absent(
             f"Importance needs two searched keys and {LEAST} trials with errors that differ at the same epoch."
@@ -317,18 +317,8 @@ def importance_bars(found: Importances | None) -> Drawn:
         },
         "hovertemplate": "%{y}<br>PED-ANOVA %{x:.1%}<br>%{hovertext}<extra></extra>",
     }
-    asked = [key for key in keys if key.fanova is not None]
-    diamonds: Trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": compact([key.fanova for key in asked]),
-        "y": [key.path for key in asked],
-        "marker": {"symbol": "diamond-open", "size": 11, "color": INK, "line": {"width": 2}},
-        "cliponaxis": False,
-        "hovertemplate": "%{y}<br>fANOVA %{x:.1%}<extra></extra>",
-    }
     return figure(
-        [bars, diamonds] if asked else [bars],
+        [bars],
         height=90 + 38 * len(keys),
         xaxis=titled(f"share of importance at epoch {found.epoch}", tickformat=".0%", rangemode="tozero"),
         yaxis={"showgrid": False, "ticklabelstandoff": 6},

@@ -1,13 +1,12 @@
-"""Tune's events as the bookkeeper's."""
+"""Tune's events as the coordinator's."""
 
 import re
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from plgan_tune.backends.ray.local_callback import LocalCallback
-from plgan_tune.study.recorder import Bookkeeper
+from plgan_tune.backends.ray.local import LocalCallback
+from plgan_tune.study.coordinator import Coordinator
 
 LOST_MACHINE = re.compile(r"its node has died|node is dead|The actor \w+ is unavailable: ")
 """How Ray says that an actor's machine is gone.
@@ -22,31 +21,30 @@ ERROR_LENGTH = 400
 """Characters of an error that a trial's row keeps."""
 
 
-class Recorder(Bookkeeper, LocalCallback):
-    """The bookkeeper as Tune calls it: on the driver's thread, after searcher and scheduler.
+HUNG: Final = "hung"
+"""Key of a trial's config: why its attempt was ended, where it hung."""
 
-    Tune writes its own id over `trial_id` of every result; the trial's config has ours.
-    """
+
+class CoordinatorCallback(LocalCallback):
+    """Takes starts and failures to the coordinator, on the driver's thread."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
 
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
-        self.started(trial.config)
-
-    def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:
-        self.reported(trial.config, result)
-
-    def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:
-        self.ended(trial.config, trial.last_result)
+        self._coordinator.start(trial.config["assignment"])
 
     def on_trial_error(self, *, trial: Any, **_info: Any) -> None:
-        self.failed(trial.config, _reason_of(trial))
+        self._coordinator.fail(trial.config["assignment"], _reason_of(trial))
 
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
-        """Tune starts the trial again, with its config as it stands."""
-        if "hung" in trial.config:
-            self.hung(trial.config)
+        """Tune starts the trial again, with its config as it stands then."""
+        assignment = trial.config["assignment"]
+        if HUNG in trial.config:
+            trial.config["assignment"] = self._coordinator.retry_hung(assignment, trial.config.pop(HUNG))
             return
         error = _reason_of(trial)
-        self.starts_again(trial.config, error, counts=not is_lost_machine(error))
+        trial.config["assignment"] = self._coordinator.retry(assignment, error, counts=not is_lost_machine(error))
 
 
 def is_lost_machine(error: str) -> bool:

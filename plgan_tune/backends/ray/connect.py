@@ -17,21 +17,18 @@ import ray
 from ray.exceptions import RayError
 from rich.console import Console
 
+from plgan_tune.backends.address import check_protocol
+from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.autoscaler import Growth, read_growth
 from plgan_tune.backends.ray.embedded import take_session
 from plgan_tune.backends.ray.token import keep_token_private
 from plgan_tune.config.study import ResourcesSpec
-from plgan_tune.study.errors import StudyError
-from plgan_tune.study.trial_resources import ACCELERATOR, Share
+from plgan_tune.study.trial_resources import ACCELERATOR, TrialResources
 
 ANSWER_SECONDS = 20.0
 
 HEAD = "node:__internal_head__"
 """A resource that Ray gives to the head of a cluster alone."""
-
-
-class ClusterError(StudyError):
-    """A cluster that cannot be joined, or that cannot hold a single trial. The message says what to do."""
 
 
 REFUSED = re.compile("InvalidAuthToken|AuthenticationError|UNAUTHENTICATED")
@@ -108,16 +105,6 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def check_protocol(address: str) -> None:
-    """Raises ClusterError where the address is one of Ray Client."""
-    if address.startswith("ray://"):
-        raise ClusterError(
-            f"--address takes auto or host:port, but got {address}: Ray Client would take the display and the "
-            "results away from this machine; run the search on the cluster with "
-            "`ray job submit --address http://HOST:8265 -- python -m plgan_tune.search --address auto ...`"
-        )
-
-
 def check_address(address: str) -> None:
     """Asks the cluster for a sign of life.
 
@@ -146,15 +133,15 @@ def check_address(address: str) -> None:
         )
 
 
-def share_of(resources: ResourcesSpec, nodes: Iterable[Mapping[str, float]]) -> Share:
+def share_of(resources: ResourcesSpec, nodes: Iterable[Mapping[str, float]]) -> TrialResources:
     """The resources of a trial, `auto` decided by whether the cluster has GPUs."""
     gpus = resources.gpus_per_rank
     if gpus == "auto":
         gpus = 1.0 if any(node.get("GPU", 0.0) >= 1 for node in nodes) else 0.0
-    return Share(resources.ranks, resources.cpus_per_rank, gpus, resources.accelerator, resources.placement)
+    return TrialResources(resources.ranks, resources.cpus_per_rank, gpus, resources.accelerator, resources.placement)
 
 
-def trials_at_a_time(share: Share, nodes: Iterable[Mapping[str, float]], growth: Growth | None = None) -> int:
+def trials_at_a_time(share: TrialResources, nodes: Iterable[Mapping[str, float]], growth: Growth | None = None) -> int:
     """How many trials the nodes, and those that an autoscaler may add to them, hold together.
 
     Raises:
@@ -179,7 +166,7 @@ def _kinds(node: Mapping[str, float]) -> str:
     return f" of {', '.join(kinds)}" if kinds else ""
 
 
-def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tuple[Share, int]:
+def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tuple[TrialResources, int]:
     """A trial's share of the joined cluster, and how many trials are to run at a time.
 
     Raises:

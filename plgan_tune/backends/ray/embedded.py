@@ -9,17 +9,13 @@ from typing import Final, Self
 import ray._private.worker
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray.tune import Stopper
-from ray.tune.stopper import NoopStopper
 
+from plgan_tune.backends.errors import RayDiedError
 from plgan_tune.backends.ray.controller import Controller
+from plgan_tune.backends.ray.local import Local
 from plgan_tune.backends.ray.scratch import mark, remove_left_behind
-from plgan_tune.study.errors import StudyError
 
 LOOK_SECONDS: Final = 1.0
-
-
-class RayDiedError(StudyError):
-    """A search whose own Ray has died. What is in its log is whole, and a resume goes on with it."""
 
 
 def take_session() -> None:
@@ -41,7 +37,7 @@ def dead_server() -> str | None:
     return None
 
 
-class RayWatch(Stopper):
+class RayWatch(Local, Stopper):
     """Ends a search whose own Ray has died; without its raylet none of its processes ever starts again.
 
     Looks in a thread, for Tune's loop may wait for an answer of Ray's. Without its GCS, Ray itself ends this process
@@ -74,10 +70,6 @@ class RayWatch(Stopper):
         died = self._died or (dead_server() if error else None)
         if died is not None and (error is None or isinstance(error, Exception)):
             raise RayDiedError(f"{died}; every epoch in the results is kept") from error
-
-    def __reduce__(self) -> tuple[type[Stopper], tuple[()]]:
-        """Tune pickles its stoppers into a snapshot that we never read."""
-        return NoopStopper, ()
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
         return False

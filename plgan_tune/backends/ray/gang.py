@@ -7,7 +7,9 @@ from typing import Any, cast
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from plgan_tune.backends.trial_worker import Result, TrialRank, device_for
+from plgan_tune.backends.trial_worker import TrialWorker, device_for
+from plgan_tune.store.location import Location
+from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.training.launch import Meeting, joined, open_meeting
 
 logger = logging.getLogger(__name__)
@@ -19,12 +21,13 @@ CAUSE_SECONDS = 5.0
 class RankActor:
     """A rank's process. The process group stays from trial to trial."""
 
-    def __init__(self, index: int, count: int, gpus: float) -> None:
-        self._index, self._count = index, count
+    def __init__(self, study: str, index: int, count: int, cpus: float, gpus: float) -> None:
+        self._study, self._index, self._count = study, index, count
+        self._threads = max(1, int(cpus))
         self._device = device_for(gpus)
         self._stack = ExitStack()
         self._meeting: Meeting | None = None
-        self._rank: TrialRank | None = None
+        self._worker: TrialWorker | None = None
 
     def open_meeting(self) -> str:
         """Rank 0's own node's address, as other nodes reach it, and a free port there."""
@@ -34,28 +37,29 @@ class RankActor:
     def join(self, url: str) -> None:
         ranks = self._stack.enter_context(joined(url, self._index, self._count, self._device))
         self._meeting = None
-        self._rank = TrialRank(ranks, self._device, ray.util.get_node_ip_address())
+        node = ray.util.get_node_ip_address()
+        self._worker = TrialWorker(ranks, self._device, node, Location.at(self._study), self._threads)
 
-    def begin(self, config: dict[str, Any]) -> None:
-        assert self._rank is not None
-        self._rank.begin(config)
+    def begin(self, assignment: Assignment) -> None:
+        assert self._worker is not None
+        self._worker.begin(assignment)
 
-    def step(self) -> Result:
-        assert self._rank is not None
-        return self._rank.step()
+    def step(self) -> EpochReport:
+        assert self._worker is not None
+        return self._worker.step()
 
     def save(self) -> None:
-        if self._rank is not None:
-            self._rank.save()
+        if self._worker is not None:
+            self._worker.save()
 
 
 class Gang:
     """The ranks of a trial, seen from its Trainable, which only waits: no collective can take it along.
 
-    Offers what `TrialRank` does. Where a rank raises or dies, all are ended at once and its error is raised.
+    Offers what `TrialWorker` does. Where a rank raises or dies, all are ended at once and its error is raised.
     """
 
-    def __init__(self, count: int, cpus: float, gpus: float) -> None:
+    def __init__(self, study: str, count: int, cpus: float, gpus: float) -> None:
         group = ray.util.get_current_placement_group()
         remote = ray.remote(RankActor)
         self._actors = [
@@ -63,17 +67,17 @@ class Gang:
                 num_cpus=cpus,
                 num_gpus=gpus,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
-            ).remote(index, count, gpus)
+            ).remote(study, index, count, cpus, gpus)
             for index in range(count)
         ]
         url = ray.get(self._actors[0].open_meeting.remote())
         self._all("join", url)
 
-    def begin(self, config: dict[str, Any]) -> None:
-        self._all("begin", config)
+    def begin(self, assignment: Assignment) -> None:
+        self._all("begin", assignment)
 
-    def step(self) -> Result:
-        return cast("Result", self._all("step"))
+    def step(self) -> EpochReport:
+        return cast("EpochReport", self._all("step"))
 
     def save(self) -> None:
         self._all("save")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -16,12 +16,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 import plgan_tune
-from plgan_tune.backends.ray.connect import STOPPING, ClusterError, capacity, connect, joined
-from plgan_tune.config.study import ResourcesSpec
+from plgan_tune.backends.backend import Workload
+from plgan_tune.backends.errors import ClusterError
+from plgan_tune.backends.ray.connect import STOPPING, capacity, connect, joined
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.check import DataSummary, check_data, check_room
 from plgan_tune.data.errors import DataError
-from plgan_tune.study.trial_resources import Share
+from plgan_tune.study.trial_resources import TrialResources
 
 LOOK_SECONDS = 120.0
 """For a node to start a process and answer."""
@@ -41,15 +42,7 @@ class Node:
 
 
 @contextmanager
-def joined_for(
-    resources: ResourcesSpec,
-    concurrent: int | Literal["auto"],
-    data: DataSpec,
-    summary: DataSummary,
-    *,
-    address: str | None,
-    console: Console,
-) -> Iterator[tuple[Share, int]]:
+def joined_for(workload: Workload, *, address: str | None, console: Console) -> Iterator[tuple[TrialResources, int]]:
     """Ray for the time of a study: a trial's share of it, and how many trials are to run at a time.
 
     The nodes of a cluster that is joined here are looked at first (`prepare_nodes`).
@@ -58,15 +51,17 @@ def joined_for(
         ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
     """
     with joined(address, console) as joined_here:
-        share, at_a_time = capacity(resources, concurrent)
+        share, at_a_time = capacity(workload.resources, workload.search.concurrent)
         if address is not None and joined_here:
             with console.status("looking at the nodes") as status:
-                prepare_nodes(address, share, data, summary, on_interrupt=lambda: status.update(STOPPING))
+                prepare_nodes(
+                    address, share, workload.data, workload.summary, on_interrupt=lambda: status.update(STOPPING)
+                )
         yield share, at_a_time
 
 
 def prepare_nodes(
-    address: str, share: Share, data: DataSpec, summary: DataSummary, *, on_interrupt: Callable[[], None]
+    address: str, share: TrialResources, data: DataSpec, summary: DataSummary, *, on_interrupt: Callable[[], None]
 ) -> None:
     """Sees that every node that may train can: its versions, this code, the images and room for them.
 
@@ -94,7 +89,7 @@ def prepare_nodes(
     _refuse(_on_each(nodes, data_problem, (data, summary), DATA_SECONDS))
 
 
-def training_nodes(share: Share) -> list[Node]:
+def training_nodes(share: TrialResources) -> list[Node]:
     """The nodes of the joined cluster that hold at least one rank, by address."""
     living = [node for node in ray.nodes() if node["Alive"] and share.fits(node["Resources"])]
     return sorted((Node(node["NodeID"], node["NodeManagerAddress"]) for node in living), key=lambda node: node.address)

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import ray
 
+from plgan_tune.backends.ray.callbacks import HUNG
 from plgan_tune.backends.ray.controller import Controller
-from plgan_tune.backends.ray.local_callback import LocalCallback
+from plgan_tune.backends.ray.local import LocalCallback
 from plgan_tune.console.format import duration
+from plgan_tune.study.assignment import Assignment
 
 SILENT_EPOCHS: Final = 10
 """Usual epochs without a report after which a trial is said to be silent."""
@@ -83,26 +85,27 @@ class SilenceWatch(LocalCallback):
         self._stopping = False
 
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
-        self._heard[trial.config["trial_id"]] = _Heard(self._listen(), begun=True)
+        self._heard[_id_of(trial)] = _Heard(self._listen(), begun=True)
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:
         now = self._listen()
-        heard = self._heard.setdefault(trial.config["trial_id"], _Heard(now, begun=True))
+        heard = self._heard.setdefault(_id_of(trial), _Heard(now, begun=True))
         # An epoch that an earlier attempt had trained is reported at once.
-        seconds = max(now - heard.since, result.get("seconds", 0.0))
+        metrics = result["report"].metrics
+        seconds = max(now - heard.since, metrics.seconds if metrics else 0.0)
         heard.epochs.append(seconds)
         self._epochs.append(seconds)
         heard.since, heard.told = now, False
 
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
-        self._heard.pop(trial.config["trial_id"], None)
+        self._heard.pop(_id_of(trial), None)
 
     def on_step_begin(self, **_info: Any) -> None:
         now = self._listen()
         if now < self._next_look:
             return
         self._next_look = now + EVERY_SECONDS
-        processes = {trial.config["trial_id"]: (trial, actor) for trial, actor in self._controller.processes().items()}
+        processes = {_id_of(trial): (trial, actor) for trial, actor in self._controller.processes().items()}
         self._heard = {trial_id: self._heard.get(trial_id) or _Heard(now) for trial_id in processes}
         for trial_id, heard in self._heard.items():
             self._see_to(*processes[trial_id], heard, now - heard.since)
@@ -112,7 +115,7 @@ class SilenceWatch(LocalCallback):
         """Of what a stop would wait for, those that are silent or have not begun have nothing to save."""
         if self._stopping:
             for trial, actor in self._controller.processes().items():
-                heard = self._heard.get(trial.config["trial_id"])
+                heard = self._heard.get(_id_of(trial))
                 if heard is None or heard.told or not heard.begun:
                     self._end(actor)
 
@@ -137,10 +140,10 @@ class SilenceWatch(LocalCallback):
     def _see_to(self, trial: Any, actor: Any, heard: _Heard, silence: float) -> None:
         if not heard.told and silence >= SILENT_SECONDS and silence >= SILENT_EPOCHS * self._usual(heard):
             heard.told = True
-            self._tell(trial.config["trial_id"], self._sentence(heard, silence))
+            self._tell(_id_of(trial), self._sentence(heard, silence))
         if self._timeout is not None and silence >= self._timeout and not heard.ended:
             heard.ended = True
-            trial.config["hung"] = f"it reported nothing for {_told(silence)}, search.trial_timeout"
+            trial.config[HUNG] = f"it reported nothing for {_told(silence)}, search.trial_timeout"
             self._end(actor)
 
     def _usual(self, heard: _Heard) -> float:
@@ -157,6 +160,12 @@ class SilenceWatch(LocalCallback):
             else f"it starts again after {_told(self._timeout)}, search.trial_timeout"
         )
         return f"no report for {_told(silence)}, where {SILENT_EPOCHS} usual epochs take {usual}; {then}"
+
+
+def _id_of(trial: Any) -> str:
+    """The study's own, unlike Ray's."""
+    assignment: Assignment = trial.config["assignment"]
+    return assignment.trial_id
 
 
 def _told(seconds: float) -> str:

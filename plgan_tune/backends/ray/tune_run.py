@@ -6,50 +6,49 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from types import FrameType
 from typing import Any, Final
 
 from ray import tune
-from ray.tune import Callback, Stopper
-from ray.tune.search import Searcher
+from ray.tune import Stopper
 from ray.tune.stopper import CombinedStopper
 
-from plgan_tune.backends.ray.callbacks import Recorder
+from plgan_tune.backends.backend import Workload
+from plgan_tune.backends.ray.backpressure import Pause
+from plgan_tune.backends.ray.callbacks import CoordinatorCallback
 from plgan_tune.backends.ray.embedded import RayWatch
-from plgan_tune.backends.ray.local_callback import LocalCallback
-from plgan_tune.backends.ray.scheduler import EarlyStopping
+from plgan_tune.backends.ray.local import LocalCallback
+from plgan_tune.backends.ray.scheduler import CoordinatorScheduler
 from plgan_tune.backends.ray.scratch import scratch_folder
+from plgan_tune.backends.ray.searcher import CoordinatorSearcher
 from plgan_tune.backends.ray.silence import SilenceWatch
 from plgan_tune.backends.ray.trainable import PlganTrainable
-from plgan_tune.config.study import SearchSpec
-from plgan_tune.records import EpochMetrics
-from plgan_tune.store.location import Location
 from plgan_tune.store.lock import seconds_awake_or_asleep
+from plgan_tune.study.backpressure import Backpressure
+from plgan_tune.study.coordinator import Coordinator
 from plgan_tune.study.errors import StudyError
-from plgan_tune.study.trial_resources import Share
+from plgan_tune.study.trial_resources import TrialResources
 
 
 def run_tune(
-    search: SearchSpec,
-    study: Location,
-    share: Share,
+    workload: Workload,
+    share: TrialResources,
     concurrent: int,
-    suggestions: Searcher,
-    stopping: EarlyStopping,
-    recorder: Recorder,
-    callbacks: Sequence[Callback],
+    coordinator: Coordinator,
+    backpressure: Backpressure,
     on_ray_death: Callable[[str], None],
 ) -> bool:
     """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
 
-    Those that have not ended then have saved, and nobody is told of an end.
+    Trials that have not ended then have saved, and the coordinator hears of no end.
 
     Args:
-        search: how many trials there are at most, how often one may fail, and how long one and all may take.
-        suggestions: hands the trials out, each a `Config`.
-        callbacks: called after the recorder.
-        on_ray_death: told, in a thread, that this process's own Ray has died, as soon as that is seen.
+        workload: where the study lies, and what its search may take.
+        share: what a trial takes.
+        concurrent: trials at a time.
+        coordinator: hands the trials out.
+        backpressure: held after every report.
+        on_ray_death: called, in a thread, as soon as it is seen that this process's own Ray has died.
 
     Returns:
         Whether it was asked to stop.
@@ -58,27 +57,22 @@ def run_tune(
         StudyError: where no trial can begin.
         RayDiedError: where this process's own Ray has died.
     """
-    silence = SilenceWatch(stopping.controller, search.trial_timeout, recorder.silent)
-    asked, beginning = AskedToStop(silence, recorder.stopping), Beginning()
+    search = workload.search
+    scheduler = CoordinatorScheduler(coordinator)
+    silence = SilenceWatch(scheduler.controller, search.trial_timeout, coordinator.silent)
+    asked, beginning = AskedToStop(silence, coordinator.stopping), Beginning(coordinator)
+    callbacks = [CoordinatorCallback(coordinator), Pause(backpressure), silence, asked, beginning, Forgetting()]
     with (
         _quiet_tune(),
         scratch_folder() as scratch,
-        RayWatch(stopping.controller, on_ray_death) as ray_watch,
+        RayWatch(scheduler.controller, on_ray_death) as ray_watch,
     ):
         tune.Tuner(
             tune.with_resources(PlganTrainable, placement_of(share)),
-            param_space={
-                "study": study.url,
-                "ranks": share.ranks,
-                "cpus": share.cpus,
-                "gpus": share.gpus,
-                "max_failures": search.max_failures,
-            },
+            param_space={"study": workload.study.url, "ranks": share.ranks, "cpus": share.cpus, "gpus": share.gpus},
             tune_config=tune.TuneConfig(
-                metric=search.metric,
-                mode=search.mode,
-                search_alg=suggestions,
-                scheduler=stopping,
+                search_alg=CoordinatorSearcher(coordinator),
+                scheduler=scheduler,
                 num_samples=search.trials,
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,
@@ -87,61 +81,41 @@ def run_tune(
                 name="study",
                 storage_path=str(scratch),
                 stop=CombinedStopper(beginning, TimeLimit(search.hours), ray_watch),
-                callbacks=[recorder, *callbacks, silence, asked, beginning, Forgetting()],
+                callbacks=callbacks,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
                 verbose=0,
             ),
         ).fit()
-    beginning.check()
+    if (why := coordinator.why_none_starts()) is not None:
+        raise StudyError(why)
     return asked.to_stop
 
 
-def placement_of(share: Share) -> tune.PlacementGroupFactory:
+def placement_of(share: TrialResources) -> tune.PlacementGroupFactory:
     """The placement group that Tune asks Ray for, a trial each."""
     # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
     bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
     return tune.PlacementGroupFactory(bundles, strategy=share.placement.upper())
 
 
-NONE_BEGINS: Final = 3
-"""Trials that fail for good before any has begun: the nodes are taken to be at fault, and not they."""
-
-
 class Beginning(LocalCallback, Stopper):
     """Ends a search of which no trial can begin: so many have failed for good, and all others under way have failed."""
 
-    def __init__(self) -> None:
-        self._begun = False
-        self._failed: list[Mapping[str, Any]] = []
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
         self._hope = True
 
-    def on_trial_start(self, **_info: Any) -> None:
-        """Some process has loaded its images and made its networks."""
-        self._begun = True
-
     def on_step_begin(self, *, trials: Sequence[Any], **_info: Any) -> None:
-        if not self._begun:
-            self._hope = any(not trial.is_finished() and not trial.config["failures"] for trial in trials)
-
-    def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:
-        if not self._begun:
-            self._failed.append(trial.config)
+        """Looks at all trials only while none has begun."""
+        if self._coordinator.why_none_starts() is not None:
+            self._hope = any(not trial.is_finished() and not trial.config["assignment"].failures for trial in trials)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         return False
 
     def stop_all(self) -> bool:
-        return not (self._begun or self._hope) and len(self._failed) >= NONE_BEGINS
-
-    def check(self) -> None:
-        """Raises StudyError where no trial could begin."""
-        if self.stop_all():
-            last = self._failed[-1]
-            raise StudyError(
-                f"no trial can begin: {len(self._failed)} failed {last['failures']} times each before any could, "
-                f"the last with {last['last_error']}"
-            )
+        return self._coordinator.why_none_starts() is not None and not self._hope
 
 
 class TimeLimit(Stopper):
@@ -168,21 +142,18 @@ class TimeLimit(Stopper):
 class Forgetting(LocalCallback):
     """Takes from a trial what Tune keeps of it to the study's end and nobody reads; the last of the callbacks.
 
-    Of every number in a result it keeps six statistics and two queues: with the last result, 75 kB a trial.
+    Of every number in a result it keeps six statistics and two queues.
     """
 
     def on_trial_result(self, *, result: dict[str, Any], **_info: Any) -> None:
-        """The searcher reads two measures of the last result once more, at the trial's end."""
-        for name in UNREAD:
+        """Everybody has read it by now."""
+        for name in ("config", "report"):
             result.pop(name, None)
 
     def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:
         trial.metric_analysis.clear()
         trial.metric_n_steps.clear()
-        trial.run_metadata.last_result = {"status": trial.last_result.get("status")}
-
-
-UNREAD: Final = ("config", *sorted({measure.name for measure in fields(EpochMetrics)} - {"epoch", "val_error"}))
+        trial.run_metadata.last_result = {}
 
 
 class AskedToStop(LocalCallback):

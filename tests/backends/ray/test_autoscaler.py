@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.autoscaler import Growth, growth_of, read_growth
-from plgan_tune.backends.ray.connect import ClusterError, share_of, trials_at_a_time
+from plgan_tune.backends.ray.connect import share_of, trials_at_a_time
 from plgan_tune.config.study import ResourcesSpec
-from plgan_tune.study.trial_resources import Share
+from plgan_tune.study.trial_resources import TrialResources
 
 LISTS = (
     *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
@@ -52,19 +53,19 @@ def test_a_type_without_a_bound_has_the_clusters() -> None:
 @pytest.mark.parametrize(
     ("share", "trials"),
     [
-        (Share(1, 1, 0), 1 + 2 * 8 + 2 * 4),  # the head, and of five possible nodes the four that hold most
-        (Share(1, 1, 1), 4),
-        (Share(4, 2, 1), 1),
-        (Share(8, 1, 0), 3),
+        (TrialResources(1, 1, 0), 1 + 2 * 8 + 2 * 4),  # the head, and of five possible nodes the four that hold most
+        (TrialResources(1, 1, 1), 4),
+        (TrialResources(4, 2, 1), 1),
+        (TrialResources(8, 1, 0), 3),
     ],
 )
-def test_trials_are_counted_over_what_may_be_added(share: Share, trials: int) -> None:
+def test_trials_are_counted_over_what_may_be_added(share: TrialResources, trials: int) -> None:
     assert trials_at_a_time(share, [{"CPU": 1}], GROWTH) == trials
 
 
 def test_a_gang_beyond_all_growth_is_refused_with_the_numbers() -> None:
     with pytest.raises(ClusterError) as refused:
-        trials_at_a_time(Share(5, 1, 1), [{"CPU": 1}], GROWTH)
+        trials_at_a_time(TrialResources(5, 1, 1), [{"CPU": 1}], GROWTH)
     for text in ("5 x (1 CPU, 1 GPU)", "it has 1 CPU and 0 GPU", "up to 4 of 3 x (4 CPU and 0 GPU), 2 x (8 CPU and 2"):
         assert text in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""A search whose log cannot be written comes to rest, and goes on."""
+"""Tune while the log cannot be written."""
 
 import logging
 import signal
@@ -12,12 +12,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from plgan_tune.backends import run
+from plgan_tune.backends.ray import tune_run
 from plgan_tune.backends.ray.backpressure import Pause
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
 from plgan_tune.study import log_session
+from plgan_tune.study.backpressure import Backpressure
 from plgan_tune.study.state import Ending
-from plgan_tune.tuning import driver
 from tests.factories import Search, small
 
 
@@ -38,23 +40,6 @@ class Clock:
             self._then()
 
 
-@pytest.mark.parametrize(("waiting", "failure"), [(11, None), (10, "no space left")])
-def test_neither_rows_nor_a_failure_alone_hold_it(waiting: int, failure: str | None) -> None:
-    Pause(Log(waiting, failure), 10, lambda _: pytest.fail("slept")).on_trial_result(trial=None, result={})
-
-
-def test_it_rests_until_the_store_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    log = Log(11, "no space left")
-    clock = Clock(lambda: setattr(log, "failure", None))
-    with caplog.at_level(logging.WARNING):
-        Pause(log, 10, clock).on_trial_result(trial=None, result={})
-    assert clock.slept == 3
-    assert caplog.messages == [
-        "the search pauses: 11 rows wait in memory, at most 10 may, and the store fails: no space left",
-        "the search goes on",
-    ]
-
-
 @pytest.fixture
 def handler_of_now() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
@@ -67,7 +52,7 @@ def test_ctrl_c_ends_the_rest() -> None:
     """Tune's handler notes that it is to stop, and gives the handler before it back."""
     clock = Clock(lambda: signal.raise_signal(signal.SIGINT))
     signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, signal.SIG_IGN))
-    Pause(Log(11, "no space left"), 10, clock).on_trial_result(trial=None, result={})
+    Pause(Backpressure(Log(11, "no space left"), 10, clock)).on_trial_result(trial=None, result={})
     assert clock.slept == 3
 
 
@@ -80,7 +65,7 @@ def test_a_search_that_another_has_followed_ends_as_by_ctrl_c_and_once(
     log, interrupts = Log(waiting, "no space left"), []
     signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     clock = Clock(lambda: vars(log).update(followed=True, failure="taken over by process 7"))
-    pause = Pause(log, 10, clock)
+    pause = Pause(Backpressure(log, 10, clock))
     if waiting == 0:
         pause.on_trial_result(trial=None, result={})
         assert interrupts == []
@@ -129,12 +114,13 @@ def test_a_search_rests_while_too_many_rows_wait_and_then_nothing_is_missing(
 
     monkeypatch.setattr(Location, "write_bytes", write_bytes)
     monkeypatch.setattr(log_session, "StudyLog", partial(StudyLog, interval=0.1))
-    monkeypatch.setattr(driver, "Pause", partial(Resting, most=3, sleep=outage.rest))
+    monkeypatch.setattr(run, "Backpressure", partial(Backpressure, most=3, sleep=outage.rest))
+    monkeypatch.setattr(tune_run, "Pause", Resting)
     with caplog.at_level(logging.WARNING):
         assert search(small(trials=4, early_stopping="none")).ending is Ending.DONE
     assert [line.partition(":")[0] for line in caplog.messages if line.startswith("the search")] == [
         "the search pauses",
-        "the search goes on",
+        "the search continues",
     ]
     epochs = pd.read_parquet(tmp_path / "study" / "epochs")
     assert epochs["seq"].tolist() == list(range(4 * 4))

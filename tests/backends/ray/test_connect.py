@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from plgan_tune.backends.ray.connect import STOPPING, ClusterError, check_address, joined, share_of, trials_at_a_time
+from plgan_tune.backends.errors import ClusterError
+from plgan_tune.backends.ray.connect import STOPPING, check_address, joined, share_of, trials_at_a_time
 from plgan_tune.config.study import ResourcesSpec
 from plgan_tune.search import app
-from plgan_tune.study.trial_resources import SOME, Share
+from plgan_tune.study.trial_resources import SOME, TrialResources
 
 Node = Mapping[str, float]
 
 EIGHTHS = st.integers(1, 32).map(lambda n: n / 8)
 """Shares that binary fractions hold exactly, so that the reference below may count them off."""
 GPUS = st.one_of(st.just(0.0), st.sampled_from([0.125, 0.25, 0.5]), st.integers(1, 4).map(float))
-SHARES = st.builds(Share, ranks=st.integers(1, 8), cpus=EIGHTHS, gpus=GPUS)
+SHARES = st.builds(TrialResources, ranks=st.integers(1, 8), cpus=EIGHTHS, gpus=GPUS)
 NODES = st.lists(
     st.fixed_dictionaries(
         {"CPU": st.integers(0, 64).map(float), "memory": st.just(1e9)}, optional={"GPU": st.integers(0, 8).map(float)}
@@ -34,7 +35,7 @@ NODES = st.lists(
 )
 
 
-def placed(share: Share, nodes: Sequence[Node], order: random.Random) -> int:
+def placed(share: TrialResources, nodes: Sequence[Node], order: random.Random) -> int:
     """Ranks that are placed one by one, each on any node with room, until none has."""
     free = [[node.get("CPU", 0.0), node.get("GPU", 0.0)] for node in nodes]
     for count in range(100_000):
@@ -49,7 +50,7 @@ def placed(share: Share, nodes: Sequence[Node], order: random.Random) -> int:
 
 @given(SHARES, NODES, st.randoms(use_true_random=False))
 def test_the_gangs_fill_the_cluster_and_none_waits_half_placed(
-    share: Share, nodes: list[Node], order: random.Random
+    share: TrialResources, nodes: list[Node], order: random.Random
 ) -> None:
     """Whatever nodes Ray chooses, that many whole gangs find room, and one more does not."""
     ranks = placed(share, nodes, order)
@@ -61,7 +62,7 @@ def test_the_gangs_fill_the_cluster_and_none_waits_half_placed(
 
 
 @given(SHARES, NODES, NODES)
-def test_more_nodes_never_hold_fewer_trials(share: Share, nodes: list[Node], more: list[Node]) -> None:
+def test_more_nodes_never_hold_fewer_trials(share: TrialResources, nodes: list[Node], more: list[Node]) -> None:
     assume(sum(share.fits(node) for node in nodes) >= share.ranks)
     assert trials_at_a_time(share, [*nodes, *more]) >= trials_at_a_time(share, nodes)
 
@@ -69,13 +70,13 @@ def test_more_nodes_never_hold_fewer_trials(share: Share, nodes: list[Node], mor
 @pytest.mark.parametrize("cpus", [0.1, 0.2, 0.3, 0.7])
 def test_decimal_shares_fill_a_node(cpus: float) -> None:
     """0.1 + 0.2 is not 0.3 in binary: ten tenths of a CPU are one all the same."""
-    assert Share(1, cpus, 0.0).fits({"CPU": 10 * cpus}) == 10
+    assert TrialResources(1, cpus, 0.0).fits({"CPU": 10 * cpus}) == 10
 
 
 @pytest.mark.parametrize(("gpus", "on_three"), [(0.1, 30), (0.25, 12), (0.3, 9), (0.7, 3), (1, 3), (2, 1), (4, 0)])
 def test_ranks_share_a_gpu_and_not_its_neighbour(gpus: float, on_three: int) -> None:
     """Three ranks of 0.3 on each of three GPUs leave 0.1 of each: no room for a tenth."""
-    assert Share(1, 0.001, gpus).fits({"CPU": 1.0, "GPU": 3.0}) == on_three
+    assert TrialResources(1, 0.001, gpus).fits({"CPU": 1.0, "GPU": 3.0}) == on_three
 
 
 H100, A10G, CPU_ONLY = (
@@ -106,7 +107,7 @@ def test_a_mixed_cluster_holds_what_its_kinds_do(resources: ResourcesSpec, trial
 
 def test_an_accelerator_that_no_node_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(ClusterError) as refused:
-        trials_at_a_time(Share(1, 1, 1, "B200"), [H100, A10G])
+        trials_at_a_time(TrialResources(1, 1, 1, "B200"), [H100, A10G])
     for text in ("1 x (1 CPU, 1 GPU of B200)", "4 GPU of H100", "1 GPU of A10G"):
         assert text in str(refused.value)
 
@@ -114,7 +115,7 @@ def test_an_accelerator_that_no_node_has_is_refused_with_those_there_are() -> No
 @given(NODES, st.integers(2, 4), st.randoms(use_true_random=False))
 def test_spread_trials_all_find_their_hosts(nodes: list[Node], ranks: int, order: random.Random) -> None:
     """Placing each rank where there is most room left, never two of one trial on a node, places just as many trials."""
-    share = Share(ranks, 1, 0, placement="strict_spread")
+    share = TrialResources(ranks, 1, 0, placement="strict_spread")
     room = [share.fits(node) for node in nodes]
     placed_trials = 0
     while sum(free > 0 for free in room) >= ranks:
@@ -126,14 +127,14 @@ def test_spread_trials_all_find_their_hosts(nodes: list[Node], ranks: int, order
 
 
 @given(SHARES, NODES)
-def test_where_ranks_must_be_only_takes_room_away(share: Share, nodes: list[Node]) -> None:
+def test_where_ranks_must_be_only_takes_room_away(share: TrialResources, nodes: list[Node]) -> None:
     anywhere = share.trials_on(nodes)
     assert replace(share, placement="strict_pack").trials_on(nodes) <= anywhere
     assert replace(share, placement="strict_spread").trials_on(nodes) <= anywhere
 
 
 @given(SHARES)
-def test_a_placement_group_has_a_bundle_a_rank(share: Share) -> None:
+def test_a_placement_group_has_a_bundle_a_rank(share: TrialResources) -> None:
     bundles = share.bundles()
     assert len(bundles) == share.ranks
     for bundle in bundles:
@@ -141,7 +142,7 @@ def test_a_placement_group_has_a_bundle_a_rank(share: Share) -> None:
 
 
 def test_a_bundle_that_asks_for_an_accelerator_asks_for_its_resource() -> None:
-    bundles = Share(2, 1, 0.5, "H100").bundles()
+    bundles = TrialResources(2, 1, 0.5, "H100").bundles()
     assert bundles == [{"CPU": 1, "GPU": 0.5, "accelerator_type:H100": SOME}] * 2
     assert 0 < SOME <= 0.01
 
@@ -166,14 +167,20 @@ def test_auto_leaves_nodes_without_a_gpu_alone() -> None:
 @pytest.mark.parametrize(
     ("share", "nodes", "said"),
     [
-        (Share(1, 1, 1), [{"CPU": 8.0}], ["1 x (1 CPU, 1 GPU)", "8 CPU and 0 GPU"]),
-        (Share(2, 4, 0), [{"CPU": 7.0}], ["2 x (4 CPU)", "7 CPU"]),
-        (Share(9, 1, 1), [{"CPU": 16.0, "GPU": 8.0}], ["9 x (1 CPU, 1 GPU)", "16 CPU and 8 GPU"]),
-        (Share(1, 2.5, 0), [{"CPU": 2.0}, {"CPU": 1.0}], ["1 x (2.5 CPU)", "2 CPU and 0 GPU, 1 CPU and 0 GPU"]),
-        (Share(1, 1, 0), [], ["1 x (1 CPU)", "nothing"]),
+        (TrialResources(1, 1, 1), [{"CPU": 8.0}], ["1 x (1 CPU, 1 GPU)", "8 CPU and 0 GPU"]),
+        (TrialResources(2, 4, 0), [{"CPU": 7.0}], ["2 x (4 CPU)", "7 CPU"]),
+        (TrialResources(9, 1, 1), [{"CPU": 16.0, "GPU": 8.0}], ["9 x (1 CPU, 1 GPU)", "16 CPU and 8 GPU"]),
+        (
+            TrialResources(1, 2.5, 0),
+            [{"CPU": 2.0}, {"CPU": 1.0}],
+            ["1 x (2.5 CPU)", "2 CPU and 0 GPU, 1 CPU and 0 GPU"],
+        ),
+        (TrialResources(1, 1, 0), [], ["1 x (1 CPU)", "nothing"]),
     ],
 )
-def test_a_cluster_too_small_is_refused_with_the_numbers(share: Share, nodes: list[Node], said: list[str]) -> None:
+def test_a_cluster_too_small_is_refused_with_the_numbers(
+    share: TrialResources, nodes: list[Node], said: list[str]
+) -> None:
     with pytest.raises(ClusterError) as refused:
         trials_at_a_time(share, nodes)
     assert [text for text in said if text not in str(refused.value)] == []

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray import preflight as nodes_module
-from plgan_tune.backends.ray.connect import ClusterError
 from plgan_tune.backends.ray.preflight import Node, data_problem, looker, prepare_nodes
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.check import DataSummary, check_data, check_room
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
-from plgan_tune.study.trial_resources import Share
+from plgan_tune.study.trial_resources import TrialResources
 
 ROOT = Path(__file__).resolve().parents[3]
 LABELLED = 6
@@ -140,7 +140,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
 
         monkeypatch.setattr(nodes_module, "_on_each", on_each)
         monkeypatch.setattr(nodes_module, "connect", lambda *how, on_interrupt: anew.append(how))
-        prepare_nodes("10.0.0.1:6379", Share(1, 1, 0), data, check_data(data), on_interrupt=lambda: None)
+        prepare_nodes("10.0.0.1:6379", TrialResources(1, 1, 0), data, check_data(data), on_interrupt=lambda: None)
         return anew
 
     return run

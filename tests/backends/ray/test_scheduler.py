@@ -1,144 +1,33 @@
-"""Early stopping as Tune calls it, and as a resume finds it again in the log."""
+"""Tune's scheduler: who starts next, who has failed too often, and what becomes of a report."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from ray import cloudpickle
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from plgan_tune.backends.ray.scheduler import EarlyStopping, build_halving, replayed, start_of
-from plgan_tune.config.load import study_from_mapping
-from plgan_tune.config.study import StudySpec
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
-from plgan_tune.study.halving import Halving, decision
-from plgan_tune.study.history import History, brought_to_date
-from plgan_tune.tuning.sampler import OptunaSampler
-
-EPOCHS = 6
-START = datetime(2026, 1, 1, tzinfo=UTC)
-POINT = {"loss.alpha": 0.5, "loss.switch_epoch": 3}
-
-TrialOf = Callable[..., TrialRow]
+from plgan_tune.backends.ray.scheduler import CoordinatorScheduler
+from plgan_tune.records import TrialStatus
+from plgan_tune.study.coordinator import Coordinator
+from plgan_tune.study.fixed_trials import FixedTrials
+from plgan_tune.study.halving import NeverStop
+from plgan_tune.study.state import StudyState
+from tests.factories import START, Memory, make_assignment, make_metrics, make_report
 
 
-def study(**asha: Any) -> StudySpec:
-    return study_stopped_by({"asha": {"grace_period": 1, **asha}})
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
 
 
-def study_stopped_by(rule: Any) -> StudySpec:
-    return study_from_mapping(
-        {
-            "study": "test",
-            "search": {"early_stopping": rule},
-            "trial": {
-                "data": {"source": "digits", "labels": 20, "validation": 100},
-                "loss": {"alpha": {"uniform": [0, 1]}, "switch_epoch": {"int": [1, 5]}},
-                "training": {"epochs": EPOCHS},
-            },
-        }
+@pytest.fixture
+def scheduler(memory: Memory) -> CoordinatorScheduler:
+    state = StudyState("test", trials=4, epochs=5, started_at=START)
+    return CoordinatorScheduler(
+        Coordinator(state, memory, memory, lambda: START, FixedTrials([]), NeverStop(), max_failures=3)
     )
-
-
-def epoch_row(seq: int, trial_id: str, epoch: int, error: float) -> EpochRow:
-    values: Mapping[str, Any] = {field.name: 0.5 for field in fields(EpochMetrics)}
-    metrics = EpochMetrics(**{**values, "epoch": epoch, "val_error": error})
-    return EpochRow(seq, trial_id, 1, metrics, START + timedelta(seconds=seq))
-
-
-def reports() -> Iterator[tuple[str, int, float]]:
-    """Nine trials side by side, the later the worse; those that were stopped would report no more."""
-    for epoch in range(1, EPOCHS + 1):
-        for number in range(9):
-            yield f"t{number}", epoch, 0.5 + number / 100 - epoch / 1000
-
-
-def live(spec: StudySpec) -> tuple[list[EpochRow], list[DecisionRow], set[str]]:
-    """What a search logs of these reports, and whom it stopped."""
-    stopping = EarlyStopping(build_halving(spec), start_of(spec))
-    epochs: list[EpochRow] = []
-    decisions: list[DecisionRow] = []
-    stopped: set[str] = set()
-    for trial_id, epoch, error in reports():
-        if trial_id in stopped:
-            continue
-        config = {"trial_id": trial_id, "point": POINT}
-        status = "completed" if epoch == EPOCHS else "running"
-        result = {"status": status, "epoch": epoch, "val_error": error}
-        verdict = stopping.on_trial_result(None, SimpleNamespace(config=config), result)
-        epochs.append(epoch_row(len(epochs), trial_id, epoch, error))
-        judgement = stopping.taken(trial_id)
-        assert stopping.taken(trial_id) is None
-        if judgement is not None:
-            decisions.append(decision(epochs[-1].report, judgement))
-        if verdict == TrialScheduler.STOP:
-            stopped.add(trial_id)
-    return epochs, decisions, stopped
-
-
-@pytest.mark.parametrize("asha", [{}, {"reduction_factor": 2, "smoothing": 2}, {"align": "switch"}])
-def test_the_log_implies_what_was_decided(asha: dict[str, Any]) -> None:
-    spec = study(**asha)
-    epochs, decisions, stopped = live(spec)
-    assert stopped == {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
-    assert stopped
-    starts = dict.fromkeys({row.trial_id for row in epochs}, start_of(spec)(POINT))
-    assert list(replayed([row.report for row in epochs], build_halving(spec), starts, EPOCHS)) == decisions
-
-
-def test_rungs_count_from_the_switch_where_they_are_aligned_to_it() -> None:
-    _, decisions, _ = live(study(align="switch"))
-    assert {(row.epoch, row.rung) for row in decisions} == {(4, 1)}
-    _, decisions, _ = live(study())
-    assert {(row.epoch, row.rung) for row in decisions} == {(1, 1), (3, 3)}
-
-
-@pytest.mark.parametrize("status", ["completed", "diverged", "failed"])
-def test_a_trial_that_ends_by_itself_is_not_judged(status: str) -> None:
-    stopping = EarlyStopping(Halving((1,), 2), lambda point: 0)
-    config = {"trial_id": "t0", "point": {}}
-    result = {"status": status, "done": True}
-    assert stopping.on_trial_result(None, SimpleNamespace(config=config), result) == TrialScheduler.CONTINUE
-    assert stopping.taken("t0") is None
-
-
-def test_without_early_stopping_nobody_is_judged() -> None:
-    epochs, decisions, stopped = live(study_stopped_by("none"))
-    assert (decisions, stopped) == ([], set())
-    assert len(epochs) == 9 * EPOCHS
-
-
-def test_trials_that_their_driver_did_not_live_to_end_are_ended(trial_row: TrialOf) -> None:
-    """t0 was to be stopped, t1 had trained its last epoch, t2 was under way, t3 had begun, t4 had ended."""
-    epochs = (
-        epoch_row(0, "t0", 1, 0.9),
-        epoch_row(1, "t1", EPOCHS, 0.1),
-        epoch_row(2, "t2", 2, 0.2),
-        epoch_row(3, "t4", 1, 0.8),
-    )
-    trials = (*(trial_row(number, params=POINT) for number in range(4)), trial_row(4, TrialStatus.DIVERGED))
-    stop = DecisionRow(0, "t0", 1, 1, 1, 0.9, 0.5, 3, Verdict.STOP, "place 3 of 3")
-    known = History(trials, tuple(row.report for row in epochs), {row.trial_id: row for row in epochs})
-    now = brought_to_date(known, study(), [stop])
-    statuses = [row.status.value for row in now.trials]
-    assert statuses == ["stopped", "completed", "running", "running", "diverged"]
-    assert [row.ended_at for row in now.trials[:2]] == [START, START + timedelta(seconds=1)]
-    assert now.trials[2:] == trials[2:]
-
-
-def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler(trial_row: TrialOf) -> None:
-    spec = study()
-    inside = trial_row(0, params=POINT)
-    outside = trial_row(1, params={**POINT, "loss.alpha": 1.5})
-    now = brought_to_date(History((inside, outside)), spec, [])
-    assert [row.status.value for row in now.trials] == ["running", "stopped"]
-    assert now.trials[1].error == "its point is outside the study's domains of now"
-    assert len(OptunaSampler(spec, now).study.get_trials(states=[TrialState.PRUNED])) == 0
-    assert len(OptunaSampler(spec, History((replace(inside, status=TrialStatus.STOPPED),))).study.trials) == 1
 
 
 class Controller:
@@ -151,19 +40,46 @@ class Controller:
     def get_live_trials(self) -> set[Any]:
         return {trial for trial in self.trials if trial.status != Trial.TERMINATED}
 
+    def stop_trial(self, trial: Any) -> None:
+        trial.status = Trial.TERMINATED
 
-def test_trials_start_in_the_order_in_which_they_are_handed_out() -> None:
+
+def of_tune(number: int, **changes: Any) -> Any:
+    return Trial("unknown", stub=True, config={"assignment": make_assignment(number, **changes)})
+
+
+def test_trials_start_in_the_order_in_which_they_are_handed_out(scheduler: CoordinatorScheduler) -> None:
     """Which is not that of their numbers: `evaluate` tries failed ones last. A trial added again keeps its place."""
-    trials = [Trial("unknown", stub=True, config={"number": number, "failures": 0}) for number in (2, 3, 0, 1)]
-    for trial in trials:
-        trial.config["max_failures"] = 3
-    controller, stopping = Controller(trials), EarlyStopping(Halving((), 2), lambda _: 0)
+    trials = [of_tune(number) for number in (2, 3, 0, 1)]
+    controller = Controller(trials)
     for trial in (*trials, trials[0]):
-        stopping.on_trial_add(controller, trial)
+        scheduler.on_trial_add(controller, trial)
     started = []
-    while (trial := stopping.choose_trial_to_run(controller)) is not None:
-        started.append(trial.config["number"])
+    while (trial := scheduler.choose_trial_to_run(controller)) is not None:
+        started.append(trial.config["assignment"].number)
         trial.status = Trial.RUNNING
     assert started == [2, 3, 0, 1]
     trials[2].status = trials[1].status = Trial.PENDING
-    assert stopping.choose_trial_to_run(controller) is trials[1]
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+
+
+def test_a_trial_that_has_failed_once_too_often_ends_as_failed(scheduler: CoordinatorScheduler, memory: Memory) -> None:
+    trials = [of_tune(0, failures=4, last_error="OSError: gone"), of_tune(1, failures=3)]
+    controller = Controller(trials)
+    for trial in trials:
+        scheduler.on_trial_add(controller, trial)
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+    row = memory.trials[-1]
+    assert (row.trial_id, row.status, row.error) == ("t0000", TrialStatus.FAILED, "OSError: gone")
+
+
+def test_tune_stops_a_trial_that_has_ended(scheduler: CoordinatorScheduler, memory: Memory) -> None:
+    trial = of_tune(0)
+    running, last = make_report(make_metrics(1)), make_report(make_metrics(2), TrialStatus.COMPLETED)
+    assert scheduler.on_trial_result(None, trial, {"report": running}) == TrialScheduler.CONTINUE
+    assert scheduler.on_trial_result(None, trial, {"report": last}) == TrialScheduler.STOP
+    assert memory.trials[-1].status is TrialStatus.COMPLETED
+
+
+def test_tune_can_pickle_it_into_its_snapshot(scheduler: CoordinatorScheduler) -> None:
+    cloudpickle.dumps(scheduler)

@@ -4,6 +4,7 @@ import io
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from plgan_tune.backends.ray.gang import Gang, RankActor
 from plgan_tune.backends.ray.silence import MOST_STOP_SECONDS, STOP_SECONDS, SilenceWatch
 from plgan_tune.backends.ray.trainable import PlganTrainable
 from plgan_tune.records import TrialStatus
-from tests.factories import UNTIMED, Search, small
+from tests.factories import UNTIMED, Search, make_assignment, make_metrics, make_report, small
 
 
 class Listened:
@@ -56,7 +57,9 @@ class Listened:
         self.watch.on_trial_start(trial=self.trials[trial_id])
 
     def report(self, trial_id: str, seconds: float = 0.0) -> None:
-        self.watch.on_trial_result(trial=self.trials[trial_id], result={"seconds": seconds})
+        self.watch.on_trial_result(
+            trial=self.trials[trial_id], result={"report": make_report(make_metrics(1, seconds=seconds))}
+        )
 
     def epochs(self, trial_id: str, *took: float) -> None:
         for seconds in took:
@@ -75,7 +78,7 @@ class _Trial:
     """Of Tune; hashed by itself."""
 
     def __init__(self, trial_id: str) -> None:
-        self.config: dict[str, Any] = {"trial_id": trial_id}
+        self.config: dict[str, Any] = {"assignment": replace(make_assignment(0), trial_id=trial_id)}
 
 
 def test_a_trial_is_silent_after_ten_usual_epochs() -> None:
@@ -204,7 +207,8 @@ class Stopped(PlganTrainable):
 
     def _take_up(self, config: dict[str, Any]) -> None:
         super()._take_up(config)
-        self._epoch, self._hangs = config["logged"], (config["number"], config["attempt"]) == (1, 1)
+        assignment = config["assignment"]
+        self._epoch, self._hangs = assignment.logged, (assignment.number, assignment.attempt) == (1, 1)
 
     def step(self) -> dict[str, Any]:
         result = super().step()
@@ -214,18 +218,18 @@ class Stopped(PlganTrainable):
         return result
 
     def plant(self) -> None:
-        assert self._rank is not None
-        self._rank.step = lambda: os.kill(os.getpid(), signal.SIGSTOP)  # type: ignore[assignment,method-assign,return-value]
+        assert self._worker is not None
+        self._worker.step = lambda: os.kill(os.getpid(), signal.SIGSTOP)  # type: ignore[assignment,method-assign,return-value]
 
 
 class StoppedInARank(Stopped):
     def plant(self) -> None:
         def stop(actor: RankActor) -> None:
-            assert actor._rank is not None
-            actor._rank.step = lambda: os.kill(os.getpid(), signal.SIGSTOP)  # type: ignore[assignment,method-assign,return-value]
+            assert actor._worker is not None
+            actor._worker.step = lambda: os.kill(os.getpid(), signal.SIGSTOP)  # type: ignore[assignment,method-assign,return-value]
 
-        assert isinstance(self._rank, Gang)
-        ray.get(self._rank._actors[1].__ray_call__.remote(stop))
+        assert isinstance(self._worker, Gang)
+        ray.get(self._worker._actors[1].__ray_call__.remote(stop))
 
 
 def stopped_processes() -> Iterator[psutil.Process]:

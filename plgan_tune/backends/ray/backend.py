@@ -1,0 +1,74 @@
+"""Trials on Ray: an embedded one, or a cluster."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from plgan_tune.backends.backend import Workload
+from plgan_tune.backends.ray.cluster_monitor import ClusterMonitor
+from plgan_tune.backends.ray.connect import check_address
+from plgan_tune.backends.ray.preflight import joined_for
+from plgan_tune.backends.ray.tune_run import run_tune
+from plgan_tune.study.backpressure import Backpressure
+from plgan_tune.study.cluster_status import ClusterStatus
+from plgan_tune.study.coordinator import Coordinator
+from plgan_tune.study.trial_resources import TrialResources
+
+
+def ignore_death(why: str) -> None:
+    """Says nothing more: the search ends with RayDiedError."""
+
+
+class RayBackend:
+    """A backend of many processes, each a trial or a rank of one.
+
+    Args:
+        address: `auto` or `host:port` of a running cluster; None starts an embedded Ray, and stops it at the end.
+        on_death: called, in a thread, with what has died of an embedded Ray. The search then ends, if it can: without
+            its GCS Ray ends this process after a minute.
+    """
+
+    def __init__(self, address: str | None = None, *, on_death: Callable[[str], None] = ignore_death) -> None:
+        self._address, self._on_death = address, on_death
+
+    def check(self) -> None:
+        """Raises ClusterError where no cluster answers at the address."""
+        if self._address is not None:
+            check_address(self._address)
+
+    @contextmanager
+    def open(self, workload: Workload, console: Console) -> Iterator["RayTrainer"]:
+        """Raises ClusterError where the cluster cannot be joined or is too small, or a node of it cannot train."""
+        with joined_for(workload, address=self._address, console=console) as (share, concurrent):
+            yield RayTrainer(workload, share, concurrent, self._on_death)
+
+
+class RayTrainer:
+    """See `Trainer`.
+
+    Args:
+        workload: what to train.
+        share: what a trial takes.
+        concurrent: trials at a time.
+        on_death: as of `RayBackend`.
+    """
+
+    def __init__(
+        self, workload: Workload, share: TrialResources, concurrent: int, on_death: Callable[[str], None]
+    ) -> None:
+        self._workload, self._share, self._concurrent, self._on_death = workload, share, concurrent, on_death
+        self._monitor = ClusterMonitor(share, concurrent)
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self._share.cpus))
+
+    @property
+    def cluster(self) -> ClusterStatus:
+        return self._monitor.status
+
+    def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:
+        """Raises RayDiedError where an embedded Ray has died."""
+        with self._monitor.watching(coordinator.state, on_look):
+            return run_tune(self._workload, self._share, self._concurrent, coordinator, backpressure, self._on_death)

@@ -1,0 +1,61 @@
+"""A study's rule of early stopping, and what the log implies under it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from plgan_tune.config.advice import rungs
+from plgan_tune.config.study import StudySpec
+from plgan_tune.records import DecisionRow, Report, Value
+from plgan_tune.study.halving import Halving, NeverStop, StartOf, from_the_first_epoch
+from plgan_tune.study.history import History, Left, brought_to_date, unwritten_decisions
+from plgan_tune.study.protocols import Rule
+
+
+def build_rule(spec: StudySpec) -> Rule:
+    """The rule that `search.early_stopping` asks for."""
+    asha = spec.search.early_stopping.asha
+    if asha is None:
+        return NeverStop()
+    return Halving(
+        rungs(asha, spec.any_trial().training.epochs),
+        asha.reduction_factor,
+        asha.min_competitors,
+        asha.smoothing,
+        _start_of(spec) if asha.align == "switch" else from_the_first_epoch,
+    )
+
+
+def _start_of(spec: StudySpec) -> StartOf:
+    """Rungs count from a trial's own switch epoch (patent paragraph 0060)."""
+    return lambda point: spec.trial(point).loss.switch_epoch
+
+
+def left_behind(known: History, spec: StudySpec, rule: Rule) -> Left:
+    """What the log implies under the rule of now, which is given all of it.
+
+    Args:
+        known: what the log holds.
+        spec: the study of now.
+        rule: has been given nothing yet.
+    """
+    points = {row.trial_id: row.params for row in known.trials}
+    implied = replayed(known.reports, rule, points, spec.any_trial().training.epochs)
+    decisions = unwritten_decisions(known, implied)
+    return Left(known, brought_to_date(known, spec, decisions), decisions)
+
+
+def replayed(
+    reports: Iterable[Report], rule: Rule, points: Mapping[str, Mapping[str, Value]], last: int
+) -> Iterator[DecisionRow]:
+    """Gives the rule the log's reports in their order; yields what it decides.
+
+    Args:
+        reports: by seq.
+        rule: has been given nothing yet.
+        points: trial_id -> its point.
+        last: epochs of a whole training, after which nobody is judged.
+    """
+    for report in reports:
+        if report.epoch < last:
+            decision = rule.report(report, points[report.trial_id])
+            if decision is not None:
+                yield decision
