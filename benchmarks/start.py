@@ -23,7 +23,7 @@ OPTIM: Final = "OptimSpec.model_construct(beta1=0.5, beta2=0.999, eps=1e-4)"  # 
 PAIRS: Final = {
     "the digits": (
         "from plgan_tune.data.digits import open_digits; from plgan_tune.config.trial import DataSpec; "
-        "open_digits(DataSpec.model_construct(path=None), 'train')",
+        "from pathlib import Path; open_digits(DataSpec.model_construct(path=None), 'train', Path())",
         "from sklearn.datasets import load_digits; load_digits(return_X_y=True)",
     ),
     "a first step of Adam": (

@@ -12,7 +12,7 @@ from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.cache import Decoded, cache_folder, cached, key_of
 from plgan_tune.data.decode import Reading, form_of, read
 from plgan_tune.data.errors import DataError
-from plgan_tune.data.sources import open_half, stamp_half
+from plgan_tune.data.sources import is_cached, open_half, stamp_half
 from plgan_tune.data.splits import Split, draw_split, limit_rows
 from plgan_tune.data.zca import fit_zca
 
@@ -95,14 +95,14 @@ def load_test(spec: DataSpec, cache: Path | None = None) -> tuple[Tensor, Tensor
 
 
 def _decoded_train(spec: DataSpec, folder: Path) -> Decoded:
-    if spec.source == "digits":
+    if not is_cached(spec):
         return _gathered(_read_train(spec, folder))
     key = key_of(spec, "train", stamp_half(spec, "train", folder))
     return cached(folder, key, lambda: _read_train(spec, folder))
 
 
 def _decoded_test(spec: DataSpec, folder: Path) -> Decoded:
-    if spec.source == "digits":
+    if not is_cached(spec):
         return _gathered(_read_test(spec, folder))
     # The training half is part of the key: its first image sets the form, its labels the classes.
     stamps = [*stamp_half(spec, "train", folder), *stamp_half(spec, "test", folder)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import numpy as np
 from numpy.random import PCG64
@@ -20,7 +21,7 @@ _TEST_SEED = 360
 """Fixed: every study of the digits has the same test set."""
 
 
-def open_digits(spec: DataSpec, name: HalfName) -> Half:
+def open_digits(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: ARG001
     """Values 0..16 become round(v * 255 / 16); 360 images, 36 of each class, are the test set.
 
     Raises:

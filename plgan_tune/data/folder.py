@@ -12,14 +12,14 @@ from plgan_tune.data.half import NO_LABEL, Encoded, Half, HalfName, Rows, Stamp,
 _ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 
 
-def stamp_folder(spec: DataSpec, name: HalfName) -> list[Stamp]:
+def stamp_folder(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:  # noqa: ARG001
     """Every image file of the half."""
     root = _root(spec, name)
     stats = [(file, file.stat()) for file, _ in _files(root, name, _classes(root))]
     return [(str(file), stat.st_size, str(stat.st_mtime_ns)) for file, stat in stats]
 
 
-def open_folder(spec: DataSpec, name: HalfName) -> Half:
+def open_folder(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: ARG001
     """Lists the half's files; the folders of train/, sorted by name, are the classes of both halves.
 
     Raises:

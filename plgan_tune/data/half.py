@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from plgan_tune.config.trial import DataSpec
 
 HalfName = Literal["train", "test"]
 Rows = NDArray[np.int64]
@@ -36,6 +39,22 @@ class Half:
     classes: tuple[str, ...]
     where: Callable[[int], str]
     encoded: Callable[[Rows], Iterator[Sequence[Encoded]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How the images of a `data.source` are found.
+
+    Attributes:
+        open: the half's labels and undecoded images. Its path is of the cache, for what has to be downloaded.
+        stamp: the files that the half consists of, in the version they have now, found without reading them. None
+            where the images come with the installation: they are decoded anew each time, and never cached.
+
+    Both raise DataError where the data are missing or not in the source's layout.
+    """
+
+    open: Callable[[DataSpec, HalfName, Path], Half]
+    stamp: Callable[[DataSpec, HalfName, Path], list[Stamp]] | None
 
 
 def batches(rows: Rows) -> Iterator[Rows]:

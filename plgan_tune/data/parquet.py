@@ -36,13 +36,13 @@ class _File:
     """Class names of its metadata; none where it has none."""
 
 
-def stamp_parquet(spec: DataSpec, name: HalfName) -> list[Stamp]:
+def stamp_parquet(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:  # noqa: ARG001
     """The half's files."""
     system, found = _find(spec, name)
     return [(system.unstrip_protocol(info["name"]), int(info["size"]), _version(info)) for info in found]
 
 
-def open_parquet(spec: DataSpec, name: HalfName) -> Half:
+def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: ARG001
     """Reads schemas and label columns of `train*.parquet` or `test*.parquet`, in the order of their names.
 
     The image column is the one whose type is a struct with binary `bytes`, or binary; the label column is the

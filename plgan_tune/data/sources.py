@@ -1,13 +1,26 @@
-"""`data.source` to the module that reads it: the only place that lists them all."""
+"""`data.source` to what reads it: the only place that lists them all."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from plgan_tune.config.trial import DataSpec
+from plgan_tune.config.trial import Source as SourceName
 from plgan_tune.data.digits import open_digits
 from plgan_tune.data.folder import open_folder, stamp_folder
-from plgan_tune.data.half import Half, HalfName, Stamp
+from plgan_tune.data.half import Half, HalfName, Source, Stamp
 from plgan_tune.data.parquet import open_parquet, stamp_parquet
 from plgan_tune.data.vision import open_vision, stamp_vision
+
+SOURCES: Final[Mapping[SourceName, Source]] = {
+    "digits": Source(open_digits, None),
+    "mnist": Source(open_vision, stamp_vision),
+    "fashion_mnist": Source(open_vision, stamp_vision),
+    "cifar10": Source(open_vision, stamp_vision),
+    "svhn": Source(open_vision, stamp_vision),
+    "parquet": Source(open_parquet, stamp_parquet),
+    "folder": Source(open_folder, stamp_folder),
+}
 
 
 def open_half(spec: DataSpec, name: HalfName, cache: Path) -> Half:
@@ -16,15 +29,12 @@ def open_half(spec: DataSpec, name: HalfName, cache: Path) -> Half:
     Raises:
         DataError: where the data are missing or not in the source's layout.
     """
-    match spec.source:
-        case "digits":
-            return open_digits(spec, name)
-        case "parquet":
-            return open_parquet(spec, name)
-        case "folder":
-            return open_folder(spec, name)
-        case "mnist" | "fashion_mnist" | "cifar10" | "svhn":
-            return open_vision(spec, name, cache)
+    return SOURCES[spec.source].open(spec, name, cache)
+
+
+def is_cached(spec: DataSpec) -> bool:
+    """Whether the source's decoded images are kept on disk."""
+    return SOURCES[spec.source].stamp is not None
 
 
 def stamp_half(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:
@@ -33,12 +43,5 @@ def stamp_half(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:
     Raises:
         DataError: where they are missing.
     """
-    match spec.source:
-        case "digits":
-            return []
-        case "parquet":
-            return stamp_parquet(spec, name)
-        case "folder":
-            return stamp_folder(spec, name)
-        case "mnist" | "fashion_mnist" | "cifar10" | "svhn":
-            return stamp_vision(spec, name, cache)
+    stamp = SOURCES[spec.source].stamp
+    return [] if stamp is None else stamp(spec, name, cache)

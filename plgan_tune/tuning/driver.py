@@ -1,7 +1,7 @@
 """A study from its specification to its results: the rooms put together."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ from plgan_tune.study.folder import (
 )
 from plgan_tune.study.history import RULE_SINCE, History, as_begun, read_history
 from plgan_tune.study.log_session import open_log
-from plgan_tune.study.protocols import LogListener
+from plgan_tune.study.protocols import LogListener, Rule, Suggestions
 from plgan_tune.study.state import Ending, StudyState
 from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID
 from plgan_tune.tuning.dry_run import already_in_words, check_trials, notes_before, rungs_in_words
@@ -77,6 +77,8 @@ def run_study(
     resume: bool = False,
     console: Console | None = None,
     now: Now | None = None,
+    suggest: Callable[[StudySpec, History, Sequence[Older]], Suggestions] = OptunaSampler,
+    stop: Callable[[StudySpec], Rule] = build_rule,
     listeners: Sequence[LogListener] = (),
 ) -> StudyResult:
     """Searches: trials are suggested, trained by a backend, stopped early, and every epoch is logged.
@@ -96,6 +98,8 @@ def run_study(
         resume: go on with the study of that name, if there is one.
         console: where progress is shown; None shows nothing.
         now: the UTC time; default a clock that nobody sets while the search runs.
+        suggest: makes what says which trials to train; by default the sampler that `search.sampler` names.
+        stop: makes the rule of early stopping; by default the one that `search.early_stopping` names.
         listeners: take every row of the log, after the log itself.
 
     Raises:
@@ -118,7 +122,7 @@ def run_study(
             history = read_history(asked.location, asked.spec) if asked.resume else History()
             _say_what_is_known(asked, history, console)
             with _named(asked, history) as study_id:
-                return _search(asked, history, study_id, lock, console, now, listeners)
+                return _search(asked, history, study_id, lock, console, now, suggest, stop, listeners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +209,14 @@ def _search(
     lock: StudyLock,
     console: Console,
     now: Now,
+    suggest: Callable[[StudySpec, History, Sequence[Older]], Suggestions],
+    stop: Callable[[StudySpec], Rule],
     listeners: Sequence[LogListener],
 ) -> StudyResult:
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
         data = load_dataset(images)  # warms this node's cache; a bad image is found before any process starts
-    rule = build_rule(spec)
+    rule = stop(spec)
     left = left_behind(history, spec, rule)
     state = StudyState(
         location.name,
@@ -226,7 +232,7 @@ def _search(
     run = run_trials(
         asked.backend,
         Workload(location, limits, spec.resources, images, asked.summary),
-        OptunaSampler(spec, left.history, asked.older),
+        suggest(spec, left.history, asked.older),
         rule,
         state,
         open_log(location, spec.columns, spec.types, state, keep, left, lock.check, study_id),

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
@@ -87,6 +87,10 @@ def _tpe(seed: int, startup: int) -> TPESampler:
     )
 
 
+BuildSampler = Callable[[SearchSpec, int, Sequence[FrozenTrial]], BaseSampler]
+"""Makes an Optuna sampler, as `build_sampler` does."""
+
+
 @dataclass(slots=True)
 class _Asked:
     trial: optuna.Trial
@@ -128,7 +132,8 @@ class OptunaSampler:
       after FAIL, 66 % after a worst value, 18 % after the constraint (trials 20 to 59, eight seeds).
       CMA-ES and the Gaussian process know no constraint: they are told COMPLETE with an error of WORST.
 
-    The finished trials of `older` studies are told first, as if they had been this one's.
+    The finished trials of `older` studies are told first, as if they had been this one's. `build` makes the sampler;
+    by default the one that `search.sampler` names.
 
     NaN is never told. No trial that has ended stays running in Optuna, where constant_liar would hold it for bad
     for ever.
@@ -139,6 +144,7 @@ class OptunaSampler:
         spec: StudySpec,
         history: History = History(),  # noqa: B008 - frozen
         older: Sequence[Older] = (),
+        build: BuildSampler = build_sampler,
     ) -> None:
         self._spec = spec
         self._distributions = distributions(spec.domains)
@@ -152,7 +158,7 @@ class OptunaSampler:
         brought = [(row, study.curves) for study in older for row in study.trials]
         told = [self._as_told(row, curves.get(row.trial_id, {})) for row, curves in (*brought, *known)]
         with quiet():
-            sampler = build_sampler(spec.search, already=history.next_number, told=told)
+            sampler = build(spec.search, history.next_number, told)
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
         self.study.add_trials(told)
         for row in history.unfinished:
