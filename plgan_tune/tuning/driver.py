@@ -85,8 +85,7 @@ def run_study(
 ) -> StudyResult:
     """Searches: trials are suggested, trained on Ray, stopped early, and every epoch is logged.
 
-        from plgan_tune.spec.load import load_study
-        from plgan_tune.tuning.driver import run_study
+        from plgan_tune import load_study, run_study
 
         result = run_study(load_study("search_spaces/digits.yaml").study, name="mine")
         print(result.state.best())
