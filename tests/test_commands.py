@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from plgan_tune.spec.load import load_study
@@ -108,6 +109,17 @@ def test_ci_holds_every_check_and_stops_at_the_first_that_fails() -> None:
     assert checks[-2:] == [f"$python -m pytest {lanes}", f"$python -m pytest -m slow {lanes}"]
     assert "set -euo pipefail" in CI
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_hooks_at_a_commit_are_ci_s_checks() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (local,) = config["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == ["ruff check", "ruff format --check", "mypy", "lint-imports"]
+    commands = [shlex.split(line) for line in CI.splitlines() if line.startswith('"$home')]
+    in_ci = [" ".join([command[0].rpartition("/")[2], *command[1:]]) for command in commands]
+    for hook in local["hooks"]:
+        assert hook["entry"] in in_ci
+        assert (hook["language"], hook["pass_filenames"]) == ("system", False)
 
 
 def test_the_readme_s_space_file_loads(tmp_path: Path) -> None:
