@@ -81,7 +81,7 @@ class Classifier(nn.Module):
 def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifier:
     """The classifier of a checkpoint of `train`, `search` or `evaluate`, on the CPU.
 
-        from plgan_tune.classifier import load_classifier
+        from plgan_tune import load_classifier
 
         classifier = load_classifier("results/mine/checkpoints/t0007")
         chances = classifier.predict(["one.png", "two.png"])

@@ -50,11 +50,9 @@ def train(
 ) -> list[EpochMetrics]:
     """Trains one configuration; leaves `epochs/`, `samples.png` and `checkpoint.pt` in `out`.
 
-        from pathlib import Path
-        from plgan_tune.config.load import load_trial
-        from plgan_tune.train import train
+        from plgan_tune import load_trial, train_trial  # this function's name in the package
 
-        rows = train(load_trial(Path("results/mine/best.yaml")), out="results/best")
+        rows = train_trial(load_trial("results/mine/best.yaml"), out="trained/best")
         print(rows[-1].val_error)
 
     Args:

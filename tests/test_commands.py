@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from plgan_tune.config.load import load_study
@@ -110,6 +111,17 @@ def test_ci_holds_every_check_and_stops_at_the_first_that_fails() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def test_the_hooks_at_a_commit_are_ci_s_checks() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (local,) = config["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == ["ruff check", "ruff format --check", "mypy", "lint-imports"]
+    commands = [shlex.split(line) for line in CI.splitlines() if line.startswith('"$home')]
+    in_ci = [" ".join([command[0].rpartition("/")[2], *command[1:]]) for command in commands]
+    for hook in local["hooks"]:
+        assert hook["entry"] in in_ci
+        assert (hook["language"], hook["pass_filenames"]) == ("system", False)
+
+
 def test_the_readme_s_space_file_loads(tmp_path: Path) -> None:
     (example,) = blocks("yaml")
     (tmp_path / "mine.yaml").write_text(example)
@@ -138,7 +150,7 @@ def test_the_readme_s_python_imports_what_there_is() -> None:
     trees = [ast.parse(block) for block in blocks("python")]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     ours = [(node.module, name.name) for node in imports for name in node.names if "plgan_tune" in str(node.module)]
-    assert {name for _, name in ours} == {"load_study", "load_trial", "train", "run_study", "load_classifier"}
+    assert {name for _, name in ours} == {"load_study", "load_trial", "train_trial", "run_study", "load_classifier"}
     for module, name in ours:
         assert callable(getattr(importlib.import_module(str(module)), name))
 
@@ -224,6 +236,58 @@ print(sorted({"sklearn", "torch._dynamo", "sympy", "torchvision"} & sys.modules.
 
 def test_train_shows_its_options_in_any_folder(options: Options) -> None:
     assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume"}
+
+
+# plgan-tune
+
+
+def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What the console script of pyproject.toml does with these words."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, function = project["scripts"]["plgan-tune"].split(":")
+    code = f"import sys; sys.argv[0] = 'plgan-tune'; from {module} import {function}; {function}()"
+    return elsewhere(folder, "-c", code, *words)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_plgan_tune_lists_the_commands(tmp_path: Path, options: Options, words: list[str]) -> None:
+    said, as_module = script(tmp_path, *words), elsewhere(tmp_path, "-m", "plgan_tune", *words)
+    assert (said.returncode, as_module.returncode) == (0, 0)
+    assert said.stdout.startswith("Usage: plgan-tune COMMAND [OPTIONS]\n")
+    assert as_module.stdout == said.stdout.replace("plgan-tune ", "python -m plgan_tune ")
+    assert {f"plgan_tune.{name}" for name in re.findall(r"^  (\w+)  ", said.stdout, re.MULTILINE)} == options.keys()
+
+
+def test_plgan_tune_lists_the_commands_without_importing_one(tmp_path: Path) -> None:
+    code = "import sys; sys.argv[1:] = []; from plgan_tune.__main__ import main; main(); print(sorted(sys.modules))"
+    listed = elsewhere(tmp_path, "-c", code)
+    assert "'plgan_tune'" in listed.stdout
+    for module in ("torch", "ray", "typer", "plgan_tune.search"):
+        assert f"'{module}'" not in listed.stdout
+
+
+@pytest.mark.parametrize("module", ["search", "train", "evaluate", "analyze"])
+def test_plgan_tune_starts_a_command_with_its_words(tmp_path: Path, options: Options, module: str) -> None:
+    shown = script(tmp_path, module, "--help")
+    assert f"Usage: plgan-tune {module} [OPTIONS]" in shown.stdout
+    listed = set(re.findall(r"^\W*(--[a-z-]+)", shown.stdout, re.MULTILINE)) - {"--help"}
+    assert listed == options[f"plgan_tune.{module}"]
+
+
+def test_plgan_tune_ends_with_the_command_s_status(tmp_path: Path) -> None:
+    planned = script(tmp_path, "search", "--dry-run", "--set", "search.trials=7")
+    assert planned.returncode == 0, planned.stderr
+    assert "trials: 7" in planned.stdout
+    refused = script(tmp_path, "analyze", "nowhere")
+    assert refused.returncode == 2
+    assert "nowhere" in refused.stderr
+
+
+def test_plgan_tune_refuses_another_command_and_names_those_there_are(tmp_path: Path) -> None:
+    refused = script(tmp_path, "serch\x1b[2J", "--dry-run")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    told = "COMMAND must be one of search, train, evaluate, analyze, but got 'serch\\x1b[2J'\n"
+    assert refused.stderr == told
 
 
 @pytest.fixture(scope="module")

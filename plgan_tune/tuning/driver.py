@@ -83,9 +83,7 @@ def run_study(
 ) -> StudyResult:
     """Searches: trials are suggested, trained by a backend, stopped early, and every epoch is logged.
 
-        from plgan_tune.backends.in_process import InProcess
-        from plgan_tune.config.load import load_study
-        from plgan_tune.tuning.driver import run_study
+        from plgan_tune import InProcess, load_study, run_study
 
         result = run_study(load_study("search_spaces/digits.yaml").study, backend=InProcess(), name="mine")
         print(result.state.best())

@@ -15,7 +15,6 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-import plgan_tune
 from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.connect import STOPPING, capacity, connect, joined
@@ -30,7 +29,7 @@ LOOK_SECONDS = 120.0
 DATA_SECONDS = 3600.0
 """For a node to find its images, where it may have to download them."""
 
-PACKAGE = Path(plgan_tune.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
