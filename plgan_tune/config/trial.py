@@ -156,8 +156,18 @@ class OptimSpec(Frozen):
     beta1: BelowOne
     beta2: BelowOne
     eps: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Added to the root of Adam's mean square."""
+    eps_root: Fraction = 0.0
+    """Added to the mean square within the root (improved-gan: 1e-8)."""
     average_decay: BelowOne
     """Upper bound of the moving average's decay min(average_decay, n / (n + 10)) at update n."""
+
+    @field_validator("eps_root")
+    @classmethod
+    def _needs_a_mean(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("beta2") == 0:
+            raise RuleError("eps_root must be 0 where beta2 is 0: Adam then has no mean square", show(value))
+        return value
 
 
 class TrainingSpec(Frozen):

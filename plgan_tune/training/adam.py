@@ -26,6 +26,9 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter], optim: OptimSpec) -> None:
         self._parameters: list[Tensor] = list(parameters)
         self._optim = optim
+        # An eps within the root is what each squared gradient would be larger by: then the mean square, corrected for
+        # its start at 0, is larger by just that.
+        self._root = optim.eps_root * (1 - optim.beta2) / optim.beta2 if optim.eps_root else 0.0
         self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
         device = self._parameters[0].device
@@ -47,6 +50,8 @@ class Adam:
         if len(gradients) < len(self._parameters):
             raise RuntimeError(f"{len(self._parameters) - len(gradients)} parameters have no gradient")
         self._steps += 1
+        if self._root:
+            torch._foreach_add_(self._squares, self._root)
         torch._fused_adam_(
             self._parameters,
             gradients,

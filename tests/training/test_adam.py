@@ -57,6 +57,29 @@ def test_it_descends_as_torch_s_does(device: str, dtype: torch.dtype, eps: float
         assert all(torch.equal(moments[name], wanted[name]) for name in wanted)
 
 
+def test_an_epsilon_within_the_root_is_added_to_the_mean_square(optim: OptimSpec) -> None:
+    """Against Adam written out, with gradients of the epsilon's own size."""
+    optim = optim.model_copy(update={"eps": 1e-30, "eps_root": 1e-8})
+    mine, theirs = (network.double() for network in networks())
+    adam = Adam(mine.parameters(), optim)
+    means, squares = ([torch.zeros_like(p) for p in theirs.parameters()] for _ in range(2))
+    for step in range(1, 6):
+        images = 1e-2 * torch.randn(16, 3, 8, 8, dtype=torch.float64)
+        adam.rate.turn(0.01)
+        descend(mine, adam, images)
+        for parameter in theirs.parameters():
+            parameter.grad = None
+        theirs(images).square().mean().backward()
+        with torch.no_grad():
+            for parameter, mean, square in zip(theirs.parameters(), means, squares, strict=True):
+                assert parameter.grad is not None
+                mean.lerp_(parameter.grad, 1 - optim.beta1)
+                square.lerp_(parameter.grad.square(), 1 - optim.beta2)
+                root = (square / (1 - optim.beta2**step) + optim.eps_root).sqrt()
+                parameter.sub_(0.01 * mean / (1 - optim.beta1**step) / root)
+        assert all(map(torch.allclose, mine.parameters(), theirs.parameters()))
+
+
 @pytest.mark.parametrize("left_by", [of_torch, lambda network, optim: Adam(network.parameters(), optim)])
 def test_it_goes_on_from_moments_that_another_left(
     left_by: Callable[[nn.Module, OptimSpec], Adam | torch.optim.Adam], optim: OptimSpec
