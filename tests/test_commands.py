@@ -134,7 +134,7 @@ def test_the_readme_s_table_lists_exactly_the_options_of_search(options: Options
     listed = re.findall(r"^\| `(--[a-z-]+)", README, re.MULTILINE)
     assert len(listed) == len(set(listed))
     assert set(listed) == options["plgan_tune.search"]
-    assert set(listed) == {"--space", "--set", "--results", "--name", "--address", "--resume", "--dry-run"}
+    assert set(listed) == {"--space", "--set", "--results", "--name", "--address", "--in-process", "--resume", "--dry-run"}
 
 
 def test_the_readme_s_commands_use_options_that_there_are(options: Options) -> None:
@@ -150,7 +150,8 @@ def test_the_readme_s_python_imports_what_there_is() -> None:
     trees = [ast.parse(block) for block in blocks("python")]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     ours = [(node.module, name.name) for node in imports for name in node.names if "plgan_tune" in str(node.module)]
-    assert {name for _, name in ours} == {"load_study", "load_trial", "train_trial", "run_study", "load_classifier"}
+    functions = {"load_study", "load_trial", "train_trial", "run_study", "load_classifier"}
+    assert {name for _, name in ours} == functions | {"InProcess"}
     for module, name in ours:
         assert callable(getattr(importlib.import_module(str(module)), name))
 

@@ -149,7 +149,7 @@ def test_every_console_is_this_one() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Console", "rich.print", "terminal", "_Terminal")
     ]
-    assert ("wording.py", "_Terminal") in made
+    assert ("format.py", "_Terminal") in made
     assert ("search.py", "terminal") in made
     assert {name for _, name in made} == {"terminal", "_Terminal"}
 
