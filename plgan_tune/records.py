@@ -38,33 +38,45 @@ def column(meaning: str, unit: str = "", least: float | None = None, most: float
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """What one epoch of training measured. Losses are means over the epoch's steps."""
+    """What one epoch of training measured. Losses are means over the epoch's steps.
+
+    Epoch, val_error, learning rates and seconds are always there. The others are measures: None where a trial's method
+    has no such thing, or where the version that wrote the row did not know it yet.
+    """
 
     epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs", least=1)
     val_error: float = column("error of the averaged weights on the validation images", "fraction", 0, 1)
-    val_error_raw: float = column("error of the raw weights on the validation images", "fraction", 0, 1)
-    loss_supervised: float = column("C_sup (patent eq. 13)", "nats")
-    loss_unsupervised: float = column("C_unsup (patent eq. 14), scaled", "nats")
-    loss_adversarial: float = column("V_log, before alpha", "nats")
-    loss_feature: float = column("V_feature, before beta", "")
-    ramp: float = column("w, the weight of the saturating loss in this epoch", "fraction", 0, 1)
+    val_error_raw: float | None = column("error of the raw weights on the validation images", "fraction", 0, 1)
+    loss_supervised: float | None = column("C_sup (patent eq. 13)", "nats")
+    loss_unsupervised: float | None = column("C_unsup (patent eq. 14), scaled", "nats")
+    loss_adversarial: float | None = column("V_log, before alpha", "nats")
+    loss_feature: float | None = column("V_feature, before beta", "")
+    ramp: float | None = column("w, the weight of the saturating loss in this epoch", "fraction", 0, 1)
     lr_discriminator: float = column("learning rate of the discriminator in this epoch, decay included", least=0)
     lr_generator: float = column("learning rate of the generator in this epoch, decay included", least=0)
-    images_per_second: float = column("unlabelled images of discriminator steps per second of training", "1/s", least=0)
+    images_per_second: float | None = column(
+        "unlabelled images of discriminator steps per second of training", "1/s", least=0
+    )
     seconds: float = column("time of this epoch, validation included", "s", least=0)
-    grad_norm_adversarial: float = column(
+    grad_norm_adversarial: float | None = column(
         "norm of V_log's gradient in the generator's parameters, before alpha, on the epoch's probe", ""
     )
-    grad_norm_feature: float = column(
+    grad_norm_feature: float | None = column(
         "norm of V_feature's gradient in the generator's parameters, before beta, on the epoch's probe", ""
     )
-    accuracy_real: float = column("share of the probe's real images with D(x) > 0.5", "fraction", 0, 1)
-    accuracy_generated: float = column("share of the probe's generated images with D(G(z)) < 0.5", "fraction", 0, 1)
-    real_max_logit_positive: float = column("share of the probe's real images with max logit > 0", "fraction", 0, 1)
-    entropy_generated: float = column(
+    accuracy_real: float | None = column("share of the probe's real images with D(x) > 0.5", "fraction", 0, 1)
+    accuracy_generated: float | None = column(
+        "share of the probe's generated images with D(G(z)) < 0.5", "fraction", 0, 1
+    )
+    real_max_logit_positive: float | None = column(
+        "share of the probe's real images with max logit > 0", "fraction", 0, 1
+    )
+    entropy_generated: float | None = column(
         "entropy of the classes predicted for the probe's generated images; near 0 where modes collapse", "nats", 0
     )
-    error_gap: float = column("val_error_raw - val_error; negative where the averaged weights lag", "fraction", -1, 1)
+    error_gap: float | None = column(
+        "val_error_raw - val_error; negative where the averaged weights lag", "fraction", -1, 1
+    )
 
 
 @dataclass(frozen=True, slots=True)

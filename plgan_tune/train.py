@@ -258,9 +258,9 @@ def _progress(console: Console, trial: TrialSpec) -> Iterator[Callable[[EpochMet
 def describe(metrics: EpochMetrics) -> str:
     """An epoch in a line: losses of D and of G, error, speed."""
     return (
-        f"D {metrics.loss_supervised + metrics.loss_unsupervised:.3f}  V_log {metrics.loss_adversarial:+.3f}  "
-        f"V_feature {metrics.loss_feature:.4f}  val_error {metrics.val_error:.4f}  "
-        f"{metrics.images_per_second:,.0f} images/s"
+        f"D {(metrics.loss_supervised or 0.0) + (metrics.loss_unsupervised or 0.0):.3f}  "
+        f"V_log {metrics.loss_adversarial or 0.0:+.3f}  V_feature {metrics.loss_feature or 0.0:.4f}  "
+        f"val_error {metrics.val_error:.4f}  {metrics.images_per_second or 0.0:,.0f} images/s"
     )
 
 

@@ -262,6 +262,8 @@ def _phase(state: StudyState, row: TrialRow) -> Text:
     latest = state.latest(row.trial_id)
     if latest is None:
         return Text("starting", "dim")
+    if latest.ramp is None:
+        return Text("training", "dim")
     return Text("switched") if latest.ramp >= 1 else Text(f"w {latest.ramp:.2f}", "dim")
 
 

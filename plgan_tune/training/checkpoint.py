@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import torch
@@ -86,7 +86,13 @@ def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
     if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
         raise CheckpointError(f"{name} is damaged: its checksum is not that of its content")
     trial = TrialSpec.model_validate(completed(loaded["trial"]))
-    return Checkpoint(trial, tuple(EpochMetrics(**row) for row in loaded["rows"]), loaded)
+    return Checkpoint(trial, tuple(map(_row, loaded["rows"])), loaded)
+
+
+def _row(saved: Mapping[str, Any]) -> EpochMetrics:
+    """A row of an epoch; a measure that was not there when it was saved is None."""
+    known: dict[str, Any] = {field.name: saved.get(field.name) for field in fields(EpochMetrics)}
+    return EpochMetrics(**known)
 
 
 def _brief(error: Exception) -> str:
