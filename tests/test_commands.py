@@ -111,6 +111,14 @@ def test_ci_holds_every_check_and_stops_at_the_first_that_fails() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def test_ci_tests_lower_bounds_that_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounded = {need.partition(">=")[0] for need in project["dependencies"] if re.search(r">=[\d.]+$", need)}
+    asked = [name for names in re.findall(r"\$\(lowest ([^)]+)\)", CI) for name in names.split()]
+    assert sorted(asked) == ["fsspec", "optuna", "pandas", "pyarrow", "pydantic"]
+    assert bounded.issuperset(asked)
+
+
 def test_the_hooks_at_a_commit_are_ci_s_checks() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     (local,) = config["repos"]
