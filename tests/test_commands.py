@@ -111,6 +111,14 @@ def test_ci_holds_every_check_and_stops_at_the_first_that_fails() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def test_ci_tests_lower_bounds_that_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounded = {need.partition(">=")[0] for need in project["dependencies"] if re.search(r">=[\d.]+$", need)}
+    asked = [name for names in re.findall(r"\$\(lowest ([^)]+)\)", CI) for name in names.split()]
+    assert sorted(asked) == ["fsspec", "optuna", "pandas", "pyarrow", "pydantic"]
+    assert bounded.issuperset(asked)
+
+
 def test_the_hooks_at_a_commit_are_ci_s_checks() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     (local,) = config["repos"]
@@ -155,6 +163,27 @@ def test_the_readme_s_python_imports_what_there_is() -> None:
     assert {name for _, name in ours} == functions | {"InProcess"}
     for module, name in ours:
         assert callable(getattr(importlib.import_module(str(module)), name))
+
+
+def test_every_file_names_the_same_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    for file in ("Dockerfile", "kuberay.yaml"):
+        assert set(re.findall(r"/plgan-tune:(\S+)", (ROOT / "cluster" / file).read_text(encoding="utf-8"))) == {version}
+
+
+def test_the_changelog_is_by_version_and_kind_and_a_line_a_change() -> None:
+    """keepachangelog.com; what is not released yet is the version that is being made."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    _, *releases = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    titles = [release.partition("\n")[0] for release in releases]
+    assert titles[0].startswith(f"[{version.removesuffix('.dev0')}] - ")
+    assert titles[0].endswith(" - Unreleased") == version.endswith(".dev0")
+    for release, title in zip(releases, titles, strict=True):
+        assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - (Unreleased|\d{4}-\d\d-\d\d)", title)
+        for line in filter(None, release.splitlines()[1:]):
+            assert re.fullmatch(r"### (Added|Changed|Fixed|Removed)|- \S.+[.]", line), line
+            assert len(line) <= 120
 
 
 def slug(heading: str) -> str:
