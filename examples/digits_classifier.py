@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from plgan_tune import load_classifier, load_study, run_study
+from plgan_tune import InProcess, load_classifier, load_study, run_study
 
 SPACE = Path(__file__).with_name("digits.yaml")
 LABELLED, TEST = 600, 360
@@ -25,7 +25,7 @@ def main() -> None:
     images = write_images(folder / "images")
 
     study = load_study(SPACE, [f"trial.data.path={images}"]).study
-    result = run_study(study, results=folder / "studies", name="digits", resume=True)
+    result = run_study(study, backend=InProcess(), results=folder / "studies", name="digits", resume=True)
     best = result.state.best()
     if best is None:
         raise SystemExit("no trial has completed")
