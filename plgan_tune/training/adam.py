@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from plgan_tune.config.trial import OptimSpec
 from plgan_tune.training.dials import Dial
+from plgan_tune.training.torch_private import add_to_all, step_adam
 
 
 class Adam:
@@ -51,21 +52,18 @@ class Adam:
             raise RuntimeError(f"{len(self._parameters) - len(gradients)} parameters have no gradient")
         self._steps += 1
         if self._root:
-            torch._foreach_add_(self._squares, self._root)
-        torch._fused_adam_(
+            add_to_all(self._squares, self._root)
+        optim = self._optim
+        step_adam(
             self._parameters,
             gradients,
             self._means,
             self._squares,
-            [],
-            [self._steps] * len(gradients),
-            lr=self.rate.value,
-            beta1=self._optim.beta1,
-            beta2=self._optim.beta2,
-            eps=self._optim.eps,
-            weight_decay=0.0,
-            amsgrad=False,
-            maximize=False,
+            self._steps,
+            rate=self.rate.value,
+            beta1=optim.beta1,
+            beta2=optim.beta2,
+            eps=optim.eps,
         )
 
     def tensors(self) -> list[Tensor]:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from plgan_tune.training.ranks import ALONE, RankLostError, Ranks
+from plgan_tune.training.torch_private import abort_ranks
 
 TIMEOUT: Final = timedelta(minutes=10)
 """The last resort: how long a rank waits for the others, in the first meeting and in each collective."""
@@ -103,7 +104,7 @@ def joined(
 def _leave_others_waiting(*, on_gpu: bool) -> None:
     """gloo closes its connections, and the others see it at once. NCCL would wait for them, who wait for this rank."""
     if on_gpu:
-        dist.distributed_c10d._get_default_group().abort()
+        abort_ranks()
     else:
         dist.destroy_process_group()
 

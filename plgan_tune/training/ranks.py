@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plgan_tune.config.errors import RuleError
+from plgan_tune.training.torch_private import copy_all
 
 T = TypeVar("T")
 
@@ -181,4 +182,4 @@ def _flatten(tensors: Sequence[Tensor]) -> Tensor:
 def _unflatten(flat: Tensor, tensors: Sequence[Tensor]) -> None:
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     views = [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
-    torch._foreach_copy_(list(tensors), views)
+    copy_all(tensors, views)

@@ -15,6 +15,7 @@ from plgan_tune.gan.networks import Discriminator, Generator, ImageShape, build,
 from plgan_tune.training.adam import Adam
 from plgan_tune.training.dials import Dials
 from plgan_tune.training.precision import Numbers, numbers_for
+from plgan_tune.training.torch_private import copy_all, lerp_all
 
 CALIBRATION_IMAGES = 500
 
@@ -87,19 +88,13 @@ class TrainState:
     @torch.no_grad()
     def update_average(self) -> None:
         """Moves the average to D's weights by the dial `blend`."""
-        averaged: tuple[Tensor, ...] = tuple(self.averaged.parameters())
-        weights: tuple[Tensor, ...] = tuple(self.discriminator.parameters())
-        blend = self.dials.blend.value
-        if isinstance(blend, Tensor):
-            torch._foreach_lerp_(averaged, weights, [blend.expand_as(weight) for weight in weights])
-        else:
-            torch._foreach_lerp_(averaged, weights, blend)
+        lerp_all(list(self.averaged.parameters()), list(self.discriminator.parameters()), self.dials.blend.value)
 
     @torch.no_grad()
     def take_over(self, other: "TrainState") -> None:
         """Becomes `other`, a trial of the same shapes, in these tensors."""
         self.trial, self.numbers, self.epoch, self.step = other.trial, other.numbers, other.epoch, other.step
-        torch._foreach_copy_(self.memory(), other.memory())
+        copy_all(self.memory(), other.memory())
 
     def _seed(self, streams: Iterable[Stream]) -> None:
         for stream in streams:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from threading import Event, Thread
 
 import ray
-from ray._private.state import available_resources_per_node
 from ray.exceptions import RayError
 
+from plgan_tune.backends.ray.ray_private import free_resources
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.state import StudyState
 from plgan_tune.study.trial_resources import TrialResources
@@ -25,7 +25,7 @@ LOOKS = 12
 def look(share: TrialResources, at_a_time: int) -> ClusterStatus:
     """The joined cluster now."""
     living = [node for node in ray.nodes() if node["Alive"]]
-    free = available_resources_per_node()
+    free = free_resources()
     resources = [node["Resources"] for node in living]
     # A node's resources that are all taken are left out of what is free; of its accelerator it always keeps some.
     unused = [free.get(node["NodeID"], {}) for node in living]

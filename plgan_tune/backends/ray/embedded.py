@@ -1,18 +1,15 @@
 """The Ray that a search starts for itself: its folder, and whether its servers live."""
 
 from collections.abc import Callable
-from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Final, Self
 
-import ray._private.worker
-from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray.tune import Stopper
 
 from plgan_tune.backends.errors import RayDiedError
-from plgan_tune.backends.ray.controller import Controller
 from plgan_tune.backends.ray.local import Local
+from plgan_tune.backends.ray.ray_private import Controller, dead_server, session_folder
 from plgan_tune.backends.ray.scratch import mark, remove_left_behind
 
 LOOK_SECONDS: Final = 1.0
@@ -23,18 +20,9 @@ def take_session() -> None:
 
     Its own stays at its end, for its logs, until the next start. Folders without a mark are another program's.
     """
-    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    session = session_folder()
     mark(session)
     remove_left_behind(session.parent, "session_")
-
-
-def dead_server() -> str | None:
-    """What has died of a Ray that this process has started; None also where it has joined another's."""
-    node = ray._private.worker._global_node
-    for kind, process in node.dead_processes() if node else ():
-        if kind in (PROCESS_TYPE_RAYLET, PROCESS_TYPE_GCS_SERVER):
-            return f"Ray has died: its {kind} (process {process.pid}) ended with {process.returncode}"
-    return None
 
 
 class RayWatch(Local, Stopper):
