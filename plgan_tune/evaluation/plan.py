@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import MADE_WITH, completed
 from plgan_tune.config.errors import show
-from plgan_tune.config.study import StudySpec, flatten
+from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.config.yaml import dump_yaml, read_yaml
 from plgan_tune.data.check import DataSummary
@@ -152,9 +153,11 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
     judges = [evaluation.judge] if evaluation.judge else []
     asked = {one.name: one.trial.model_dump(mode="json") for one in (*evaluation.configurations, *judges)}
     for name, trial in asked.items():
-        if name in known and (changes := _changes(known[name], trial)):
+        changes = describe_changes(known.get(name, trial), trial)
+        changes.pop("data.path", None)  # the images may lie elsewhere here
+        if changes:
             raise StudyError(
-                f"{file.url} must hold what is evaluated, but {name} is another now: {'; '.join(changes)}; "
+                f"{file.url} must hold what is evaluated, but {name} is another now: {'; '.join(changes.values())}; "
                 f"to start anew, remove the folder {evaluation.location.url}"
             )
     content = {
@@ -173,9 +176,3 @@ def _read(file: Location) -> Mapping[str, Any]:
     if not isinstance(document.value, dict):
         raise StudyError(f"{file.url} must be a mapping of what is evaluated, but got {show(document.value)}")
     return document.value
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    old, new = flatten(before), flatten(now)
-    keys = [key for key in dict.fromkeys([*old, *new]) if key != "data.path"]  # the images may lie elsewhere here
-    return [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys if old.get(key) != new.get(key)]

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.errors import show
 from plgan_tune.config.load import in_edition
-from plgan_tune.config.study import StudySpec, flatten
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import (
@@ -234,12 +235,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     Raises:
         HistoryError: where rows of before and after would not fit together.
     """
-    old, new = flatten(earlier.as_mapping()), flatten(spec.as_mapping())
-    changes = {
-        key: f"{key}: {show(old.get(key))} -> {show(new.get(key))}"
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
-    }
+    changes = describe_changes(earlier.as_mapping(), spec.as_mapping())
     # A domain may become narrower or wider; a key that was not searched has no column.
     searched = earlier.domains.keys() & spec.domains.keys()
     domains = tuple(f"trial.{path}." for path in searched)

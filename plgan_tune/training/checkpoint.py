@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import torch
 
+from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import completed
-from plgan_tune.config.errors import show
-from plgan_tune.config.study import flatten
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
@@ -136,6 +135,5 @@ MAY_CHANGE: Final = frozenset({"training.epochs"})
 
 def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
     """`key: old -> new` for every key, but those that may change, in which two configurations differ."""
-    old, new = flatten(trained.model_dump(mode="json")), flatten(asked.model_dump(mode="json"))
-    changed = [key for key in old if old[key] != new[key] and key not in MAY_CHANGE]
-    return [f"{key}: {show(old[key])} -> {show(new[key])}" for key in changed]
+    changes = describe_changes(trained.model_dump(mode="json"), asked.model_dump(mode="json"))
+    return [change for key, change in changes.items() if key not in MAY_CHANGE]

@@ -4,16 +4,15 @@ A search's gang calls `joined` with what its driver hands out; under torchrun, `
 environment. Without either a trial has one rank and no process group.
 """
 
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, NamedTuple
 from urllib.parse import urlparse
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -167,17 +166,7 @@ def _interface_towards(host: str) -> str | None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((host, 1))  # of a datagram socket: chooses a route, sends nothing
             own = probe.getsockname()[0]
-            return next((name for _, name in socket.if_nameindex() if _address(probe, name) == own), None)
     except OSError:
         return None
-
-
-_SIOCGIFADDR: Final = 0x8915  # Linux
-
-
-def _address(probe: socket.socket, interface: str) -> str | None:
-    try:
-        answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", interface.encode()))
-    except OSError:  # it has none
-        return None
-    return socket.inet_ntoa(answer[20:24])
+    addresses = psutil.net_if_addrs()
+    return next((name for name, found in addresses.items() if own in {one.address for one in found}), None)
