@@ -29,7 +29,7 @@ from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.read import EPOCHS
 from plgan_tune.study.study_file import STUDY_FILE
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, differences, restore_state
-from plgan_tune.training.launch import LaunchError, Place, launched
+from plgan_tune.training.launch import LaunchError, Place, join_torchrun
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.session import session
@@ -79,8 +79,8 @@ def train(
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     location = Location.at(out)
-    content = ranks.by_first(lambda: _saved(location, resume=resume))
-    with ranks.in_step():
+    content = ranks.run_on_rank0(lambda: _saved(location, resume=resume))
+    with ranks.sync_errors():
         check_ranks(ranks.count, trial.training.batch_size)
         earlier = decode_checkpoint(content, location.join(CHECKPOINT).url) if content is not None else None
         data = load_dataset(trial.data).to(device)
@@ -141,7 +141,7 @@ def main(
 ) -> None:
     """Train ONE configuration, on the GPU if there is one; on several by `torchrun --nproc-per-node=N -m ...`."""
     try:
-        with launched() as place:
+        with join_torchrun() as place:
             code = _train_and_tell(place, config, overrides or [], out, resume=resume)
     except (RankLostError, LaunchError) as error:
         # Each rank says it: the one that could say more may be rank 0, and dead.
@@ -156,7 +156,7 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
     ranks, device = place
     console = terminal(quiet=ranks.index > 0)
     try:
-        trial = ranks.by_first(lambda: _configuration(config, overrides, out if resume else None))
+        trial = ranks.run_on_rank0(lambda: _configuration(config, overrides, out if resume else None))
         where = _where(trial, out, resume=resume)
         with asked_to_stop(numbers=(signal.SIGINT, signal.SIGTERM)) as stopped, _progress(console, trial) as show:
             rows = train(

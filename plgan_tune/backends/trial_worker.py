@@ -12,7 +12,7 @@ from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.records import EpochMetrics, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.patience import patiently
+from plgan_tune.store.retry import retry
 from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.training.checkpoint import (
     Checkpoint,
@@ -22,11 +22,11 @@ from plgan_tune.training.checkpoint import (
     restore_state,
 )
 from plgan_tune.training.loop import Diverged, run
-from plgan_tune.training.program import Program, program_for
 from plgan_tune.training.ranks import Ranks, check_ranks
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.session import is_due
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.training.step_runner import StepRunner, step_runner_for
 
 
 def device_for(gpus: float) -> torch.device:
@@ -84,7 +84,7 @@ class TrialWorker:
         self._study = study
         self._threads = threads
         self._data: tuple[DataSpec, Dataset] | None = None
-        self._program: Program | None = None
+        self._runner: StepRunner | None = None
         self._attempt: _Attempt | None = None
 
     def begin(self, assignment: Assignment) -> None:
@@ -93,23 +93,23 @@ class TrialWorker:
         torch.set_num_threads(self._threads)
         trial = assignment.trial
         files = TrialFiles.of(self._study, assignment.trial_id)
-        with self._ranks.in_step():
+        with self._ranks.sync_errors():
             check_ranks(self._ranks.count, trial.training.batch_size)
             data = self._load(trial.data)
-        saved, whole, notes = self._ranks.by_first(
-            lambda: patiently(lambda: newest_checkpoint(files)) if assignment.attempt > 1 else (None, None, [])
+        saved, whole, notes = self._ranks.run_on_rank0(
+            lambda: retry(lambda: newest_checkpoint(files)) if assignment.attempt > 1 else (None, None, [])
         )
-        with self._ranks.in_step():
+        with self._ranks.sync_errors():
             state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
-            self._program = program_for(state, data, self._ranks, self._program)
+            self._runner = step_runner_for(state, data, self._ranks, self._runner)
         self._attempt = _Attempt(
             number=assignment.attempt,
             trial=trial,
             files=files,
-            state=self._program.state,
+            state=self._runner.state,
             rows=list(saved.rows) if saved else [],
             unlogged=[row for row in saved.rows if row.epoch > assignment.logged] if saved else [],
-            epochs=run(self._program),
+            epochs=run(self._runner),
             saved_at=time.monotonic(),
             saved_epoch=state.epoch,
             whole=whole,
@@ -160,7 +160,7 @@ class TrialWorker:
                 attempt.files.write_samples(sample_grid(attempt.state))
 
         try:
-            patiently(write)
+            retry(write)
         except StoreError as error:  # its epochs count without it
             attempt.notes.append(f"its last checkpoint and samples are missing: {error}")
 

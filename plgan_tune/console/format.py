@@ -1,4 +1,4 @@
-"""Numbers, times and searched values as people read them, and the terminal that they are read on."""
+"""PrecisionPolicy, times and searched values as people read them, and the terminal that they are read on."""
 
 import logging
 import re

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from plgan_tune.config.trial import OptimSpec
-from plgan_tune.training.dials import Dial
+from plgan_tune.training.device_scalars import DeviceScalar
 from plgan_tune.training.torch_private import add_to_all, step_adam
 
 
@@ -34,7 +34,7 @@ class Adam:
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
         device = self._parameters[0].device
         self._steps = torch.zeros((), dtype=torch.float32, device=device)
-        self.rate = Dial.on(device, torch.float32)
+        self.rate = DeviceScalar.on(device, torch.float32)
 
     def zero_grad(self) -> None:
         for parameter in self._parameters:

@@ -1,4 +1,4 @@
-"""Numbers, times and curves as people read them."""
+"""PrecisionPolicy, times and curves as people read them."""
 
 from datetime import timedelta
 

@@ -34,7 +34,7 @@ from plgan_tune.store.lock import FollowedError, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.training.evaluate import classify
-from plgan_tune.training.precision import numbers_for
+from plgan_tune.training.precision import precision_policy_for
 
 CPU = torch.device("cpu")
 TIMES = ["seconds", "images_per_second", "reported_at", "evaluated_at", "started_at", "ended_at", "node"]
@@ -107,13 +107,13 @@ def test_seeds_are_paired_each_with_labels_of_its_own(done: tuple[Path, Result])
 def test_the_test_error_is_the_engine_s_own(done: tuple[Path, Result], tiny: StudySpec) -> None:
     """Of the kept checkpoint, by the function that measures val_error."""
     images, labels = load_test(tiny.any_trial().data)
-    numbers = numbers_for("auto", "mlp", CPU)
+    precision = precision_policy_for("auto", "mlp", CPU)
     rows = table(done[0])
     for row in rows.itertuples():
         place = done[0] / "seeds" / "checkpoints" / str(row.trial_id)
         for weights, error in (("averaged", row.test_error), ("raw", row.test_error_raw)):
             classifier = load_classifier(place, "averaged" if weights == "averaged" else "raw")
-            assert classify(classifier.discriminator, images, labels, "mlp", numbers).error == error
+            assert classify(classifier.discriminator, images, labels, "mlp", precision).error == error
             assert classifier.error(images, labels) == error
 
 

@@ -47,7 +47,7 @@ def test_it_descends_as_torch_s_does(device: str, dtype: torch.dtype, eps: float
     ours, torchs = Adam(mine.parameters(), optim), of_torch(theirs, optim)
     for rate in RATES:
         images = torch.randn(16, 3, 8, 8, dtype=dtype, device=device)
-        ours.rate.turn(rate)
+        ours.rate.set_(rate)
         torchs.param_groups[0]["lr"] = rate
         descend(mine, ours, images)
         descend(theirs, torchs, images)
@@ -65,7 +65,7 @@ def test_an_epsilon_within_the_root_is_added_to_the_mean_square(optim: OptimSpec
     means, squares = ([torch.zeros_like(p) for p in theirs.parameters()] for _ in range(2))
     for step in range(1, 6):
         images = 1e-2 * torch.randn(16, 3, 8, 8, dtype=torch.float64)
-        adam.rate.turn(0.01)
+        adam.rate.set_(0.01)
         descend(mine, adam, images)
         for parameter in theirs.parameters():
             parameter.grad = None
@@ -88,11 +88,11 @@ def test_it_goes_on_from_moments_that_another_left(
     network, _ = networks()
     before = left_by(network, optim)
     if isinstance(before, Adam):
-        before.rate.turn(RATES[0])
+        before.rate.set_(RATES[0])
     descend(network, before, images := torch.randn(16, 3, 8, 8))
     copy = deepcopy(network)
     after = Adam(copy.parameters(), optim)
-    after.rate.turn(RATES[0])
+    after.rate.set_(RATES[0])
     after.load_state_dict(before.state_dict())
     descend(network, before, images)
     descend(copy, after, images)

@@ -12,7 +12,7 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
-from plgan_tune.training import loop, program
+from plgan_tune.training import loop, step_runner
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.state import TrainState
 from plgan_tune.training.step import StepContext, generator_step
@@ -117,8 +117,8 @@ def test_losses_are_means_over_the_epochs_steps(
     seen_d: list[list[float]] = []
     seen_g: list[list[float]] = []
     for name, seen in (("discriminator_step", seen_d), ("generator_step", seen_g)):
-        step = getattr(program, name)
-        monkeypatch.setattr(program, name, lambda *given, step=step, seen=seen: _noted(step(*given), seen))
+        step = getattr(step_runner, name)
+        monkeypatch.setattr(step_runner, name, lambda *given, step=step, seen=seen: _noted(step(*given), seen))
     data = make_data()
     state = begin(make_trial(training={"epochs": 1, "discriminator_steps": 2, "precision": "float64"}), data)
     (row,) = epochs(state, data)
@@ -178,7 +178,7 @@ def test_what_the_last_step_breaks_shows_at_its_epochs_end(
             plant(state)
         return terms
 
-    monkeypatch.setattr(program, "generator_step", then_break)
+    monkeypatch.setattr(step_runner, "generator_step", then_break)
     with pytest.raises(Diverged, match=f"{term} is not finite in epoch 1"):
         next(epochs(state, data))
 

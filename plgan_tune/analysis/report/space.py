@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.importance import LEAST, Importances
-from plgan_tune.analysis.report.course import trial_dots
 from plgan_tune.analysis.report.look import (
     FAINT,
     INK,
@@ -39,6 +38,7 @@ from plgan_tune.analysis.report.thin import (
     spread_evenly,
     strength,
 )
+from plgan_tune.analysis.report.timeline import trial_dots
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.domains import Choice, Domain, LogInt, LogUniform
 from plgan_tune.config.study import encode
@@ -304,8 +304,8 @@ def importance_bars(found: Importances | None) -> Drawn:
         "x": compact(share),
         "y": names,
         "width": 0.55,
-        "marker": {"color": ["var(--middle)" if key.told else FAINT for key in keys]},
-        "hovertext": ["" if key.told else "not told from chance" for key in keys],
+        "marker": {"color": ["var(--middle)" if key.significant else FAINT for key in keys]},
+        "hovertext": ["" if key.significant else "not told from chance" for key in keys],
         "error_x": {
             "type": "data",
             "symmetric": False,

@@ -8,7 +8,7 @@ from rich.console import Console
 from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.ray.cluster_monitor import ClusterMonitor
 from plgan_tune.backends.ray.connect import check_address
-from plgan_tune.backends.ray.preflight import joined_for
+from plgan_tune.backends.ray.preflight import open_cluster
 from plgan_tune.backends.ray.tune_run import run_tune
 from plgan_tune.study.backpressure import Backpressure
 from plgan_tune.study.cluster_status import ClusterStatus
@@ -40,7 +40,7 @@ class RayBackend:
     @contextmanager
     def open(self, workload: Workload, console: Console) -> Iterator["RayTrainer"]:
         """Raises ClusterError where the cluster cannot be joined or is too small, or a node of it cannot train."""
-        with joined_for(workload, address=self._address, console=console) as (share, concurrent):
+        with open_cluster(workload, address=self._address, console=console) as (share, concurrent):
             yield RayTrainer(workload, share, concurrent, self._on_death)
 
 

@@ -194,7 +194,7 @@ def node_resources() -> list[Mapping[str, float]]:
 
 
 @contextmanager
-def joined(address: str | None, console: Console) -> Iterator[bool]:
+def join_cluster(address: str | None, console: Console) -> Iterator[bool]:
     """Ray for the time of a study, and whether it is ours; one that the caller started is used and left alone."""
     if ray.is_initialized():
         yield False

@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune.backends.errors import ClusterError
-from plgan_tune.backends.ray.connect import STOPPING, check_address, joined, share_of, trials_at_a_time
+from plgan_tune.backends.ray.connect import STOPPING, check_address, join_cluster, share_of, trials_at_a_time
 from plgan_tune.config.study import ResourcesSpec
 from plgan_tune.search import app
 from plgan_tune.study.trial_resources import SOME, TrialResources
@@ -215,7 +215,7 @@ def test_ctrl_c_while_ray_starts_is_heard_at_once_and_obeyed_after(monkeypatch: 
     monkeypatch.setattr("ray.shutdown", lambda: events.append("Ray is shut down"))
     monkeypatch.setattr("rich.status.Status.update", lambda _, text: events.append(text))
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), joined(None, Console(file=io.StringIO())):
+    with pytest.raises(KeyboardInterrupt), join_cluster(None, Console(file=io.StringIO())):
         events.append("used")
     assert events == [STOPPING, "Ray has started", "Ray is shut down"]
     assert signal.getsignal(signal.SIGINT) is before
