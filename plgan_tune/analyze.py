@@ -21,7 +21,8 @@ from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
 from plgan_tune.refusal import Command, refuse, refuse_password, refusing
-from plgan_tune.spec.trial import trial_as_mapping
+from plgan_tune.spec.study import threads_of
+from plgan_tune.spec.trial import configuration_as_mapping
 from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
@@ -146,7 +147,8 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
     try:
         with file.open("x") as stream:
             stream.write(f"# Trial {trial_id} of study {study.name}.\n")
-            stream.write(dump_yaml({"study": study.spec.study, **trial_as_mapping(trial)}))
+            threads = threads_of(study.spec.resources.cpus_per_rank)
+            stream.write(dump_yaml(configuration_as_mapping(study.spec.study, trial, threads)))
     except OSError as error:
         refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
     console.print(f"trial {trial_id} is in {file}", soft_wrap=True, highlight=False)

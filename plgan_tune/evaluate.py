@@ -22,12 +22,13 @@ from plgan_tune.gan.networks import ImageShape, check_image
 from plgan_tune.interrupts import asked_to_stop, say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.study import StudySpec, threads_of
 from plgan_tune.store.location import Guard, Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
+from plgan_tune.training.threads import torch_threads
 from plgan_tune.tuning.clock import steady_clock
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import with_absolute_path
@@ -123,17 +124,22 @@ def evaluate(evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Trai
     check_writable(evaluation.location)
     with StudyLock(evaluation.location) as lock:
         write_evaluation(evaluation, _now())
-        if not train(evaluation, study, console, lock.check):
-            return None
-        with console.status("looking at the test images"):
-            return measure(evaluation, gauge)
+        with torch_threads(threads_of(study.resources.cpus_per_rank)):
+            if not train(evaluation, study, console, lock.check):
+                return None
+            with console.status("looking at the test images"):
+                return measure(evaluation, gauge)
 
 
 def _in_this_process(evaluation: Evaluation, study: StudySpec, console: Console, guard: Guard) -> bool:
-    threads = max(1, int(study.resources.cpus_per_rank))
     with asked_to_stop() as stopped:
         return train_in_process(
-            evaluation.study, threads=threads, console=console, now=steady_clock(), guard=guard, stopped=stopped
+            evaluation.study,
+            threads=threads_of(study.resources.cpus_per_rank),
+            console=console,
+            now=steady_clock(),
+            guard=guard,
+            stopped=stopped,
         )
 
 

@@ -105,7 +105,6 @@ def main(
         now(),
         results=result.location.typed,
         python=python(),
-        threads=result.threads,
         ending=result.ending,
         resume=again,
         room=result.room,

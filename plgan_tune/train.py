@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from plgan_tune.refusal import Command
 from plgan_tune.spec.defaults import latest_edition
 from plgan_tune.spec.edition import FIRST
 from plgan_tune.spec.errors import RuleError, SpecError
-from plgan_tune.spec.load import load_trial
+from plgan_tune.spec.load import MOST_THREADS, load_trial, load_trial_and_threads
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable
@@ -31,7 +32,8 @@ from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
-from plgan_tune.typed import command, python, torchrun
+from plgan_tune.training.threads import torch_threads
+from plgan_tune.typed import python, shell_line, torchrun
 from plgan_tune.wording import redrawn, terminal
 
 Watch = Callable[[EpochMetrics], bool]
@@ -46,6 +48,7 @@ def train(
     watch: Watch = lambda metrics: True,  # noqa: ARG005
     device: torch.device | None = None,
     ranks: Ranks = ALONE,
+    threads: int = 1,
 ) -> list[EpochMetrics]:
     """Trains one configuration; leaves `epochs/`, `samples.png` and `checkpoint.pt` in `out`.
 
@@ -64,6 +67,8 @@ def train(
             it does so on one.
         device: default the GPU if there is one.
         ranks: this process's place, where it is not alone (`plgan_tune.training.launch`); rank 0 alone touches `out`.
+        threads: of this process on a CPU; a sum's last digit depends on them. `load_trial_and_threads` reads those of
+            a search's `best.yaml`.
 
     Returns:
         One row an epoch, those before a resume included.
@@ -79,7 +84,13 @@ def train(
         RankLostError: where another rank died.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    location = Location.at(out)
+    with torch_threads(threads):
+        return _train(trial, Location.at(out), device, ranks, watch, resume=resume)
+
+
+def _train(
+    trial: TrialSpec, location: Location, device: torch.device, ranks: Ranks, watch: Watch, *, resume: bool
+) -> list[EpochMetrics]:
     content = ranks.by_first(lambda: _saved(location, resume=resume))
     with ranks.in_step():
         check_ranks(ranks.count, trial.training.batch_size)
@@ -139,11 +150,21 @@ def main(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from DIR/checkpoint.pt; only the epochs may change.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_THREADS,
+            metavar="N",
+            help="CPU threads of each rank; default resources.cpus_per_rank of the file, or 1.",
+        ),
+    ] = None,
 ) -> None:
     """Train ONE configuration, on the GPU if there is one; on several by `torchrun --nproc-per-node=N -m ...`."""
+    asked = _Asked(config, tuple(overrides or ()), out, resume, threads)
     try:
         with launched() as place:
-            code = _train_and_tell(place, config, overrides or [], out, resume=resume)
+            code = _train_and_tell(place, asked)
     except (RankLostError, LaunchError) as error:
         # Each rank says it: the one that could say more may be rank 0, and dead.
         terminal(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
@@ -152,21 +173,34 @@ def main(
     raise typer.Exit(code if place.ranks.index == 0 else 0)
 
 
-def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str | None, *, resume: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the user has typed."""
+
+    config: Path
+    overrides: tuple[str, ...]
+    out: str | None
+    resume: bool
+    threads: int | None
+
+
+def _train_and_tell(place: Place, asked: _Asked) -> int:
     """Returns the exit status."""
     ranks, device = place
     console = terminal(quiet=ranks.index > 0)
     try:
-        trial = ranks.by_first(lambda: _configuration(config, overrides, out if resume else None))
-        where = _where(trial, out, resume=resume)
+        trial, threads = ranks.by_first(lambda: _configuration(asked))
+        where = _where(trial, asked)
+        console.print(_on_what(place, threads), style="dim", highlight=False)
         with asked_to_stop() as stopped, _progress(console, trial) as show:
             rows = train(
                 trial,
                 where,
-                resume=resume,
+                resume=asked.resume,
                 watch=lambda metrics: show(metrics) and not stopped(),
                 device=device,
                 ranks=ranks,
+                threads=threads,
             )
     except (
         SpecError,
@@ -178,31 +212,36 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
     ) as error:
         return _refused(ranks, str(error))
     except (DataError, RuleError) as error:
-        return _refused(ranks, f"{config}: {error}")
+        return _refused(ranks, f"{asked.config}: {error}")
     except Diverged as error:
         console.print(f"diverged: {error}", style="red", soft_wrap=True)
         return 1
     _conclude(console, rows, trial, where)
     if not rows or rows[-1].epoch < trial.training.epochs:
-        go_on = _resume_command(config, overrides, where, ranks.count)
+        go_on = _resume_command(asked, where, ranks.count)
         console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
         return 130
     return 0
 
 
-def _configuration(config: Path, overrides: list[str], begun: str | None) -> TrialSpec:
-    """What the file says.
-
-    Args:
-        begun: a folder whose training goes on; what the file leaves out is then as it began, under whichever edition.
-    """
-    trial = load_trial(config, overrides)
-    saved = None if begun is None else Location.at(begun).join(CHECKPOINT)
+def _configuration(asked: _Asked) -> tuple[TrialSpec, int]:
+    """What the file says, and the threads. What it leaves out of a training that is resumed is as that began."""
+    trial, threads = load_trial_and_threads(asked.config, asked.overrides)
+    threads = asked.threads or threads
+    saved = None if asked.out is None or not asked.resume else Location.at(asked.out).join(CHECKPOINT)
     if saved is None or not saved.exists():
-        return trial
+        return trial, threads
     trained = decode_checkpoint(saved.read_bytes(), saved.url).trial
-    as_of = (load_trial(config, overrides, edition) for edition in range(FIRST, latest_edition() + 1))
-    return next((one for one in (trial, *as_of) if not differences(trained, one)), trial)
+    as_of = (load_trial(asked.config, asked.overrides, edition) for edition in range(FIRST, latest_edition() + 1))
+    return next((one for one in (trial, *as_of) if not differences(trained, one)), trial), threads
+
+
+def _on_what(place: Place, threads: int) -> str:
+    """`training on the CPU, 2 ranks of 1 thread each`."""
+    ranks, device = place
+    where = "the CPU" if device.type == "cpu" else f"{device}, {torch.cuda.get_device_name(device)}"
+    each = f"{threads} {'CPU ' * (device.type != 'cpu')}thread{'s' * (threads != 1)}"
+    return f"training on {where}, {each if ranks.count == 1 else f'{ranks.count} ranks of {each} each'}"
 
 
 def _refused(ranks: Ranks, message: str) -> int:
@@ -210,17 +249,18 @@ def _refused(ranks: Ranks, message: str) -> int:
     return 2
 
 
-def _where(trial: TrialSpec, out: str | None, *, resume: bool) -> str:
-    if resume and out is None:
+def _where(trial: TrialSpec, asked: _Asked) -> str:
+    if asked.resume and asked.out is None:
         raise FileNotFoundError("--resume needs --out: which folder's training is to go on?")
-    return out or f"trained/{trial.data.source}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return asked.out or f"trained/{trial.data.source}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def _resume_command(config: Path, overrides: list[str], where: str, ranks: int) -> str:
+def _resume_command(asked: _Asked, where: str, ranks: int) -> str:
     launcher = [python()] if ranks == 1 else [torchrun(), f"--nproc-per-node={ranks}"]
-    words = [*launcher, "-m", "plgan_tune.train", "--config", str(config)]
-    words += [word for override in overrides for word in ("--set", override)]
-    return command([*words, "--out", where, "--resume"])
+    words = [*launcher, "-m", "plgan_tune.train", "--config", str(asked.config)]
+    words += [word for override in asked.overrides for word in ("--set", override)]
+    words += ["--threads", str(asked.threads)] if asked.threads else []
+    return shell_line([*words, "--out", where, "--resume"])
 
 
 def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str) -> None:

@@ -120,6 +120,7 @@ def test_export_is_what_train_reads(studies: Path, tmp_path: Path) -> None:
     assert said.stdout.strip() == f"trial {best.trial_id} is in {tmp_path / 'best.yaml'}"
     assert load_trial(tmp_path / "best.yaml") == read_study(studies / "first").trial(best.trial_id)
     assert load_trial(tmp_path / "best.yaml").loss.alpha == best.params_alpha
+    assert "\nresources:\n  cpus_per_rank: 1\n" in (tmp_path / "best.yaml").read_text()
     other = analyze("first", "--export", tmp_path / "other.yaml", "--trial", "t0003", cwd=studies)
     assert other.returncode == 0
     assert load_trial(tmp_path / "other.yaml").loss.alpha == trials.params_alpha[3]

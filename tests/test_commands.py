@@ -223,7 +223,7 @@ print(sorted({"sklearn", "torch._dynamo", "sympy", "torchvision"} & sys.modules.
 
 
 def test_train_shows_its_options_in_any_folder(options: Options) -> None:
-    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume"}
+    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume", "--threads"}
 
 
 @pytest.fixture(scope="module")

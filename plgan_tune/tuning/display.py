@@ -270,7 +270,6 @@ def print_summary(
     *,
     results: str,
     python: str = "python",
-    threads: int = 1,
     ending: Ending = Ending.DONE,
     resume: str | None = None,
     room: Room | None = None,
@@ -285,13 +284,12 @@ def print_summary(
         now: UTC.
         results: the study's own folder or URL.
         python: how the user calls the interpreter.
-        threads: of each rank; a sum's last digit depends on them.
         ending: how the search came to its end.
         resume: the command that goes on, where trials have not ended.
         room: the cluster at the search's end.
     """
     console.print(summary(state, now, results=results, ending=ending, room=room))
-    for what, command in _next_commands(state, results, python, threads, resume):
+    for what, command in _next_commands(state, results, python, resume):
         console.print(Text(what, "dim"))
         console.print(Text(f"  {command}"), soft_wrap=True, highlight=False)
 
@@ -364,14 +362,12 @@ def _add_notes(table: Table, notes: Sequence[str]) -> None:
         table.add_row("note", Text(note, "yellow", overflow="fold"))
 
 
-def _next_commands(
-    state: StudyState, results: str, python: str, threads: int, resume: str | None
-) -> list[tuple[str, str]]:
+def _next_commands(state: StudyState, results: str, python: str, resume: str | None) -> list[tuple[str, str]]:
     interpreter = quoted(python)
     commands = [("Go on with this study:", resume)] if resume else []
     if state.best() is not None:
         best = quoted(f"{results.rstrip('/')}/best.yaml")
-        train = f"OMP_NUM_THREADS={threads} {interpreter} -m plgan_tune.train --config {best}"
+        train = f"{interpreter} -m plgan_tune.train --config {best}"
         commands.append(("Train the best configuration again, to the same numbers:", train))
         evaluate = f"{interpreter} -m plgan_tune.evaluate {quoted(results)}"
         commands.append(("Train the best three and the patent's settings on five new seeds, and test them:", evaluate))

@@ -15,7 +15,7 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
 from plgan_tune.records import TrialRow
 from plgan_tune.spec.errors import RuleError
-from plgan_tune.spec.study import StudySpec
+from plgan_tune.spec.study import StudySpec, threads_of
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable
@@ -248,7 +248,7 @@ def _search(
                 limits, location, share, concurrent, sampler, stopping, recorder, [Pause(log)], on_ray_death
             )
     recorder.check_whole(location.url)
-    threads = max(1, int(share.cpus))
+    threads = threads_of(share.cpus)
     best = _write_best(location, spec, state.best(), threads)
     return StudyResult(location, state, best, threads, _ending(state, stopped), watch.room)
 

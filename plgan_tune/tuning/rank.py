@@ -10,6 +10,7 @@ import torch
 
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.records import EpochMetrics, TrialStatus
+from plgan_tune.spec.study import threads_of
 from plgan_tune.spec.trial import DataSpec, TrialSpec
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
@@ -92,7 +93,7 @@ class TrialRank:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Takes up a suggestion of `OptunaSampler`: from the trial's last checkpoint, if there is one."""
         self._attempt = None
-        torch.set_num_threads(max(1, int(config["cpus"])))
+        torch.set_num_threads(threads_of(config["cpus"]))
         trial = TrialSpec.model_validate(config["trial"])
         files = TrialFiles.of(Location.at(config["study"]), config["trial_id"])
         with self._ranks.in_step():
