@@ -35,7 +35,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(cls=Command)
 def main(
     results: Annotated[list[str], typer.Argument(metavar="RESULTS...", help="Folders or URLs of studies.")],
-    top: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the best trials to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many of the best trials to show.")] = 10,
     sql: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +50,7 @@ def main(
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report: one page that needs no network.")
     ] = None,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Export this trial instead of the best.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show the study anew until it ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until the search ends.")] = False,
 ) -> None:
     """Say what a study found: its best trials, what to mind, which keys matter."""
     console = terminal()

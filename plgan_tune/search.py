@@ -44,14 +44,14 @@ def main(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a key by its dotted path; VALUE is YAML, so it may be a domain.",
+            help="Override a key by its dotted path, repeatable; VALUE is YAML, so it may be a domain.",
         ),
     ] = None,
     results: Annotated[
         str, typer.Option(metavar="PATH", help="Where studies go: a folder or a shared fsspec URL.")
     ] = "results",
     name: Annotated[
-        str | None, typer.Option(help="This study's folder; default the study's name and the UTC time.")
+        str | None, typer.Option(metavar="NAME", help="This study's folder; default the study's name and the UTC time.")
     ] = None,
     address: Annotated[
         str | None,

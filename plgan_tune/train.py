@@ -139,10 +139,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(cls=Command)
 def main(
-    config: Annotated[Path, typer.Option(help="A space file without a domain, such as a search's best.yaml.")],
+    config: Annotated[Path, typer.Option(metavar="FILE", help="A space file without a domain, such as a best.yaml.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. trial.training.epochs=20."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, repeatable: trial.training.epochs=20."),
     ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where files go; default a new folder in trained/.")
@@ -160,7 +160,12 @@ def main(
         ),
     ] = None,
 ) -> None:
-    """Train ONE configuration, on the GPU if there is one; on several by `torchrun --nproc-per-node=N -m ...`."""
+    """Train ONE configuration, on the GPU if there is one.
+
+    On several, a process each:
+
+        torchrun --nproc-per-node=N -m plgan_tune.train --config FILE
+    """
     asked = _Asked(config, tuple(overrides or ()), out, resume, threads)
     try:
         with launched() as place:
