@@ -5,12 +5,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
@@ -34,7 +35,7 @@ from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.threads import torch_threads
 from plgan_tune.typed import python, shell_line, torchrun
-from plgan_tune.wording import redrawn, terminal
+from plgan_tune.wording import percent, redrawn, terminal
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -272,8 +273,8 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
     if rows:
         last = rows[-1]
         console.print(
-            f"epoch {last.epoch} of {trial.training.epochs}: val_error {last.val_error:.4f} "
-            f"(raw weights {last.val_error_raw:.4f})",
+            f"epoch {last.epoch} of {trial.training.epochs}: val_error {percent(last.val_error)}, averaged weights "
+            f"(raw {percent(last.val_error_raw)})",
             highlight=False,
         )
     console.print(f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, highlight=False)
@@ -282,17 +283,18 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
 @contextmanager
 def _progress(console: Console, trial: TrialSpec) -> Iterator[Callable[[EpochMetrics], bool]]:
     """A bar on a terminal, a line an epoch elsewhere."""
+    whole = Column(no_wrap=True, overflow="fold")
     columns: list[ProgressColumn] = [
+        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}", table_column=whole),
         BarColumn(bar_width=None),
-        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=whole),
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=console, disable=not redrawn(console), expand=True) as progress:
         task = progress.add_task("starting", total=trial.training.epochs)
 
         def show(metrics: EpochMetrics) -> bool:
-            text = describe(metrics)
+            text = describe(metrics, losses=not redrawn(console) or console.width >= WIDE)
             progress.update(task, completed=metrics.epoch, description=text)
             if not redrawn(console):
                 console.print(f"epoch {metrics.epoch}/{trial.training.epochs}  {text}", highlight=False, soft_wrap=True)
@@ -301,13 +303,20 @@ def _progress(console: Console, trial: TrialSpec) -> Iterator[Callable[[EpochMet
         yield show
 
 
-def describe(metrics: EpochMetrics) -> str:
-    """An epoch in a line: losses of D and of G, error, speed."""
-    return (
-        f"D {metrics.loss_supervised + metrics.loss_unsupervised:.3f}  V_log {metrics.loss_adversarial:+.3f}  "
-        f"V_feature {metrics.loss_feature:.4f}  val_error {metrics.val_error:.4f}  "
-        f"{metrics.images_per_second:,.0f} images/s"
-    )
+WIDE: Final = 110
+"""From this many columns on, the losses stand beside the bar."""
+
+
+def describe(metrics: EpochMetrics, *, losses: bool = True) -> str:
+    """An epoch in a line: error, losses of D and of G, speed."""
+    parts = [f"val_error {percent(metrics.val_error)}"]
+    if losses:
+        parts += [
+            f"D {metrics.loss_supervised + metrics.loss_unsupervised:.3f}",
+            f"V_log {metrics.loss_adversarial:+.3f}",
+            f"V_feature {metrics.loss_feature:.4f}",
+        ]
+    return "  ".join([*parts, f"{metrics.images_per_second:,.0f} images/s"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import shlex
 import signal
 import subprocess
@@ -126,7 +127,9 @@ def test_it_trains_where_neither_ray_nor_optuna_can_be_imported(three: tuple[Pat
     folder, said = three
     assert said.status == 0, said.text
     assert [line[:10] for line in said.text.splitlines()[1:4]] == ["epoch 1/3 ", "epoch 2/3 ", "epoch 3/3 "]
-    assert "epoch 3 of 3: val_error 0." in said.text
+    error = r"\d+\.\d\d %"
+    assert re.search(rf"^epoch 3/3  val_error {error}  D ", said.text, re.MULTILINE)
+    assert re.search(rf"^epoch 3 of 3: val_error {error}, averaged weights \(raw {error}\)$", said.text, re.MULTILINE)
     assert f"epochs, samples.png and checkpoint.pt are in {folder}" in said.text
 
 
