@@ -13,13 +13,14 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
 from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
-from plgan_tune.analysis.terminal import comparison, importance_table, view
+from plgan_tune.analysis.terminal import LIMITLESS, comparison, importance_table, view
 from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.study import threads_of
 from plgan_tune.spec.trial import configuration_as_mapping
@@ -27,7 +28,7 @@ from plgan_tune.spec.yaml import dump_yaml
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
 from plgan_tune.study_file import STUDY_FILE
-from plgan_tune.wording import redrawn, terminal, visible
+from plgan_tune.wording import redrawn, say, terminal, visible
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -102,7 +103,7 @@ def _print_importance(console: Console, study: Study) -> None:
     console.print()
     if found is None:
         needs = f"it takes two searched keys and {LEAST} trials that reached a common epoch with errors that differ"
-        console.print(f"what matters: {needs}", style="dim")
+        say(console, f"what matters: {needs}", "dim")
     else:
         console.print(importance_table(found))
 
@@ -116,10 +117,27 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
         return
     # What stands in brackets would be taken for a style.
     headers = [Text(visible(name)) for name in names]
+    cells = [[Text("" if cell is None else visible(str(cell))) for cell in row] for row in rows]
     table = Table(*map(Column, headers), box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for line in cells:
+        table.add_row(*line)
+    as_wide_as_it_is = console.options.update(width=LIMITLESS)
+    if Measurement.get(console, as_wide_as_it_is, table).maximum <= console.width:
+        console.print(table)
+    else:
+        _print_a_line_a_cell(console, headers, cells)
+
+
+def _print_a_line_a_cell(console: Console, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
+    """A row under the other, where they are wider than the terminal."""
     for row in rows:
-        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
-    console.print(table)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for header, cell in zip(headers, row, strict=True):
+            grid.add_row(header, cell)
+        console.print(grid)
+        console.print()
 
 
 _FORMULA: Final = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]", re.IGNORECASE)
@@ -151,7 +169,7 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
             stream.write(dump_yaml(configuration_as_mapping(study.spec.study, trial, threads)))
     except OSError as error:
         refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
-    console.print(f"trial {trial_id} is in {file}", soft_wrap=True, highlight=False)
+    say(console, f"trial {trial_id} is in {file}")
 
 
 def _write_html(console: Console, study: Study, file: Path) -> None:
@@ -160,7 +178,7 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
     with console.status("drawing the report"):
         write_report(study, Location.at(file))
-    console.print(f"the report of {study.name} is in {file}", soft_wrap=True, highlight=False)
+    say(console, f"the report of {study.name} is in {file}")
 
 
 def _watch(console: Console, place: str, top: int) -> None:

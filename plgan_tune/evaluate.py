@@ -34,7 +34,7 @@ from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.files import with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
 from plgan_tune.typed import python, shell_line
-from plgan_tune.wording import terminal
+from plgan_tune.wording import say, terminal
 
 Train = Callable[[Evaluation, StudySpec, Console, Guard], bool]
 """Trains what is still to be trained; answers whether all has ended."""
@@ -90,7 +90,7 @@ def main(
             check_image(configuration.trial.model, ImageShape(data.channels, data.size))
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
-            console.print(f"note: {note}", style="yellow", soft_wrap=True, highlight=False)
+            say(console, f"note: {note}", "yellow")
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
         train = _in_this_process if in_process else _on_ray(address, data, go_on)
         try:
@@ -98,7 +98,7 @@ def main(
         except KeyboardInterrupt:
             measured = None
     if measured is None:
-        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
+        say(console, f"interrupted; to go on:\n  {go_on}")
         raise typer.Exit(130)
     if any(row.configuration != JUDGE for row in measured.rows):
         print_evaluation(console, evaluation, measured.rows, trials)
@@ -116,7 +116,7 @@ def _print_next(console: Console, search: Location) -> None:
     if search.local is not None:  # --html writes a local file
         draw = [python(), "-m", "plgan_tune.analyze", search.typed, "--html", f"{search.typed}/{REPORT_FILE}"]
         lines += ["The study's report with this table:", f"  {shell_line(draw)}"]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+    say(console, "\n".join(lines))
 
 
 def evaluate(evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console) -> Measured | None:

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.urls import check_no_password
-from plgan_tune.wording import terminal, visible
+from plgan_tune.wording import say, terminal, visible
 
 
 class Command(TyperCommand):
@@ -87,7 +87,7 @@ def _about(param: Any) -> Iterator[str]:
 
 
 def refuse(message: str) -> NoReturn:
-    terminal(stderr=True).print(message, style="red", soft_wrap=True, highlight=False)
+    say(terminal(stderr=True), message, "red")
     raise typer.Exit(2)
 
 

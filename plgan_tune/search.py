@@ -29,7 +29,7 @@ from plgan_tune.tuning.plan import notes_before, plan_study, print_plan
 from plgan_tune.tuning.progress import Ending
 from plgan_tune.tuning.warm_start import read_older
 from plgan_tune.typed import python, shell_line
-from plgan_tune.wording import terminal
+from plgan_tune.wording import say, terminal
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -78,7 +78,7 @@ def main(
             print_plan(console, plan_study(spec, history), [*loaded.notes, *notes])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
-            console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False)
+            say(console, f"note: {sentence}", "yellow")
         go_on = _resume(study, space, overrides, results, address)
         try:
             with stopping_as_ctrl_c(go_on):
@@ -136,8 +136,8 @@ def _resume(name: str, space: Path | None, overrides: list[str] | None, results:
 
 
 def _print_resume(console: Console, why: str, go_on: str) -> None:
-    console.print(f"{why}, and this goes on:", style="yellow", soft_wrap=True, highlight=False)
-    console.print(f"  {go_on}", soft_wrap=True, highlight=False)
+    say(console, f"{why}, and this goes on:", "yellow")
+    say(console, f"  {go_on}")
 
 
 def _leave_report(console: Console, study: Location) -> None:
@@ -149,10 +149,10 @@ def _leave_report(console: Console, study: Location) -> None:
 
             write_report(read_study(study.url), file)
     except Exception as error:  # whatever it is, the results are on the store
-        console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True)
+        say(console, f"no report: {type(error).__name__}: {error}", "yellow")
         return
     console.print("See it all in a browser:", style="dim")
-    console.print(f"  {file.typed}", soft_wrap=True, highlight=False)
+    say(console, f"  {file.typed}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.threads import torch_threads
 from plgan_tune.typed import python, shell_line, torchrun
-from plgan_tune.wording import percent, redrawn, terminal
+from plgan_tune.wording import percent, redrawn, say, terminal
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -173,7 +173,7 @@ def main(
             code = _train_and_tell(place, asked)
     except (RankLostError, LaunchError) as error:
         # Each rank says it: the one that could say more may be rank 0, and dead.
-        terminal(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
+        say(terminal(stderr=True), str(error), "red")
         raise typer.Exit(1) from None
     # What all ranks know rank 0 reports. At another's exit with an error torchrun would end it, still writing.
     raise typer.Exit(code if place.ranks.index == 0 else 0)
@@ -197,7 +197,7 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
     try:
         trial, threads = ranks.by_first(lambda: _configuration(asked))
         where = _where(trial, asked)
-        console.print(_on_what(place, threads), style="dim", highlight=False)
+        say(console, _on_what(place, threads), "dim")
         with asked_to_stop() as stopped, _progress(console, trial) as show:
             rows = train(
                 trial,
@@ -220,12 +220,12 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
     except (DataError, RuleError) as error:
         return _refused(ranks, f"{asked.config}: {error}")
     except Diverged as error:
-        console.print(f"diverged: {error}", style="red", soft_wrap=True)
+        say(console, f"diverged: {error}", "red")
         return 1
     _conclude(console, rows, trial, where)
     if not rows or rows[-1].epoch < trial.training.epochs:
         go_on = _resume_command(asked, where, ranks.count)
-        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
+        say(console, f"interrupted; to go on:\n  {go_on}")
         return 130
     return 0
 
@@ -251,7 +251,7 @@ def _on_what(place: Place, threads: int) -> str:
 
 
 def _refused(ranks: Ranks, message: str) -> int:
-    terminal(stderr=True, quiet=ranks.index > 0).print(message, style="red", soft_wrap=True, highlight=False)
+    say(terminal(stderr=True, quiet=ranks.index > 0), message, "red")
     return 2
 
 
@@ -272,12 +272,12 @@ def _resume_command(asked: _Asked, where: str, ranks: int) -> str:
 def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str) -> None:
     if rows:
         last = rows[-1]
-        console.print(
+        say(
+            console,
             f"epoch {last.epoch} of {trial.training.epochs}: val_error {percent(last.val_error)}, averaged weights "
             f"(raw {percent(last.val_error_raw)})",
-            highlight=False,
         )
-    console.print(f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, highlight=False)
+    say(console, f"epochs, samples.png and checkpoint.pt are in {where}")
 
 
 @contextmanager
@@ -297,7 +297,7 @@ def _progress(console: Console, trial: TrialSpec) -> Iterator[Callable[[EpochMet
             text = describe(metrics, losses=not redrawn(console) or console.width >= WIDE)
             progress.update(task, completed=metrics.epoch, description=text)
             if not redrawn(console):
-                console.print(f"epoch {metrics.epoch}/{trial.training.epochs}  {text}", highlight=False, soft_wrap=True)
+                say(console, f"epoch {metrics.epoch}/{trial.training.epochs}  {text}")
             return True
 
         yield show

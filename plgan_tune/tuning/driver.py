@@ -48,7 +48,7 @@ from plgan_tune.tuning.stopping import EarlyStopping, build_halving, left_behind
 from plgan_tune.tuning.tuner import run_tune
 from plgan_tune.tuning.warm_start import Older, read_older
 from plgan_tune.tuning.watch import RoomWatch
-from plgan_tune.wording import terminal
+from plgan_tune.wording import say, terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +167,10 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
     """What is to be known before anything is trained."""
     begins = asked.location if asked.resume else None
     for note in notes_before(asked.spec, history, asked.older, begins=begins):
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+        say(console, f"note: {note}", "yellow")
     facts = [f"already there: {already_in_words(history)}"] if history.trials else []
     for fact in [*facts, f"rungs of early stopping: {rungs_in_words(asked.spec)}"]:
-        console.print(fact, style="dim", soft_wrap=True, highlight=False)
+        say(console, fact, "dim")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from plgan_tune.training.ranks import check_ranks
 from plgan_tune.tuning.history import History
 from plgan_tune.tuning.sampler import check_sampler
 from plgan_tune.tuning.warm_start import Older
+from plgan_tune.wording import Prose, say
 
 
 def check_trials(study: StudySpec, image: ImageShape) -> None:
@@ -120,10 +121,10 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in _facts(plan):
-        table.add_row(name, Text(text))
+        table.add_row(name, Prose(text))
     console.print(table)
     for sentence in [*notes, *advice(plan.study)]:
-        console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
+        say(console, Text.assemble(("note  ", "yellow"), sentence))
 
 
 def already_in_words(history: History) -> str:
