@@ -122,6 +122,7 @@ def test_what_is_said(done: tuple[Path, Result]) -> None:
     (line,) = [line for line in said.splitlines() if line.startswith("patent")][:1]
     errors = table(done[0]).query("configuration == 'patent'").test_error
     assert line.split()[1:4] == ["2", f"{100 * errors.mean():.2f}", f"{100 * errors.std():.2f}"]
+    assert f"{done[0].name}: error on the test images, %" in said.splitlines()
     assert "difference from the patent's settings" in said
     assert "trained on the labelled images; --refit adds the validation images" in said
     assert "Nothing is published for these data with 20 labels." in said
