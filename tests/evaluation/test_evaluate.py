@@ -318,7 +318,7 @@ def test_a_trial_without_its_last_checkpoint_is_named_and_the_others_measured(
     assert result.exit_code == 2
     assert "judge-s1 is not measured: " in result.output
     assert "a checkpoint of epoch 2, the trial's last, but its newest is of epoch 1" in result.output
-    assert "patent-s1 is not measured: cannot read " in result.output
+    assert "patent-s1 is not measured: there is no checkpoint in " in result.output
     assert "generated images are not scored, for want of their judge" in result.output
     rows = table(fresh)
     assert sorted(rows.trial_id) == ["patent-s2", "t0001-s1", "t0001-s2"]
