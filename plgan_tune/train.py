@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import torch
 import typer
@@ -24,7 +24,7 @@ from plgan_tune.spec.errors import RuleError, SpecError
 from plgan_tune.spec.load import MOST_THREADS, load_trial, load_trial_and_threads
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
-from plgan_tune.store.location import Location, StoreError, check_writable
+from plgan_tune.store.location import Location, StoreError, check_writable, no_empty_folder_left
 from plgan_tune.store.read import EPOCHS
 from plgan_tune.study_file import STUDY_FILE
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, differences, restore_state
@@ -46,6 +46,7 @@ def train(
     out: str | Path,
     *,
     resume: bool = False,
+    begun: Callable[[], None] = lambda: None,
     watch: Watch = lambda metrics: True,  # noqa: ARG005
     device: torch.device | None = None,
     ranks: Ranks = ALONE,
@@ -64,6 +65,7 @@ def train(
         trial: the configuration.
         out: a folder or an fsspec URL.
         resume: go on from `out`'s checkpoint; `trial` may then differ in `training.epochs` only.
+        begun: called once, before the first epoch, when nothing can be refused any more.
         watch: called after every epoch; training ends, with a checkpoint, where it answers False, on all ranks where
             it does so on one.
         device: default the GPU if there is one.
@@ -85,21 +87,30 @@ def train(
         RankLostError: where another rank died.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch_threads(threads):
-        return _train(trial, Location.at(out), device, ranks, watch, resume=resume)
+    location = Location.at(out)
+    with torch_threads(threads), no_empty_folder_left(location):
+        rows, state, data = _prepared(trial, location, device, ranks, resume=resume)
+        begun()
+        return _train(rows, state, data, location, ranks, watch)
 
 
-def _train(
-    trial: TrialSpec, location: Location, device: torch.device, ranks: Ranks, watch: Watch, *, resume: bool
-) -> list[EpochMetrics]:
+def _prepared(
+    trial: TrialSpec, location: Location, device: torch.device, ranks: Ranks, *, resume: bool
+) -> tuple[list[EpochMetrics], TrainState, Dataset]:
+    """The epochs of before a resume, and what the next one takes."""
     content = ranks.by_first(lambda: _saved(location, resume=resume))
     with ranks.in_step():
         check_ranks(ranks.count, trial.training.batch_size)
         earlier = decode_checkpoint(content, location.join(CHECKPOINT).url) if content is not None else None
         data = load_dataset(trial.data).to(device)
         state = restore_state(earlier, trial, data, device) if earlier else new_state(trial, data, device)
-    rows = list(earlier.rows) if earlier else []
-    with _recorded(state, rows, data, location, ranks) as epochs_to_come:
+    return list(earlier.rows) if earlier else [], state, data
+
+
+def _train(
+    rows: list[EpochMetrics], state: TrainState, data: Dataset, location: Location, ranks: Ranks, watch: Watch
+) -> list[EpochMetrics]:
+    with _recorded(state, rows.copy(), data, location, ranks) as epochs_to_come:
         for metrics in epochs_to_come:
             rows.append(metrics)
             if ranks.any_true(not watch(metrics)):
@@ -197,13 +208,13 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
     try:
         trial, threads = ranks.by_first(lambda: _configuration(asked))
         where = _where(trial, asked)
-        say(console, _on_what(place, threads), "dim")
-        with asked_to_stop() as stopped, _progress(console, trial) as show:
+        with asked_to_stop() as stopped, _Progress(console, trial, _on_what(place, threads)) as progress:
             rows = train(
                 trial,
                 where,
                 resume=asked.resume,
-                watch=lambda metrics: show(metrics) and not stopped(),
+                begun=progress.begun,
+                watch=lambda metrics: progress.epoch(metrics) and not stopped(),
                 device=device,
                 ranks=ranks,
                 threads=threads,
@@ -280,27 +291,41 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
     say(console, f"epochs, samples.png and checkpoint.pt are in {where}")
 
 
-@contextmanager
-def _progress(console: Console, trial: TrialSpec) -> Iterator[Callable[[EpochMetrics], bool]]:
-    """A bar on a terminal, a line an epoch elsewhere."""
-    whole = Column(no_wrap=True, overflow="fold")
-    columns: list[ProgressColumn] = [
-        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}", table_column=whole),
-        BarColumn(bar_width=None),
-        TextColumn("{task.description}", table_column=whole),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console, disable=not redrawn(console), expand=True) as progress:
-        task = progress.add_task("starting", total=trial.training.epochs)
+class _Progress:
+    """A bar on a terminal, a line an epoch elsewhere, from the moment that training begins. A context manager.
 
-        def show(metrics: EpochMetrics) -> bool:
-            text = describe(metrics, losses=not redrawn(console) or console.width >= WIDE)
-            progress.update(task, completed=metrics.epoch, description=text)
-            if not redrawn(console):
-                say(console, f"epoch {metrics.epoch}/{trial.training.epochs}  {text}")
-            return True
+    Args:
+        on_what: what trains, said before.
+    """
 
-        yield show
+    def __init__(self, console: Console, trial: TrialSpec, on_what: str) -> None:
+        self._console, self._epochs, self._on_what = console, trial.training.epochs, on_what
+        whole = Column(no_wrap=True, overflow="fold")
+        columns: list[ProgressColumn] = [
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}", table_column=whole),
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}", table_column=whole),
+            TimeRemainingColumn(),
+        ]
+        self._bar = Progress(*columns, console=console, disable=not redrawn(console), expand=True)
+        self._task = self._bar.add_task("starting", total=self._epochs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def begun(self) -> None:
+        say(self._console, self._on_what, "dim")
+        self._bar.start()
+
+    def epoch(self, metrics: EpochMetrics) -> bool:
+        text = describe(metrics, losses=not redrawn(self._console) or self._console.width >= WIDE)
+        self._bar.update(self._task, completed=metrics.epoch, description=text)
+        if not redrawn(self._console):
+            say(self._console, f"epoch {metrics.epoch}/{self._epochs}  {text}")
+        return True
 
 
 WIDE: Final = 110

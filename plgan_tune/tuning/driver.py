@@ -18,7 +18,7 @@ from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec, threads_of
 from plgan_tune.spec.trial import TrialSpec
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
-from plgan_tune.store.location import Location, check_writable
+from plgan_tune.store.location import Location, check_writable, no_empty_folder_left
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.study_file import STUDY_FILE, STUDY_ID
 from plgan_tune.tuning.bookkeeping import Logs
@@ -114,7 +114,7 @@ def run_study(
     """
     console, now = console or terminal(quiet=True), now or steady_clock()
     asked = _checked(with_absolute_path(spec), results, name, address, resume, now())
-    with _no_empty_folder_left(asked.location):
+    with no_empty_folder_left(asked.location):
         check_writable(asked.location)
         with StudyLock(asked.location) as lock:
             if not asked.resume:
@@ -171,18 +171,6 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
     facts = [f"already there: {already_in_words(history)}"] if history.trials else []
     for fact in [*facts, f"rungs of early stopping: {rungs_in_words(asked.spec)}"]:
         say(console, fact, "dim")
-
-
-@contextmanager
-def _no_empty_folder_left(study: Location) -> Iterator[None]:
-    """Takes the folder of results away again where the block has made it and left nothing in it."""
-    results = study.local.parent if study.local else None
-    made_here = results is not None and not results.exists()
-    try:
-        yield
-    finally:
-        if results is not None and made_here and results.is_dir() and not any(results.iterdir()):
-            results.rmdir()
 
 
 @contextmanager
