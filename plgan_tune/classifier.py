@@ -14,9 +14,12 @@ from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, ImageShape, Pair, build, to_unit_range
+from plgan_tune.records import TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.folder import CHECKPOINT
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.read import read_trials, trial_rows
+from plgan_tune.study.study_file import STUDY_FILE, read_study_file
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
 
 Weights = Literal["averaged", "raw"]
@@ -41,7 +44,12 @@ class Classifier(nn.Module):
         self._kind: Kind = kind
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, size, size) -> logits (n, classes); their softmax are the classes' probabilities."""
+        """uint8 (n, channels, size, size) -> logits (n, classes); their softmax are the classes' probabilities.
+
+        Raises:
+            ValueError: for images of another type or shape.
+        """
+        self._check(images)
         dtype = self.discriminator.out.g.dtype
         logits: Tensor = self.discriminator(to_unit_range(images, self._kind, dtype)).logits
         return logits
@@ -49,6 +57,7 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> (n, classes), rows of sum 1, on the CPU; many images a part at a time."""
+        self._check(images)
         device = self.discriminator.out.g.device
         parts = [self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, AT_A_TIME[self._kind])]
         return torch.cat(parts)
@@ -56,6 +65,7 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def error(self, images: Tensor, labels: Tensor) -> float:
         """Fraction of uint8 (n, channels, size, size) images whose highest logit is not that of `labels` (n,)."""
+        self._check(images)
         device, size = self.discriminator.out.g.device, AT_A_TIME[self._kind]
         wrong = sum(
             int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())
@@ -63,19 +73,29 @@ class Classifier(nn.Module):
         )
         return wrong / len(labels)
 
-    def predict(self, files: Sequence[str | Path]) -> Tensor:
-        """Probabilities (n, classes) for image files, scaled and cropped to what it takes.
+    def predict(self, files: str | Path | Sequence[str | Path]) -> Tensor:
+        """Probabilities (n, classes) for image files, scaled and cropped to what it takes; n is 1 for one path.
 
         Raises:
             DataError: naming the file that is no image.
             OSError: where a file cannot be read.
         """
-        paths = [Path(file) for file in files]
+        paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
         half = Half(np.full(len(paths), NO_LABEL), (), lambda row: str(paths[row]), lambda rows: _contents(paths, rows))
         form = Form(self.image.channels, self.image.size, resize=True)
         pixels = list(read(half, np.arange(len(paths)), form).blocks)
         images = np.concatenate(pixels) if pixels else np.empty((0, *_shape(self.image)), np.uint8)
         return self.probabilities(torch.from_numpy(images))
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype == torch.uint8 and images.shape[1:] == _shape(self.image):
+            return
+        shape = ", ".join(map(str, ("n", *_shape(self.image))))
+        raise ValueError(
+            f"images must be a tensor of uint8, 0 to 255, and of shape ({shape}), but got "
+            f"{str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}; scaling is inside, and "
+            "`predict` takes image files of any size"
+        )
 
 
 def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifier:
@@ -83,16 +103,17 @@ def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifi
 
         from plgan_tune import load_classifier
 
-        classifier = load_classifier("results/mine/checkpoints/t0007")
+        classifier = load_classifier("results/mine")
         chances = classifier.predict(["one.png", "two.png"])
         print([classifier.classes[place] for place in chances.argmax(dim=1)])
 
     Args:
-        path: the file, or the folder of a trial or of `train`, whose newest it then is; local or a URL.
+        path: the file; the folder of a trial or of `train`, whose newest it then is; or a study's folder, whose best
+            trial's it then is. Local or a URL.
         weights: the average, which every reported error is of, or those that training left.
 
     Raises:
-        StoreError: where it cannot be read.
+        StoreError: where it cannot be read, there is none, or no trial of the study has completed.
         CheckpointError: where it is damaged, or from before checkpoints named their classes.
     """
     return classifier_of(read_checkpoint(path), weights)
@@ -131,13 +152,38 @@ def export_onnx(classifier: Classifier, file: str | Path) -> None:
 
 def read_checkpoint(path: str | Path | Location) -> Checkpoint:
     """The checkpoint at `path`; see `load_classifier`."""
-    location = path if isinstance(path, Location) else Location.at(path)
-    if not location.name.endswith(".pt"):
-        location = next(TrialFiles(location).newest_first(), location.join(CHECKPOINT))
+    location = _newest(path if isinstance(path, Location) else Location.at(path))
     checkpoint = decode_checkpoint(location.read_bytes(), location.url)
     if "classes" not in checkpoint.content:
         raise CheckpointError(f"{location.url} does not say which classes it knows: train it again")
     return checkpoint
+
+
+def _newest(place: Location) -> Location:
+    """The checkpoint's file."""
+    if place.name.endswith(".pt"):
+        return place
+    names = place.list()
+    folder = TrialFiles.of(place, _best_trial(place)) if STUDY_FILE in names else TrialFiles(place)
+    found = next(folder.newest_first(), None)
+    if found is None and CHECKPOINT not in names:
+        rule = "it must be the folder of a study, of one of its trials or of `train`, or a file that ends in .pt"
+        raise StoreError(f"there is no checkpoint in {folder.location.url}; {rule}")
+    return found or place.join(CHECKPOINT)
+
+
+def _best_trial(study: Location) -> str:
+    """As `best.yaml` has it: the lowest error at the last epoch; of equals, the first suggested."""
+    held = read_study_file(study)
+    rows = trial_rows(read_trials(study, held.study_id), held.spec.columns, held.spec.options)
+    completed = [
+        (row.val_error_last, row.number, row.trial_id)
+        for row in rows
+        if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
+    ]
+    if not completed:
+        raise StoreError(f"{study.url} must have a completed trial, whose classifier it then is, but has none")
+    return min(completed)[2]
 
 
 def image_of(checkpoint: Checkpoint) -> ImageShape:

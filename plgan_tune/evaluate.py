@@ -14,9 +14,9 @@ from plgan_tune.analysis.study import REPORT_FILE
 from plgan_tune.backends.backend import Backend
 from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.errors import RuleError
-from plgan_tune.config.study import StudySpec
+from plgan_tune.config.study import StudySpec, threads_of
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
-from plgan_tune.console.format import terminal
+from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import python, shell_line, typed
 from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.data.check import DataSummary, check_data
@@ -36,6 +36,7 @@ from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import with_absolute_path
 from plgan_tune.study.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
+from plgan_tune.training.threads import torch_threads
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -88,7 +89,7 @@ def main(
             check_image(configuration.trial.model, ImageShape(data.channels, data.size))
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
-            console.print(f"note: {note}", style="yellow", soft_wrap=True, highlight=False)
+            say(console, f"note: {note}", "yellow")
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
         backend = _backend(address, in_process, go_on)
         study = _alone(study) if in_process else study
@@ -98,7 +99,7 @@ def main(
         except KeyboardInterrupt:
             measured = None
     if measured is None:
-        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
+        say(console, f"interrupted; to go on:\n  {go_on}")
         raise typer.Exit(130)
     if any(row.configuration != JUDGE for row in measured.rows):
         print_evaluation(console, evaluation, measured.rows, trials)
@@ -116,7 +117,7 @@ def _print_next(console: Console, search: Location) -> None:
     if search.local is not None:  # --html writes a local file
         draw = [python(), "-m", "plgan_tune.analyze", typed(search), "--html", f"{typed(search)}/{REPORT_FILE}"]
         lines += ["The study's report with this table:", f"  {shell_line(draw)}"]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+    say(console, "\n".join(lines))
 
 
 def evaluate(
@@ -128,10 +129,11 @@ def evaluate(
     with StudyLock(evaluation.location) as lock:
         write_evaluation(evaluation, _now())
         fixed, now = evaluation.study, steady_clock()
-        if not train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check):
-            return None
-        with console.status("looking at the test images"):
-            return measure(evaluation, gauge)
+        with torch_threads(threads_of(study.resources.cpus_per_rank)):
+            if not train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check):
+                return None
+            with console.status("looking at the test images"):
+                return measure(evaluation, gauge)
 
 
 def _backend(address: str | None, in_process: bool, go_on: str) -> Backend:

@@ -18,7 +18,7 @@ from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import default_space, load_study
 from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
-from plgan_tune.console.format import terminal
+from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import python, shell_line, typed
 from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
@@ -46,14 +46,14 @@ def main(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a key by its dotted path; VALUE is YAML, so it may be a domain.",
+            help="Override a key by its dotted path, repeatable; VALUE is YAML, so it may be a domain.",
         ),
     ] = None,
     results: Annotated[
         str, typer.Option(metavar="PATH", help="Where studies go: a folder or a shared fsspec URL.")
     ] = "results",
     name: Annotated[
-        str | None, typer.Option(help="This study's folder; default the study's name and the UTC time.")
+        str | None, typer.Option(metavar="NAME", help="This study's folder; default the study's name and the UTC time.")
     ] = None,
     address: Annotated[
         str | None,
@@ -85,7 +85,7 @@ def main(
             print_plan(console, plan_study(spec, history), [*loaded.notes, *notes])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
-            console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False)
+            say(console, f"note: {sentence}", "yellow")
         go_on = _resume(study, space, overrides, results, address, in_process)
         try:
             with stopping_as_ctrl_c(go_on):
@@ -111,7 +111,6 @@ def main(
         now(),
         results=typed(result.location),
         python=python(),
-        threads=result.threads,
         ending=result.ending,
         resume=again,
         room=result.cluster,
@@ -154,8 +153,8 @@ def _resume(
 
 
 def _print_resume(console: Console, why: str, go_on: str) -> None:
-    console.print(f"{why}, and this goes on:", style="yellow", soft_wrap=True, highlight=False)
-    console.print(f"  {go_on}", soft_wrap=True, highlight=False)
+    say(console, f"{why}, and this goes on:", "yellow")
+    say(console, f"  {go_on}")
 
 
 def _leave_report(console: Console, study: Location) -> None:
@@ -167,10 +166,10 @@ def _leave_report(console: Console, study: Location) -> None:
 
             write_report(read_study(study.url), file)
     except Exception as error:  # whatever it is, the results are on the store
-        console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True)
+        say(console, f"no report: {type(error).__name__}: {error}", "yellow")
         return
     console.print("See it all in a browser:", style="dim")
-    console.print(f"  {typed(file)}", soft_wrap=True, highlight=False)
+    say(console, f"  {typed(file)}")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,39 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
 def options_in(folder: Path, module: str) -> set[str]:
     shown = elsewhere(folder, "-m", module, "--help")
     assert shown.returncode == 0, shown.stderr
-    return set(re.findall(r"^\W*(--[a-z-]+)", shown.stdout, re.MULTILINE)) - {"--help"}
+    return set(re.findall(r"^ {2}(--[a-z-]+)", shown.stdout, re.MULTILINE)) - {"--help"}
+
+
+COMMANDS = {
+    "search": "[OPTIONS]",
+    "train": "--config FILE [OPTIONS]",
+    "analyze": "RESULTS... [OPTIONS]",
+    "evaluate": "RESULTS [OPTIONS]",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_80_columns_and_names_no_type(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner  # noqa: PLC0415
+
+    monkeypatch.setenv("COLUMNS", "80")
+    app = importlib.import_module(f"plgan_tune.{command}").app
+    said = CliRunner().invoke(app, ["--help"], prog_name=f"python -m plgan_tune.{command}")
+    lines = said.stdout.splitlines()
+    assert lines[0] == f"Usage: python -m plgan_tune.{command} {COMMANDS[command]}"
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert "<" not in said.stdout
+    assert re.search(r"^ {2}--help +Show this message and exit\.$", said.stdout, re.MULTILINE)
+
+
+def test_help_says_defaults_and_bounds() -> None:
+    from typer.testing import CliRunner  # noqa: PLC0415
+
+    from plgan_tune.evaluate import app  # noqa: PLC0415
+
+    said = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())
+    assert "--seeds N Seeds of each configuration. [default: 5; 1 to 1,000]" in said
 
 
 # The documents
@@ -266,7 +298,7 @@ print(sorted({"sklearn", "torch._dynamo", "sympy", "torchvision"} & sys.modules.
 
 
 def test_train_shows_its_options_in_any_folder(options: Options) -> None:
-    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume"}
+    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume", "--threads"}
 
 
 # plgan-tune

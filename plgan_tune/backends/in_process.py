@@ -13,6 +13,7 @@ from rich.console import Console
 from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.errors import RuleError
+from plgan_tune.config.study import threads_of
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.records import Verdict
 from plgan_tune.store.location import StoreError
@@ -59,7 +60,7 @@ class InProcessTrainer:
     def __init__(
         self, workload: Workload, device: torch.device, stop_requested: Callable[[], bool] | None = None
     ) -> None:
-        self.threads = max(1, int(workload.resources.cpus_per_rank))
+        self.threads = threads_of(workload.resources.cpus_per_rank)
         self._worker = TrialWorker(ALONE, device, socket.gethostname(), workload.study, self.threads)
         self._hours = workload.search.hours
         self._stop_requested = stop_requested

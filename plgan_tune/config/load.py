@@ -6,15 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plgan_tune.config.check import check_study, check_trial
+from plgan_tune.config.check import check_resources, check_study, check_trial
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, descend, every_path, must_be_known
-from plgan_tune.config.study import StudySpec, flatten, set_paths
+from plgan_tune.config.study import StudySpec, flatten, set_paths, threads_of
 from plgan_tune.config.trial import LEAVES, TrialSpec
 from plgan_tune.config.yaml import LONGEST, Document, read_yaml, too_long
 
 _MOST_OVERRIDES = 1000
+
+MOST_THREADS = 1024
+"""Of one process; torch aborts where the system cannot start as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,42 @@ def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | N
     Raises:
         SpecError: with every problem of the file and of the overrides.
     """
+    return _load_configuration(path, overrides, edition, with_resources=False)[0]
+
+
+def load_trial_and_threads(
+    path: str | Path, overrides: Sequence[str] = (), edition: int | None = None
+) -> tuple[TrialSpec, int]:
+    """Reads one configuration as `load_trial` does, and how many CPU threads train it.
+
+    The threads are its file's `resources.cpus_per_rank`, as a search takes them: rounded down, and 1 at least.
+
+    Raises:
+        SpecError: with every problem of the file, its resources included, and of the overrides.
+    """
+    return _load_configuration(path, overrides, edition, with_resources=True)
+
+
+def _load_configuration(
+    path: str | Path, overrides: Sequence[str], edition: int | None, *, with_resources: bool
+) -> tuple[TrialSpec, int]:
     document, applied, mapping, problems = _read(path, overrides)
-    checked = check_trial(mapping, edition)
-    if isinstance(checked, TrialSpec) and not problems:
-        return checked
-    findings = [] if isinstance(checked, TrialSpec) else checked
+    trial = check_trial(mapping, edition)
+    threads = _check_threads(mapping) if with_resources and isinstance(mapping, dict) else 1
+    if isinstance(trial, TrialSpec) and isinstance(threads, int) and not problems:
+        return trial, threads
+    findings = [item for checked in (trial, threads) if isinstance(checked, list) for item in checked]
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
+
+
+def _check_threads(mapping: Mapping[str, Any]) -> int | list[Finding]:
+    resources = check_resources(mapping)
+    if isinstance(resources, list):
+        return resources
+    if resources.cpus_per_rank > MOST_THREADS:
+        rule = f"must be at most {MOST_THREADS} where one process trains"
+        return [Finding(("resources", "cpus_per_rank"), rule, show(resources.cpus_per_rank))]
+    return threads_of(resources.cpus_per_rank)
 
 
 def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:

@@ -211,3 +211,8 @@ LEAVES: Final = tuple(
 def trial_as_mapping(trial: TrialSpec) -> dict[str, Any]:
     """The trial as a file for `train --config` says it, every key given."""
     return {"trial": trial.model_dump(mode="json")}
+
+
+def configuration_as_mapping(study: str, trial: TrialSpec, threads: int) -> dict[str, Any]:
+    """A configuration of a study as `train` repeats it, with the CPU threads that have trained it."""
+    return {"study": study, "resources": {"cpus_per_rank": threads}, **trial_as_mapping(trial)}

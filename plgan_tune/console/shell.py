@@ -1,6 +1,5 @@
 """What the commands print for the user to type: names as they are typed in this folder."""
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -48,9 +47,3 @@ def _in_bash(character: str) -> str:
 def shell_line(words: Sequence[str]) -> str:
     """A command line to copy, whatever its words hold."""
     return " ".join(map(quoted, words))
-
-
-def command(words: Sequence[str]) -> str:
-    """A command line, with the thread count that this process was given: a sum's last digit depends on it."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return (f"OMP_NUM_THREADS={quoted(threads)} " if threads else "") + shell_line(words)

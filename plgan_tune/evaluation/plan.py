@@ -39,8 +39,8 @@ class Evaluation:
     """What is trained and measured.
 
     Attributes:
-        name: of the search.
-        search: its folder.
+        name: of the search: its folder's.
+        search: that folder.
         configurations: without the judge, in the order of the table's making.
         judge: of generated images; None where none is trained.
         seeds: of every configuration; the judge has the first alone.
@@ -134,7 +134,7 @@ def plan_evaluation(
     chosen = (*(one for one in best if one not in twins), patent, *others)
     judge = judge_configuration(patent, data) if data.channels == 1 else None
     drawn = tuple(fresh_seeds(study, trials, seeds))
-    return Evaluation(study.study, search, chosen, judge, drawn, refit, tuple(notes), study_id)
+    return Evaluation(search.name, search, chosen, judge, drawn, refit, tuple(notes), study_id)
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:

@@ -119,8 +119,6 @@ class Place(NamedTuple):
 def join_torchrun(environ: Mapping[str, str] = os.environ, timeout: timedelta = TIMEOUT) -> Iterator[Place]:
     """This process's place as torchrun's environment says it; without torchrun one rank, on the GPU if there is one.
 
-    On a CPU the machine's ranks share its cores, unless OMP_NUM_THREADS, which torchrun sets, says otherwise.
-
     Raises:
         LaunchError: where torchrun starts more ranks than the machine has GPUs.
         RankLostError: where not all ranks come within `timeout`.
@@ -136,8 +134,6 @@ def join_torchrun(environ: Mapping[str, str] = os.environ, timeout: timedelta = 
             f"CUDA_VISIBLE_DEVICES= trains on the CPU"
         )
     device = torch.device("cuda", here) if gpus else torch.device("cpu")
-    if "OMP_NUM_THREADS" not in environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // local))
     with join_ranks("env://", int(environ["RANK"]), int(environ["WORLD_SIZE"]), device, timeout) as ranks:
         yield Place(ranks, device)
 

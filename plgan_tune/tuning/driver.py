@@ -15,14 +15,14 @@ from plgan_tune.backends.run import run_trials
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.console.format import terminal
+from plgan_tune.console.format import say, terminal
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
 from plgan_tune.records import TrialRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
-from plgan_tune.store.location import Location, check_writable
+from plgan_tune.store.location import Location, check_writable, no_empty_folder_left
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.study.clock import Now, steady_clock
 from plgan_tune.study.cluster_status import ClusterStatus
@@ -112,7 +112,7 @@ def run_study(
     """
     console, now = console or terminal(quiet=True), now or steady_clock()
     asked = _checked(with_absolute_path(spec), results, name, backend, resume, now())
-    with _no_empty_folder_left(asked.location):
+    with no_empty_folder_left(asked.location):
         check_writable(asked.location)
         with StudyLock(asked.location) as lock:
             if not asked.resume:
@@ -164,22 +164,10 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
     """What is to be known before anything is trained."""
     begins = asked.location if asked.resume else None
     for note in notes_before(asked.spec, history, asked.older, begins=begins):
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+        say(console, f"note: {note}", "yellow")
     facts = [f"already there: {already_in_words(history)}"] if history.trials else []
     for fact in [*facts, f"rungs of early stopping: {rungs_in_words(asked.spec)}"]:
-        console.print(fact, style="dim", soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def _no_empty_folder_left(study: Location) -> Iterator[None]:
-    """Takes the folder of results away again where the block has made it and left nothing in it."""
-    results = study.local.parent if study.local else None
-    made_here = results is not None and not results.exists()
-    try:
-        yield
-    finally:
-        if results is not None and made_here and results.is_dir() and not any(results.iterdir()):
-            results.rmdir()
+        say(console, fact, "dim")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.text import Text
 from plgan_tune.config.advice import advice, corner_trials, rungs
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.console.format import Prose, say
 from plgan_tune.console.shell import typed
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.gan.networks import ImageShape, check_image
@@ -121,10 +122,10 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in _facts(plan):
-        table.add_row(name, Text(text))
+        table.add_row(name, Prose(text))
     console.print(table)
     for sentence in [*notes, *advice(plan.study)]:
-        console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
+        say(console, Text.assemble(("note  ", "yellow"), sentence))
 
 
 def already_in_words(history: History) -> str:

@@ -131,6 +131,7 @@ def test_what_is_said(done: tuple[Path, Result]) -> None:
     (line,) = [line for line in said.splitlines() if line.startswith("patent")][:1]
     errors = table(done[0]).query("configuration == 'patent'").test_error
     assert line.split()[1:4] == ["2", f"{100 * errors.mean():.2f}", f"{100 * errors.std():.2f}"]
+    assert f"{done[0].name}: error on the test images, %" in said.splitlines()
     assert "difference from the patent's settings" in said
     assert "trained on the labelled images; --refit adds the validation images" in said
     assert "Nothing is published for these data with 20 labels." in said
@@ -331,7 +332,7 @@ def test_a_trial_without_its_last_checkpoint_is_named_and_the_others_measured(
     assert result.exit_code == 2
     assert "judge-s1 is not measured: " in result.output
     assert "a checkpoint of epoch 2, the trial's last, but its newest is of epoch 1" in result.output
-    assert "patent-s1 is not measured: cannot read " in result.output
+    assert "patent-s1 is not measured: there is no checkpoint in " in result.output
     assert "generated images are not scored, for want of their judge" in result.output
     rows = table(fresh)
     assert sorted(rows.trial_id) == ["patent-s2", "t0001-s1", "t0001-s2"]

@@ -31,17 +31,6 @@ def test_without_torchrun_a_process_is_alone() -> None:
         assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize(("given", "threads"), [({}, 2), ({"OMP_NUM_THREADS": "4"}, 4)])
-def test_ranks_of_a_machine_share_its_cores(
-    given: dict[str, str], threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    torch.set_num_threads(4)
-    with join_torchrun(TORCHRUN | {"LOCAL_WORLD_SIZE": "2"} | given) as place:
-        assert place == (ALONE, CPU)
-        assert torch.get_num_threads() == threads
-
-
 def test_a_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with join_torchrun(TORCHRUN | {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}) as place:
@@ -94,6 +83,7 @@ def test_two_ranks_under_torchrun_leave_what_one_leaves(config: Path, tmp_path: 
     assert rows_of(two) == [pytest.approx(row, rel=1e-9, abs=1e-9) for row in rows_of(one)]
     assert {file.name for file in two.iterdir()} == {file.name for file in one.iterdir()}
     assert told.count("epoch 2/2") == 1  # rank 0 alone speaks
+    assert told.count("training on the CPU, 2 ranks of 1 thread each\n") == 1
 
 
 @pytest.mark.slow

@@ -3,14 +3,12 @@
 import io
 import shlex
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import torch
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -21,7 +19,7 @@ from plgan_tune.backends.in_process import InProcess
 from plgan_tune.backends.ray import tune_run
 from plgan_tune.backends.ray.trainable import PlganTrainable
 from plgan_tune.config.errors import RuleError
-from plgan_tune.config.load import load_study, load_trial
+from plgan_tune.config.load import load_study, load_trial, load_trial_and_threads
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.data.check import DataSummary, check_data
@@ -65,19 +63,11 @@ def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
     assert load_trial(folder / "best.yaml") == result.best
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many as a trial of one CPU has: a sum's order, and so its last digit, depends on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_train_repeats_the_best_trial_exactly(search: Search, tmp_path: Path) -> None:
     result = search(small(early_stopping="none", trials=2))
-    rows = train(load_trial(tmp_path / "study" / "best.yaml"), tmp_path / "again")
+    trial, threads = load_trial_and_threads(tmp_path / "study" / "best.yaml")
+    assert threads == 1
+    rows = train(trial, tmp_path / "again", threads=threads)
     best = result.state.best()
     assert best is not None
     logged = pd.read_parquet(tmp_path / "study" / "epochs").query(f"trial_id == '{best.trial_id}'")

@@ -10,6 +10,7 @@ from plgan_tune.backends.ray.cluster_monitor import ClusterMonitor
 from plgan_tune.backends.ray.connect import check_address
 from plgan_tune.backends.ray.preflight import open_cluster
 from plgan_tune.backends.ray.tune_run import run_tune
+from plgan_tune.config.study import threads_of
 from plgan_tune.study.backpressure import Backpressure
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.coordinator import Coordinator
@@ -62,7 +63,7 @@ class RayTrainer:
 
     @property
     def threads(self) -> int:
-        return max(1, int(self._share.cpus))
+        return threads_of(self._share.cpus)
 
     @property
     def cluster(self) -> ClusterStatus:

@@ -8,6 +8,7 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from plgan_tune.backends.trial_worker import TrialWorker, device_for
+from plgan_tune.config.study import threads_of
 from plgan_tune.store.location import Location
 from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.training.launch import Rendezvous, join_ranks, open_rendezvous
@@ -23,7 +24,7 @@ class RankActor:
 
     def __init__(self, study: str, index: int, count: int, cpus: float, gpus: float) -> None:
         self._study, self._index, self._count = study, index, count
-        self._threads = max(1, int(cpus))
+        self._threads = threads_of(cpus)
         self._device = device_for(gpus)
         self._stack = ExitStack()
         self._meeting: Rendezvous | None = None
