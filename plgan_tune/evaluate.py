@@ -99,13 +99,13 @@ def main(
         except KeyboardInterrupt:
             measured = None
     if measured is None:
-        say(console, f"interrupted; to go on:\n  {go_on}")
+        say(console, f"Interrupted. Resume with:\n  {go_on}")
         raise typer.Exit(130)
     if any(row.configuration != JUDGE for row in measured.rows):
         print_evaluation(console, evaluation, measured.rows, trials)
         _print_next(console, search)
     if measured.missing:
-        anew = f"to train all anew, remove the folder {typed(evaluation.location)}"
+        anew = f"to train everything again, remove the folder {typed(evaluation.location)}"
         refuse("\n".join([*measured.missing, anew]))
     if all(row.test_error is None for row in measured.rows):
         raise typer.Exit(1)

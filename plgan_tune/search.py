@@ -62,10 +62,8 @@ def main(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Train one trial after another in this process, without Ray.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that --name, or begin it.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Validate and print what would be done; start no Ray.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the study of that --name, or start it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print the plan; start nothing.")] = False,
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
     console, now = terminal(), steady_clock()
@@ -99,7 +97,7 @@ def main(
                     now=now,
                 )
         except KeyboardInterrupt:
-            _print_resume(console, "interrupted; every epoch in the results is kept", go_on)
+            _print_resume(console, "Interrupted; finished epochs are saved", go_on)
             raise
         except RayDiedError as error:
             _print_resume(console, str(error), go_on)
@@ -153,7 +151,7 @@ def _resume(
 
 
 def _print_resume(console: Console, why: str, go_on: str) -> None:
-    say(console, f"{why}, and this goes on:", "yellow")
+    say(console, f"{why}. Resume with:", "yellow")
     say(console, f"  {go_on}")
 
 

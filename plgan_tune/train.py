@@ -124,7 +124,11 @@ def _saved(location: Location, *, resume: bool) -> bytes | None:
     if resume and CHECKPOINT not in there:
         raise FileNotFoundError(f"--resume: there is no checkpoint {saved.url}; leave --resume out to start")
     if there and not resume:
-        what = "add --resume to go on from it, or take another --out" if CHECKPOINT in there else "take another --out"
+        what = (
+            "add --resume to continue from it, or choose another --out"
+            if CHECKPOINT in there
+            else "choose another --out"
+        )
         raise FileExistsError(f"{location.join(there[0]).url} already exists; {what}")
     check_writable(location)
     return saved.read_bytes() if resume else None
@@ -238,7 +242,7 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
     _conclude(console, rows, trial, where)
     if not rows or rows[-1].epoch < trial.training.epochs:
         go_on = _resume_command(asked, where, ranks.count)
-        say(console, f"interrupted; to go on:\n  {go_on}")
+        say(console, f"Interrupted. Resume with:\n  {go_on}")
         return 130
     return 0
 
@@ -270,7 +274,7 @@ def _refused(ranks: Ranks, message: str) -> int:
 
 def _where(trial: TrialSpec, asked: _Asked) -> str:
     if asked.resume and asked.out is None:
-        raise FileNotFoundError("--resume needs --out: which folder's training is to go on?")
+        raise FileNotFoundError("--resume needs --out, the folder of the training to resume")
     return asked.out or f"trained/{trial.data.source}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 

@@ -317,7 +317,7 @@ def test_a_watch_of_a_search_that_was_killed_says_so(
         owner = replace(Owner.here(), pid=process.pid, started=0.0)
         (folder / LOCK).write_text(json.dumps(asdict(owner)))
     said = " ".join(watched(folder, monkeypatch).split())
-    assert "no search writes here, but 3 trials have not ended: search --resume goes on" in said
+    assert "no search writes here, but 3 trials have not ended: search --resume continues it" in said
 
 
 def test_a_watch_on_a_terminal_waits_for_the_study(studies: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Importances:
 
     Attributes:
         epoch: at which the trials are compared: the last that at least half of them reached.
-        trials: how many are compared: all that reached it and lie in the domains of now.
+        trials: how many are compared: all that reached it and lie in the current domains.
     """
 
     keys: tuple[Importance, ...]
@@ -94,7 +94,7 @@ def importances(study: Study, *, seed: int = 0) -> Importances | None:
 
 
 def compared(study: Study) -> tuple[int, "pd.Series[float]"]:
-    """`errors_at_equal_epoch` of the trials in the domains of now."""
+    """`errors_at_equal_epoch` of the trials in the current domains."""
     epoch, errors = errors_at_equal_epoch(study)
     return epoch, errors[errors.index.isin(study.trials["trial_id"][study.inside])]
 

@@ -184,7 +184,7 @@ def importance_table(found: Importances) -> RenderableType:
     for key in found.keys:
         bar = Text("━" * max(1, round(BAR * key.share)), "cyan" if key.significant else "dim")
         low, high = key.interval
-        chance = "" if key.significant else "not told from chance"
+        chance = "" if key.significant else "not significant"
         table.add_row(key.path, bar, f"{key.share:.0%}", f"{low:.0%} - {high:.0%}", chance)
     by = f"  by the error of {found.trials} trials at epoch {found.epoch}; shares and their 90 % intervals"
     title = Text.assemble(("what matters", "bold"), (by, "dim"))

@@ -26,7 +26,7 @@ from plgan_tune.training.ranks import ALONE
 
 logger = logging.getLogger(__name__)
 
-WAITS_FOR: Final = "the trial finishes its epoch and saves; Ctrl-C again does not wait"
+WAITS_FOR: Final = "waiting for the trial to finish its epoch and save; Ctrl-C again stops at once"
 
 
 class InProcess:

@@ -197,5 +197,5 @@ def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint | None, str | None,
         try:
             return decode_checkpoint(file.read_bytes(), file.url), file.name, notes
         except CheckpointError as error:
-            notes.append(f"{error}; the one before it is used, or the trial begins anew")
+            notes.append(f"{error}; the one before it is used, or the trial starts over")
     return None, None, notes

@@ -134,7 +134,7 @@ class PlainDisplay:
             self._print(f"now on {room}")
         if room.waiting != self._waited:
             self._waited = room.waiting
-            self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for room any more")
+            self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for resources any more")
 
     def silent(self, trial_id: str, /) -> None:
         self._print(f"{trial_id} is silent: {self._state.silent[trial_id]}")

@@ -18,7 +18,7 @@ def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
     """
 
     def stop(*_: object) -> None:
-        say_before_the_end("asked to stop", go_on)
+        say_before_the_end("Stopping", go_on)
         signal.raise_signal(signal.SIGINT)
 
     numbers = (signal.SIGTERM, signal.SIGUSR1)
@@ -33,7 +33,7 @@ def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
 def say_before_the_end(why: str, go_on: str) -> None:
     """Prints the command that goes on, where this process may be ended at any moment."""
     with suppress(OSError):  # whoever reads it may be gone
-        os.write(1, f"{visible(why)}; should the end come first, this goes on:\n  {visible(go_on)}\n".encode())
+        os.write(1, f"{visible(why)}. If the process is killed first, resume with:\n  {visible(go_on)}\n".encode())
 
 
 @contextmanager

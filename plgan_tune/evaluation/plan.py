@@ -116,12 +116,12 @@ def plan_evaluation(
         seeds: how many; none of them is the search's own.
 
     Raises:
-        StudyError: where no trial has completed in the domains of now.
+        StudyError: where no trial has completed in the current domains.
     """
     best = best_configurations(study, trials, top)
     outside = sum(row.status is TrialStatus.COMPLETED and not study.holds(row.params) for row in trials)
     if not best:
-        why = f" that lies in the domains of now: {outside} completed outside of them" if outside else ""
+        why = f" within the current domains: {outside} completed outside of them" if outside else ""
         raise StudyError(f"{search.url} must have a completed trial to evaluate, but has none of {len(trials)}{why}")
     patent = patent_configuration(study)
     twins = [one for one in best if with_seed(one.trial, 0) == with_seed(patent.trial, 0)]
@@ -129,7 +129,7 @@ def plan_evaluation(
     if len(best) < top:
         notes.append(f"of {top} configurations asked for, {len(best)} have completed")
     if outside:
-        notes.append(f"{outside} completed trials lie outside the domains of now and are left out")
+        notes.append(f"{outside} completed trials lie outside the current domains and are left out")
     others = method_configurations(patent) if methods else []
     chosen = (*(one for one in best if one not in twins), patent, *others)
     judge = judge_configuration(patent, data) if data.channels == 1 else None
@@ -158,7 +158,7 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
         if changes:
             raise StudyError(
                 f"{file.url} must hold what is evaluated, but {name} is another now: {'; '.join(changes.values())}; "
-                f"to start anew, remove the folder {evaluation.location.url}"
+                f"to start over, remove the folder {evaluation.location.url}"
             )
     content = {
         "evaluation_of": evaluation.name,

@@ -216,4 +216,4 @@ class Coordinator:
         except Exception as error:
             if self.first_error is None:
                 self.first_error = error
-                logger.exception("an event could not be recorded; the search goes on")
+                logger.exception("an event could not be recorded; the search continues")

@@ -85,7 +85,7 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
     except RuleError as error:
         raise StudyError(f"--results {error}") from None
     if resume and name is None:
-        raise StudyError("--resume needs --name: which study is to go on?")
+        raise StudyError("--resume needs --name, the study to resume")
     name = default if name is None else name
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise StudyError(
@@ -111,4 +111,4 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
 
 def taken(study: Location) -> str:
     """What to say where a new study's name is another's."""
-    return f"--name {study.name}: {study.url} already exists; add --resume to go on with it, or take another name"
+    return f"--name {study.name}: {study.url} already exists; add --resume to continue it, or choose another name"

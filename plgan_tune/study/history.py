@@ -40,7 +40,7 @@ MAY_CHANGE = (
 RULE_SINCE = "rule_since"
 """Key of a start in the study file: the first seq that its rule of early stopping judges."""
 
-OUTSIDE = "its point is outside the study's domains of now"
+OUTSIDE = "its point is outside the study's current domains"
 
 
 class HistoryError(Exception):
@@ -243,7 +243,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     if refused:
         another = f"; is --space missing? {file.url} is one that fits" if "study" in changes else ""
         raise HistoryError(
-            f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
+            f"--resume continues the study in {file.url}, so these keys must not change: "
             + "; ".join(refused)
             + another
         )
@@ -255,7 +255,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     ]
     if kinds:
         raise HistoryError(
-            f"--resume goes on with the study in {file.url}, so a domain's values must stay of their kind: "
+            f"--resume continues the study in {file.url}, so the values of a domain must keep their type: "
             + "; ".join(kinds)
         )
     return tuple(changes.values())

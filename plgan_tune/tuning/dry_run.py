@@ -82,11 +82,11 @@ def notes_before(
     Args:
         begins: where a study was to be gone on with.
     """
-    notes = [f"no study is in {typed(begins)} yet: this one begins it"] if begins and not history.starts else []
-    notes += [f"not as at the last start: {change}" for change in history.changes]
+    notes = [f"no study is in {typed(begins)} yet: this search starts it"] if begins and not history.starts else []
+    notes += [f"changed since the last start: {change}" for change in history.changes]
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     if outside:
-        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
+        notes.append(f"outside the current domains, so kept but not told to the sampler: {', '.join(outside)}")
     return [*notes, *(study.note for study in older)]
 
 
@@ -103,7 +103,7 @@ def rungs_in_words(study: StudySpec) -> str:
     asha = study.search.early_stopping.asha
     stops = rungs(asha, study.any_trial().training.epochs) if asha else ()
     if asha is None or not stops:
-        return "none: nobody is stopped early"
+        return "none: no trial is stopped early"
     text = ", ".join(map(str, stops))
     if asha.align == "switch":
         return f"{text} epochs after a trial's own switch epoch, as far as they are before its last"
@@ -132,10 +132,7 @@ def already_in_words(history: History) -> str:
     """What of a study is there that is gone on with."""
     epochs = sum(row.epochs for row in history.trials)
     ended = len(history.ended)
-    return (
-        f"{ended:,} trial{' that has' if ended == 1 else 's that have'} ended, {len(history.unfinished):,} that go on; "
-        f"{epochs:,} epochs"
-    )
+    return f"{ended:,} trial{'s' * (ended != 1)} ended, {len(history.unfinished):,} unfinished; {epochs:,} epochs"
 
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:

@@ -107,4 +107,4 @@ def test_its_table_fits_eighty_columns() -> None:
     screen = Console(file=StringIO(), width=80)
     screen.print(importance_table(Importances((key,), epoch=3, trials=1000)))
     line = screen.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
-    assert line.rstrip() == "optim.lr_discriminator  ━━━━━━━━━━━━━━━  100%  99% - 100%  not told from chance"
+    assert line.rstrip() == "optim.lr_discriminator  ━━━━━━━━━━━━━━━  100%  99% - 100%  not significant"

@@ -454,7 +454,7 @@ def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Syn
     html = report_html(study, Importances(keys, 3, 60), seeds_table())
     (bars,) = traces(html, "importance-all")
     assert dict(zip(bars["y"], numbers(bars["x"]), strict=True)) == {"loss.alpha": 0.75, "loss.beta": 0.25}
-    assert dict(zip(bars["y"], bars["hovertext"], strict=True))["loss.beta"] == "not told from chance"
+    assert dict(zip(bars["y"], bars["hovertext"], strict=True))["loss.beta"] == "not significant"
     assert len(set(bars["marker"]["color"])) == 2
     assert numbers(bars["error_x"]["array"]).tolist() == [0.25, 0.125]
     assert numbers(bars["error_x"]["arrayminus"]).tolist() == [0.125, 0.25]

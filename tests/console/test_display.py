@@ -195,7 +195,7 @@ def room(**changes: Any) -> ClusterStatus:
         (room(), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
         (
             room(waiting=1, share=TrialResources(1, 8, 0)),
-            "1 trial: each needs 1 x (8 CPU), and no node of now has that",
+            "1 trial: each needs 1 x (8 CPU), and no current node has that",
         ),
         (room(share=TrialResources(1, 1, 4)), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
         (
@@ -204,7 +204,7 @@ def room(**changes: Any) -> ClusterStatus:
         ),
         (
             room(waiting=1, share=TrialResources(2, 8, 1, placement="strict_pack")),
-            "1 trial: each needs 2 x (8 CPU, 1 GPU) on one host, and no node of now has that",
+            "1 trial: each needs 2 x (8 CPU, 1 GPU) on one host, and no current node has that",
         ),
         (
             room(share=TrialResources(2, 1, 1), holds=2),
@@ -239,7 +239,7 @@ def test_plain_lines_tell_of_nodes_and_waiting_when_they_change(state: StudyStat
         "study digits: 24 trials of 60 epochs, 3 at a time on 2 nodes (10.0.0.1, 10.0.0.2), 3 of 4 GPUs busy",
         "waiting: 2 trials: each needs 4 GPUs on one host, the largest has 2",
         "now on 1 node (10.0.0.1), 3 of 4 GPUs busy",
-        "no trial waits for room any more",
+        "no trial waits for resources any more",
     ]
 
 

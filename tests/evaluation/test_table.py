@@ -87,7 +87,7 @@ def test_a_seed_without_an_error_is_counted_and_named(said: list[str]) -> None:
     errors, differences, _ = lines(said, "t0002")
     assert errors[:3] == ["2", "of", "3"]
     assert differences[0] == "2"
-    assert " ".join(differences).endswith("not told apart")
+    assert " ".join(differences).endswith("not significant")
     assert any(line.endswith("too good by that: t0002-s3 (diverged).") for line in said)
 
 

@@ -61,7 +61,7 @@ def epoch_row(seq: int, trial_id: str, epoch: int) -> EpochRow:
 
 
 def stop(seq: int, trial_id: str) -> DecisionRow:
-    return DecisionRow(seq, trial_id, 1, 2, 2, 0.5, 0.4, 3, Verdict.STOP, "place 3 of 3, of which 2 go on")
+    return DecisionRow(seq, trial_id, 1, 2, 2, 0.5, 0.4, 3, Verdict.STOP, "place 3 of 3, of which 2 continue")
 
 
 def leave(

@@ -139,7 +139,7 @@ def test_resume_adds_trials_and_keeps_the_old(search: Search, tmp_path: Path) ->
     said = io.StringIO()
     search(small(trials=5), resume=True, console=Console(file=said))
     assert [line for line in said.getvalue().splitlines() if line.startswith("note")] == [
-        "note: not as at the last start: search.trials: 3 -> 5"
+        "note: changed since the last start: search.trials: 3 -> 5"
     ]
     after = pd.read_parquet(tmp_path / "study" / "trials")
     pd.testing.assert_frame_equal(after.iloc[:3].reset_index(drop=True), before)
@@ -186,7 +186,7 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
     assert 0 < left.epochs < 40
     looked = CliRunner().invoke(analyze, [str(tmp_path / "study")])
     assert "1 unfinished" in looked.output
-    assert "but 1 trial has not ended: search --resume goes on" in " ".join(looked.output.split())
+    assert "but 1 trial has not ended: search --resume continues it" in " ".join(looked.output.split())
 
     go_on = next(line for line in limited.output.splitlines() if line.endswith("--name study --resume"))
     resumed = invoke(*shlex.split(go_on)[3:])

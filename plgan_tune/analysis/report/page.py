@@ -189,7 +189,7 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
             "importance",
             "What the error depends on",
             "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials. A grey bar's key matters no "
-            "more than among trials with shuffled errors: it is not told from chance. Look for the coloured ones: "
+            "more than among trials with shuffled errors: it is not significant. Look for the coloured ones: "
             "those keys deserve the trials; the others have shown no influence yet.",
             {"all": space.importance_bars(found)},
         ),
@@ -197,7 +197,7 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
             "slices",
             "One key at a time",
             "Each trial's last error over the values of a key; open circles were stopped early, so they stand where "
-            "they had come to, and the star is the best. Look for a valley, and for a best at the edge: then the "
+            "they reached, and the star is the best. Look for a valley, and for a best at the edge: then the "
             "domain is too narrow.",
             {str(place): made for place, made in enumerate(sliced.values())}
             or {"none": Absent("No key was searched: all trials have the same configuration.")},

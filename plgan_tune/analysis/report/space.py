@@ -105,7 +105,7 @@ def short_name(study: Study, path: str) -> str:
 class Axis:
     """A searched key as an axis: decades of a logarithmic domain, a choice's options by their place.
 
-    A resumed study may hold values outside the domains of now; the axis reaches to them.
+    A resumed study may hold values outside the current domains; the axis reaches to them.
 
     Attributes:
         places: of a column's cells on the axis; NaN where a cell has none.
@@ -219,7 +219,7 @@ def plane(study: Study) -> Drawn:
     trials = study.trials.assign(error=study.trials["trial_id"].map(errors))
     trials = trials[trials["error"].notna()]
     if len(trials) < 8:
-        return Absent("The plane needs eight trials that have come to the same epoch.")
+        return Absent("The plane needs eight trials that reached the same epoch.")
     alpha, beta = (Axis.of(study.spec.domains[path], trials[study.spec.columns[path]]) for path in (ALPHA, BETA))
     trials = trials.assign(alpha=alpha.places, beta=beta.places)
     x, y = (np.linspace(axis.low, axis.high, GRID) for axis in (alpha, beta))
@@ -305,7 +305,7 @@ def importance_bars(found: Importances | None) -> Drawn:
         "y": names,
         "width": 0.55,
         "marker": {"color": ["var(--middle)" if key.significant else FAINT for key in keys]},
-        "hovertext": ["" if key.significant else "not told from chance" for key in keys],
+        "hovertext": ["" if key.significant else "not significant" for key in keys],
         "error_x": {
             "type": "data",
             "symmetric": False,

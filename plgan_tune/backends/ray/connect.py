@@ -181,7 +181,7 @@ def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tup
     if growth is not None and "auto" in (concurrent, resources.gpus_per_rank):
         raise ClusterError(
             "`search.concurrent` and `resources.gpus_per_rank` must be given where an autoscaler can add nodes, since "
-            "auto knows only the nodes of now, but got "
+            "auto knows only the current nodes, but got "
             f"(search.concurrent={concurrent}, resources.gpus_per_rank={resources.gpus_per_rank}); with all the nodes "
             f"that it may add, {trials} trials of {share} run at a time"
         )

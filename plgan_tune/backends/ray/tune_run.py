@@ -189,7 +189,7 @@ class StopSignal(LocalCallback):
         signal.signal(signal.SIGUSR1, self._usr1 if callable(self._usr1) else note_and_stop)
 
 
-STOPPING: Final = "trials end the epoch that they are in and save, {:.0f} s at most; Ctrl-C again does not wait"
+STOPPING: Final = "waiting at most {:.0f} s for trials to finish their epoch and save; Ctrl-C again stops at once"
 
 TUNE_SETTINGS: Mapping[str, str] = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads
