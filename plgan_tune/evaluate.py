@@ -1,6 +1,7 @@
 """`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,13 @@ from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.gan.networks import ImageShape, check_image
-from plgan_tune.interrupts import asked_to_stop, say_before_the_end, stopping_as_ctrl_c
+from plgan_tune.interrupts import (
+    asked_to_stop,
+    ending_with_ray,
+    say_what_goes_on,
+    sigterm_as_ctrl_c,
+    stopping_as_ctrl_c,
+)
 from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.errors import RuleError
 from plgan_tune.spec.study import StudySpec, threads_of
@@ -30,7 +37,7 @@ from plgan_tune.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
 from plgan_tune.training.threads import torch_threads
 from plgan_tune.tuning.clock import steady_clock
-from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.errors import RayDiedError, StudyError
 from plgan_tune.tuning.files import with_absolute_path
 from plgan_tune.tuning.in_process import train_in_process
 from plgan_tune.typed import python, shell_line
@@ -93,10 +100,8 @@ def main(
             say(console, f"note: {note}", "yellow")
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
         train = _in_this_process if in_process else _on_ray(address, data, go_on)
-        try:
+        with _ending_with_ray(console, go_on):
             measured = evaluate(evaluation, study, gauge, train, console)
-        except KeyboardInterrupt:
-            measured = None
     if measured is None:
         say(console, f"interrupted; to go on:\n  {go_on}")
         raise typer.Exit(130)
@@ -119,8 +124,28 @@ def _print_next(console: Console, search: Location) -> None:
     say(console, "\n".join(lines))
 
 
+@contextmanager
+def _ending_with_ray(console: Console, go_on: str) -> Iterator[None]:
+    """An embedded Ray that has died ends the command with status 1, as a search."""
+    try:
+        yield
+    except RayDiedError as error:
+        say_what_goes_on(console, str(error), go_on)
+        raise typer.Exit(1) from error
+
+
 def evaluate(evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console) -> Measured | None:
-    """Trains and measures what is not there yet; None where training was interrupted."""
+    """Trains and measures what is not there yet; None where it was interrupted."""
+    try:
+        with sigterm_as_ctrl_c():
+            return _evaluate(evaluation, study, gauge, train, console)
+    except KeyboardInterrupt:
+        return None
+
+
+def _evaluate(
+    evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console
+) -> Measured | None:
     check_writable(evaluation.location)
     with StudyLock(evaluation.location) as lock:
         write_evaluation(evaluation, _now())
@@ -151,7 +176,7 @@ def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
         check_address(address)
 
     def train(evaluation: Evaluation, study: StudySpec, console: Console, guard: Guard) -> bool:
-        with stopping_as_ctrl_c(go_on):
+        with stopping_as_ctrl_c(go_on, console), ending_with_ray(console, go_on) as on_ray_death:
             return train_on_ray(
                 evaluation.study,
                 study.search,
@@ -161,7 +186,7 @@ def _on_ray(address: str | None, data: DataSummary, go_on: str) -> Train:
                 console=console,
                 now=steady_clock(),
                 guard=guard,
-                on_ray_death=lambda died: say_before_the_end(died, go_on),
+                on_ray_death=on_ray_death,
             )
 
     return train

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from plgan_tune.analysis.study import REPORT_FILE, read_study
 from plgan_tune.data.errors import DataError
-from plgan_tune.interrupts import say_before_the_end, stopping_as_ctrl_c
+from plgan_tune.interrupts import ending_with_ray, say_what_goes_on, stopping_as_ctrl_c
 from plgan_tune.refusal import Command, refuse, refusing
 from plgan_tune.spec.advice import advice
 from plgan_tune.spec.errors import RuleError, SpecError
@@ -21,8 +21,7 @@ from plgan_tune.tuning.clock import steady_clock
 from plgan_tune.tuning.cluster import ClusterError, check_protocol
 from plgan_tune.tuning.display import print_summary
 from plgan_tune.tuning.driver import run_study
-from plgan_tune.tuning.embedded import RayDiedError
-from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.errors import RayDiedError, StudyError
 from plgan_tune.tuning.files import default_name, study_location, with_absolute_path
 from plgan_tune.tuning.history import History, HistoryError, as_begun, read_history
 from plgan_tune.tuning.plan import notes_before, plan_study, print_plan
@@ -81,7 +80,7 @@ def main(
             say(console, f"note: {sentence}", "yellow")
         go_on = _resume(study, space, overrides, results, address)
         try:
-            with stopping_as_ctrl_c(go_on):
+            with stopping_as_ctrl_c(go_on, console), ending_with_ray(console, go_on) as on_ray_death:
                 result = run_study(
                     loaded.study,
                     results=results,
@@ -90,13 +89,13 @@ def main(
                     resume=resume,
                     console=console,
                     now=now,
-                    on_ray_death=lambda died: say_before_the_end(died, go_on),
+                    on_ray_death=on_ray_death,
                 )
         except KeyboardInterrupt:
-            _print_resume(console, "interrupted; every epoch in the results is kept", go_on)
+            say_what_goes_on(console, "interrupted; every epoch in the results is kept", go_on)
             raise
         except RayDiedError as error:
-            _print_resume(console, str(error), go_on)
+            say_what_goes_on(console, str(error), go_on)
             raise typer.Exit(1) from error
     again = None if result.ending is Ending.DONE else go_on
     print_summary(
@@ -133,11 +132,6 @@ def _resume(name: str, space: Path | None, overrides: list[str] | None, results:
     options += [["--address", address]] if address else []
     words = [word for option in options for word in option]
     return shell_line([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
-
-
-def _print_resume(console: Console, why: str, go_on: str) -> None:
-    say(console, f"{why}, and this goes on:", "yellow")
-    say(console, f"  {go_on}")
 
 
 def _leave_report(console: Console, study: Location) -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from plgan_tune.spec.study import ResourcesSpec
 from plgan_tune.tuning.autoscaler import Growth, read_growth
-from plgan_tune.tuning.embedded import take_session
+from plgan_tune.tuning.embedded import take_session, without_dump
 from plgan_tune.tuning.errors import StudyError
 from plgan_tune.tuning.share import ACCELERATOR, Share
 from plgan_tune.tuning.token import keep_token_private
@@ -212,9 +212,10 @@ def joined(address: str | None, console: Console) -> Iterator[bool]:
     if ray.is_initialized():
         yield False
         return
-    try:
-        with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
-            connect(address, on_interrupt=lambda: status.update(STOPPING))
-        yield True
-    finally:
-        ray.shutdown()
+    with without_dump(own=address is None):
+        try:
+            with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
+                connect(address, on_interrupt=lambda: status.update(STOPPING))
+            yield True
+        finally:
+            ray.shutdown()

@@ -1,25 +1,23 @@
 """The Ray that a search starts for itself: its folder, and whether its servers live."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import ray._private.worker
+from ray._private.process_watcher import _RAYLET_LOG_MAX_PUBLISH_LINES
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray.tune import Stopper
 from ray.tune.stopper import NoopStopper
 
 from plgan_tune.tuning.controller import Controller
-from plgan_tune.tuning.errors import StudyError
+from plgan_tune.tuning.errors import RayDiedError
 from plgan_tune.tuning.scratch import mark, remove_left_behind
 
 LOOK_SECONDS: Final = 1.0
-
-
-class RayDiedError(StudyError):
-    """A search whose own Ray has died. What is in its log is whole, and a resume goes on with it."""
 
 
 def take_session() -> None:
@@ -37,8 +35,34 @@ def dead_server() -> str | None:
     node = ray._private.worker._global_node
     for kind, process in node.dead_processes() if node else ():
         if kind in (PROCESS_TYPE_RAYLET, PROCESS_TYPE_GCS_SERVER):
-            return f"Ray has died: its {kind} (process {process.pid}) ended with {process.returncode}"
+            log = Path(node.get_session_dir_path(), "logs", f"{kind}.out")
+            return f"Ray has died: its {kind} (process {process.pid}) ended with {process.returncode}; its log is {log}"
     return None
+
+
+@contextmanager
+def without_dump(*, own: bool) -> Iterator[None]:
+    """Keeps the last twenty lines of a dead raylet's log from the terminal, which Ray prints there, twice.
+
+    Args:
+        own: whether this process has started that Ray; `dead_server` then says that it is dead, and where the log is.
+            Of another's a line says which raylet it was.
+    """
+    shown = ray._private.worker.print_to_stdstream
+
+    def show(data: dict[str, Any], *args: Any, **options: Any) -> None:
+        lines = [line.partition(_DUMP)[0].rstrip() if _DUMP in line else line for line in data["lines"]]
+        if not (own and lines != data["lines"]):
+            shown({**data, "lines": lines}, *args, **options)
+
+    ray._private.worker.print_to_stdstream = show
+    try:
+        yield
+    finally:
+        ray._private.worker.print_to_stdstream = shown
+
+
+_DUMP: Final = f"Last {_RAYLET_LOG_MAX_PUBLISH_LINES} lines of the Raylet logs:"
 
 
 class RayWatch(Stopper):

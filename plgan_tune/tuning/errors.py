@@ -6,3 +6,7 @@ class StudyError(Exception):
 
     Or one of which no trial can begin; the message says why the last could not.
     """
+
+
+class RayDiedError(StudyError):
+    """A search whose own Ray has died. What is in its log is whole, and a resume goes on with it."""
