@@ -1,5 +1,7 @@
 """`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +14,19 @@ from rich.console import Console
 from plgan_tune.analysis.seeds import JUDGE
 from plgan_tune.analysis.study import REPORT_FILE
 from plgan_tune.backends.backend import Backend
+from plgan_tune.backends.errors import RayDiedError
 from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec, threads_of
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import python, shell_line, typed
-from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
+from plgan_tune.console.signals import (
+    ending_with_ray,
+    say_how_to_resume,
+    sigterm_as_ctrl_c,
+    stopping_as_ctrl_c,
+)
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.data.errors import DataError
@@ -91,13 +99,10 @@ def main(
         for note in evaluation.notes:
             say(console, f"note: {note}", "yellow")
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
-        backend = _backend(address, in_process, go_on)
         study = _alone(study) if in_process else study
-        try:
-            with stopping_as_ctrl_c(go_on):
-                measured = evaluate(evaluation, study, gauge, backend, data, console)
-        except KeyboardInterrupt:
-            measured = None
+        with _ending_with_ray(console, go_on) as on_ray_death:
+            backend = InProcess() if in_process else _ray(address, on_ray_death)
+            measured = evaluate(evaluation, study, gauge, backend, data, console, go_on)
     if measured is None:
         say(console, f"Interrupted. Resume with:\n  {go_on}")
         raise typer.Exit(130)
@@ -120,28 +125,61 @@ def _print_next(console: Console, search: Location) -> None:
     say(console, "\n".join(lines))
 
 
+@contextmanager
+def _ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], None]]:
+    """An embedded Ray that has died ends the command with status 1, as a search."""
+    try:
+        with ending_with_ray(console, go_on) as on_ray_death:
+            yield on_ray_death
+    except RayDiedError as error:
+        say_how_to_resume(console, str(error), go_on)
+        raise typer.Exit(1) from error
+
+
+def _ray(address: str | None, on_death: Callable[[str], None]) -> Backend:
+    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
+
+    return RayBackend(address, on_death=on_death)
+
+
 def evaluate(
-    evaluation: Evaluation, study: StudySpec, gauge: Gauge, backend: Backend, data: DataSummary, console: Console
+    evaluation: Evaluation,
+    study: StudySpec,
+    gauge: Gauge,
+    backend: Backend,
+    data: DataSummary,
+    console: Console,
+    go_on: str,
 ) -> Measured | None:
-    """Trains and measures what is not there yet; None where training was interrupted."""
+    """Trains and measures what is not there yet; None where it was interrupted."""
+    try:
+        with sigterm_as_ctrl_c():
+            return _evaluate(evaluation, study, gauge, backend, data, console, go_on)
+    except KeyboardInterrupt:
+        return None
+
+
+def _evaluate(
+    evaluation: Evaluation,
+    study: StudySpec,
+    gauge: Gauge,
+    backend: Backend,
+    data: DataSummary,
+    console: Console,
+    go_on: str,
+) -> Measured | None:
     backend.check()
     check_writable(evaluation.location)
     with StudyLock(evaluation.location) as lock:
         write_evaluation(evaluation, _now())
         fixed, now = evaluation.study, steady_clock()
         with torch_threads(threads_of(study.resources.cpus_per_rank)):
-            if not train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check):
+            with stopping_as_ctrl_c(go_on, console):
+                done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check)
+            if not done:
                 return None
             with console.status("looking at the test images"):
                 return measure(evaluation, gauge)
-
-
-def _backend(address: str | None, in_process: bool, go_on: str) -> Backend:
-    if in_process:
-        return InProcess()
-    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
-
-    return RayBackend(address, on_death=lambda why: say_before_the_end(why, go_on))
 
 
 def _alone(study: StudySpec) -> StudySpec:

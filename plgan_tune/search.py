@@ -1,6 +1,6 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
 from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import python, shell_line, typed
-from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
+from plgan_tune.console.signals import ending_with_ray, say_how_to_resume, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
@@ -86,10 +86,10 @@ def main(
             say(console, f"note: {sentence}", "yellow")
         go_on = _resume(study, space, overrides, results, address, in_process)
         try:
-            with stopping_as_ctrl_c(go_on):
+            with stopping_as_ctrl_c(go_on, console), ending_with_ray(console, go_on) as on_ray_death:
                 result = run_study(
                     loaded.study,
-                    backend=_backend(address, in_process, go_on),
+                    backend=InProcess() if in_process else _ray(address, on_ray_death),
                     results=results,
                     name=study,
                     resume=resume,
@@ -97,10 +97,10 @@ def main(
                     now=now,
                 )
         except KeyboardInterrupt:
-            _print_resume(console, "Interrupted; finished epochs are saved", go_on)
+            say_how_to_resume(console, "Interrupted; finished epochs are saved", go_on)
             raise
         except RayDiedError as error:
-            _print_resume(console, str(error), go_on)
+            say_how_to_resume(console, str(error), go_on)
             raise typer.Exit(1) from error
     again = None if result.ending is Ending.DONE else go_on
     print_summary(
@@ -129,12 +129,10 @@ def _naming(file: Path) -> Iterator[None]:
         refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
 
 
-def _backend(address: str | None, in_process: bool, go_on: str) -> Backend:
-    if in_process:
-        return InProcess()
+def _ray(address: str | None, on_death: Callable[[str], None]) -> Backend:
     from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
 
-    return RayBackend(address, on_death=lambda why: say_before_the_end(why, go_on))
+    return RayBackend(address, on_death=on_death)
 
 
 def _resume(
@@ -148,11 +146,6 @@ def _resume(
     options += [["--in-process"]] if in_process else []
     words = [word for option in options for word in option]
     return shell_line([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
-
-
-def _print_resume(console: Console, why: str, go_on: str) -> None:
-    say(console, f"{why}. Resume with:", "yellow")
-    say(console, f"  {go_on}")
 
 
 def _leave_report(console: Console, study: Location) -> None:

@@ -184,7 +184,7 @@ def test_ordinary_words_are_quoted_as_ever() -> None:
 def test_what_is_printed_at_a_signal_is_visible(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background has none
     try:
-        with pytest.raises(KeyboardInterrupt), stopping_as_ctrl_c(f"search --name {NAME}"):
+        with pytest.raises(KeyboardInterrupt), stopping_as_ctrl_c(f"search --name {NAME}", terminal()):
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.text import Span, Text
@@ -54,6 +55,13 @@ def terminal(**options: Any) -> Console:
 
 class _Terminal(Console):
     """Strings and texts are made visible before they are measured and wrapped, and whatever else is at the end."""
+
+    picture: Live | None = None
+    """The latest that was redrawn on it."""
+
+    def set_live(self, live: Live) -> bool:
+        self.picture = live
+        return super().set_live(live)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)
@@ -112,6 +120,12 @@ def say(console: Console, text: str | Text, style: str = "") -> None:
 
 def _as_text(text: str | Text, style: str) -> Text:
     return Text(visible(text), style) if isinstance(text, str) else _visible_text(text)
+
+
+def close_picture(console: Console) -> None:
+    """Ends what is redrawn on a command's console, from any thread; a picture that has ended stays as it is."""
+    if isinstance(console, _Terminal) and console.picture is not None:
+        console.picture.stop()
 
 
 class _VisibleFormatter(logging.Formatter):

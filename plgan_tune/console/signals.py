@@ -2,38 +2,110 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from queue import SimpleQueue
+from threading import Thread, Timer
+from typing import Any, Final
 
-from plgan_tune.console.format import visible
+from rich.console import Console
+
+from plgan_tune.console.format import close_picture, redrawn, say, visible
 
 
 @contextmanager
-def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
+def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
     """SIGTERM and SIGUSR1 stop what the block does as Ctrl-C does.
 
     A batch system may not wait until it has stopped: the command that goes on is printed at once.
     """
+    waiting: SimpleQueue[str | None] = SimpleQueue()
+    # A handler may have interrupted the console in a line of its own: another thread waits for its end.
+    speaker = Thread(target=_say_all, args=[console, waiting, go_on])
 
     def stop(*_: object) -> None:
-        say_before_the_end("Stopping", go_on)
+        waiting.put("Stopping")
         signal.raise_signal(signal.SIGINT)
 
     numbers = (signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.signal(number, stop) for number in numbers}
+    speaker.start()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        waiting.put(None)
+        speaker.join()
 
 
-def say_before_the_end(why: str, go_on: str) -> None:
-    """Prints the command that goes on, where this process may be ended at any moment."""
+def _say_all(console: Console, waiting: SimpleQueue[str | None], go_on: str) -> None:
+    while (why := waiting.get()) is not None:
+        say_before_the_end(console, why, go_on)
+
+
+def say_before_the_end(console: Console, why: str, go_on: str) -> None:
+    """Prints the command that goes on, where this process may be ended at any moment; above a picture, if any."""
+    text = f"{why}. If the process is killed first, resume with:\n  {go_on}"
+    if redrawn(console):
+        say(console, text, "yellow")
+        return
     with suppress(OSError):  # whoever reads it may be gone
-        os.write(1, f"{visible(why)}. If the process is killed first, resume with:\n  {visible(go_on)}\n".encode())
+        os.write(1, f"{visible(text)}\n".encode())
+
+
+def say_how_to_resume(console: Console, why: str, go_on: str) -> None:
+    say(console, f"{why}. Resume with:", "yellow")
+    say(console, f"  {go_on}")
+
+
+RAY_SECONDS: Final = 15.0
+"""For a command whose own Ray has died to end by itself. Without its GCS, Ray ends the process after a minute, and has
+the last word."""
+
+
+@contextmanager
+def ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], None]]:
+    """What to call, in any thread, when the block's own Ray has died, with a sentence on what has.
+
+    The command that goes on is printed at once. A block that does not end then is ended with its process, status 1, and
+    the command stands last.
+    """
+    ends: list[Timer] = []
+
+    def end(died: str) -> None:
+        close_picture(console)
+        say_how_to_resume(console, f"{died}; finished epochs are saved", go_on)
+        sys.stdout.flush()
+        os._exit(1)
+
+    def died(what: str) -> None:
+        say_before_the_end(console, what, go_on)
+        ends.append(Timer(RAY_SECONDS, end, [what]))
+        ends[-1].daemon = True
+        ends[-1].start()
+
+    try:
+        yield died
+    finally:
+        for timer in ends:
+            timer.cancel()
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in the block, which then leaves the terminal in order."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -213,7 +213,7 @@ def test_a_reader_that_a_search_overtakes_sees_no_fault(
 @pytest.mark.parametrize("wider", [{"choice": [0, 1, 0.5]}, {"uniform": [0, 1]}])
 def test_a_domain_s_values_stay_of_their_kind(tmp_path: Path, wider: Any) -> None:
     location = leave(tmp_path, [], [], [], study({"choice": [0, 1]}))
-    with pytest.raises(HistoryError, match=r"stay of their kind: trial\.loss\.alpha holds int, not float"):
+    with pytest.raises(HistoryError, match=r"keep their type: trial\.loss\.alpha holds int, not float"):
         read_history(location, study(wider))
 
 

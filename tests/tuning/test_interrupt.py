@@ -1,12 +1,13 @@
 """Ctrl-C in a search, and the command that it prints: typed as it stands, that finishes the study."""
 
 import os
+import pty
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from plgan_tune.records import TrialStatus
+from tests.screen import lines_on_screen
 from tests.waiting import epochs_in, wait_for_epochs, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -198,6 +200,28 @@ def test_ctrl_c_does_not_wait_for_a_trial_that_is_stopped(tmp_path: Path, starte
     saved = {folder.name for folder in (study / "checkpoints").iterdir() if any(folder.glob("*.pt"))}
     assert len(saved) == 1  # they save every two minutes, and at a stop
     assert any(line.endswith("--name mine --resume") for line in said(tmp_path).splitlines())
+
+
+def test_sigterm_on_a_terminal_leaves_no_torn_picture(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--name", "mine"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, words, os.environ | {"TERM": "xterm", "COLUMNS": "100"})
+    written, asked = b"", False
+    with suppress(OSError):  # the terminal's end
+        while part := os.read(terminal, 65536):
+            written += part
+            if not asked and b"t0001" in written:
+                os.kill(pid, signal.SIGTERM)
+                asked = True
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, written
+    lines = lines_on_screen(written.decode())
+    assert [line for line in lines if "running for" in line or line.startswith("trial ")] == []
+    told = lines.index("Stopping. If the process is killed first, resume with:")
+    assert lines[told + 1].endswith("--name mine --resume")
+    assert any("mine: interrupted, this run took" in line for line in lines[told:])
 
 
 def trained(study: Path) -> list[str]:

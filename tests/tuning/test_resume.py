@@ -305,7 +305,7 @@ def test_what_would_make_old_and_new_errors_incomparable_is_refused(study: Study
     before = study.contents()
     result = study.search("search.trials=9", change)
     assert result.exit_code == 2, result.output
-    assert "these keys must stay as they are there" in result.output
+    assert "these keys must not change" in result.output
     assert said in result.output
     assert "search.trials:" not in result.output
     assert study.contents() == before

@@ -21,6 +21,7 @@ from plgan_tune.backends.address import check_protocol
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.autoscaler import Growth, read_growth
 from plgan_tune.backends.ray.embedded import take_session
+from plgan_tune.backends.ray.ray_private import without_dump
 from plgan_tune.backends.ray.token import keep_token_private
 from plgan_tune.config.study import ResourcesSpec
 from plgan_tune.study.trial_resources import ACCELERATOR, TrialResources
@@ -199,9 +200,10 @@ def join_cluster(address: str | None, console: Console) -> Iterator[bool]:
     if ray.is_initialized():
         yield False
         return
-    try:
-        with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
-            connect(address, on_interrupt=lambda: status.update(STOPPING))
-        yield True
-    finally:
-        ray.shutdown()
+    with without_dump(own=address is None):
+        try:
+            with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
+                connect(address, on_interrupt=lambda: status.update(STOPPING))
+            yield True
+        finally:
+            ray.shutdown()

@@ -57,7 +57,7 @@ class RayWatch(Local, Stopper):
         self._thread.join()
         died = self._died or (dead_server() if error else None)
         if died is not None and (error is None or isinstance(error, Exception)):
-            raise RayDiedError(f"{died}; every epoch in the results is kept") from error
+            raise RayDiedError(f"{died}; finished epochs are saved") from error
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
         return False

@@ -3,11 +3,13 @@
 A Ray that renames one fails there first, with what the name is for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ray._private.worker
+from ray._private.process_watcher import _RAYLET_LOG_MAX_PUBLISH_LINES
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray._private.state import available_resources_per_node
 
@@ -22,8 +24,34 @@ def dead_server() -> str | None:
     node = ray._private.worker._global_node
     for kind, process in node.dead_processes() if node else ():
         if kind in (PROCESS_TYPE_RAYLET, PROCESS_TYPE_GCS_SERVER):
-            return f"Ray has died: its {kind} (process {process.pid}) ended with {process.returncode}"
+            log = Path(node.get_session_dir_path(), "logs", f"{kind}.out")
+            return f"Ray has died: its {kind} (process {process.pid}) ended with {process.returncode}; its log is {log}"
     return None
+
+
+_DUMP: Final = f"Last {_RAYLET_LOG_MAX_PUBLISH_LINES} lines of the Raylet logs:"
+
+
+@contextmanager
+def without_dump(*, own: bool) -> Iterator[None]:
+    """Keeps the last twenty lines of a dead raylet's log from the terminal, which Ray prints there, twice.
+
+    Args:
+        own: whether this process has started that Ray; `dead_server` then says that it is dead, and where the log is.
+            Of another's a line says which raylet it was.
+    """
+    shown = ray._private.worker.print_to_stdstream
+
+    def show(data: dict[str, Any], *args: Any, **options: Any) -> None:
+        lines = [line.partition(_DUMP)[0].rstrip() if _DUMP in line else line for line in data["lines"]]
+        if not (own and lines != data["lines"]):
+            shown({**data, "lines": lines}, *args, **options)
+
+    ray._private.worker.print_to_stdstream = show
+    try:
+        yield
+    finally:
+        ray._private.worker.print_to_stdstream = shown
 
 
 def free_resources() -> Mapping[str, Mapping[str, float]]:
