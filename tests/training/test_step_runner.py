@@ -203,7 +203,7 @@ def test_a_step_that_cannot_be_captured_says_so_once_and_runs(
         raise RuntimeError("operation not permitted when stream is capturing")
 
     data, trial = make_data(), make_trial(training={"epochs": 2})
-    monkeypatch.setattr(step_runner_module, "captured", refuse)
+    monkeypatch.setattr(step_runner_module, "capture_graph", refuse)
     monkeypatch.setattr(step_runner_module, "_warm_up", lambda steps: [step() for step in steps])
     runner = StepRunner(begin(trial, data), data)
     monkeypatch.setattr(runner, "_prepared", False)  # as on a GPU
@@ -244,7 +244,7 @@ def test_a_later_trial_replays_what_an_earlier_one_captured(
     data = make_data().to(cuda)
     left = StepRunner(new_state(make_trial(training={"epochs": 1}), data, cuda), data)
     list(run(left))
-    monkeypatch.setattr(step_runner_module, "captured", pytest.fail)
+    monkeypatch.setattr(step_runner_module, "capture_graph", pytest.fail)
     second = make_trial(seed=2, loss={"alpha": 0.9}, training={"epochs": 2})
     taken = step_runner_for(new_state(second, data, cuda), data, ALONE, left)
     alone = StepRunner(new_state(second, data, cuda), data)
