@@ -97,7 +97,10 @@ ON_RAY = Kind(
 
 
 @pytest.fixture(
-    params=[pytest.param(IN_PROCESS, id="in process"), pytest.param(ON_RAY, id="on Ray", marks=pytest.mark.ray)]
+    params=[
+        pytest.param(IN_PROCESS, id="in process"),
+        pytest.param(ON_RAY, id="on Ray", marks=[pytest.mark.ray, pytest.mark.slow]),
+    ]
 )
 def kind(request: pytest.FixtureRequest) -> Kind:
     if request.node.get_closest_marker("ray"):
