@@ -1,6 +1,5 @@
 """`--resume` with other keys than before: what is carried over, what is only kept, and what is refused."""
 
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -19,17 +18,16 @@ from typer.testing import CliRunner, Result
 from plgan_tune import search as search_command
 from plgan_tune.backends import in_process
 from plgan_tune.backends.in_process import InProcess
-from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.load import load_study
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
-from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.study.early_stopping import build_rule, replayed
 from plgan_tune.study.state import Ending
 from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.sampler import OptunaSampler
+from tests.factories import interrupting
 
 EPOCHS = 4
 SPACE = f"""
@@ -58,18 +56,7 @@ def handling_usr1(handler: Any) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-class Interrupted(TrialWorker):
-    """Sends its process what a batch system would, in the first epoch of the third trial's first attempt."""
-
-    def begin(self, assignment: Assignment) -> None:
-        super().begin(assignment)
-        self._interrupts = (assignment.trial_id, assignment.attempt) == (INTERRUPTED, 1)
-
-    def step(self) -> EpochReport:
-        if self._interrupts:
-            self._interrupts = False
-            os.kill(os.getpid(), signal.SIGUSR1)
-        return super().step()
+interrupted_by_its_batch_system = interrupting(signal.SIGUSR1, INTERRUPTED, epoch=1)
 
 
 @dataclass(frozen=True)
@@ -103,7 +90,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = Study(tmp_path_factory.mktemp("interrupted"))
     (study.results / "space.yaml").write_text(SPACE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(in_process, "TrialWorker", Interrupted)
+        patched.setattr(in_process, "TrialWorker", interrupted_by_its_batch_system)
         result = study.search()
     assert result.exit_code == 130, result.output
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
@@ -125,7 +112,7 @@ def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
         passed = timedelta(hours=2)
 
     limited = load_study(tmp_path / "space.yaml", ["search.hours=1"]).study
-    monkeypatch.setattr(in_process, "TrialWorker", Interrupted)
+    monkeypatch.setattr(in_process, "TrialWorker", interrupted_by_its_batch_system)
     with handling_usr1(stop_for_hours):
         result = run_study(
             limited, backend=InProcess(), results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed
