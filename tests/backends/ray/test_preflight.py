@@ -264,7 +264,7 @@ def test_code_goes_to_a_node_that_has_other_code(
     """The node's own code would fail every trial, of a search and of an evaluation."""
     old = tmp_path / "old"
     shutil.copytree(ROOT / "plgan_tune", old / "plgan_tune", ignore=shutil.ignore_patterns("__pycache__"))
-    (old / "plgan_tune" / "tuning" / "trainable.py").write_text("raise ImportError('old code')\n")
+    (old / "plgan_tune" / "backends" / "ray" / "trainable.py").write_text("raise ImportError('old code')\n")
     cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": str(old)})
     done = search()
     assert done.returncode == 0, done.stdout + done.stderr
