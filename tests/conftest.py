@@ -1,4 +1,4 @@
-"""What every room's tests share: one Ray for the whole session, the shared images, commands that run beside a test."""
+"""What every room's tests share: a search, the shared images, commands that run beside a test."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from plgan_tune.backends.ray.backend import RayBackend
+from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config import defaults
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialRow, TrialStatus, Value
@@ -23,17 +23,6 @@ from tests.factories import Search
 
 settings.register_profile("plgan_tune", deadline=None)
 settings.load_profile("plgan_tune")
-
-
-@pytest.fixture(scope="session")
-def embedded_ray() -> Iterator[None]:
-    """A Ray of two CPUs. Starting one costs seconds: everything that needs Ray shares this one."""
-    import ray  # noqa: PLC0415 - seconds
-
-    # "local": without an address Ray joins a cluster that already runs on this machine.
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -182,20 +171,20 @@ def trial_row() -> Callable[..., TrialRow]:
     return _make_trial
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As many as a trial of one CPU has: a sum's order, and so its last digit, depends on the number of threads."""
+    import torch  # noqa: PLC0415 - seconds
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without a CPU; tests add nodes to it."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 - seconds
-
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield nodes
-    nodes.shutdown()
-
-
-@pytest.fixture
-def search(embedded_ray: None, tmp_path: Path) -> Search:
+def search(tmp_path: Path) -> Search:
     def run(spec: StudySpec, name: str = "study", **options: Any) -> StudyResult:
-        return run_study(spec, backend=RayBackend(), results=tmp_path, name=name, **options)
+        return run_study(spec, backend=InProcess(), results=tmp_path, name=name, **options)
 
     return run

@@ -1,10 +1,13 @@
 """What tests are made of: a study that a search ends in seconds, assignments, reports, listeners that remember."""
 
+import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
+from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
@@ -105,6 +108,23 @@ class Memory:
 
     def stopping(self, waits_for: str) -> None:
         self.news.append(("stopping", waits_for))
+
+
+def interrupting(number: signal.Signals, trial_id: str, epoch: int) -> type[TrialWorker]:
+    """A worker that sends its process the signal while the trial is in that epoch of its first attempt."""
+
+    class Interrupting(TrialWorker):
+        def begin(self, assignment: Assignment) -> None:
+            super().begin(assignment)
+            self._to_go = epoch if (assignment.trial_id, assignment.attempt) == (trial_id, 1) else 0
+
+        def step(self) -> EpochReport:
+            self._to_go -= 1
+            if self._to_go == 0:
+                os.kill(os.getpid(), number)
+            return super().step()
+
+    return Interrupting
 
 
 UNTIMED = ["epoch", "val_error", "val_error_raw", "loss_supervised", "loss_feature"]

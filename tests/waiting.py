@@ -1,12 +1,18 @@
 """Waiting for what another process does, and no longer than is said."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_epochs
+
+
+def held_search(trial_id: str, epoch: int, *words: str) -> list[str]:
+    """The command that searches in one process, its trial held before the epoch: see `held_search.py`."""
+    return [sys.executable, "-P", str(Path(__file__).with_name("held_search.py")), trial_id, str(epoch), *words]
 
 
 def wait_until(

@@ -108,8 +108,26 @@ def test_slurm_sh_searches_on_its_nodes_and_goes_on_after_a_requeue(
     assert tokens == []
 
 
+def check_a_token_is_asked_for(host: Any) -> None:
+    for environ in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}):
+        refused = subprocess.run(
+            host.words("python", "-m", "plgan_tune.search", "--address", "127.0.0.1:6379", "--name", "mine"),
+            env={**host.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        told = " ".join(refused.stderr.split())
+        assert "--address 127.0.0.1:6379: the cluster refuses this token" in told
+        assert "RAY_AUTH_MODE=token" in told
+        assert "~/.ray/auth_token" in told
+        assert "Traceback" not in told
+
+
 def test_ray_job_stop_stops_a_search_that_then_goes_on(machine: Machines, tmp_path: Path, assert_whole: Whole) -> None:
-    """Submitted with the folder's files; what the log prints is submitted again."""
+    """Submitted with the folder's files; what the log prints is submitted again. Nobody else's token does it."""
     work, said = tmp_path / "work", tmp_path / "said.txt"
     work.mkdir()
     (work / "space.yaml").write_text(SPACE)
@@ -126,6 +144,7 @@ def test_ray_job_stop_stops_a_search_that_then_goes_on(machine: Machines, tmp_pa
         run("ray", "get-auth-token", "--generate")
         head = "ray start --head --port=6379 --num-cpus=2 --dashboard-host=127.0.0.1"
         run(*head.split(), RAY_JOB_STOP_WAIT_TIME_S="60")
+        check_a_token_is_asked_for(host)
         run(*submit, "one", "--no-wait", "--", *search.split(), *options.split())
         try:
             wait_until(lambda: epochs_in(study) >= 3, "three epochs", said)
@@ -144,25 +163,3 @@ def test_ray_job_stop_stops_a_search_that_then_goes_on(machine: Machines, tmp_pa
         run(*submit, "two", "--", *shlex.split(goes_on[0]), *fewer)
         assert "two" in run("ray", "job", "list")
     assert_whole(study, trials, EPOCHS)
-
-
-def test_a_cluster_that_asks_for_a_token_says_how_to_pass_it(machine: Machines, tmp_path: Path) -> None:
-    with machine(tmp_path / "home") as host:
-        host.run("ray", "get-auth-token", "--generate")
-        head = "ray start --head --port=6379 --num-cpus=1 --include-dashboard=false"
-        host.run(*head.split(), RAY_AUTH_MODE="token")
-        for environ in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}):
-            refused = subprocess.run(
-                host.words("python", "-m", "plgan_tune.search", "--address", "127.0.0.1:6379", "--name", "mine"),
-                env={**host.environ, **environ},
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            assert refused.returncode == 2, refused.stdout + refused.stderr
-            told = " ".join(refused.stderr.split())
-            assert "--address 127.0.0.1:6379: the cluster refuses this token" in told
-            assert "RAY_AUTH_MODE=token" in told
-            assert "~/.ray/auth_token" in told
-            assert "Traceback" not in told

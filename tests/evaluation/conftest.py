@@ -1,12 +1,11 @@
 """A finished search, written as a search would have left it: no Ray, no training."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
@@ -33,12 +32,8 @@ TINY: Mapping[str, Any] = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads, which an evaluation sets for its process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread: None) -> None:
+    """An evaluation sets their number for its process."""
 
 
 @pytest.fixture(scope="session")

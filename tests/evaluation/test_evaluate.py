@@ -401,20 +401,3 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     result = evaluated(tmp_path)
     assert result.exit_code == 2
     assert f"a study's folder holds study.yaml, but {tmp_path} does not" in result.output
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_on_ray_it_comes_to_the_same_as_in_one_process(embedded_ray: None, finished: Path, tmp_path: Path) -> None:
-    """Three seeds through the command: the same epochs, errors and scores bit for bit."""
-    ours, theirs = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("ray", "process"))
-    words = ["--top", "2", "--seeds", "3", "--methods"]
-    result = CliRunner().invoke(app, [str(ours), *words])
-    assert result.exit_code == 0, result.output
-    assert evaluated(theirs, *words).exit_code == 0
-    pd.testing.assert_frame_equal(timeless(table(ours), "trial_id"), timeless(table(theirs), "trial_id"))
-    for name, keys in (("trials", ["trial_id"]), ("epochs", ["trial_id", "epoch"])):
-        logs = [pd.read_parquet(folder / "seeds" / name) for folder in (ours, theirs)]
-        one, other = (timeless(log.drop(columns=["seq"], errors="ignore"), *keys) for log in logs)
-        pd.testing.assert_frame_equal(one, other)
-    assert len(table(ours)) == 3 * 6 + 1

@@ -30,7 +30,7 @@ def start_of(trial: TrialSpec) -> tuple[Any, ...]:
 
 def resume(results: Path, *words: str) -> Result:
     space = ["--space", str(results / "earlier.yaml"), "--results", str(results)]
-    return CliRunner().invoke(app, [*space, "--name", "earlier", "--resume", *words])
+    return CliRunner().invoke(app, ["--in-process", *space, "--name", "earlier", "--resume", *words])
 
 
 def test_all_that_is_to_come_starts_as_all_that_was(earlier: Path, newer_edition: Start) -> None:
@@ -95,8 +95,7 @@ def test_a_warm_start_knows_how_its_trials_started(earlier: Path, newer_edition:
     assert "model.generator_initial_spread 0.4" in older.note
 
 
-@pytest.mark.ray
-def test_a_resume_ends_it(embedded_ray: None, earlier: Path, newer_edition: Start) -> None:
+def test_a_resume_ends_it(earlier: Path, newer_edition: Start) -> None:
     folder = earlier / "earlier"
     before = pd.read_parquet(folder / "epochs")
     result = resume(earlier, "--set", "search.keep_checkpoints=9")

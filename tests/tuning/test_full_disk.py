@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -13,21 +12,21 @@ import pandas as pd
 import pytest
 
 from plgan_tune.records import TrialStatus
-from tests.waiting import wait_for_epochs, wait_until
+from tests.waiting import held_search, wait_for_epochs, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root]
 
-EPOCHS = 150
+EPOCHS, HELD = 40, 10
+"""The first trial waits before epoch HELD until the disk is full."""
 SPACE = f"""
 study: full
-search: {{trials: 9999, sampler: random, concurrent: 2, early_stopping: none}}
+search: {{trials: 99999, sampler: random, early_stopping: none}}
 trial:
   data: {{source: digits, labels: 20, validation: 100}}
   model: {{kind: mlp, width: 0.1}}
   loss: {{alpha: {{uniform: [0.05, 1.0]}}}}
   training: {{epochs: {EPOCHS}, checkpoint_every: 1}}
 """
-"""However fast the machine, no trial ends before the disk is full, and the search never does by itself."""
 
 Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 
@@ -66,9 +65,11 @@ def test_nothing_is_missing_after_the_disk_was_full(tmp_path: Path, small_disk: 
     (tmp_path / "space.yaml").write_text(SPACE)
     study, ballast, said = small_disk / "mine", small_disk / "ballast", tmp_path / "said.txt"
     options = ["--space", "space.yaml", "--results", str(small_disk), "--name", "mine"]
-    with started(tmp_path, sys.executable, "-m", "plgan_tune.search", *options) as search:
-        wait_for_epochs(search, study, 3, said)
+    with started(tmp_path, *held_search("t0000", HELD, *options)) as search:
+        wait_for_epochs(search, study, HELD - 1, said)
+        fill(ballast)
         full_at = datetime.now(UTC)
+        (tmp_path / "go").touch()
 
         def fails_on_a_full_disk() -> bool:
             fill(ballast)

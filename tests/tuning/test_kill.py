@@ -20,13 +20,13 @@ from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, rea
 from plgan_tune.study.early_stopping import build_rule, replayed
 from tests.waiting import wait_for_epochs
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 KILLS = 10
 EPOCHS = 12
 SPACE = f"""
 study: killed
-search: {{trials: 9999, concurrent: 2, early_stopping: {{asha: {{grace_period: 2, reduction_factor: 2}}}}}}
+search: {{trials: 9999, early_stopping: {{asha: {{grace_period: 2, reduction_factor: 2}}}}}}
 resources: {{gpus_per_rank: 0}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}
@@ -50,7 +50,8 @@ def test_nothing_is_lost_or_counted_twice(tmp_path: Path, started: Started) -> N
     """
     (tmp_path / "space.yaml").write_text(SPACE)
     study = tmp_path / "results" / "mine"
-    words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--name", "mine", "--resume"]
+    words = [sys.executable, "-m", "plgan_tune.search", "--in-process", "--space", "space.yaml"]
+    words += ["--name", "mine", "--resume"]
     moments = random.Random(0)
     epochs: list[EpochRow] = []
     decisions: list[DecisionRow] = []
@@ -60,7 +61,7 @@ def test_nothing_is_lost_or_counted_twice(tmp_path: Path, started: Started) -> N
                 wait_for_epochs(search, study, len(epochs) + 1, tmp_path / "said.txt")
                 time.sleep(moments.uniform(0.0, 4.0))
             else:
-                time.sleep(moments.uniform(0.0, 20.0))
+                time.sleep(moments.uniform(0.0, 8.0))
             os.killpg(search.pid, signal.SIGKILL)
             search.wait(timeout=30)
         before, (epochs, decisions) = (epochs, decisions), logged(study)

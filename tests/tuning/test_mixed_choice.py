@@ -137,7 +137,6 @@ def test_analysis_and_evaluation_know_every_trial(left: Location, tmp_path: Path
     assert load_trial(file).model.initial_spread == 0.1
 
 
-@pytest.mark.ray
 def test_a_search_resumed_is_told_its_numbers(search: Search) -> None:
     points = [{KEY: value} for value in OPTIONS]
     first = search(study(trials=2, first=points), name="real")

@@ -10,7 +10,7 @@ from plgan_tune.config.load import default_space, load_study
 from plgan_tune.records import TrialStatus
 from plgan_tune.tuning.driver import run_study
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """`--resume` with other keys than before: what is carried over, what is only kept, and what is refused."""
 
-import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import pytest
 from optuna.samplers import TPESampler
 from typer.testing import CliRunner, Result
 
-from plgan_tune.backends.ray import tune_run
-from plgan_tune.backends.ray.backend import RayBackend
-from plgan_tune.backends.ray.trainable import PlganTrainable
+from plgan_tune import search as search_command
+from plgan_tune.backends import in_process
+from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.load import load_study
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
@@ -26,11 +25,9 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
 from plgan_tune.study.early_stopping import build_rule, replayed
 from plgan_tune.study.state import Ending
-from plgan_tune.tuning import driver
 from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.sampler import OptunaSampler
-
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+from tests.factories import interrupting
 
 EPOCHS = 4
 SPACE = f"""
@@ -59,30 +56,7 @@ def handling_usr1(handler: Any) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-def interrupting(pid: int, seconds: float = 0.0) -> type[PlganTrainable]:
-    """A Trainable whose third trial, after its first epoch, sends the driver what a batch system would.
-
-    Args:
-        seconds: that each of the trial's first two epochs takes.
-    """
-
-    class Interrupting(PlganTrainable):
-        def _take_up(self, config: dict[str, Any]) -> None:
-            super()._take_up(config)
-            self._trial_id, self._epochs = config["assignment"].trial_id, 0
-
-        def step(self) -> dict[str, Any]:
-            """A trial on a process of another's is taken up in its first step."""
-            if (self._trial_id, self._epochs) == (INTERRUPTED, 1):
-                os.kill(pid, signal.SIGUSR1)
-                time.sleep(seconds)
-            result = super().step()
-            self._epochs += 1
-            if (self._trial_id, self._epochs) == (INTERRUPTED, 1):
-                time.sleep(seconds)
-            return result
-
-    return Interrupting
+interrupted_by_its_batch_system = interrupting(signal.SIGUSR1, INTERRUPTED, epoch=1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +73,8 @@ class Study:
         words = [word for change in changes for word in ("--set", change)]
         space = str(self.results / "space.yaml")
         return CliRunner().invoke(
-            app, ["--space", space, "--results", str(self.results), "--name", "mine", "--resume", *words]
+            app,
+            ["--in-process", "--space", space, "--results", str(self.results), "--name", "mine", "--resume", *words],
         )
 
     def table(self, name: str) -> pd.DataFrame:
@@ -110,35 +85,21 @@ class Study:
 
 
 @pytest.fixture(scope="module")
-def interrupted(embedded_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Two trials that have completed, one that is under way, one to come."""
     study = Study(tmp_path_factory.mktemp("interrupted"))
     (study.results / "space.yaml").write_text(SPACE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tune_run, "PlganTrainable", interrupting(os.getpid()))
+        patched.setattr(in_process, "TrialWorker", interrupted_by_its_batch_system)
         result = study.search()
     assert result.exit_code == 130, result.output
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
+    assert list(study.table("trials")["epochs"]) == [EPOCHS, EPOCHS, 1]
     return study
 
 
-def test_an_epoch_that_takes_long_is_ended_and_saved(embedded_ray: None, tmp_path: Path) -> None:
-    """Tune's own patience is 10 s."""
-    study = Study(tmp_path)
-    (tmp_path / "space.yaml").write_text(SPACE)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tune_run, "PlganTrainable", interrupting(os.getpid(), seconds=20))
-        assert study.search("search.early_stopping=none").exit_code == 130
-    logged = study.table("epochs").query("trial_id == @INTERRUPTED")["epoch"]
-    assert list(logged) == [1]
-    saved = study.folder / "checkpoints" / INTERRUPTED
-    assert (saved / "attempt-001-epoch-000002.pt").exists()
-    assert study.search("search.early_stopping=none").exit_code == 0
-    assert list(study.table("epochs").query("trial_id == @INTERRUPTED")["epoch"]) == list(range(1, EPOCHS + 1))
-
-
 def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
-    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trials may take minutes to save, and the search's hours end meanwhile."""
     study = Study(tmp_path)
@@ -151,28 +112,13 @@ def test_a_stop_that_ends_after_the_search_s_time_is_an_interruption(
         passed = timedelta(hours=2)
 
     limited = load_study(tmp_path / "space.yaml", ["search.hours=1"]).study
-    monkeypatch.setattr(tune_run, "PlganTrainable", interrupting(os.getpid(), seconds=3))
+    monkeypatch.setattr(in_process, "TrialWorker", interrupted_by_its_batch_system)
     with handling_usr1(stop_for_hours):
         result = run_study(
-            limited, backend=RayBackend(), results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed
+            limited, backend=InProcess(), results=tmp_path, name="mine", now=lambda: datetime.now(UTC) + passed
         )
     assert result.ending is Ending.INTERRUPTED
     assert list(study.table("trials")["status"]) == ["completed", "completed", "running"]
-
-
-def test_sigusr1_interrupts_a_search_whose_program_has_no_handler(
-    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As `run_study` is called in a notebook."""
-    (tmp_path / "space.yaml").write_text(SPACE)
-    monkeypatch.setattr(tune_run, "PlganTrainable", interrupting(os.getpid()))
-    with handling_usr1(signal.SIG_DFL):
-        result = run_study(
-            load_study(tmp_path / "space.yaml").study, backend=RayBackend(), results=tmp_path, name="mine"
-        )
-        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-    assert result.ending is Ending.INTERRUPTED
-    assert result.state.trial(INTERRUPTED).status == "running"
 
 
 @pytest.fixture
@@ -191,7 +137,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[OptunaSampler]:
         made.append(OptunaSampler(*given))
         return made[-1]
 
-    monkeypatch.setattr(driver, "OptunaSampler", keeping)
+    monkeypatch.setattr(search_command, "run_study", partial(run_study, suggest=keeping))
     return made
 
 

@@ -2,9 +2,7 @@
 
 import io
 import shlex
-import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -14,10 +12,9 @@ from typer.testing import CliRunner, Result
 
 from plgan_tune import search as search_command
 from plgan_tune.analyze import app as analyze
-from plgan_tune.backends.errors import ClusterError
+from plgan_tune.backends import in_process
 from plgan_tune.backends.in_process import InProcess
-from plgan_tune.backends.ray import tune_run
-from plgan_tune.backends.ray.trainable import PlganTrainable
+from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.load import load_study, load_trial, load_trial_and_threads
 from plgan_tune.config.trial import DataSpec
@@ -28,8 +25,9 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
 from plgan_tune.store.location import Location
-from plgan_tune.store.lock import StudyLock
+from plgan_tune.store.lock import StudyLock, seconds_awake_or_asleep
 from plgan_tune.store.schemas import STUDY_KEY
+from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.history import HistoryError
 from plgan_tune.study.study_file import read_study_file
@@ -37,9 +35,7 @@ from plgan_tune.train import train
 from plgan_tune.tuning import driver
 from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.dry_run import Plan
-from tests.factories import SMALL, UNTIMED, Search, small
-
-pytestmark = pytest.mark.ray
+from tests.factories import SMALL, Search, small
 
 
 def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
@@ -63,6 +59,7 @@ def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
     assert load_trial(folder / "best.yaml") == result.best
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_train_repeats_the_best_trial_exactly(search: Search, tmp_path: Path) -> None:
     result = search(small(early_stopping="none", trials=2))
     trial, threads = load_trial_and_threads(tmp_path / "study" / "best.yaml")
@@ -75,7 +72,6 @@ def test_train_repeats_the_best_trial_exactly(search: Search, tmp_path: Path) ->
         assert list(logged[name]) == [getattr(row, name) for row in rows]
 
 
-@pytest.mark.slow
 def test_same_seed_same_rows(search: Search, tmp_path: Path) -> None:
     search(small(), "one")
     search(small(), "two")
@@ -87,17 +83,6 @@ def test_same_seed_same_rows(search: Search, tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(one, two)
 
 
-def test_a_diverging_trial_does_not_end_the_search(search: Search, tmp_path: Path) -> None:
-    search(small({"unsupervised_scale": {"choice": [3e38, 0.5]}}, trials=3, first=[{"loss.unsupervised_scale": 3e38}]))
-    trials = pd.read_parquet(tmp_path / "study" / "trials")
-    first = trials.iloc[0]
-    assert first["status"] == TrialStatus.DIVERGED
-    assert "epoch 1" in first["error"]
-    assert "loss_unsupervised" in first["error"]
-    assert len(trials) == 3
-
-
-@pytest.mark.slow
 def test_only_the_best_keep_their_checkpoints(search: Search, tmp_path: Path) -> None:
     search(small(keep_checkpoints=1, trials=5))
     trials = pd.read_parquet(tmp_path / "study" / "trials")
@@ -107,24 +92,10 @@ def test_only_the_best_keep_their_checkpoints(search: Search, tmp_path: Path) ->
     assert (tmp_path / "study" / "samples.png").read_bytes() == (kept[0] / "samples.png").read_bytes()
 
 
-@pytest.mark.slow
-def test_two_ranks_report_the_epochs_of_one(search: Search, tmp_path: Path) -> None:
-    for ranks in (1, 2):
-        training = {"epochs": 3, "precision": "float64"}
-        search(small(early_stopping="none", trials=2, training=training, ranks=ranks), f"ranks-{ranks}")
-    one, two = (pd.read_parquet(tmp_path / f"ranks-{ranks}" / "epochs")[UNTIMED] for ranks in (1, 2))
-    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
-
-
 def test_more_ranks_than_images_in_a_batch_are_refused_before_any_trial(search: Search, tmp_path: Path) -> None:
     with pytest.raises(RuleError, match=r"ranks=3, training.batch_size=2"):
         search(small(training={"epochs": 1, "batch_size": 2}, ranks=3))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_gang_that_the_cluster_cannot_hold_is_refused_with_the_numbers(search: Search) -> None:
-    with pytest.raises(ClusterError, match=r"3 x \(1 CPU\).*2 CPU"):
-        search(small(ranks=3))
 
 
 def study_ids(folder: Path) -> set[str | None]:
@@ -157,33 +128,34 @@ def test_resume_refuses_another_study(search: Search) -> None:
         search(small(trials=1, loss={**SMALL["trial"]["loss"], "beta": 0.25}), resume=True)
 
 
-@pytest.mark.slow
 def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_command(
-    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Dawdling(PlganTrainable):
-        """Whose second trial takes four seconds an epoch in its first attempt."""
+    class Dawdling(TrialWorker):
+        """Whose second trial takes two hours for its third epoch in its first attempt."""
 
-        def _take_up(self, config: dict[str, Any]) -> None:
-            super()._take_up(config)
-            assignment = config["assignment"]
+        passed = 0.0
+
+        def begin(self, assignment: Assignment) -> None:
+            super().begin(assignment)
             self._dawdles = (assignment.trial_id, assignment.attempt) == ("t0001", 1)
 
-        def step(self) -> dict[str, Any]:
-            result = super().step()
-            time.sleep(4 * self._dawdles)
-            return result
+        def step(self) -> EpochReport:
+            report = super().step()
+            if self._dawdles and report.metrics is not None and report.metrics.epoch == 3:
+                Dawdling.passed = 7200.0
+            return report
 
-    monkeypatch.setattr(tune_run, "PlganTrainable", Dawdling)
+    monkeypatch.setattr(in_process, "TrialWorker", Dawdling)
+    monkeypatch.setattr(in_process, "seconds_awake_or_asleep", lambda: seconds_awake_or_asleep() + Dawdling.passed)
     space = tmp_path / "space.yaml"
-    space.write_text(dump_yaml(small(trials=2, training={"epochs": 40}, early_stopping="none").as_mapping()))
-    words = ["--space", str(space), "--set", f"search.hours={90 / 3600}", "--results", str(tmp_path), "--name", "study"]
-    limited = invoke(*words)
+    space.write_text(dump_yaml(small(trials=2, early_stopping="none").as_mapping()))
+    words = ["--space", str(space), "--set", "search.hours=1", "--results", str(tmp_path), "--name", "study"]
+    limited = searched(*words)
     assert limited.exit_code == 0, limited.output
     assert "study: out of time, this run took" in limited.output
     left = pd.read_parquet(tmp_path / "study" / "trials").iloc[1]
-    assert (left.status, left.attempt) == ("running", 1)
-    assert 0 < left.epochs < 40
+    assert (left.status, left.attempt, left.epochs) == ("running", 1, 3)
     looked = CliRunner().invoke(analyze, [str(tmp_path / "study")])
     assert "1 unfinished" in looked.output
     assert "but 1 trial has not ended: search --resume continues it" in " ".join(looked.output.split())
@@ -195,11 +167,10 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
     trials, epochs = (pd.read_parquet(tmp_path / "study" / table) for table in ("trials", "epochs"))
     assert list(trials["status"]) == ["completed"] * 2
     of_second = epochs.query("trial_id == 't0001'")
-    assert list(of_second.query("attempt == 1")["epoch"]) == list(range(1, left.epochs + 1))
-    assert list(of_second["epoch"]) == list(range(1, 41))
+    assert list(of_second["attempt"]) == [1, 1, 1, 2]
+    assert list(of_second["epoch"]) == [1, 2, 3, 4]
 
 
-@pytest.mark.slow
 def test_plain_lines_where_there_is_no_terminal(search: Search, tmp_path: Path) -> None:
     with (tmp_path / "out.txt").open("w") as file:
         search(small(trials=2), console=Console(file=file))
@@ -230,6 +201,10 @@ def test_a_name_that_another_search_takes_meanwhile_is_refused(tmp_path: Path, m
 
 def invoke(*words: str) -> Result:
     return CliRunner().invoke(app, [*words])
+
+
+def searched(*words: str) -> Result:
+    return invoke("--in-process", *words)
 
 
 SPACE = """
@@ -278,22 +253,19 @@ def test_bad_input_exits_2_and_says_what(tmp_path: Path, words: list[str], said:
     assert not (tmp_path / "results").exists()
 
 
-def test_the_command_leaves_a_report(embedded_ray: None, tmp_path: Path) -> None:
-    result = invoke(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
+def test_the_command_leaves_a_report(tmp_path: Path) -> None:
+    result = searched(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
     assert result.exit_code == 0, result.output
     assert f"See it all in a browser:\n  {tmp_path}/mine/report.html\n" in result.output
     assert "<title>mine · plgan-tune</title>" in (tmp_path / "mine" / "report.html").read_text()
 
 
-@pytest.mark.slow
-def test_a_report_that_cannot_be_drawn_costs_a_search_nothing(
-    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_that_cannot_be_drawn_costs_a_search_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("of the picture")
 
     monkeypatch.setattr("plgan_tune.analysis.report.page.write_report", broken)
-    result = invoke(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
+    result = searched(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
     assert result.exit_code == 0, result.output
     assert "no report: ZeroDivisionError: of the picture\n" in result.output
     assert (tmp_path / "mine" / "best.yaml").exists()
@@ -304,7 +276,6 @@ def two_trials(folder: Path) -> list[str]:
     return ["--space", str(folder / "space.yaml")]
 
 
-@pytest.mark.slow
 def test_a_choice_of_lists_may_come_first(search: Search, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from plgan_tune.config.load import study_from_mapping
 from plgan_tune.study.trial_resources import ACCELERATOR
 
 ROOT = Path(__file__).resolve().parents[3]
-
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NODES: Mapping[str, Mapping[str, Any]] = {
     "H100": {"num_cpus": 5, "num_gpus": 1, "resources": {f"{ACCELERATOR}H100": 1}},
@@ -73,38 +71,31 @@ def kind_of(node_id: str) -> str:
 DIGITS = {"data": {"source": "digits", "labels": 20, "validation": 200}}
 
 
-@pytest.fixture(scope="module")
-def placed() -> Iterator[Mapping[str, tuple[list[str], str]]]:
-    """What `place` answers for each case, on one cluster. In a process of its own: pytest's may have another Ray."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        from ray.cluster_utils import Cluster  # noqa: PLC0415 - seconds
+@pytest.mark.ray
+@pytest.mark.slow
+def test_trials_are_where_they_may_be_and_one_more_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All cases on one cluster. They are asked for in a process of its own: pytest's may have another Ray."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - seconds
 
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        try:
-            for node in NODES.values():
-                nodes.add_node(**node)
-            asked = subprocess.run(
-                [sys.executable, __file__, nodes.address],
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            assert asked.returncode == 0, asked.stdout + asked.stderr
-            yield json.loads(asked.stdout.splitlines()[-1])
-        finally:
-            nodes.shutdown()
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_trials_are_where_they_may_be_and_one_more_waits(
-    placed: Mapping[str, tuple[list[str], str]], case: str
-) -> None:
-    kinds, one_more = placed[case]
-    assert sorted(kinds) == sorted(CASES[case][1])
-    assert one_more == "NO_RESOURCES"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for node in NODES.values():
+            nodes.add_node(**node)
+        asked = subprocess.run(
+            [sys.executable, __file__, nodes.address],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        nodes.shutdown()
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    placed = json.loads(asked.stdout.splitlines()[-1])
+    found = {case: (sorted(kinds), one_more) for case, (kinds, one_more) in placed.items()}
+    assert found == {case: (sorted(kinds), "NO_RESOURCES") for case, (_, kinds) in CASES.items()}
 
 
 def answer(address: str) -> str:

@@ -1,4 +1,4 @@
-"""What a killed search leaves among the machine's temporary folders, and the next one removes."""
+"""What a search's own Ray leaves on a machine: in its temporary folders, and in its user's the token."""
 
 import os
 import signal
@@ -71,14 +71,20 @@ trial:
   data: {source: digits, labels: 20, validation: 200}
   model: {width: 0.05}
   loss: {alpha: {uniform: [0.1, 1.0]}}
-  training: {epochs: 400, batch_size: 50}
+  training: {epochs: 9999, batch_size: 50}
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_what_a_killed_search_has_left_goes_with_the_next(tmp_path: Path, temporary: Path, started: Started) -> None:
+def test_what_a_killed_search_has_left_goes_with_the_next(
+    tmp_path: Path, temporary: Path, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for Ray's token, which is its owner's alone."""
     (tmp_path / "space.yaml").write_text(SPACE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
 
     def folders() -> set[Path]:
         return {*temporary.glob(f"{PREFIX}*"), *temporary.glob("ray/session_2*")}
@@ -95,3 +101,4 @@ def test_what_a_killed_search_has_left_goes_with_the_next(tmp_path: Path, tempor
         assert search.wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
     assert foreign in folders()
     assert not left & folders()
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600

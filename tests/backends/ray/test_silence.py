@@ -3,7 +3,7 @@
 import io
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,33 +203,35 @@ def test_a_stop_ends_who_is_silent_or_has_not_begun() -> None:
 
 
 class Stopped(PlganTrainable):
-    """A Trainable whose second trial's process is stopped (SIGSTOP) in its third epoch in its first attempt."""
+    """A Trainable of two ranks of which processes are stopped (SIGSTOP) in a third epoch, in first attempts.
+
+    Of the second trial it is the Trainable's own, of the third that of rank 1.
+    """
 
     def _take_up(self, config: dict[str, Any]) -> None:
         super()._take_up(config)
-        assignment = config["assignment"]
-        self._epoch, self._hangs = assignment.logged, (assignment.number, assignment.attempt) == (1, 1)
+        self._epoch = config["assignment"].logged
+        self._hangs = config["assignment"].number if config["assignment"].attempt == 1 else 0
 
     def step(self) -> dict[str, Any]:
         result = super().step()
         self._epoch += 1
-        if self._hangs and self._epoch == 2:
-            self.plant()
+        if self._epoch == 2 and self._hangs:
+            assert isinstance(self._worker, Gang)
+            if self._hangs == 1:
+                self._worker.step = stop  # type: ignore[method-assign]
+            else:
+                ray.get(self._worker._actors[1].__ray_call__.remote(plant))
         return result
 
-    def plant(self) -> None:
-        assert self._worker is not None
-        self._worker.step = lambda: os.kill(os.getpid(), signal.SIGSTOP)  # type: ignore[assignment,method-assign,return-value]
+
+def stop() -> Any:
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
-class StoppedInARank(Stopped):
-    def plant(self) -> None:
-        def stop(actor: RankActor) -> None:
-            assert actor._worker is not None
-            actor._worker.step = lambda: os.kill(os.getpid(), signal.SIGSTOP)  # type: ignore[assignment,method-assign,return-value]
-
-        assert isinstance(self._worker, Gang)
-        ray.get(self._worker._actors[1].__ray_call__.remote(stop))
+def plant(actor: RankActor) -> None:
+    assert actor._worker is not None
+    actor._worker.step = stop  # type: ignore[method-assign]
 
 
 def stopped_processes() -> Iterator[psutil.Process]:
@@ -238,33 +240,31 @@ def stopped_processes() -> Iterator[psutil.Process]:
             yield process
 
 
-Trainables = Callable[..., type[PlganTrainable]]
-
-
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize(("trainable", "ranks"), [(Stopped, 1), (StoppedInARank, 2)])
-def test_a_trial_that_hangs_is_told_of_and_starts_again(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainable: type[PlganTrainable], ranks: int
+def test_trials_that_hang_are_told_of_and_start_again(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two trials of which the second hangs; no failure of its own is allowed."""
-    options: dict[str, Any] = {"trials": 2, "max_failures": 0, "early_stopping": "none", "ranks": ranks}
+    """Of three trials the last two; no failure of their own is allowed."""
+    options: dict[str, Any] = {"trials": 3, "max_failures": 0, "early_stopping": "none", "ranks": 2}
     spec = small(training={"epochs": 4, "checkpoint_every": 1}, **options)
     search(spec, "whole")
-    monkeypatch.setattr(tune_run, "PlganTrainable", trainable)
+    monkeypatch.setattr(tune_run, "PlganTrainable", Stopped)
     monkeypatch.setattr(silence, "SILENT_SECONDS", 1.0)
     monkeypatch.setattr(silence, "SILENT_EPOCHS", 1)  # ten may be longer than the timeout, on a busy machine
     said = io.StringIO()
     timeout = small(training={"epochs": 4, "checkpoint_every": 1}, trial_timeout=60.0, **options)
     search(timeout, "hung", console=Console(file=said, width=200))
-    assert "t0001 is silent: no report for " in said.getvalue()
+    for trial_id in ("t0001", "t0002"):
+        assert f"{trial_id} is silent: no report for " in said.getvalue()
+        again = f"{trial_id} starts again, attempt 2: it reported nothing for 1 min 0 s, search.trial_timeout"
+        assert again in said.getvalue()
     assert "it starts again after 1 min 0 s, search.trial_timeout" in said.getvalue()
-    assert "t0001 starts again, attempt 2: it reported nothing for 1 min 0 s, search.trial_timeout" in said.getvalue()
     trials = pd.read_parquet(tmp_path / "hung" / "trials").set_index("number")
-    assert list(trials["status"]) == [TrialStatus.COMPLETED] * 2
-    assert list(trials["attempt"]) == [1, 2]
+    assert list(trials["status"]) == [TrialStatus.COMPLETED] * 3
+    assert list(trials["attempt"]) == [1, 2, 2]
     whole, hung = (pd.read_parquet(tmp_path / name / "epochs") for name in ("whole", "hung"))
-    assert list(hung["seq"]) == list(range(8))
-    assert list(hung.query("trial_id == 't0001'")["attempt"]) == [1, 1, 2, 2]
+    assert list(hung["seq"]) == list(range(12))
+    assert list(hung["attempt"]) == [1] * 4 + [1, 1, 2, 2] * 2
     pd.testing.assert_frame_equal(whole[UNTIMED], hung[UNTIMED])
     assert not list(stopped_processes())

@@ -1,22 +1,11 @@
 """Ray's token is its owner's alone, however it came to be there."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from plgan_tune.backends.ray.token import keep_token_private
 from plgan_tune.study.errors import StudyError
-
-EMBEDDED = """
-import ray
-from plgan_tune.backends.ray.connect import connect
-
-connect(None, on_interrupt=lambda: None)
-ray.shutdown()
-"""
 
 
 @pytest.fixture
@@ -81,10 +70,3 @@ def test_a_home_that_cannot_hold_it_is_named(token: Path) -> None:
         StudyError, match=r"Ray keeps its token in .*auth_token, which cannot be made: .*RAY_AUTH_TOKEN"
     ):
         keep_token_private(make=True)
-
-
-@pytest.mark.ray
-def test_ray_starts_with_it(token: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", EMBEDDED], capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 0, done.stderr
-    assert rights(token) == 0o600
