@@ -1,7 +1,6 @@
 """The Ray that a search starts for itself: its folder, and whether its servers live."""
 
 from collections.abc import Callable
-from threading import Event, Thread
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,6 +10,7 @@ from plgan_tune.backends.errors import RayDiedError
 from plgan_tune.backends.ray.local import Local
 from plgan_tune.backends.ray.ray_private import Controller, dead_server, session_folder
 from plgan_tune.backends.ray.scratch import mark, remove_left_behind
+from plgan_tune.store.repeat import Repeating
 
 LOOK_SECONDS: Final = 1.0
 
@@ -38,11 +38,10 @@ class RayWatch(Local, Stopper):
     def __init__(self, controller: Controller, tell: Callable[[str], None]) -> None:
         self._controller, self._tell = controller, tell
         self._died: str | None = None
-        self._closing = Event()
-        self._thread = Thread(target=self._look_until_closed, name="ray-watch", daemon=True)
+        self._looking = Repeating(self._look, LOOK_SECONDS, "ray-watch")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._looking.__enter__()
         return self
 
     def __exit__(
@@ -53,8 +52,7 @@ class RayWatch(Local, Stopper):
         Raises:
             RayDiedError: where Ray has died.
         """
-        self._closing.set()
-        self._thread.join()
+        self._looking.__exit__(kind, error, trace)
         died = self._died or (dead_server() if error else None)
         if died is not None and (error is None or isinstance(error, Exception)):
             raise RayDiedError(f"{died}; finished epochs are saved") from error
@@ -68,9 +66,9 @@ class RayWatch(Local, Stopper):
         self._controller.wait_at_a_stop(0.0)  # nothing answers any more
         return True
 
-    def _look_until_closed(self) -> None:
-        while self._died is None and not self._closing.wait(LOOK_SECONDS):
-            died = dead_server()
-            if died is not None:
-                self._tell(died)
-                self._died = died
+    def _look(self) -> bool:
+        died = dead_server()
+        if died is not None:
+            self._tell(died)
+            self._died = died
+        return died is not None
