@@ -20,7 +20,7 @@ from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec, threads_of
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import say, terminal
-from plgan_tune.console.shell import python, shell_line, typed
+from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
 from plgan_tune.console.signals import (
     ending_with_ray,
     say_how_to_resume,
@@ -211,18 +211,18 @@ def _again(
     data_path: str | None,
     inception_weights: Path | None,
 ) -> str:
-    """The command that goes on: this one."""
-    given = {
+    """The command that resumes: this one."""
+    given: dict[str, Option] = {
         "--top": top,
         "--seeds": seeds,
         "--address": address,
         "--data": data_path,
         "--inception-weights": inception_weights,
+        "--methods": methods,
+        "--refit": refit,
+        "--in-process": in_process,
     }
-    flags = {"--methods": methods, "--refit": refit, "--in-process": in_process}
-    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    words += [flag for flag, is_set in flags.items() if is_set]
-    return shell_line([python(), "-m", "plgan_tune.evaluate", results, *words])
+    return shell_line([python(), "-m", "plgan_tune.evaluate", results, *option_words(given)])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from plgan_tune.config.load import default_space, load_study
 from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
 from plgan_tune.console.format import say, terminal
-from plgan_tune.console.shell import python, shell_line, typed
+from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
 from plgan_tune.console.signals import ending_with_ray, say_how_to_resume, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
 from plgan_tune.store.location import Location, StoreError
@@ -138,14 +138,17 @@ def _ray(address: str | None, on_death: Callable[[str], None]) -> Backend:
 def _resume(
     name: str, space: Path | None, overrides: list[str] | None, results: str, address: str | None, in_process: bool
 ) -> str:
-    """The command that goes on with the study."""
-    options = [["--space", str(space)]] if space else []
-    options += [["--set", text] for text in overrides or []]
-    options += [["--results", results]] if results != "results" else []
-    options += [["--address", address]] if address else []
-    options += [["--in-process"]] if in_process else []
-    words = [word for option in options for word in option]
-    return shell_line([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
+    """The command that resumes the study."""
+    given: dict[str, Option] = {
+        "--space": space,
+        "--set": overrides or (),
+        "--results": results if results != "results" else None,
+        "--address": address,
+        "--in-process": in_process,
+        "--name": name,
+        "--resume": True,
+    }
+    return shell_line([python(), "-m", "plgan_tune.search", *option_words(given)])
 
 
 def _leave_report(console: Console, study: Location) -> None:

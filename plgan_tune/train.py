@@ -21,7 +21,7 @@ from plgan_tune.config.load import MOST_THREADS, load_trial, load_trial_and_thre
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
 from plgan_tune.console.format import percent, redrawn, say, terminal
-from plgan_tune.console.shell import python, shell_line, torchrun
+from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
@@ -280,10 +280,14 @@ def _where(trial: TrialSpec, asked: _Asked) -> str:
 
 def _resume_command(asked: _Asked, where: str, ranks: int) -> str:
     launcher = [python()] if ranks == 1 else [torchrun(), f"--nproc-per-node={ranks}"]
-    words = [*launcher, "-m", "plgan_tune.train", "--config", str(asked.config)]
-    words += [word for override in asked.overrides for word in ("--set", override)]
-    words += ["--threads", str(asked.threads)] if asked.threads else []
-    return shell_line([*words, "--out", where, "--resume"])
+    given: dict[str, Option] = {
+        "--config": asked.config,
+        "--set": asked.overrides,
+        "--threads": asked.threads,
+        "--out": where,
+        "--resume": True,
+    }
+    return shell_line([*launcher, "-m", "plgan_tune.train", *option_words(given)])
 
 
 def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str) -> None:

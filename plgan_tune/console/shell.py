@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plgan_tune.console.format import escaped, visible
@@ -47,3 +47,23 @@ def _in_bash(character: str) -> str:
 def shell_line(words: Sequence[str]) -> str:
     """A command line to copy, whatever its words hold."""
     return " ".join(map(quoted, words))
+
+
+Option = str | int | Path | bool | None | Sequence[str]
+"""What an option was given: False and None are an option that was not, True a flag, several texts one that repeats."""
+
+
+def option_words(options: Mapping[str, Option]) -> list[str]:
+    """The words of a command line that give these options again, in their order."""
+    words: list[str] = []
+    for option, given in options.items():
+        match given:
+            case None | False:
+                continue
+            case True:
+                words.append(option)
+            case str() | int() | Path():
+                words += [option, str(given)]
+            case _:
+                words += [word for text in given for word in (option, text)]
+    return words
