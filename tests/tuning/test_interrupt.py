@@ -237,7 +237,7 @@ asked = []
 def interrupt():
     if not asked:
         asked.append(True)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), getattr(signal, os.environ["ASKED_BY"]))
 
 os.register_at_fork(before=interrupt)
 runpy.run_module("plgan_tune.search", run_name="__main__", alter_sys=True)
@@ -246,7 +246,11 @@ runpy.run_module("plgan_tune.search", run_name="__main__", alter_sys=True)
 Where it strikes the logging module's own hook a lock stays taken for ever, and the log's thread then waits for it."""
 
 
-def test_ctrl_c_while_ray_starts_is_obeyed(tmp_path: Path, started: Started) -> None:
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_stop_while_ray_starts_is_obeyed(
+    tmp_path: Path, started: Started, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKED_BY", number)
     (tmp_path / "space.yaml").write_text(SPACE)
     words = ["--space", "space.yaml", "--set", "search.trials=1", "--set", "trial.training.epochs=2", "--name", "mine"]
     with started(tmp_path, sys.executable, "-c", INTERRUPTED_IN_A_FORK, *words) as search:
