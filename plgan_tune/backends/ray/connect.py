@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import ray
+import ray._private.utils
 from ray.exceptions import RayError
 from rich.console import Console
 
@@ -57,10 +58,7 @@ def connect(address: str | None, code: Path | None = None, *, on_interrupt: Call
     """
     keep_token_private(make=address is None)
     if address is None:
-        # "local": with no address Ray would join a cluster that runs on this machine.
-        with _interrupts_kept(on_interrupt):
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        take_session()
+        _start(on_interrupt)
         return
     try:
         with _interrupts_kept(on_interrupt):
@@ -76,12 +74,22 @@ def connect(address: str | None, code: Path | None = None, *, on_interrupt: Call
         raise ClusterError(f"--address {address}: cannot join the cluster: {error}") from error
 
 
+def _start(on_interrupt: Callable[[], None]) -> None:
+    try:
+        # "local": with no address Ray would join a cluster that runs on this machine.
+        with _interrupts_kept(on_interrupt):
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises that class itself
+        raise ClusterError(f"Ray does not start on this machine: {error}") from error
+    take_session()
+
+
 @contextmanager
 def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
     """Holds Ctrl-C back until the block ends, and keeps the caller's own handler of SIGTERM.
 
     Ray forks while it starts, and Python drops an exception that is raised in a fork's hooks: the search would go on,
-    or hang on logging's lock. For SIGTERM it installs a handler that aborts the process.
+    or hang on logging's lock. For SIGTERM it would install a handler that ends the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -95,13 +103,13 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
             on_interrupt()
 
     before = signal.signal(signal.SIGINT, keep)
-    at_end = signal.getsignal(signal.SIGTERM)
+    at_sigterm = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if callable(at_end):
-            signal.signal(signal.SIGTERM, at_end)
+        ray._private.utils.set_sigterm_handler = at_sigterm
     if asked:
         raise KeyboardInterrupt
 

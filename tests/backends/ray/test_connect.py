@@ -279,3 +279,15 @@ def test_a_dead_raylet_s_log_stays_off_the_terminal(
     assert shown in said
     assert "state-dump" not in said
     assert bool(said) == bool(shown)
+
+
+def test_a_ray_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    said = CliRunner().invoke(app, ["--results", str(tmp_path / "results")])
+    assert said.exit_code == 2, said.output
+    assert "Ray does not start on this machine: The current node timed out during startup." in said.output
+    assert not any(tmp_path.iterdir())
