@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import ray
-import ray._private.utils
 from ray.exceptions import RayError
 from rich.console import Console
 
@@ -22,7 +21,7 @@ from plgan_tune.backends.address import check_protocol
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.autoscaler import Growth, read_growth
 from plgan_tune.backends.ray.embedded import take_session
-from plgan_tune.backends.ray.ray_private import without_dump
+from plgan_tune.backends.ray.ray_private import without_dump, without_sigterm_handler
 from plgan_tune.backends.ray.token import keep_token_private
 from plgan_tune.config.study import ResourcesSpec
 from plgan_tune.study.trial_resources import ACCELERATOR, TrialResources
@@ -103,13 +102,11 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
             on_interrupt()
 
     before = signal.signal(signal.SIGINT, keep)
-    at_sigterm = ray._private.utils.set_sigterm_handler
-    ray._private.utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
     try:
-        yield
+        with without_sigterm_handler():
+            yield
     finally:
         signal.signal(signal.SIGINT, before)
-        ray._private.utils.set_sigterm_handler = at_sigterm
     if asked:
         raise KeyboardInterrupt
 

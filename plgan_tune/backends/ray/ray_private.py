@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import ray._private.utils
 import ray._private.worker
 from ray._private.process_watcher import _RAYLET_LOG_MAX_PUBLISH_LINES
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
@@ -52,6 +53,17 @@ def without_dump(*, own: bool) -> Iterator[None]:
         yield
     finally:
         ray._private.worker.print_to_stdstream = shown
+
+
+@contextmanager
+def without_sigterm_handler() -> Iterator[None]:
+    """Lets the caller's own handler of SIGTERM stand: Ray's, set where it starts, would end the process."""
+    own = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = own
 
 
 def free_resources() -> Mapping[str, Mapping[str, float]]:

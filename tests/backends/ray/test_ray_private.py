@@ -6,7 +6,14 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from plgan_tune.backends.ray.ray_private import Controller, dead_server, free_resources, session_folder
+from plgan_tune.backends.ray.ray_private import (
+    Controller,
+    dead_server,
+    free_resources,
+    session_folder,
+    without_dump,
+    without_sigterm_handler,
+)
 
 
 @pytest.mark.ray
@@ -37,3 +44,15 @@ def test_without_a_controller_nothing_runs_and_a_stop_is_tune_s_own() -> None:
     controller.take(SimpleNamespace(_tune_controller=tune))
     controller.wait_at_a_stop(1.0)
     assert tune._actor_force_cleanup_timeout == 1.0
+
+
+def test_ray_has_what_is_kept_from_the_terminal_and_from_sigterm() -> None:
+    """The two functions that a start and a death of Ray's call by these names."""
+    from ray._private import utils, worker  # noqa: PLC0415
+
+    shown, own = worker.print_to_stdstream, utils.set_sigterm_handler
+    with without_dump(own=True), without_sigterm_handler():
+        assert worker.print_to_stdstream is not shown
+        assert utils.set_sigterm_handler is not own
+    assert worker.print_to_stdstream is shown
+    assert utils.set_sigterm_handler is own
