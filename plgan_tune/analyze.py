@@ -21,7 +21,7 @@ from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import LIMITLESS, comparison, importance_table, view
-from plgan_tune.interrupts import sigterm_as_ctrl_c
+from plgan_tune.interrupts import signals_as_ctrl_c
 from plgan_tune.refusal import Command, refuse, refuse_password, refusing
 from plgan_tune.spec.study import threads_of
 from plgan_tune.spec.trial import configuration_as_mapping
@@ -71,7 +71,7 @@ def main(
             _compare(console, results)
             return
         if watch:
-            with sigterm_as_ctrl_c():
+            with signals_as_ctrl_c():
                 _watch(console, results[0], top)
             return
         study = read_study(results[0])

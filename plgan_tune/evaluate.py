@@ -24,7 +24,7 @@ from plgan_tune.interrupts import (
     asked_to_stop,
     ending_with_ray,
     say_what_goes_on,
-    sigterm_as_ctrl_c,
+    signals_as_ctrl_c,
     stopping_as_ctrl_c,
 )
 from plgan_tune.refusal import Command, refuse, refuse_password, refusing
@@ -137,7 +137,7 @@ def _ending_with_ray(console: Console, go_on: str) -> Iterator[None]:
 def evaluate(evaluation: Evaluation, study: StudySpec, gauge: Gauge, train: Train, console: Console) -> Measured | None:
     """Trains and measures what is not there yet; None where it was interrupted."""
     try:
-        with sigterm_as_ctrl_c():
+        with signals_as_ctrl_c():
             return _evaluate(evaluation, study, gauge, train, console)
     except KeyboardInterrupt:
         return None

@@ -14,6 +14,10 @@ from rich.console import Console
 from plgan_tune.wording import close_picture, redrawn, say, visible
 
 
+ANNOUNCED: Final = (signal.SIGTERM, signal.SIGUSR1)
+"""By what batch systems announce the end."""
+
+
 @contextmanager
 def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
     """SIGTERM and SIGUSR1 stop what the block does as Ctrl-C does.
@@ -28,8 +32,7 @@ def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
         waiting.put("asked to stop")
         signal.raise_signal(signal.SIGINT)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
     speaker.start()
     try:
         yield
@@ -94,27 +97,28 @@ def ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], No
 
 
 @contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt in the block, which then leaves the terminal in order."""
+def signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 raise KeyboardInterrupt in the block, which then leaves the terminal in order."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM has come: the first lets the epoch end, so that a checkpoint can be written.
+    """Whether Ctrl-C, SIGTERM or SIGUSR1 has come: the first lets the epoch end, so that a checkpoint can be written.
 
     A second does what it did before the block.
     """
     asked: list[int] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, *ANNOUNCED)}
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001
         asked.append(number)

@@ -175,6 +175,12 @@ def test_the_readme_s_python_imports_what_there_is() -> None:
         assert callable(getattr(importlib.import_module(str(module)), name))
 
 
+@pytest.mark.parametrize("document", ["README.md", "docs/search.md"])
+def test_the_four_statuses_stand_in_a_table(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\d+)` \|", text, re.MULTILINE) == ["0", "1", "2", "130"]
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
