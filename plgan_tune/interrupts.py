@@ -13,7 +13,6 @@ from rich.console import Console
 
 from plgan_tune.wording import close_picture, redrawn, say, visible
 
-
 ANNOUNCED: Final = (signal.SIGTERM, signal.SIGUSR1)
 """By what batch systems announce the end."""
 
