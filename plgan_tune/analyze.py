@@ -27,7 +27,7 @@ from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import redrawn, say, terminal, visible
 from plgan_tune.console.shell import typed
-from plgan_tune.console.signals import sigterm_as_ctrl_c
+from plgan_tune.console.signals import signals_as_ctrl_c
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
 from plgan_tune.study.study_file import STUDY_FILE
@@ -72,7 +72,7 @@ def main(
             _compare(console, results)
             return
         if watch:
-            with sigterm_as_ctrl_c():
+            with signals_as_ctrl_c():
                 _watch(console, results[0], top)
             return
         study = read_study(results[0])

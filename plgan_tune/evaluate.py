@@ -24,7 +24,7 @@ from plgan_tune.console.shell import Option, option_words, python, shell_line, t
 from plgan_tune.console.signals import (
     ending_with_ray,
     say_how_to_resume,
-    sigterm_as_ctrl_c,
+    signals_as_ctrl_c,
     stopping_as_ctrl_c,
 )
 from plgan_tune.data.check import DataSummary, check_data
@@ -153,7 +153,7 @@ def evaluate(
 ) -> Measured | None:
     """Trains and measures what is not there yet; None where it was interrupted."""
     try:
-        with sigterm_as_ctrl_c():
+        with signals_as_ctrl_c():
             return _evaluate(evaluation, study, gauge, backend, data, console, go_on)
     except KeyboardInterrupt:
         return None

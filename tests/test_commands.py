@@ -218,6 +218,12 @@ def test_the_changelog_is_by_version_and_kind_and_a_line_a_change() -> None:
             assert len(line) <= 120
 
 
+@pytest.mark.parametrize("document", ["README.md", "docs/search.md"])
+def test_the_four_statuses_stand_in_a_table(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\d+)` \|", text, re.MULTILINE) == ["0", "1", "2", "130"]
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")

@@ -14,6 +14,9 @@ from rich.console import Console
 
 from plgan_tune.console.format import close_picture, redrawn, say, visible
 
+ANNOUNCED: Final = (signal.SIGTERM, signal.SIGUSR1)
+"""By what batch systems announce the end."""
+
 
 @contextmanager
 def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
@@ -29,8 +32,7 @@ def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
         waiting.put("Stopping")
         signal.raise_signal(signal.SIGINT)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
     speaker.start()
     try:
         yield
@@ -95,17 +97,18 @@ def ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], No
 
 
 @contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt in the block, which then leaves the terminal in order."""
+def signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 raise KeyboardInterrupt in the block, which then leaves the terminal in order."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

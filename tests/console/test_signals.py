@@ -11,7 +11,12 @@ from rich.live import Live
 
 from plgan_tune.console import signals
 from plgan_tune.console.format import terminal
-from plgan_tune.console.signals import ending_with_ray, sigterm_as_ctrl_c, stopping_as_ctrl_c
+from plgan_tune.console.signals import (
+    asked_to_stop,
+    ending_with_ray,
+    signals_as_ctrl_c,
+    stopping_as_ctrl_c,
+)
 from tests.screen import lines_on_screen
 
 GO_ON = f"python -m plgan_tune.search --name mine --resume{' --set trial.loss.alpha=0.5' * 5}"
@@ -82,10 +87,21 @@ def test_a_command_that_ends_by_itself_is_let_alone(console: Console, monkeypatc
     assert ended == []
 
 
-def test_sigterm_leaves_the_cursor_where_it_can_be_seen(console: Console) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c(), Live("a picture", console=console, auto_refresh=False):
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == before
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_the_first_signal_lets_an_epoch_end(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with asked_to_stop() as asked:
+        assert not asked()
+        signal.raise_signal(number)
+        assert asked()
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_leaves_the_cursor_where_it_can_be_seen(console: Console, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), signals_as_ctrl_c(), Live("a picture", console=console, auto_refresh=False):
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().endswith("\x1b[?25h")
