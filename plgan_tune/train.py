@@ -1,6 +1,5 @@
 """`python -m plgan_tune.train`: trains one configuration, without Ray or Optuna."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
 from plgan_tune.console.format import percent, redrawn, say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
-from plgan_tune.console.signals import ANNOUNCED, asked_to_stop
+from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import EpochMetrics
@@ -212,7 +211,7 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
         trial, threads = ranks.run_on_rank0(lambda: _configuration(asked))
         where = _where(trial, asked)
         with (
-            asked_to_stop(numbers=(signal.SIGINT, *ANNOUNCED)) as stopped,
+            asked_to_stop() as stopped,
             _Progress(console, trial, _on_what(place, threads)) as progress,
         ):
             rows = train(

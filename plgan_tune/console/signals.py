@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread, Timer
@@ -112,22 +112,24 @@ def signals_as_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
-def asked_to_stop(
-    on_first: Callable[[], None] = lambda: None, numbers: Sequence[signal.Signals] = (signal.SIGINT,)
-) -> Iterator[Callable[[], bool]]:
-    """Whether one of these signals has come: the first lets the epoch end, so that a checkpoint can be written.
+def asked_to_stop(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C, SIGTERM or SIGUSR1 has come: the first lets the epoch end, so that a checkpoint can be written.
 
-    A second does what it did before the block. On another thread than the main one, no signal is taken.
+    A second does what it did before the block. SIGTERM and SIGUSR1 stay with a program that handles them itself. On
+    another thread than the main one, no signal is taken.
 
     Args:
         on_first: called in the handler of the first.
-        numbers: the signals.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    before: dict[int, Any] = {
+        number: handler
+        for number in (signal.SIGINT, *ANNOUNCED)
+        if (handler := signal.getsignal(number)) is signal.SIG_DFL or number == signal.SIGINT
+    }
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001
         asked.append(number)
