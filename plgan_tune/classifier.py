@@ -26,11 +26,17 @@ AT_A_TIME = {"mlp": 5000, "conv": 250}
 
 
 class Classifier(nn.Module):
-    """A discriminator as the classifier that it is, its preprocessing inside, noise off.
+    """A trained discriminator as a classifier of uint8 images. Scaling and whitening are inside, noise is off.
+
+    Args:
+        discriminator: The network, with its weights loaded.
+        kind: Its kind, which decides how images are scaled.
+        image: Channels and size of the images that it takes.
+        classes: Names of the classes.
 
     Attributes:
-        classes: their names, in the order of the logits.
-        image: channels and size of the images that it takes.
+        classes: Names of the classes, in the order of the logits.
+        image: Channels and size of the images that it takes.
     """
 
     def __init__(self, discriminator: Discriminator, kind: Kind, image: ImageShape, classes: Sequence[str]) -> None:
@@ -41,21 +47,40 @@ class Classifier(nn.Module):
         self._kind: Kind = kind
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, size, size) -> logits (n, classes); their softmax are the classes' probabilities."""
+        """Return the logits of images.
+
+        Args:
+            images: uint8, of shape (n, channels, size, size).
+
+        Returns:
+            Of shape (n, classes). Their softmax is the probability of each class.
+        """
         dtype = self.discriminator.out.g.dtype
         logits: Tensor = self.discriminator(to_unit_range(images, self._kind, dtype)).logits
         return logits
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, size, size) -> (n, classes), rows of sum 1, on the CPU; many images a part at a time."""
+        """Return the probability of each class for images, in parts that fit in memory.
+
+        Args:
+            images: uint8, of shape (n, channels, size, size).
+
+        Returns:
+            Of shape (n, classes), on the CPU. Each row sums to 1.
+        """
         device = self.discriminator.out.g.device
         parts = [self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, AT_A_TIME[self._kind])]
         return torch.cat(parts)
 
     @torch.no_grad()
     def error(self, images: Tensor, labels: Tensor) -> float:
-        """Fraction of uint8 (n, channels, size, size) images whose highest logit is not that of `labels` (n,)."""
+        """Return the fraction of images that are classified wrongly.
+
+        Args:
+            images: uint8, of shape (n, channels, size, size).
+            labels: The number of each image's class, of shape (n,).
+        """
         device, size = self.discriminator.out.g.device, AT_A_TIME[self._kind]
         wrong = sum(
             int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())
@@ -64,11 +89,17 @@ class Classifier(nn.Module):
         return wrong / len(labels)
 
     def predict(self, files: Sequence[str | Path]) -> Tensor:
-        """Probabilities (n, classes) for image files, scaled and cropped to what it takes.
+        """Return the probability of each class for image files of any size.
+
+        Args:
+            files: Paths of image files. Each image is scaled and cropped to the size that the classifier takes.
+
+        Returns:
+            Of shape (n, classes), on the CPU. Each row sums to 1.
 
         Raises:
-            DataError: naming the file that is no image.
-            OSError: where a file cannot be read.
+            DataError: If a file is not an image; the message names it.
+            OSError: If a file cannot be read.
         """
         paths = [Path(file) for file in files]
         half = Half(np.full(len(paths), NO_LABEL), (), lambda row: str(paths[row]), lambda rows: _contents(paths, rows))
@@ -79,27 +110,34 @@ class Classifier(nn.Module):
 
 
 def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifier:
-    """The classifier of a checkpoint of `train`, `search` or `evaluate`, on the CPU.
+    """Load the classifier of a checkpoint that `train`, `search` or `evaluate` wrote. It is on the CPU.
 
-        from plgan_tune import load_classifier
+    ```python
+    from plgan_tune import load_classifier
 
-        classifier = load_classifier("results/mine/checkpoints/t0007")
-        chances = classifier.predict(["one.png", "two.png"])
-        print([classifier.classes[place] for place in chances.argmax(dim=1)])
+    classifier = load_classifier("trained/best")
+    chances = classifier.predict(["one.png", "two.png"])
+    print([classifier.classes[place] for place in chances.argmax(dim=1)])
+    ```
 
     Args:
-        path: the file, or the folder of a trial or of `train`, whose newest it then is; local or a URL.
-        weights: the average, which every reported error is of, or those that training left.
+        path: A checkpoint, or the folder of a trial or of `train`, whose newest checkpoint is loaded. A local path or
+            a URL.
+        weights: `averaged` are the weights that every reported error is measured with; `raw` are those of the last
+            step.
+
+    Returns:
+        The classifier, in float32 or, if it was trained so, in float64.
 
     Raises:
-        StoreError: where it cannot be read.
-        CheckpointError: where it is damaged, or from before checkpoints named their classes.
+        StoreError: If the checkpoint cannot be read.
+        CheckpointError: If it is damaged, or from a version whose checkpoints did not name their classes.
     """
     return classifier_of(read_checkpoint(path), weights)
 
 
 def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged") -> Classifier:
-    """`load_classifier` of a checkpoint that has been read by `read_checkpoint`."""
+    """Return the classifier of a checkpoint that `read_checkpoint` has read."""
     discriminator = build_pair(checkpoint).discriminator
     discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
     kind, classes = checkpoint.trial.model.kind, checkpoint.content["classes"]
@@ -107,10 +145,16 @@ def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged") -> Clas
 
 
 def export_onnx(classifier: Classifier, file: str | Path) -> None:
-    """Writes the classifier as ONNX: input `images`, uint8 (n, channels, size, size); output `logits` (n, classes).
+    """Write a classifier as an ONNX file, for programs without PyTorch.
+
+    The input is `images`, uint8 of shape (n, channels, size, size). The output is `logits`, of shape (n, classes).
+
+    Args:
+        classifier: The classifier.
+        file: The path of the file to write.
 
     Raises:
-        ImportError: where the packages of torch's exporter are not there.
+        ImportError: If the packages of PyTorch's exporter are missing (`pip install 'plgan-tune[onnx]'`).
     """
     missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
     if missing:
@@ -130,7 +174,7 @@ def export_onnx(classifier: Classifier, file: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path | Location) -> Checkpoint:
-    """The checkpoint at `path`; see `load_classifier`."""
+    """Read the checkpoint at `path`; see `load_classifier`."""
     location = path if isinstance(path, Location) else Location.at(path)
     if not location.name.endswith(".pt"):
         location = next(TrialFiles(location).newest_first(), location.join(CHECKPOINT))
@@ -141,11 +185,12 @@ def read_checkpoint(path: str | Path | Location) -> Checkpoint:
 
 
 def image_of(checkpoint: Checkpoint) -> ImageShape:
+    """Return channels and size of the images that the checkpoint's networks take."""
     return ImageShape(*checkpoint.content["image"])
 
 
 def build_pair(checkpoint: Checkpoint) -> Pair:
-    """Networks of the checkpoint's shapes, on the CPU in its numbers' type; their weights are still to be loaded."""
+    """Build networks of the checkpoint's shapes and type on the CPU; their weights are still to be loaded."""
     trial: TrialSpec = checkpoint.trial
     image, classes = image_of(checkpoint), checkpoint.content["classes"]
     whitening = Whitening(torch.zeros(image.pixels), torch.eye(image.pixels)) if trial.model.zca else None
