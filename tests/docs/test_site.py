@@ -75,8 +75,8 @@ def test_every_public_name_is_in_the_reference(pages: dict[Path, References], si
 
     ids = set().union(*(page.ids for file, page in pages.items() if file.is_relative_to(site / "api")))
     assert {f"plgan_tune.{name}" for name in plgan_tune.__all__} <= ids
-    for name in ("Suggestions", "Rule", "LogListener"):
-        assert f"plgan_tune.study.protocols.{name}.report" in ids or name == "LogListener"
+    for method in ("Suggestions.ask", "Rule.report", "LogListener.epoch"):
+        assert f"plgan_tune.study.protocols.{method}" in ids
     for name in ("EpochRow", "EpochMetrics", "TrialRow", "DecisionRow", "EvaluationRow"):
         assert f"plgan_tune.records.{name}" in ids
 
