@@ -1,16 +1,19 @@
-"""Finds hyperparameters of semi-supervised GANs.
+"""Find hyperparameters of semi-supervised GANs.
 
-    from plgan_tune import InProcess, load_classifier, load_study, load_trial, run_study, train_trial
+```python
+from plgan_tune import InProcess, load_classifier, load_study, load_trial, run_study, train_trial
 
-    study = load_study("search_spaces/digits.yaml", ["search.trials=12"]).study
-    result = run_study(study, backend=InProcess(), name="first")
-    rows = train_trial(load_trial("results/first/best.yaml"), out="trained/first")
-    classifier = load_classifier("trained/first")
+study = load_study("search_spaces/digits.yaml", ["search.trials=2"]).study
+result = run_study(study, backend=InProcess(), name="second")
+rows = train_trial(load_trial("results/second/best.yaml"), out="trained/second")
+classifier = load_classifier("trained/second")
+```
 
-Importing the package is fast: each name is loaded with its module at its first use, so that torch and Ray are imported
-by what needs them. The function that trains is `plgan_tune.train.train`; here it is `train_trial`, for the name
-`plgan_tune.train` belongs to the module of that command: Python sets it on the package whenever the module is imported,
-and `from plgan_tune import train` would give one or the other, by what was imported before.
+Importing the package is fast: each name is loaded with its module at its first use, so PyTorch and Ray are imported
+only by the names that need them. The function that trains is `plgan_tune.train.train`. The package exports it as
+`train_trial`, because the name `plgan_tune.train` belongs to the module of that command: Python sets it on the package
+whenever the module is imported, so `from plgan_tune import train` would give the module or the function, depending on
+what was imported before.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -15,7 +15,10 @@ Value = bool | int | float | str | None
 
 
 class TrialStatus(StrEnum):
-    """Where a trial stands. A trial that early stopping ended is `stopped`; one whose loss broke is `diverged`."""
+    """Where a trial stands.
+
+    A trial that early stopping ended is `stopped`; one whose loss is no longer finite is `diverged`.
+    """
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -40,8 +43,8 @@ def column(meaning: str, unit: str = "", least: float | None = None, most: float
 class EpochMetrics:
     """What one epoch of training measured. Losses are means over the epoch's steps.
 
-    Epoch, val_error, learning rates and seconds are always there. The others are measures: None where a trial's method
-    has no such thing, or where the version that wrote the row did not know it yet.
+    `epoch`, `val_error`, the learning rates and `seconds` are always present. Any other measure is None if the trial's
+    method has no such quantity, or if the version that wrote the row did not have it yet.
     """
 
     epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs", least=1)
@@ -81,7 +84,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An epoch as early stopping sees it: all that a replay needs, a tenth of the row."""
+    """An epoch as early stopping sees it: the part of the row that a replay needs."""
 
     seq: int
     trial_id: str
@@ -102,6 +105,7 @@ class EpochRow:
 
     @property
     def report(self) -> Report:
+        """The epoch as early stopping sees it."""
         return Report(self.seq, self.trial_id, self.attempt, self.metrics.epoch, self.metrics.val_error)
 
 

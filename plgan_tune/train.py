@@ -52,37 +52,42 @@ def train(
     ranks: Ranks = ALONE,
     threads: int = 1,
 ) -> list[EpochMetrics]:
-    """Trains one configuration; leaves `epochs/`, `samples.png` and `checkpoint.pt` in `out`.
+    """Train one configuration, and write `epochs/`, `samples.png` and `checkpoint.pt` to `out`.
 
-        from plgan_tune import load_trial, train_trial  # this function's name in the package
+    The package exports this function as `train_trial`, because `plgan_tune.train` is the module of the command.
 
-        rows = train_trial(load_trial("results/mine/best.yaml"), out="trained/best")
-        print(rows[-1].val_error)
+    ```python
+    from plgan_tune import load_trial, train_trial
+
+    rows = train_trial(load_trial("results/first/best.yaml"), out="trained/best")
+    print(rows[-1].val_error)
+    ```
 
     Args:
-        trial: the configuration.
-        out: a folder or an fsspec URL.
-        resume: go on from `out`'s checkpoint; `trial` may then differ in `training.epochs` only.
-        begun: called once, before the first epoch, when nothing can be refused any more.
-        watch: called after every epoch; training ends, with a checkpoint, where it answers False, on all ranks where
-            it does so on one.
-        device: default the GPU if there is one.
-        ranks: this process's place, where it is not alone (`plgan_tune.training.launch`); rank 0 alone touches `out`.
-        threads: of this process on a CPU; a sum's last digit depends on them. `load_trial_and_threads` reads those of
-            a search's `best.yaml`.
+        trial: The configuration.
+        out: A folder or an fsspec URL.
+        resume: Continue from the checkpoint in `out`. `trial` may then differ in `training.epochs` only.
+        begun: Called once, before the first epoch, when nothing can be refused any more.
+        watch: Called after every epoch. If it returns False on any rank, all ranks save a checkpoint and stop.
+        device: The default is the GPU if there is one.
+        ranks: This process's place among the ranks of the trial (`plgan_tune.training.launch`). Only rank 0 writes to
+            `out`.
+        threads: Of this process on a CPU. The last digits of a sum depend on them. `load_trial_and_threads` reads those
+            of a search's `best.yaml`.
 
     Returns:
-        One row an epoch, those before a resume included.
+        One row for each epoch, including those before a resume.
 
     Raises:
-        FileExistsError: where `out` holds a checkpoint and `resume` is not asked for.
-        FileNotFoundError: where there is none to resume from.
-        CheckpointError: where the checkpoint is damaged or of another configuration.
-        DataError, StoreError: where data or `out` cannot be used.
-        RuleError: where model and images do not fit, or ranks outnumber a batch's images.
-        Diverged: where a loss is no longer finite; the last checkpoint stays.
-        RankFailedError: where another rank could not begin.
-        RankLostError: where another rank died.
+        FileExistsError: If `out` holds a training and `resume` is False.
+        FileNotFoundError: If `resume` is True and there is no checkpoint.
+        CheckpointError: If the checkpoint is damaged or of another configuration.
+        DataError: If the data cannot be read, or has too few images.
+        StoreError: If `out` cannot be read or written.
+        RuleError: If the model does not fit the images, or there are more ranks than images in a batch.
+        Diverged: If a loss is no longer finite. The last checkpoint stays.
+        RankFailedError: If another rank could not start.
+        RankLostError: If another rank died.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     location = Location.at(out)

@@ -32,7 +32,7 @@ DOCUMENTS = [
     ROOT / "benchmarks" / "README.md",
     ROOT / "results" / "README.md",
     ROOT / "cluster" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 

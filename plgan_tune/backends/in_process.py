@@ -30,22 +30,30 @@ WAITS_FOR: Final = "waiting for the trial to finish its epoch and save; Ctrl-C a
 
 
 class InProcess:
-    """A backend of one machine: no process is started, and one trial trains at a time.
+    """Trains one trial after another in this process, without Ray.
 
     Args:
-        stop_requested: asked after every epoch. By default Ctrl-C asks to stop.
-        device: by default the GPU if there is one, unless `resources.gpus_per_rank` is 0.
+        stop_requested: Called after every epoch; True stops the search. The default is whether Ctrl-C was pressed.
+        device: The default is the GPU if there is one, unless `resources.gpus_per_rank` is 0.
     """
 
     def __init__(self, *, stop_requested: Callable[[], bool] | None = None, device: torch.device | None = None) -> None:
         self._stop_requested, self._device = stop_requested, device
 
     def check(self) -> None:
-        """Nothing: this process is there."""
+        """Do nothing: this process can always be reached."""
 
     @contextmanager
     def open(self, workload: Workload, console: Console) -> Iterator["InProcessTrainer"]:  # noqa: ARG002
-        """Raises RuleError where a trial asks for several ranks."""
+        """Take this process for the time of a `with` block.
+
+        Args:
+            workload: What to train.
+            console: Not used.
+
+        Raises:
+            RuleError: If `resources.ranks` is not 1.
+        """
         ranks = workload.resources.ranks
         if ranks != 1:
             raise RuleError("resources.ranks must be 1 where trials train in this process", str(ranks))
@@ -53,7 +61,13 @@ class InProcess:
 
 
 class InProcessTrainer:
-    """See `Trainer`."""
+    """See `Trainer`.
+
+    Args:
+        workload: What to train.
+        device: Where.
+        stop_requested: As of `InProcess`.
+    """
 
     cluster = None
 
@@ -66,6 +80,7 @@ class InProcessTrainer:
         self._stop_requested = stop_requested
 
     def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:  # noqa: ARG002
+        """See `Trainer.train`."""
         deadline = None if self._hours is None else seconds_awake_or_asleep() + 3600 * self._hours
         with asked_to_stop(lambda: coordinator.stopping(WAITS_FOR)) as interrupted:
             stop_requested = self._stop_requested or interrupted

@@ -30,7 +30,7 @@ from plgan_tune.training.step_runner import StepRunner, step_runner_for
 
 
 def device_for(gpus: float) -> torch.device:
-    """The GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
+    """Return the GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
 
     A rank that has a part of a GPU may fill as much of its memory: one that wants more fails alone, not its neighbours.
     """
@@ -67,14 +67,14 @@ class _Attempt:
 
 
 class TrialWorker:
-    """A rank that trains one trial after another.
+    """Trains one trial after another, as one rank. The images stay loaded between trials.
 
     Args:
-        ranks: this process's place in the gang.
-        device: where it trains.
-        node: address of this machine, as results give it.
-        study: whose trials it trains.
-        threads: on a CPU.
+        ranks: This process's place among the ranks of a trial; `ALONE` if there is one.
+        device: Where it trains.
+        node: The address of this machine, as results give it.
+        study: The folder of the study.
+        threads: CPU threads.
     """
 
     def __init__(self, ranks: Ranks, device: torch.device, node: str, study: Location, threads: int) -> None:
@@ -88,7 +88,11 @@ class TrialWorker:
         self._attempt: _Attempt | None = None
 
     def begin(self, assignment: Assignment) -> None:
-        """Starts an attempt: from the trial's last checkpoint, if there is one."""
+        """Start an attempt, from the trial's last checkpoint if there is one.
+
+        Args:
+            assignment: The attempt.
+        """
         self._attempt = None
         torch.set_num_threads(self._threads)
         trial = assignment.trial
@@ -117,7 +121,11 @@ class TrialWorker:
         )
 
     def step(self) -> EpochReport:
-        """Trains an epoch. A checkpoint is written when it is due, and at the trial's end."""
+        """Train one epoch. A checkpoint is written when it is due, and at the trial's end.
+
+        Returns:
+            The report for `Coordinator.report`.
+        """
         assert self._attempt is not None
         attempt = self._attempt
         if attempt.unlogged:
@@ -137,7 +145,7 @@ class TrialWorker:
         return self._report_epoch(attempt, metrics)
 
     def save(self) -> None:
-        """Writes a checkpoint of the last epoch, if there is none yet. Nothing where no epoch has ended."""
+        """Write a checkpoint of the last epoch, if there is none yet and an epoch has ended."""
         attempt = self._attempt
         if attempt is None or attempt.saved_epoch == attempt.state.epoch:
             return

@@ -22,7 +22,12 @@ MOST_THREADS = 1024
 
 @dataclass(frozen=True, slots=True)
 class LoadedStudy:
-    """A study and what its user should be told about how it was read."""
+    """A study, with notes to the user on how its file was read.
+
+    Attributes:
+        study: The validated study.
+        notes: For example that `--set` fixed a key of a point in `search.first`.
+    """
 
     study: StudySpec
     notes: tuple[str, ...]
@@ -37,14 +42,24 @@ class _Override:
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
-    """Reads a space file.
+    """Read a space file.
+
+    ```python
+    from plgan_tune import load_study
+
+    study = load_study("search_spaces/digits.yaml", ["trial.loss.alpha=0.5"]).study
+    print(list(study.domains))
+    ```
 
     Args:
-        path: a YAML 1.2 file with study, search, resources and trial.
-        overrides: `KEY=VALUE`, KEY dotted from the top of the file, VALUE in YAML; the last of one KEY holds.
+        path: A YAML 1.2 file with the sections `study`, `search`, `resources` and `trial`.
+        overrides: `KEY=VALUE`, with KEY dotted from the top of the file and VALUE in YAML. The last of one KEY counts.
+
+    Returns:
+        The validated study and notes on how it was read.
 
     Raises:
-        SpecError: with every problem of the file and of the overrides.
+        SpecError: With every problem of the file and of the overrides.
     """
     document, applied, mapping, problems = _read(path, overrides)
     mapping, notes = _without_fixed(mapping, {override.path for override in applied})
@@ -56,15 +71,25 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
 
 
 def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | None = None) -> TrialSpec:
-    """Reads one configuration: a space file without a domain; its study, search and resources do not matter.
+    """Read one configuration: a space file whose `trial` has no domain. Its other sections are ignored.
+
+    ```python
+    from plgan_tune import load_trial
+
+    trial = load_trial("results/first/best.yaml", ["trial.training.epochs=5"])
+    print(trial.loss.alpha)
+    ```
 
     Args:
-        path: a YAML 1.2 file; only `trial.data.source`, `labels` and `validation` have no default.
-        overrides: as for `load_study`.
-        edition: whose defaults hold where the file names none; None is its own time's.
+        path: A YAML 1.2 file. Only `trial.data.source`, `labels` and `validation` have no default.
+        overrides: As for `load_study`.
+        edition: Whose defaults count if the file names no edition; None takes those of the file's own time.
+
+    Returns:
+        The validated configuration.
 
     Raises:
-        SpecError: with every problem of the file and of the overrides.
+        SpecError: With every problem of the file and of the overrides.
     """
     return _load_configuration(path, overrides, edition, with_resources=False)[0]
 
@@ -136,10 +161,11 @@ def study_from_document(document: Document, where: str) -> StudySpec:
     """The study of a file that has been read.
 
     Args:
-        where: what the file is called.
+        document: The file's content.
+        where: The file's name, for messages.
 
     Raises:
-        SpecError: with every problem of the file and their lines.
+        SpecError: With every problem of the file and their lines.
     """
     checked = check_study(document.value)
     if isinstance(checked, StudySpec) and not document.findings:
