@@ -93,7 +93,9 @@ def ours(device: torch.device) -> Measure:
     state = new_state(trial, dataset(10), device)
 
     def measure(steps: int, clock: Clock) -> float:
-        return BATCH / next(epochs(state, dataset(steps), clock=clock)).images_per_second
+        speed = next(epochs(state, dataset(steps), clock=clock)).images_per_second
+        assert speed is not None
+        return BATCH / speed
 
     return measure
 

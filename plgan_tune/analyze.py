@@ -13,18 +13,21 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
 from plgan_tune.analysis.importance import LEAST, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
-from plgan_tune.analysis.terminal import comparison, importance_table, view
-from plgan_tune.config.trial import trial_as_mapping
+from plgan_tune.analysis.terminal import LIMITLESS, comparison, importance_table, view
+from plgan_tune.config.study import threads_of
+from plgan_tune.config.trial import configuration_as_mapping
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
-from plgan_tune.console.format import redrawn, terminal, visible
+from plgan_tune.console.format import redrawn, say, terminal, visible
 from plgan_tune.console.shell import typed
+from plgan_tune.console.signals import signals_as_ctrl_c
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LEASE, LOCK, Owner
 from plgan_tune.study.study_file import STUDY_FILE
@@ -35,7 +38,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(cls=Command)
 def main(
     results: Annotated[list[str], typer.Argument(metavar="RESULTS...", help="Folders or URLs of studies.")],
-    top: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the best trials to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many of the best trials to show.")] = 10,
     sql: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +53,7 @@ def main(
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report: one page that needs no network.")
     ] = None,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Export this trial instead of the best.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show the study anew until it ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until the search ends.")] = False,
 ) -> None:
     """Say what a study found: its best trials, what to mind, which keys matter."""
     console = terminal()
@@ -69,7 +72,8 @@ def main(
             _compare(console, results)
             return
         if watch:
-            _watch(console, results[0], top)
+            with signals_as_ctrl_c():
+                _watch(console, results[0], top)
             return
         study = read_study(results[0])
         if sql is not None:
@@ -102,7 +106,7 @@ def _print_importance(console: Console, study: Study) -> None:
     console.print()
     if found is None:
         needs = f"it takes two searched keys and {LEAST} trials that reached a common epoch with errors that differ"
-        console.print(f"what matters: {needs}", style="dim")
+        say(console, f"what matters: {needs}", "dim")
     else:
         console.print(importance_table(found))
 
@@ -116,10 +120,27 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
         return
     # What stands in brackets would be taken for a style.
     headers = [Text(visible(name)) for name in names]
+    cells = [[Text("" if cell is None else visible(str(cell))) for cell in row] for row in rows]
     table = Table(*map(Column, headers), box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for line in cells:
+        table.add_row(*line)
+    as_wide_as_it_is = console.options.update(width=LIMITLESS)
+    if Measurement.get(console, as_wide_as_it_is, table).maximum <= console.width:
+        console.print(table)
+    else:
+        _print_a_line_a_cell(console, headers, cells)
+
+
+def _print_a_line_a_cell(console: Console, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
+    """A row under the other, where they are wider than the terminal."""
     for row in rows:
-        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
-    console.print(table)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for header, cell in zip(headers, row, strict=True):
+            grid.add_row(header, cell)
+        console.print(grid)
+        console.print()
 
 
 _FORMULA: Final = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]", re.IGNORECASE)
@@ -147,10 +168,11 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
     try:
         with file.open("x") as stream:
             stream.write(f"# Trial {trial_id} of study {study.name}.\n")
-            stream.write(dump_yaml({"study": study.spec.study, **trial_as_mapping(trial)}))
+            threads = threads_of(study.spec.resources.cpus_per_rank)
+            stream.write(dump_yaml(configuration_as_mapping(study.spec.study, trial, threads)))
     except OSError as error:
         refuse(f"--export {file}: must be a new file that can be written, but: {error.strerror or error}")
-    console.print(f"trial {trial_id} is in {file}", soft_wrap=True, highlight=False)
+    say(console, f"trial {trial_id} is in {file}")
 
 
 def _write_html(console: Console, study: Study, file: Path) -> None:
@@ -159,7 +181,7 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
     with console.status("drawing the report"):
         write_report(study, Location.at(file))
-    console.print(f"the report of {study.name} is in {file}", soft_wrap=True, highlight=False)
+    say(console, f"the report of {study.name} is in {file}")
 
 
 def _watch(console: Console, place: str, top: int) -> None:

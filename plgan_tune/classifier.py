@@ -14,9 +14,12 @@ from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, ImageShape, Pair, build, to_unit_range
+from plgan_tune.records import TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.folder import CHECKPOINT
-from plgan_tune.store.location import Location
+from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.read import read_trials, trial_rows
+from plgan_tune.study.study_file import STUDY_FILE, read_study_file
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
 
 Weights = Literal["averaged", "raw"]
@@ -26,11 +29,17 @@ AT_A_TIME = {"mlp": 5000, "conv": 250}
 
 
 class Classifier(nn.Module):
-    """A discriminator as the classifier that it is, its preprocessing inside, noise off.
+    """A trained discriminator as a classifier of uint8 images. Scaling and whitening are inside, noise is off.
+
+    Args:
+        discriminator: The network, with its weights loaded.
+        kind: Its kind, which decides how images are scaled.
+        image: Channels and size of the images that it takes.
+        classes: Names of the classes.
 
     Attributes:
-        classes: their names, in the order of the logits.
-        image: channels and size of the images that it takes.
+        classes: Names of the classes, in the order of the logits.
+        image: Channels and size of the images that it takes.
     """
 
     def __init__(self, discriminator: Discriminator, kind: Kind, image: ImageShape, classes: Sequence[str]) -> None:
@@ -41,21 +50,52 @@ class Classifier(nn.Module):
         self._kind: Kind = kind
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, size, size) -> logits (n, classes); their softmax are the classes' probabilities."""
+        """Return the logits of images.
+
+        Args:
+            images: uint8, of shape (n, channels, size, size).
+
+        Returns:
+            Of shape (n, classes). Their softmax is the probability of each class.
+
+        Raises:
+            ValueError: If the images have another type or shape.
+        """
+        self._check(images)
         dtype = self.discriminator.out.g.dtype
         logits: Tensor = self.discriminator(to_unit_range(images, self._kind, dtype)).logits
         return logits
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, size, size) -> (n, classes), rows of sum 1, on the CPU; many images a part at a time."""
+        """Return the probability of each class for images, in parts that fit in memory.
+
+        Args:
+            images: uint8, of shape (n, channels, size, size).
+
+        Returns:
+            Of shape (n, classes), on the CPU. Each row sums to 1.
+
+        Raises:
+            ValueError: If the images have another type or shape.
+        """
+        self._check(images)
         device = self.discriminator.out.g.device
         parts = [self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, AT_A_TIME[self._kind])]
         return torch.cat(parts)
 
     @torch.no_grad()
     def error(self, images: Tensor, labels: Tensor) -> float:
-        """Fraction of uint8 (n, channels, size, size) images whose highest logit is not that of `labels` (n,)."""
+        """Return the fraction of images that are classified wrongly.
+
+        Args:
+            images: uint8, of shape (n, channels, size, size).
+            labels: The number of each image's class, of shape (n,).
+
+        Raises:
+            ValueError: If the images have another type or shape.
+        """
+        self._check(images)
         device, size = self.discriminator.out.g.device, AT_A_TIME[self._kind]
         wrong = sum(
             int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())
@@ -63,43 +103,67 @@ class Classifier(nn.Module):
         )
         return wrong / len(labels)
 
-    def predict(self, files: Sequence[str | Path]) -> Tensor:
-        """Probabilities (n, classes) for image files, scaled and cropped to what it takes.
+    def predict(self, files: str | Path | Sequence[str | Path]) -> Tensor:
+        """Return the probability of each class for image files of any size.
+
+        Args:
+            files: One path of an image file, or several. Each image is scaled and cropped to the size that the
+                classifier takes.
+
+        Returns:
+            Of shape (n, classes), on the CPU. Each row sums to 1.
 
         Raises:
-            DataError: naming the file that is no image.
-            OSError: where a file cannot be read.
+            DataError: If a file is not an image; the message names it.
+            OSError: If a file cannot be read.
         """
-        paths = [Path(file) for file in files]
+        paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
         half = Half(np.full(len(paths), NO_LABEL), (), lambda row: str(paths[row]), lambda rows: _contents(paths, rows))
         form = Form(self.image.channels, self.image.size, resize=True)
         pixels = list(read(half, np.arange(len(paths)), form).blocks)
         images = np.concatenate(pixels) if pixels else np.empty((0, *_shape(self.image)), np.uint8)
         return self.probabilities(torch.from_numpy(images))
 
+    def _check(self, images: Tensor) -> None:
+        if images.dtype == torch.uint8 and images.shape[1:] == _shape(self.image):
+            return
+        shape = ", ".join(map(str, ("n", *_shape(self.image))))
+        raise ValueError(
+            f"images must be a tensor of uint8, 0 to 255, and of shape ({shape}), but got "
+            f"{str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}; scaling is inside, and "
+            "`predict` takes image files of any size"
+        )
+
 
 def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifier:
-    """The classifier of a checkpoint of `train`, `search` or `evaluate`, on the CPU.
+    """Load the classifier of a checkpoint that `train`, `search` or `evaluate` wrote. It is on the CPU.
 
-        from plgan_tune.classifier import load_classifier
+    ```python
+    from plgan_tune import load_classifier
 
-        classifier = load_classifier("results/mine/checkpoints/t0007")
-        chances = classifier.predict(["one.png", "two.png"])
-        print([classifier.classes[place] for place in chances.argmax(dim=1)])
+    classifier = load_classifier("results/mine")
+    chances = classifier.predict(["one.png", "two.png"])
+    print([classifier.classes[place] for place in chances.argmax(dim=1)])
+    ```
 
     Args:
-        path: the file, or the folder of a trial or of `train`, whose newest it then is; local or a URL.
-        weights: the average, which every reported error is of, or those that training left.
+        path: A checkpoint; the folder of a trial or of `train`, whose newest checkpoint is loaded; or a study's
+            folder, whose best trial is loaded. A local path or a URL.
+        weights: `averaged` are the weights that every reported error is measured with; `raw` are those of the last
+            step.
+
+    Returns:
+        The classifier, in float32 or, if it was trained so, in float64.
 
     Raises:
-        StoreError: where it cannot be read.
-        CheckpointError: where it is damaged, or from before checkpoints named their classes.
+        StoreError: If it cannot be read, there is none, or no trial of the study has completed.
+        CheckpointError: If it is damaged, or from a version whose checkpoints did not name their classes.
     """
     return classifier_of(read_checkpoint(path), weights)
 
 
 def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged") -> Classifier:
-    """`load_classifier` of a checkpoint that has been read by `read_checkpoint`."""
+    """Return the classifier of a checkpoint that `read_checkpoint` has read."""
     discriminator = build_pair(checkpoint).discriminator
     discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
     kind, classes = checkpoint.trial.model.kind, checkpoint.content["classes"]
@@ -107,10 +171,16 @@ def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged") -> Clas
 
 
 def export_onnx(classifier: Classifier, file: str | Path) -> None:
-    """Writes the classifier as ONNX: input `images`, uint8 (n, channels, size, size); output `logits` (n, classes).
+    """Write a classifier as an ONNX file, for programs without PyTorch.
+
+    The input is `images`, uint8 of shape (n, channels, size, size). The output is `logits`, of shape (n, classes).
+
+    Args:
+        classifier: The classifier.
+        file: The path of the file to write.
 
     Raises:
-        ImportError: where the packages of torch's exporter are not there.
+        ImportError: If the packages of PyTorch's exporter are missing (`pip install 'plgan-tune[onnx]'`).
     """
     missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
     if missing:
@@ -130,22 +200,48 @@ def export_onnx(classifier: Classifier, file: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path | Location) -> Checkpoint:
-    """The checkpoint at `path`; see `load_classifier`."""
-    location = path if isinstance(path, Location) else Location.at(path)
-    if not location.name.endswith(".pt"):
-        location = next(TrialFiles(location).newest_first(), location.join(CHECKPOINT))
+    """Read the checkpoint at `path`; see `load_classifier`."""
+    location = _newest(path if isinstance(path, Location) else Location.at(path))
     checkpoint = decode_checkpoint(location.read_bytes(), location.url)
     if "classes" not in checkpoint.content:
         raise CheckpointError(f"{location.url} does not say which classes it knows: train it again")
     return checkpoint
 
 
+def _newest(place: Location) -> Location:
+    """The checkpoint's file."""
+    if place.name.endswith(".pt"):
+        return place
+    names = place.list()
+    folder = TrialFiles.of(place, _best_trial(place)) if STUDY_FILE in names else TrialFiles(place)
+    found = next(folder.newest_first(), None)
+    if found is None and CHECKPOINT not in names:
+        rule = "it must be the folder of a study, of one of its trials or of `train`, or a file that ends in .pt"
+        raise StoreError(f"there is no checkpoint in {folder.location.url}; {rule}")
+    return found or place.join(CHECKPOINT)
+
+
+def _best_trial(study: Location) -> str:
+    """As `best.yaml` has it: the lowest error at the last epoch; of equals, the first suggested."""
+    held = read_study_file(study)
+    rows = trial_rows(read_trials(study, held.study_id), held.spec.columns, held.spec.options)
+    completed = [
+        (row.val_error_last, row.number, row.trial_id)
+        for row in rows
+        if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
+    ]
+    if not completed:
+        raise StoreError(f"{study.url} must have a completed trial, whose classifier it then is, but has none")
+    return min(completed)[2]
+
+
 def image_of(checkpoint: Checkpoint) -> ImageShape:
+    """Return channels and size of the images that the checkpoint's networks take."""
     return ImageShape(*checkpoint.content["image"])
 
 
 def build_pair(checkpoint: Checkpoint) -> Pair:
-    """Networks of the checkpoint's shapes, on the CPU in its numbers' type; their weights are still to be loaded."""
+    """Build networks of the checkpoint's shapes and type on the CPU; their weights are still to be loaded."""
     trial: TrialSpec = checkpoint.trial
     image, classes = image_of(checkpoint), checkpoint.content["classes"]
     whitening = Whitening(torch.zeros(image.pixels), torch.eye(image.pixels)) if trial.model.zca else None

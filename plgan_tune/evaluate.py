@@ -1,5 +1,7 @@
 """`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +14,19 @@ from rich.console import Console
 from plgan_tune.analysis.seeds import JUDGE
 from plgan_tune.analysis.study import REPORT_FILE
 from plgan_tune.backends.backend import Backend
+from plgan_tune.backends.errors import RayDiedError
 from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.errors import RuleError
-from plgan_tune.config.study import StudySpec
+from plgan_tune.config.study import StudySpec, threads_of
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
-from plgan_tune.console.format import terminal
-from plgan_tune.console.shell import python, shell_line, typed
-from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
+from plgan_tune.console.format import say, terminal
+from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
+from plgan_tune.console.signals import (
+    ending_with_ray,
+    say_how_to_resume,
+    signals_as_ctrl_c,
+    stopping_as_ctrl_c,
+)
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.data.errors import DataError
@@ -36,6 +44,7 @@ from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import with_absolute_path
 from plgan_tune.study.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
+from plgan_tune.training.threads import torch_threads
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -88,23 +97,20 @@ def main(
             check_image(configuration.trial.model, ImageShape(data.channels, data.size))
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
-            console.print(f"note: {note}", style="yellow", soft_wrap=True, highlight=False)
+            say(console, f"note: {note}", "yellow")
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
-        backend = _backend(address, in_process, go_on)
         study = _alone(study) if in_process else study
-        try:
-            with stopping_as_ctrl_c(go_on):
-                measured = evaluate(evaluation, study, gauge, backend, data, console)
-        except KeyboardInterrupt:
-            measured = None
+        with _ending_with_ray(console, go_on) as on_ray_death:
+            backend = InProcess() if in_process else _ray(address, on_ray_death)
+            measured = evaluate(evaluation, study, gauge, backend, data, console, go_on)
     if measured is None:
-        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
+        say(console, f"Interrupted. Resume with:\n  {go_on}")
         raise typer.Exit(130)
     if any(row.configuration != JUDGE for row in measured.rows):
         print_evaluation(console, evaluation, measured.rows, trials)
         _print_next(console, search)
     if measured.missing:
-        anew = f"to train all anew, remove the folder {typed(evaluation.location)}"
+        anew = f"to train everything again, remove the folder {typed(evaluation.location)}"
         refuse("\n".join([*measured.missing, anew]))
     if all(row.test_error is None for row in measured.rows):
         raise typer.Exit(1)
@@ -116,30 +122,64 @@ def _print_next(console: Console, search: Location) -> None:
     if search.local is not None:  # --html writes a local file
         draw = [python(), "-m", "plgan_tune.analyze", typed(search), "--html", f"{typed(search)}/{REPORT_FILE}"]
         lines += ["The study's report with this table:", f"  {shell_line(draw)}"]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+    say(console, "\n".join(lines))
+
+
+@contextmanager
+def _ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], None]]:
+    """An embedded Ray that has died ends the command with status 1, as a search."""
+    try:
+        with ending_with_ray(console, go_on) as on_ray_death:
+            yield on_ray_death
+    except RayDiedError as error:
+        say_how_to_resume(console, str(error), go_on)
+        raise typer.Exit(1) from error
+
+
+def _ray(address: str | None, on_death: Callable[[str], None]) -> Backend:
+    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
+
+    return RayBackend(address, on_death=on_death)
 
 
 def evaluate(
-    evaluation: Evaluation, study: StudySpec, gauge: Gauge, backend: Backend, data: DataSummary, console: Console
+    evaluation: Evaluation,
+    study: StudySpec,
+    gauge: Gauge,
+    backend: Backend,
+    data: DataSummary,
+    console: Console,
+    go_on: str,
 ) -> Measured | None:
-    """Trains and measures what is not there yet; None where training was interrupted."""
+    """Trains and measures what is not there yet; None where it was interrupted."""
+    try:
+        with signals_as_ctrl_c():
+            return _evaluate(evaluation, study, gauge, backend, data, console, go_on)
+    except KeyboardInterrupt:
+        return None
+
+
+def _evaluate(
+    evaluation: Evaluation,
+    study: StudySpec,
+    gauge: Gauge,
+    backend: Backend,
+    data: DataSummary,
+    console: Console,
+    go_on: str,
+) -> Measured | None:
     backend.check()
     check_writable(evaluation.location)
     with StudyLock(evaluation.location) as lock:
         write_evaluation(evaluation, _now())
         fixed, now = evaluation.study, steady_clock()
-        if not train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check):
-            return None
-        with console.status("looking at the test images"):
-            return measure(evaluation, gauge)
-
-
-def _backend(address: str | None, in_process: bool, go_on: str) -> Backend:
-    if in_process:
-        return InProcess()
-    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
-
-    return RayBackend(address, on_death=lambda why: say_before_the_end(why, go_on))
+        with torch_threads(threads_of(study.resources.cpus_per_rank)):
+            with stopping_as_ctrl_c(go_on, console):
+                done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check)
+            if not done:
+                return None
+            with console.status("looking at the test images"):
+                return measure(evaluation, gauge)
 
 
 def _alone(study: StudySpec) -> StudySpec:
@@ -171,18 +211,18 @@ def _again(
     data_path: str | None,
     inception_weights: Path | None,
 ) -> str:
-    """The command that goes on: this one."""
-    given = {
+    """The command that resumes: this one."""
+    given: dict[str, Option] = {
         "--top": top,
         "--seeds": seeds,
         "--address": address,
         "--data": data_path,
         "--inception-weights": inception_weights,
+        "--methods": methods,
+        "--refit": refit,
+        "--in-process": in_process,
     }
-    flags = {"--methods": methods, "--refit": refit, "--in-process": in_process}
-    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    words += [flag for flag, is_set in flags.items() if is_set]
-    return shell_line([python(), "-m", "plgan_tune.evaluate", results, *words])
+    return shell_line([python(), "-m", "plgan_tune.evaluate", results, *option_words(given)])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ Value = bool | int | float | str | None
 
 
 class TrialStatus(StrEnum):
-    """Where a trial stands. A trial that early stopping ended is `stopped`; one whose loss broke is `diverged`."""
+    """Where a trial stands.
+
+    A trial that early stopping ended is `stopped`; one whose loss is no longer finite is `diverged`.
+    """
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -38,38 +41,50 @@ def column(meaning: str, unit: str = "", least: float | None = None, most: float
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """What one epoch of training measured. Losses are means over the epoch's steps."""
+    """What one epoch of training measured. Losses are means over the epoch's steps.
+
+    `epoch`, `val_error`, the learning rates and `seconds` are always present. Any other measure is None if the trial's
+    method has no such quantity, or if the version that wrote the row did not have it yet.
+    """
 
     epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs", least=1)
     val_error: float = column("error of the averaged weights on the validation images", "fraction", 0, 1)
-    val_error_raw: float = column("error of the raw weights on the validation images", "fraction", 0, 1)
-    loss_supervised: float = column("C_sup (patent eq. 13)", "nats")
-    loss_unsupervised: float = column("C_unsup (patent eq. 14), scaled", "nats")
-    loss_adversarial: float = column("V_log, before alpha", "nats")
-    loss_feature: float = column("V_feature, before beta", "")
-    ramp: float = column("w, the weight of the saturating loss in this epoch", "fraction", 0, 1)
+    val_error_raw: float | None = column("error of the raw weights on the validation images", "fraction", 0, 1)
+    loss_supervised: float | None = column("C_sup (patent eq. 13)", "nats")
+    loss_unsupervised: float | None = column("C_unsup (patent eq. 14), scaled", "nats")
+    loss_adversarial: float | None = column("V_log, before alpha", "nats")
+    loss_feature: float | None = column("V_feature, before beta", "")
+    ramp: float | None = column("w, the weight of the saturating loss in this epoch", "fraction", 0, 1)
     lr_discriminator: float = column("learning rate of the discriminator in this epoch, decay included", least=0)
     lr_generator: float = column("learning rate of the generator in this epoch, decay included", least=0)
-    images_per_second: float = column("unlabelled images of discriminator steps per second of training", "1/s", least=0)
+    images_per_second: float | None = column(
+        "unlabelled images of discriminator steps per second of training", "1/s", least=0
+    )
     seconds: float = column("time of this epoch, validation included", "s", least=0)
-    grad_norm_adversarial: float = column(
+    grad_norm_adversarial: float | None = column(
         "norm of V_log's gradient in the generator's parameters, before alpha, on the epoch's probe", ""
     )
-    grad_norm_feature: float = column(
+    grad_norm_feature: float | None = column(
         "norm of V_feature's gradient in the generator's parameters, before beta, on the epoch's probe", ""
     )
-    accuracy_real: float = column("share of the probe's real images with D(x) > 0.5", "fraction", 0, 1)
-    accuracy_generated: float = column("share of the probe's generated images with D(G(z)) < 0.5", "fraction", 0, 1)
-    real_max_logit_positive: float = column("share of the probe's real images with max logit > 0", "fraction", 0, 1)
-    entropy_generated: float = column(
+    accuracy_real: float | None = column("share of the probe's real images with D(x) > 0.5", "fraction", 0, 1)
+    accuracy_generated: float | None = column(
+        "share of the probe's generated images with D(G(z)) < 0.5", "fraction", 0, 1
+    )
+    real_max_logit_positive: float | None = column(
+        "share of the probe's real images with max logit > 0", "fraction", 0, 1
+    )
+    entropy_generated: float | None = column(
         "entropy of the classes predicted for the probe's generated images; near 0 where modes collapse", "nats", 0
     )
-    error_gap: float = column("val_error_raw - val_error; negative where the averaged weights lag", "fraction", -1, 1)
+    error_gap: float | None = column(
+        "val_error_raw - val_error; negative where the averaged weights lag", "fraction", -1, 1
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An epoch as early stopping sees it: all that a replay needs, a tenth of the row."""
+    """An epoch as early stopping sees it: the part of the row that a replay needs."""
 
     seq: int
     trial_id: str
@@ -90,6 +105,7 @@ class EpochRow:
 
     @property
     def report(self) -> Report:
+        """The epoch as early stopping sees it."""
         return Report(self.seq, self.trial_id, self.attempt, self.metrics.epoch, self.metrics.val_error)
 
 

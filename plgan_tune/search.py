@@ -1,6 +1,6 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +18,9 @@ from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import default_space, load_study
 from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
-from plgan_tune.console.format import terminal
-from plgan_tune.console.shell import python, shell_line, typed
-from plgan_tune.console.signals import say_before_the_end, stopping_as_ctrl_c
+from plgan_tune.console.format import say, terminal
+from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
+from plgan_tune.console.signals import ending_with_ray, say_how_to_resume, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
@@ -46,14 +46,14 @@ def main(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a key by its dotted path; VALUE is YAML, so it may be a domain.",
+            help="Override a key by its dotted path, repeatable; VALUE is YAML, so it may be a domain.",
         ),
     ] = None,
     results: Annotated[
         str, typer.Option(metavar="PATH", help="Where studies go: a folder or a shared fsspec URL.")
     ] = "results",
     name: Annotated[
-        str | None, typer.Option(help="This study's folder; default the study's name and the UTC time.")
+        str | None, typer.Option(metavar="NAME", help="This study's folder; default the study's name and the UTC time.")
     ] = None,
     address: Annotated[
         str | None,
@@ -62,10 +62,8 @@ def main(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Train one trial after another in this process, without Ray.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that --name, or begin it.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Validate and print what would be done; start no Ray.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the study of that --name, or start it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print the plan; start nothing.")] = False,
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
     console, now = terminal(), steady_clock()
@@ -85,13 +83,13 @@ def main(
             print_plan(console, plan_study(spec, history), [*loaded.notes, *notes])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
-            console.print(f"note: {sentence}", style="yellow", soft_wrap=True, highlight=False)
+            say(console, f"note: {sentence}", "yellow")
         go_on = _resume(study, space, overrides, results, address, in_process)
         try:
-            with stopping_as_ctrl_c(go_on):
+            with stopping_as_ctrl_c(go_on, console), ending_with_ray(console, go_on) as on_ray_death:
                 result = run_study(
                     loaded.study,
-                    backend=_backend(address, in_process, go_on),
+                    backend=InProcess() if in_process else _ray(address, on_ray_death),
                     results=results,
                     name=study,
                     resume=resume,
@@ -99,10 +97,10 @@ def main(
                     now=now,
                 )
         except KeyboardInterrupt:
-            _print_resume(console, "interrupted; every epoch in the results is kept", go_on)
+            say_how_to_resume(console, "Interrupted; finished epochs are saved", go_on)
             raise
         except RayDiedError as error:
-            _print_resume(console, str(error), go_on)
+            say_how_to_resume(console, str(error), go_on)
             raise typer.Exit(1) from error
     again = None if result.ending is Ending.DONE else go_on
     print_summary(
@@ -111,7 +109,6 @@ def main(
         now(),
         results=typed(result.location),
         python=python(),
-        threads=result.threads,
         ending=result.ending,
         resume=again,
         room=result.cluster,
@@ -132,30 +129,26 @@ def _naming(file: Path) -> Iterator[None]:
         refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
 
 
-def _backend(address: str | None, in_process: bool, go_on: str) -> Backend:
-    if in_process:
-        return InProcess()
+def _ray(address: str | None, on_death: Callable[[str], None]) -> Backend:
     from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
 
-    return RayBackend(address, on_death=lambda why: say_before_the_end(why, go_on))
+    return RayBackend(address, on_death=on_death)
 
 
 def _resume(
     name: str, space: Path | None, overrides: list[str] | None, results: str, address: str | None, in_process: bool
 ) -> str:
-    """The command that goes on with the study."""
-    options = [["--space", str(space)]] if space else []
-    options += [["--set", text] for text in overrides or []]
-    options += [["--results", results]] if results != "results" else []
-    options += [["--address", address]] if address else []
-    options += [["--in-process"]] if in_process else []
-    words = [word for option in options for word in option]
-    return shell_line([python(), "-m", "plgan_tune.search", *words, "--name", name, "--resume"])
-
-
-def _print_resume(console: Console, why: str, go_on: str) -> None:
-    console.print(f"{why}, and this goes on:", style="yellow", soft_wrap=True, highlight=False)
-    console.print(f"  {go_on}", soft_wrap=True, highlight=False)
+    """The command that resumes the study."""
+    given: dict[str, Option] = {
+        "--space": space,
+        "--set": overrides or (),
+        "--results": results if results != "results" else None,
+        "--address": address,
+        "--in-process": in_process,
+        "--name": name,
+        "--resume": True,
+    }
+    return shell_line([python(), "-m", "plgan_tune.search", *option_words(given)])
 
 
 def _leave_report(console: Console, study: Location) -> None:
@@ -167,10 +160,10 @@ def _leave_report(console: Console, study: Location) -> None:
 
             write_report(read_study(study.url), file)
     except Exception as error:  # whatever it is, the results are on the store
-        console.print(f"no report: {type(error).__name__}: {error}", style="yellow", soft_wrap=True)
+        say(console, f"no report: {type(error).__name__}: {error}", "yellow")
         return
     console.print("See it all in a browser:", style="dim")
-    console.print(f"  {typed(file)}", soft_wrap=True, highlight=False)
+    say(console, f"  {typed(file)}")
 
 
 if __name__ == "__main__":

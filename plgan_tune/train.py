@@ -1,39 +1,41 @@
 """`python -m plgan_tune.train`: trains one configuration, without Ray or Optuna."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Self
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from plgan_tune.config.defaults import latest_edition
 from plgan_tune.config.edition import FIRST
 from plgan_tune.config.errors import RuleError, SpecError
-from plgan_tune.config.load import load_trial
+from plgan_tune.config.load import MOST_THREADS, load_trial, load_trial_and_threads
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
-from plgan_tune.console.format import redrawn, terminal
-from plgan_tune.console.shell import command, python, torchrun
+from plgan_tune.console.format import percent, redrawn, say, terminal
+from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import EpochMetrics
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
-from plgan_tune.store.location import Location, StoreError, check_writable
+from plgan_tune.store.location import Location, StoreError, check_writable, no_empty_folder_left
 from plgan_tune.store.read import EPOCHS
 from plgan_tune.study.study_file import STUDY_FILE
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, differences, restore_state
-from plgan_tune.training.launch import LaunchError, Place, launched
+from plgan_tune.training.launch import LaunchError, Place, join_torchrun
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.session import session
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.training.threads import torch_threads
 
 Watch = Callable[[EpochMetrics], bool]
 """Sees every epoch; answers whether to go on."""
@@ -44,51 +46,74 @@ def train(
     out: str | Path,
     *,
     resume: bool = False,
+    begun: Callable[[], None] = lambda: None,
     watch: Watch = lambda metrics: True,  # noqa: ARG005
     device: torch.device | None = None,
     ranks: Ranks = ALONE,
+    threads: int = 1,
 ) -> list[EpochMetrics]:
-    """Trains one configuration; leaves `epochs/`, `samples.png` and `checkpoint.pt` in `out`.
+    """Train one configuration, and write `epochs/`, `samples.png` and `checkpoint.pt` to `out`.
 
-        from pathlib import Path
-        from plgan_tune.config.load import load_trial
-        from plgan_tune.train import train
+    The package exports this function as `train_trial`, because `plgan_tune.train` is the module of the command.
 
-        rows = train(load_trial(Path("results/mine/best.yaml")), out="results/best")
-        print(rows[-1].val_error)
+    ```python
+    from plgan_tune import load_trial, train_trial
+
+    rows = train_trial(load_trial("results/first/best.yaml"), out="trained/best")
+    print(rows[-1].val_error)
+    ```
 
     Args:
-        trial: the configuration.
-        out: a folder or an fsspec URL.
-        resume: go on from `out`'s checkpoint; `trial` may then differ in `training.epochs` only.
-        watch: called after every epoch; training ends, with a checkpoint, where it answers False, on all ranks where
-            it does so on one.
-        device: default the GPU if there is one.
-        ranks: this process's place, where it is not alone (`plgan_tune.training.launch`); rank 0 alone touches `out`.
+        trial: The configuration.
+        out: A folder or an fsspec URL.
+        resume: Continue from the checkpoint in `out`. `trial` may then differ in `training.epochs` only.
+        begun: Called once, before the first epoch, when nothing can be refused any more.
+        watch: Called after every epoch. If it returns False on any rank, all ranks save a checkpoint and stop.
+        device: The default is the GPU if there is one.
+        ranks: This process's place among the ranks of the trial (`plgan_tune.training.launch`). Only rank 0 writes to
+            `out`.
+        threads: Of this process on a CPU. The last digits of a sum depend on them. `load_trial_and_threads` reads those
+            of a search's `best.yaml`.
 
     Returns:
-        One row an epoch, those before a resume included.
+        One row for each epoch, including those before a resume.
 
     Raises:
-        FileExistsError: where `out` holds a checkpoint and `resume` is not asked for.
-        FileNotFoundError: where there is none to resume from.
-        CheckpointError: where the checkpoint is damaged or of another configuration.
-        DataError, StoreError: where data or `out` cannot be used.
-        RuleError: where model and images do not fit, or ranks outnumber a batch's images.
-        Diverged: where a loss is no longer finite; the last checkpoint stays.
-        RankFailedError: where another rank could not begin.
-        RankLostError: where another rank died.
+        FileExistsError: If `out` holds a training and `resume` is False.
+        FileNotFoundError: If `resume` is True and there is no checkpoint.
+        CheckpointError: If the checkpoint is damaged or of another configuration.
+        DataError: If the data cannot be read, or has too few images.
+        StoreError: If `out` cannot be read or written.
+        RuleError: If the model does not fit the images, or there are more ranks than images in a batch.
+        Diverged: If a loss is no longer finite. The last checkpoint stays.
+        RankFailedError: If another rank could not start.
+        RankLostError: If another rank died.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     location = Location.at(out)
-    content = ranks.by_first(lambda: _saved(location, resume=resume))
-    with ranks.in_step():
+    with torch_threads(threads), no_empty_folder_left(location):
+        rows, state, data = _prepared(trial, location, device, ranks, resume=resume)
+        begun()
+        return _train(rows, state, data, location, ranks, watch)
+
+
+def _prepared(
+    trial: TrialSpec, location: Location, device: torch.device, ranks: Ranks, *, resume: bool
+) -> tuple[list[EpochMetrics], TrainState, Dataset]:
+    """The epochs of before a resume, and what the next one takes."""
+    content = ranks.run_on_rank0(lambda: _saved(location, resume=resume))
+    with ranks.sync_errors():
         check_ranks(ranks.count, trial.training.batch_size)
         earlier = decode_checkpoint(content, location.join(CHECKPOINT).url) if content is not None else None
         data = load_dataset(trial.data).to(device)
         state = restore_state(earlier, trial, data, device) if earlier else new_state(trial, data, device)
-    rows = list(earlier.rows) if earlier else []
-    with _recorded(state, rows, data, location, ranks) as epochs_to_come:
+    return list(earlier.rows) if earlier else [], state, data
+
+
+def _train(
+    rows: list[EpochMetrics], state: TrainState, data: Dataset, location: Location, ranks: Ranks, watch: Watch
+) -> list[EpochMetrics]:
+    with _recorded(state, rows.copy(), data, location, ranks) as epochs_to_come:
         for metrics in epochs_to_come:
             rows.append(metrics)
             if ranks.any_true(not watch(metrics)):
@@ -103,7 +128,11 @@ def _saved(location: Location, *, resume: bool) -> bytes | None:
     if resume and CHECKPOINT not in there:
         raise FileNotFoundError(f"--resume: there is no checkpoint {saved.url}; leave --resume out to start")
     if there and not resume:
-        what = "add --resume to go on from it, or take another --out" if CHECKPOINT in there else "take another --out"
+        what = (
+            "add --resume to continue from it, or choose another --out"
+            if CHECKPOINT in there
+            else "choose another --out"
+        )
         raise FileExistsError(f"{location.join(there[0]).url} already exists; {what}")
     check_writable(location)
     return saved.read_bytes() if resume else None
@@ -129,10 +158,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(cls=Command)
 def main(
-    config: Annotated[Path, typer.Option(help="A space file without a domain, such as a search's best.yaml.")],
+    config: Annotated[Path, typer.Option(metavar="FILE", help="A space file without a domain, such as a best.yaml.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. trial.training.epochs=20."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, repeatable: trial.training.epochs=20."),
     ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where files go; default a new folder in trained/.")
@@ -140,34 +169,65 @@ def main(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from DIR/checkpoint.pt; only the epochs may change.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_THREADS,
+            metavar="N",
+            help="CPU threads of each rank; default resources.cpus_per_rank of the file, or 1.",
+        ),
+    ] = None,
 ) -> None:
-    """Train ONE configuration, on the GPU if there is one; on several by `torchrun --nproc-per-node=N -m ...`."""
+    """Train ONE configuration, on the GPU if there is one.
+
+    On several, a process each:
+
+        torchrun --nproc-per-node=N -m plgan_tune.train --config FILE
+    """
+    asked = _Asked(config, tuple(overrides or ()), out, resume, threads)
     try:
-        with launched() as place:
-            code = _train_and_tell(place, config, overrides or [], out, resume=resume)
+        with join_torchrun() as place:
+            code = _train_and_tell(place, asked)
     except (RankLostError, LaunchError) as error:
         # Each rank says it: the one that could say more may be rank 0, and dead.
-        terminal(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
+        say(terminal(stderr=True), str(error), "red")
         raise typer.Exit(1) from None
     # What all ranks know rank 0 reports. At another's exit with an error torchrun would end it, still writing.
     raise typer.Exit(code if place.ranks.index == 0 else 0)
 
 
-def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str | None, *, resume: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the user has typed."""
+
+    config: Path
+    overrides: tuple[str, ...]
+    out: str | None
+    resume: bool
+    threads: int | None
+
+
+def _train_and_tell(place: Place, asked: _Asked) -> int:
     """Returns the exit status."""
     ranks, device = place
     console = terminal(quiet=ranks.index > 0)
     try:
-        trial = ranks.by_first(lambda: _configuration(config, overrides, out if resume else None))
-        where = _where(trial, out, resume=resume)
-        with asked_to_stop(numbers=(signal.SIGINT, signal.SIGTERM)) as stopped, _progress(console, trial) as show:
+        trial, threads = ranks.run_on_rank0(lambda: _configuration(asked))
+        where = _where(trial, asked)
+        with (
+            asked_to_stop() as stopped,
+            _Progress(console, trial, _on_what(place, threads)) as progress,
+        ):
             rows = train(
                 trial,
                 where,
-                resume=resume,
-                watch=lambda metrics: show(metrics) and not stopped(),
+                resume=asked.resume,
+                begun=progress.begun,
+                watch=lambda metrics: progress.epoch(metrics) and not stopped(),
                 device=device,
                 ranks=ranks,
+                threads=threads,
             )
     except (
         SpecError,
@@ -179,91 +239,123 @@ def _train_and_tell(place: Place, config: Path, overrides: list[str], out: str |
     ) as error:
         return _refused(ranks, str(error))
     except (DataError, RuleError) as error:
-        return _refused(ranks, f"{config}: {error}")
+        return _refused(ranks, f"{asked.config}: {error}")
     except Diverged as error:
-        console.print(f"diverged: {error}", style="red", soft_wrap=True)
+        say(console, f"diverged: {error}", "red")
         return 1
     _conclude(console, rows, trial, where)
     if not rows or rows[-1].epoch < trial.training.epochs:
-        go_on = _resume_command(config, overrides, where, ranks.count)
-        console.print(f"interrupted; to go on:\n  {go_on}", soft_wrap=True, highlight=False)
+        go_on = _resume_command(asked, where, ranks.count)
+        say(console, f"Interrupted. Resume with:\n  {go_on}")
         return 130
     return 0
 
 
-def _configuration(config: Path, overrides: list[str], begun: str | None) -> TrialSpec:
-    """What the file says.
-
-    Args:
-        begun: a folder whose training goes on; what the file leaves out is then as it began, under whichever edition.
-    """
-    trial = load_trial(config, overrides)
-    saved = None if begun is None else Location.at(begun).join(CHECKPOINT)
+def _configuration(asked: _Asked) -> tuple[TrialSpec, int]:
+    """What the file says, and the threads. What it leaves out of a training that is resumed is as that began."""
+    trial, threads = load_trial_and_threads(asked.config, asked.overrides)
+    threads = asked.threads or threads
+    saved = None if asked.out is None or not asked.resume else Location.at(asked.out).join(CHECKPOINT)
     if saved is None or not saved.exists():
-        return trial
+        return trial, threads
     trained = decode_checkpoint(saved.read_bytes(), saved.url).trial
-    as_of = (load_trial(config, overrides, edition) for edition in range(FIRST, latest_edition() + 1))
-    return next((one for one in (trial, *as_of) if not differences(trained, one)), trial)
+    as_of = (load_trial(asked.config, asked.overrides, edition) for edition in range(FIRST, latest_edition() + 1))
+    return next((one for one in (trial, *as_of) if not differences(trained, one)), trial), threads
+
+
+def _on_what(place: Place, threads: int) -> str:
+    """`training on the CPU, 2 ranks of 1 thread each`."""
+    ranks, device = place
+    where = "the CPU" if device.type == "cpu" else f"{device}, {torch.cuda.get_device_name(device)}"
+    each = f"{threads} {'CPU ' * (device.type != 'cpu')}thread{'s' * (threads != 1)}"
+    return f"training on {where}, {each if ranks.count == 1 else f'{ranks.count} ranks of {each} each'}"
 
 
 def _refused(ranks: Ranks, message: str) -> int:
-    terminal(stderr=True, quiet=ranks.index > 0).print(message, style="red", soft_wrap=True, highlight=False)
+    say(terminal(stderr=True, quiet=ranks.index > 0), message, "red")
     return 2
 
 
-def _where(trial: TrialSpec, out: str | None, *, resume: bool) -> str:
-    if resume and out is None:
-        raise FileNotFoundError("--resume needs --out: which folder's training is to go on?")
-    return out or f"trained/{trial.data.source}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+def _where(trial: TrialSpec, asked: _Asked) -> str:
+    if asked.resume and asked.out is None:
+        raise FileNotFoundError("--resume needs --out, the folder of the training to resume")
+    return asked.out or f"trained/{trial.data.source}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def _resume_command(config: Path, overrides: list[str], where: str, ranks: int) -> str:
+def _resume_command(asked: _Asked, where: str, ranks: int) -> str:
     launcher = [python()] if ranks == 1 else [torchrun(), f"--nproc-per-node={ranks}"]
-    words = [*launcher, "-m", "plgan_tune.train", "--config", str(config)]
-    words += [word for override in overrides for word in ("--set", override)]
-    return command([*words, "--out", where, "--resume"])
+    given: dict[str, Option] = {
+        "--config": asked.config,
+        "--set": asked.overrides,
+        "--threads": asked.threads,
+        "--out": where,
+        "--resume": True,
+    }
+    return shell_line([*launcher, "-m", "plgan_tune.train", *option_words(given)])
 
 
 def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str) -> None:
     if rows:
         last = rows[-1]
-        console.print(
-            f"epoch {last.epoch} of {trial.training.epochs}: val_error {last.val_error:.4f} "
-            f"(raw weights {last.val_error_raw:.4f})",
-            highlight=False,
+        say(
+            console,
+            f"epoch {last.epoch} of {trial.training.epochs}: val_error {percent(last.val_error)}, averaged weights "
+            f"(raw {percent(last.val_error_raw)})",
         )
-    console.print(f"epochs, samples.png and checkpoint.pt are in {where}", soft_wrap=True, highlight=False)
+    say(console, f"epochs, samples.png and checkpoint.pt are in {where}")
 
 
-@contextmanager
-def _progress(console: Console, trial: TrialSpec) -> Iterator[Callable[[EpochMetrics], bool]]:
-    """A bar on a terminal, a line an epoch elsewhere."""
-    columns: list[ProgressColumn] = [
-        BarColumn(bar_width=None),
-        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console, disable=not redrawn(console), expand=True) as progress:
-        task = progress.add_task("starting", total=trial.training.epochs)
+class _Progress:
+    """A bar on a terminal, a line an epoch elsewhere, from the moment that training begins. A context manager.
 
-        def show(metrics: EpochMetrics) -> bool:
-            text = describe(metrics)
-            progress.update(task, completed=metrics.epoch, description=text)
-            if not redrawn(console):
-                console.print(f"epoch {metrics.epoch}/{trial.training.epochs}  {text}", highlight=False, soft_wrap=True)
-            return True
+    Args:
+        on_what: what trains, said before.
+    """
 
-        yield show
+    def __init__(self, console: Console, trial: TrialSpec, on_what: str) -> None:
+        self._console, self._epochs, self._on_what = console, trial.training.epochs, on_what
+        whole = Column(no_wrap=True, overflow="fold")
+        columns: list[ProgressColumn] = [
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}", table_column=whole),
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}", table_column=whole),
+            TimeRemainingColumn(),
+        ]
+        self._bar = Progress(*columns, console=console, disable=not redrawn(console), expand=True)
+        self._task = self._bar.add_task("starting", total=self._epochs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def begun(self) -> None:
+        say(self._console, self._on_what, "dim")
+        self._bar.start()
+
+    def epoch(self, metrics: EpochMetrics) -> bool:
+        text = describe(metrics, losses=not redrawn(self._console) or self._console.width >= WIDE)
+        self._bar.update(self._task, completed=metrics.epoch, description=text)
+        if not redrawn(self._console):
+            say(self._console, f"epoch {metrics.epoch}/{self._epochs}  {text}")
+        return True
 
 
-def describe(metrics: EpochMetrics) -> str:
-    """An epoch in a line: losses of D and of G, error, speed."""
-    return (
-        f"D {metrics.loss_supervised + metrics.loss_unsupervised:.3f}  V_log {metrics.loss_adversarial:+.3f}  "
-        f"V_feature {metrics.loss_feature:.4f}  val_error {metrics.val_error:.4f}  "
-        f"{metrics.images_per_second:,.0f} images/s"
-    )
+WIDE: Final = 110
+"""From this many columns on, the losses stand beside the bar."""
+
+
+def describe(metrics: EpochMetrics, *, losses: bool = True) -> str:
+    """An epoch in a line: error, losses of D and of G, speed."""
+    parts = [f"val_error {percent(metrics.val_error)}"]
+    if losses:
+        parts += [
+            f"D {(metrics.loss_supervised or 0.0) + (metrics.loss_unsupervised or 0.0):.3f}",
+            f"V_log {metrics.loss_adversarial or 0.0:+.3f}",
+            f"V_feature {metrics.loss_feature or 0.0:.4f}",
+        ]
+    return "  ".join([*parts, f"{metrics.images_per_second or 0.0:,.0f} images/s"])
 
 
 if __name__ == "__main__":

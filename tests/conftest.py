@@ -48,6 +48,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def usual_kernels() -> None:
+    """Skips where stored numbers cannot be met: torch draws float32 weights alike with AVX2 and AVX512 only."""
+    import torch  # noqa: PLC0415 - seconds
+
+    kernels = torch.backends.cpu.get_cpu_capability()
+    if kernels not in ("AVX2", "AVX512"):
+        pytest.skip(f"needs a processor with AVX2 or AVX512, whose numbers are stored, not {kernels}")
+
+
+@pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
     """The URL of a bucket on a server of its own that speaks S3."""
     import fsspec  # noqa: PLC0415 - seconds, as the next

@@ -120,6 +120,7 @@ def test_export_is_what_train_reads(studies: Path, tmp_path: Path) -> None:
     assert said.stdout.strip() == f"trial {best.trial_id} is in {tmp_path / 'best.yaml'}"
     assert load_trial(tmp_path / "best.yaml") == read_study(studies / "first").trial(best.trial_id)
     assert load_trial(tmp_path / "best.yaml").loss.alpha == best.params_alpha
+    assert "\nresources:\n  cpus_per_rank: 1\n" in (tmp_path / "best.yaml").read_text()
     other = analyze("first", "--export", tmp_path / "other.yaml", "--trial", "t0003", cwd=studies)
     assert other.returncode == 0
     assert load_trial(tmp_path / "other.yaml").loss.alpha == trials.params_alpha[3]
@@ -202,6 +203,30 @@ def test_a_query_on_a_terminal_shows_what_it_found(studies: Path, monkeypatch: p
     said = analyze("first", "--sql", "SELECT '[bold]x[/]' AS \"[red]n\", '[/nothing]' AS m", cwd=studies)
     assert said.returncode == 0, said.stderr
     assert all(text in said.stdout for text in ("[bold]x[/]", "[red]n", "[/nothing]"))
+
+
+def test_a_row_wider_than_the_terminal_is_a_line_a_cell(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    said = analyze("first", "--sql", "SELECT * FROM trials ORDER BY number LIMIT 2", cwd=studies)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in said.stdout.splitlines()]
+    assert [line.split() for line in lines if line.startswith(("trial_id ", "number "))] == [
+        ["trial_id", "t0000"],
+        ["number", "0"],
+        ["trial_id", "t0001"],
+        ["number", "1"],
+    ]
+    assert "…" not in said.stdout
+
+
+def test_a_long_name_breaks_no_number(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a_study_whose_name_takes_more_than_half_of_a_line"
+    shutil.copytree(studies / "first", tmp_path / name)
+    said = analyze(studies / "first", tmp_path / name, cwd=tmp_path)
+    assert "…" not in said.stdout
+    assert "".join(line.split(" ")[0] for line in said.stdout.splitlines()[2:]) == name
 
 
 def test_the_readmes_queries_have_answers(synthetic_study: Study) -> None:
@@ -292,7 +317,7 @@ def test_a_watch_of_a_search_that_was_killed_says_so(
         owner = replace(Owner.here(), pid=process.pid, started=0.0)
         (folder / LOCK).write_text(json.dumps(asdict(owner)))
     said = " ".join(watched(folder, monkeypatch).split())
-    assert "no search writes here, but 3 trials have not ended: search --resume goes on" in said
+    assert "no search writes here, but 3 trials have not ended: search --resume continues it" in said
 
 
 def test_a_watch_on_a_terminal_waits_for_the_study(studies: Path, tmp_path: Path) -> None:

@@ -92,6 +92,50 @@ def test_files_are_classified_as_the_images_in_them(classifier: Classifier, digi
     assert classifier.predict([]).shape == (0, 10)
 
 
+def test_one_path_is_a_file(classifier: Classifier, digits: Dataset, tmp_path: Path) -> None:
+    file = png(tmp_path, "one.png", digits.images[0])
+    assert torch.equal(classifier.predict(file), classifier.predict([file]))
+    assert torch.equal(classifier.predict(str(file)), classifier.predict([file]))
+
+
+@pytest.mark.parametrize(
+    ("images", "got"),
+    [
+        (torch.zeros(2, 1, 16, 16, dtype=torch.uint8), "uint8 of shape (2, 1, 16, 16)"),
+        (torch.zeros(2, 1, 8, 8), "float32 of shape (2, 1, 8, 8)"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), "uint8 of shape (1, 8, 8)"),
+    ],
+)
+def test_tensors_of_another_size_or_of_floats_are_refused(classifier: Classifier, images: Tensor, got: str) -> None:
+    rule = "images must be a tensor of uint8, 0 to 255, and of shape (n, 1, 8, 8), but got " + got
+    labels = torch.zeros(len(images), dtype=torch.long)
+    for use in (classifier, classifier.probabilities, lambda images: classifier.error(images, labels)):
+        with pytest.raises(ValueError, match=re.escape(rule)):
+            use(images)
+
+
+EARLIER = Path(__file__).parent / "fixtures" / "earlier"
+
+
+def test_a_study_s_folder_is_its_best_trial_s_classifier(digits: Dataset) -> None:
+    best = load_classifier(EARLIER / "checkpoints" / "t0000")  # as its best.yaml says
+    found = load_classifier(EARLIER)
+    assert torch.equal(found.probabilities(digits.images[:9]), best.probabilities(digits.images[:9]))
+
+
+def test_a_study_without_a_completed_trial_has_no_classifier(tmp_path: Path) -> None:
+    study = Path(shutil.copytree(EARLIER, tmp_path / "study"))
+    for file in (study / "trials").iterdir():
+        file.unlink()
+    with pytest.raises(StoreError, match="must have a completed trial"):
+        load_classifier(study)
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=rf"no checkpoint in {tmp_path}/x; it must be the folder of a study"):
+        load_classifier(tmp_path / "x")
+
+
 def test_files_of_another_size_and_mode_are_made_to_fit(
     classifier: Classifier, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -109,7 +153,6 @@ def test_a_file_that_is_no_image_is_named(classifier: Classifier, tmp_path: Path
 
 
 def test_the_readme_s_example_names_each_image_s_class(
-    trained: tuple[Path, EpochMetrics],
     digits: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -117,14 +160,14 @@ def test_the_readme_s_example_names_each_image_s_class(
 ) -> None:
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
     (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load_classifier" in code]
-    shutil.copytree(trained[0], tmp_path / "results" / "first" / "seeds" / "checkpoints" / "patent-s1")
+    shutil.copytree(EARLIER, tmp_path / "results" / "first")
     (tmp_path / "my_images").mkdir()
     for row in range(3):
         png(tmp_path / "my_images", f"{row}.png", digits.images[row])
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {})
     classes = (
-        load_classifier(trained[0]).predict([tmp_path / "my_images" / f"{row}.png" for row in range(3)]).argmax(dim=1)
+        load_classifier(EARLIER).predict([tmp_path / "my_images" / f"{row}.png" for row in range(3)]).argmax(dim=1)
     )
     said = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert said == [[f"{row}.png", str(int(known))] for row, known in enumerate(classes)]
@@ -159,11 +202,6 @@ def test_a_checkpoint_that_names_no_classes_is_refused(whitened: TrainState, tmp
     (tmp_path / "old.pt").write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
     with pytest.raises(CheckpointError, match=r"old\.pt does not say which classes it knows"):
         load_classifier(tmp_path / "old.pt")
-
-
-def test_where_nothing_is_there_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot read"):
-        load_classifier(tmp_path)
 
 
 @pytest.mark.slow

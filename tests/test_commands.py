@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from plgan_tune.config.load import load_study
@@ -31,7 +32,7 @@ DOCUMENTS = [
     ROOT / "benchmarks" / "README.md",
     ROOT / "results" / "README.md",
     ROOT / "cluster" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 
@@ -69,7 +70,39 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
 def options_in(folder: Path, module: str) -> set[str]:
     shown = elsewhere(folder, "-m", module, "--help")
     assert shown.returncode == 0, shown.stderr
-    return set(re.findall(r"^\W*(--[a-z-]+)", shown.stdout, re.MULTILINE)) - {"--help"}
+    return set(re.findall(r"^ {2}(--[a-z-]+)", shown.stdout, re.MULTILINE)) - {"--help"}
+
+
+COMMANDS = {
+    "search": "[OPTIONS]",
+    "train": "--config FILE [OPTIONS]",
+    "analyze": "RESULTS... [OPTIONS]",
+    "evaluate": "RESULTS [OPTIONS]",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_80_columns_and_names_no_type(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner  # noqa: PLC0415
+
+    monkeypatch.setenv("COLUMNS", "80")
+    app = importlib.import_module(f"plgan_tune.{command}").app
+    said = CliRunner().invoke(app, ["--help"], prog_name=f"python -m plgan_tune.{command}")
+    lines = said.stdout.splitlines()
+    assert lines[0] == f"Usage: python -m plgan_tune.{command} {COMMANDS[command]}"
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert "<" not in said.stdout
+    assert re.search(r"^ {2}--help +Show this message and exit\.$", said.stdout, re.MULTILINE)
+
+
+def test_help_says_defaults_and_bounds() -> None:
+    from typer.testing import CliRunner  # noqa: PLC0415
+
+    from plgan_tune.evaluate import app  # noqa: PLC0415
+
+    said = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())
+    assert "--seeds N Seeds of each configuration. [default: 5; 1 to 1,000]" in said
 
 
 # The documents
@@ -110,6 +143,25 @@ def test_ci_holds_every_check_and_stops_at_the_first_that_fails() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def test_ci_tests_lower_bounds_that_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounded = {need.partition(">=")[0] for need in project["dependencies"] if re.search(r">=[\d.]+$", need)}
+    asked = [name for names in re.findall(r"\$\(lowest ([^)]+)\)", CI) for name in names.split()]
+    assert sorted(asked) == ["fsspec", "optuna", "pandas", "pyarrow", "pydantic"]
+    assert bounded.issuperset(asked)
+
+
+def test_the_hooks_at_a_commit_are_ci_s_checks() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (local,) = config["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == ["ruff check", "ruff format --check", "mypy", "lint-imports"]
+    commands = [shlex.split(line) for line in CI.splitlines() if line.startswith('"$home')]
+    in_ci = [" ".join([command[0].rpartition("/")[2], *command[1:]]) for command in commands]
+    for hook in local["hooks"]:
+        assert hook["entry"] in in_ci
+        assert (hook["language"], hook["pass_filenames"]) == ("system", False)
+
+
 def test_the_readme_s_space_file_loads(tmp_path: Path) -> None:
     (example,) = blocks("yaml")
     (tmp_path / "mine.yaml").write_text(example)
@@ -122,7 +174,8 @@ def test_the_readme_s_table_lists_exactly_the_options_of_search(options: Options
     listed = re.findall(r"^\| `(--[a-z-]+)", README, re.MULTILINE)
     assert len(listed) == len(set(listed))
     assert set(listed) == options["plgan_tune.search"]
-    assert set(listed) == {"--space", "--set", "--results", "--name", "--address", "--resume", "--dry-run"}
+    known = {"--space", "--set", "--results", "--name", "--address", "--in-process", "--resume", "--dry-run"}
+    assert set(listed) == known
 
 
 def test_the_readme_s_commands_use_options_that_there_are(options: Options) -> None:
@@ -138,9 +191,37 @@ def test_the_readme_s_python_imports_what_there_is() -> None:
     trees = [ast.parse(block) for block in blocks("python")]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     ours = [(node.module, name.name) for node in imports for name in node.names if "plgan_tune" in str(node.module)]
-    assert {name for _, name in ours} == {"load_study", "load_trial", "train", "run_study", "load_classifier"}
+    functions = {"load_study", "load_trial", "train_trial", "run_study", "load_classifier"}
+    assert {name for _, name in ours} == functions | {"InProcess"}
     for module, name in ours:
         assert callable(getattr(importlib.import_module(str(module)), name))
+
+
+def test_every_file_names_the_same_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    for file in ("Dockerfile", "kuberay.yaml"):
+        assert set(re.findall(r"/plgan-tune:(\S+)", (ROOT / "cluster" / file).read_text(encoding="utf-8"))) == {version}
+
+
+def test_the_changelog_is_by_version_and_kind_and_a_line_a_change() -> None:
+    """keepachangelog.com; what is not released yet is the version that is being made."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    _, *releases = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    titles = [release.partition("\n")[0] for release in releases]
+    assert titles[0].startswith(f"[{version.removesuffix('.dev0')}] - ")
+    assert titles[0].endswith(" - Unreleased") == version.endswith(".dev0")
+    for release, title in zip(releases, titles, strict=True):
+        assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - (Unreleased|\d{4}-\d\d-\d\d)", title)
+        for line in filter(None, release.splitlines()[1:]):
+            assert re.fullmatch(r"### (Added|Changed|Fixed|Removed)|- \S.+[.]", line), line
+            assert len(line) <= 120
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/search.md"])
+def test_the_four_statuses_stand_in_a_table(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\d+)` \|", text, re.MULTILINE) == ["0", "1", "2", "130"]
 
 
 def slug(heading: str) -> str:
@@ -223,7 +304,59 @@ print(sorted({"sklearn", "torch._dynamo", "sympy", "torchvision"} & sys.modules.
 
 
 def test_train_shows_its_options_in_any_folder(options: Options) -> None:
-    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume"}
+    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume", "--threads"}
+
+
+# plgan-tune
+
+
+def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What the console script of pyproject.toml does with these words."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, function = project["scripts"]["plgan-tune"].split(":")
+    code = f"import sys; sys.argv[0] = 'plgan-tune'; from {module} import {function}; {function}()"
+    return elsewhere(folder, "-c", code, *words)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_plgan_tune_lists_the_commands(tmp_path: Path, options: Options, words: list[str]) -> None:
+    said, as_module = script(tmp_path, *words), elsewhere(tmp_path, "-m", "plgan_tune", *words)
+    assert (said.returncode, as_module.returncode) == (0, 0)
+    assert said.stdout.startswith("Usage: plgan-tune COMMAND [OPTIONS]\n")
+    assert as_module.stdout == said.stdout.replace("plgan-tune ", "python -m plgan_tune ")
+    assert {f"plgan_tune.{name}" for name in re.findall(r"^  (\w+)  ", said.stdout, re.MULTILINE)} == options.keys()
+
+
+def test_plgan_tune_lists_the_commands_without_importing_one(tmp_path: Path) -> None:
+    code = "import sys; sys.argv[1:] = []; from plgan_tune.__main__ import main; main(); print(sorted(sys.modules))"
+    listed = elsewhere(tmp_path, "-c", code)
+    assert "'plgan_tune'" in listed.stdout
+    for module in ("torch", "ray", "typer", "plgan_tune.search"):
+        assert f"'{module}'" not in listed.stdout
+
+
+@pytest.mark.parametrize("module", ["search", "train", "evaluate", "analyze"])
+def test_plgan_tune_starts_a_command_with_its_words(tmp_path: Path, options: Options, module: str) -> None:
+    shown = script(tmp_path, module, "--help")
+    assert re.search(rf"^ *Usage: plgan-tune {module} ([-A-Z].*)?\[OPTIONS\]", shown.stdout, re.MULTILINE)
+    listed = set(re.findall(r"^\W*(--[a-z-]+)", shown.stdout, re.MULTILINE)) - {"--help"}
+    assert listed == options[f"plgan_tune.{module}"]
+
+
+def test_plgan_tune_ends_with_the_command_s_status(tmp_path: Path) -> None:
+    planned = script(tmp_path, "search", "--dry-run", "--set", "search.trials=7")
+    assert planned.returncode == 0, planned.stderr
+    assert "trials: 7" in planned.stdout
+    refused = script(tmp_path, "analyze", "nowhere")
+    assert refused.returncode == 2
+    assert "nowhere" in refused.stderr
+
+
+def test_plgan_tune_refuses_another_command_and_names_those_there_are(tmp_path: Path) -> None:
+    refused = script(tmp_path, "serch\x1b[2J", "--dry-run")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    told = "COMMAND must be one of search, train, evaluate, analyze, but got 'serch\\x1b[2J'\n"
+    assert refused.stderr == told
 
 
 @pytest.fixture(scope="module")

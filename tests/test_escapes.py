@@ -150,7 +150,7 @@ def test_every_console_is_this_one() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Console", "rich.print", "terminal", "_Terminal")
     ]
-    assert ("wording.py", "_Terminal") in made
+    assert ("format.py", "_Terminal") in made
     assert ("search.py", "terminal") in made
     assert {name for _, name in made} == {"terminal", "_Terminal"}
 
@@ -185,7 +185,7 @@ def test_ordinary_words_are_quoted_as_ever() -> None:
 def test_what_is_printed_at_a_signal_is_visible(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background has none
     try:
-        with pytest.raises(KeyboardInterrupt), stopping_as_ctrl_c(f"search --name {NAME}"):
+        with pytest.raises(KeyboardInterrupt), stopping_as_ctrl_c(f"search --name {NAME}", terminal()):
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, before)

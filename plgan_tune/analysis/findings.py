@@ -55,7 +55,7 @@ def _unfinished(study: Study) -> Iterator[str]:
     left = int((study.trials["status"] == TrialStatus.RUNNING).sum())
     if left and not study.searching:
         which = "1 trial has" if left == 1 else f"{left} trials have"
-        yield f"no search writes here, but {which} not ended: search --resume goes on"
+        yield f"no search writes here, but {which} not ended: search --resume continues it"
 
 
 def _few_completed(study: Study) -> Iterator[str]:

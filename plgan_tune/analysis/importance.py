@@ -31,13 +31,13 @@ class Importance:
         path: the key.
         share: of all keys' importance, in [0, 1].
         interval: of 90 % of the resamples of the trials (bootstrap, 5th to 95th percentile).
-        told: whether the key parts good trials from the others by more than it does in 95 % of the shuffles.
+        significant: whether the key parts good trials from the others by more than it does in 95 % of the shuffles.
     """
 
     path: str
     share: float
     interval: Interval
-    told: bool
+    significant: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Importances:
 
     Attributes:
         epoch: at which the trials are compared: the last that at least half of them reached.
-        trials: how many are compared: all that reached it and lie in the domains of now.
+        trials: how many are compared: all that reached it and lie in the current domains.
     """
 
     keys: tuple[Importance, ...]
@@ -81,20 +81,20 @@ def importances(study: Study, *, seed: int = 0) -> Importances | None:
     own = _divergences(keys, errors)
     resampled = [_shares(_resampled(keys, errors, draw)) for _ in range(RESAMPLES)]
     by_chance = [_divergences(keys, draw.permutation(errors)) for _ in range(SHUFFLES)]
-    told = [
+    found_keys = [
         Importance(
             path,
             share,
             Interval(*np.percentile([one[path] for one in resampled], [5, 95])),
-            told=bool(own[path] > np.percentile([one[path] for one in by_chance], 95)),
+            significant=bool(own[path] > np.percentile([one[path] for one in by_chance], 95)),
         )
         for path, share in _shares(own).items()
     ]
-    return Importances(tuple(sorted(told, key=lambda key: -key.share)), epoch, len(errors))
+    return Importances(tuple(sorted(found_keys, key=lambda key: -key.share)), epoch, len(errors))
 
 
 def compared(study: Study) -> tuple[int, "pd.Series[float]"]:
-    """`errors_at_equal_epoch` of the trials in the domains of now."""
+    """`errors_at_equal_epoch` of the trials in the current domains."""
     epoch, errors = errors_at_equal_epoch(study)
     return epoch, errors[errors.index.isin(study.trials["trial_id"][study.inside])]
 

@@ -130,7 +130,7 @@ def verdict(low: float, high: float) -> str:
         return "one pair tells nothing"
     if high < 0:
         return "better"
-    return "worse" if low > 0 else "not told apart"
+    return "worse" if low > 0 else "not significant"
 
 
 def beside_published(study: Study) -> pd.DataFrame | None:

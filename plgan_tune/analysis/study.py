@@ -66,7 +66,7 @@ class Study:
 
     @property
     def inside(self) -> "pd.Series[bool]":
-        """Which trials lie in the domains of now, which a resume may have made narrower."""
+        """Which trials lie in the current domains, which a resume may have made narrower."""
         inside = pd.Series(True, index=self.trials.index)
         for path, column in self.spec.columns.items() if len(self.trials) else ():
             domain, kind, cells = self.spec.domains[path], self.spec.types[path], self.trials[column]

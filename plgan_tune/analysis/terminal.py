@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +11,7 @@ from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances
 from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
 from plgan_tune.analysis.study import Study
-from plgan_tune.console.format import STYLES, brief, duration, named, percent, word
+from plgan_tune.console.format import STYLES, Prose, brief, duration, named, percent, word
 from plgan_tune.records import TrialStatus
 
 LONG = 8
@@ -44,13 +44,13 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     title = Text.assemble((study.name, "bold"), ("  running" if study.searching else "", "cyan"))
-    table.add_row("trials", _tally(study, sums))
-    table.add_row("epochs", _epochs(study, sums))
+    table.add_row("trials", Prose(_tally(study, sums)))
+    table.add_row("epochs", Prose(_epochs(study, sums)))
     if sums.epochs:
-        table.add_row("time", _time(sums))
-        table.add_row("pace", _pace(sums))
+        table.add_row("time", Prose(_time(sums)))
+        table.add_row("pace", Prose(_pace(sums)))
     if ranked:
-        table.add_row("best", _found(study, ranked[0]))
+        table.add_row("best", Prose(_found(study, ranked[0])))
     return Group(title, table)
 
 
@@ -115,7 +115,7 @@ class _Best:
         note = f"of {len(self._study.ranked)} completed; lowest: of any epoch; {images}"
         if alike > 1:
             note += f" cannot tell {alike} of them (=) from the best: `evaluate` them on more seeds"
-        yield Text(note, "dim")
+        yield Prose(note, "dim")
 
 
 def _a_line_each(ranked: Sequence[Ranked]) -> Table:
@@ -169,7 +169,7 @@ def _listed(sentences: Sequence[str]) -> list[RenderableType]:
     grid.add_column(style="yellow")
     grid.add_column(overflow="fold")
     for sentence in sentences:
-        grid.add_row("!", Text(sentence))
+        grid.add_row("!", Prose(sentence))
     return [grid]
 
 
@@ -182,9 +182,9 @@ def importance_table(found: Importances) -> RenderableType:
     table.add_column(style="dim", no_wrap=True, min_width=len("99% - 100%"))
     table.add_column(style="dim")
     for key in found.keys:
-        bar = Text("━" * max(1, round(BAR * key.share)), "cyan" if key.told else "dim")
+        bar = Text("━" * max(1, round(BAR * key.share)), "cyan" if key.significant else "dim")
         low, high = key.interval
-        chance = "" if key.told else "not told from chance"
+        chance = "" if key.significant else "not significant"
         table.add_row(key.path, bar, f"{key.share:.0%}", f"{low:.0%} - {high:.0%}", chance)
     by = f"  by the error of {found.trials} trials at epoch {found.epoch}; shares and their 90 % intervals"
     title = Text.assemble(("what matters", "bold"), (by, "dim"))
@@ -195,7 +195,8 @@ def comparison(studies: Sequence[Study]) -> RenderableType:
     """One line a study, and what stands against comparing them."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for name in ("study", "trials", "completed", "epochs", "time", "best", "95 %", "by"):
-        table.add_column(name, justify="left" if name in ("study", "by") else "right", no_wrap=True)
+        justify: JustifyMethod = "left" if name in ("study", "by") else "right"
+        table.add_column(name, justify=justify, no_wrap=name != "study", overflow="fold")
     for study in studies:
         sums, ranked = overview(study), ranking(study, 1)
         best = ranked[0] if ranked else None
@@ -213,4 +214,4 @@ def comparison(studies: Sequence[Study]) -> RenderableType:
     if len(splits) <= 1:
         return table
     note = f"their errors were counted on {len(splits)} different splits of images: they compare in part only"
-    return Group(table, Text(note, "yellow"))
+    return Group(table, Prose(note, "yellow"))

@@ -18,14 +18,14 @@ from plgan_tune.study.coordinator import Coordinator
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is to be trained, as far as machines are concerned.
+    """What a back-end has to know of a study before it trains.
 
     Attributes:
-        study: the folder, which every process of the backend reaches.
-        search: how many trials at most, how many at a time, how often one may fail, how long one and all may take.
-        resources: what a trial takes.
-        data: of every trial.
-        summary: of the images as this process found them.
+        study: The study's folder, which every process of the back-end must reach.
+        search: How many trials in all and at a time, how often a trial may fail, how long a trial and all may take.
+        resources: What a trial takes.
+        data: The data of every trial.
+        summary: The images as this process found them.
     """
 
     study: Location
@@ -36,48 +36,55 @@ class Workload:
 
 
 class Trainer(Protocol):
-    """A backend's machines, ready to train."""
+    """A back-end's machines, ready to train."""
 
     @property
     def threads(self) -> int:
-        """Of each rank: the last digits of a sum on a CPU depend on them."""
+        """CPU threads of each rank. The last digits of a sum on a CPU depend on this number."""
 
     @property
     def cluster(self) -> ClusterStatus | None:
-        """The machines as they are now; None where there is only this process."""
+        """The machines as they are now; None if there is only this process."""
 
     def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:
-        """Trains what the coordinator hands out until it has no more, the time is over or the user asks to stop.
+        """Train what the coordinator hands out, until it has no more, the time is over or the user stops the search.
 
-        Trials that have not ended then have saved, and the coordinator hears of no end.
+        Unfinished trials save a checkpoint. Their end is not reported to the coordinator.
 
         Args:
-            coordinator: takes every report, on one thread.
-            backpressure: held after every report.
-            on_look: called after each look at the cluster, from any thread.
+            coordinator: Hands out assignments and takes every report, on one thread.
+            backpressure: Held after every report, so that training pauses while the store fails.
+            on_look: Called after each look at the cluster, from any thread.
 
         Returns:
-            Whether the user asked to stop.
+            Whether the user stopped the search.
 
         Raises:
-            StudyError: where no trial can begin.
+            StudyError: If no trial can start.
         """
 
 
 class Backend(Protocol):
-    """Who trains."""
+    """Who trains: this process, Ray, or a system of your own."""
 
     def check(self) -> None:
-        """Looks whether it is there at all, before anything is read or written.
+        """Check that the back-end can be reached, before anything is read or written.
 
         Raises:
-            StudyError: where it is not; the message says what to do.
+            StudyError: If it cannot; the message says what to do.
         """
 
     def open(self, workload: Workload, console: Console) -> AbstractContextManager[Trainer]:
-        """Takes the machines for the time of a block.
+        """Take the machines for the time of a `with` block.
+
+        Args:
+            workload: What the machines are to train.
+            console: Where messages to the user go.
+
+        Returns:
+            A context manager; the trainer is what it yields.
 
         Raises:
-            ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
-            RuleError: where this backend cannot give a trial what it asks for.
+            ClusterError: If the cluster cannot be joined or is too small, or one of its nodes cannot train.
+            RuleError: If this back-end cannot give a trial the resources that it needs.
         """

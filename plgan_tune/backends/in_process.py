@@ -13,6 +13,7 @@ from rich.console import Console
 from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.errors import RuleError
+from plgan_tune.config.study import threads_of
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.records import Verdict
 from plgan_tune.store.location import StoreError
@@ -25,26 +26,34 @@ from plgan_tune.training.ranks import ALONE
 
 logger = logging.getLogger(__name__)
 
-WAITS_FOR: Final = "the trial finishes its epoch and saves; Ctrl-C again does not wait"
+WAITS_FOR: Final = "waiting for the trial to finish its epoch and save; Ctrl-C again stops at once"
 
 
 class InProcess:
-    """A backend of one machine: no process is started, and one trial trains at a time.
+    """Trains one trial after another in this process, without Ray.
 
     Args:
-        stop_requested: asked after every epoch. By default Ctrl-C asks to stop.
-        device: by default the GPU if there is one, unless `resources.gpus_per_rank` is 0.
+        stop_requested: Called after every epoch; True stops the search. The default is whether Ctrl-C was pressed.
+        device: The default is the GPU if there is one, unless `resources.gpus_per_rank` is 0.
     """
 
     def __init__(self, *, stop_requested: Callable[[], bool] | None = None, device: torch.device | None = None) -> None:
         self._stop_requested, self._device = stop_requested, device
 
     def check(self) -> None:
-        """Nothing: this process is there."""
+        """Do nothing: this process can always be reached."""
 
     @contextmanager
     def open(self, workload: Workload, console: Console) -> Iterator["InProcessTrainer"]:  # noqa: ARG002
-        """Raises RuleError where a trial asks for several ranks."""
+        """Take this process for the time of a `with` block.
+
+        Args:
+            workload: What to train.
+            console: Not used.
+
+        Raises:
+            RuleError: If `resources.ranks` is not 1.
+        """
         ranks = workload.resources.ranks
         if ranks != 1:
             raise RuleError("resources.ranks must be 1 where trials train in this process", str(ranks))
@@ -52,19 +61,26 @@ class InProcess:
 
 
 class InProcessTrainer:
-    """See `Trainer`."""
+    """See `Trainer`.
+
+    Args:
+        workload: What to train.
+        device: Where.
+        stop_requested: As of `InProcess`.
+    """
 
     cluster = None
 
     def __init__(
         self, workload: Workload, device: torch.device, stop_requested: Callable[[], bool] | None = None
     ) -> None:
-        self.threads = max(1, int(workload.resources.cpus_per_rank))
+        self.threads = threads_of(workload.resources.cpus_per_rank)
         self._worker = TrialWorker(ALONE, device, socket.gethostname(), workload.study, self.threads)
         self._hours = workload.search.hours
         self._stop_requested = stop_requested
 
     def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:  # noqa: ARG002
+        """See `Trainer.train`."""
         deadline = None if self._hours is None else seconds_awake_or_asleep() + 3600 * self._hours
         with asked_to_stop(lambda: coordinator.stopping(WAITS_FOR)) as interrupted:
             stop_requested = self._stop_requested or interrupted

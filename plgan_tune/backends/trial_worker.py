@@ -12,7 +12,7 @@ from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.records import EpochMetrics, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.patience import patiently
+from plgan_tune.store.retry import retry
 from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.training.checkpoint import (
     Checkpoint,
@@ -22,15 +22,15 @@ from plgan_tune.training.checkpoint import (
     restore_state,
 )
 from plgan_tune.training.loop import Diverged, run
-from plgan_tune.training.program import Program, program_for
 from plgan_tune.training.ranks import Ranks, check_ranks
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.session import is_due
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.training.step_runner import StepRunner, step_runner_for
 
 
 def device_for(gpus: float) -> torch.device:
-    """The GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
+    """Return the GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
 
     A rank that has a part of a GPU may fill as much of its memory: one that wants more fails alone, not its neighbours.
     """
@@ -67,14 +67,14 @@ class _Attempt:
 
 
 class TrialWorker:
-    """A rank that trains one trial after another.
+    """Trains one trial after another, as one rank. The images stay loaded between trials.
 
     Args:
-        ranks: this process's place in the gang.
-        device: where it trains.
-        node: address of this machine, as results give it.
-        study: whose trials it trains.
-        threads: on a CPU.
+        ranks: This process's place among the ranks of a trial; `ALONE` if there is one.
+        device: Where it trains.
+        node: The address of this machine, as results give it.
+        study: The folder of the study.
+        threads: CPU threads.
     """
 
     def __init__(self, ranks: Ranks, device: torch.device, node: str, study: Location, threads: int) -> None:
@@ -84,32 +84,36 @@ class TrialWorker:
         self._study = study
         self._threads = threads
         self._data: tuple[DataSpec, Dataset] | None = None
-        self._program: Program | None = None
+        self._runner: StepRunner | None = None
         self._attempt: _Attempt | None = None
 
     def begin(self, assignment: Assignment) -> None:
-        """Starts an attempt: from the trial's last checkpoint, if there is one."""
+        """Start an attempt, from the trial's last checkpoint if there is one.
+
+        Args:
+            assignment: The attempt.
+        """
         self._attempt = None
         torch.set_num_threads(self._threads)
         trial = assignment.trial
         files = TrialFiles.of(self._study, assignment.trial_id)
-        with self._ranks.in_step():
+        with self._ranks.sync_errors():
             check_ranks(self._ranks.count, trial.training.batch_size)
             data = self._load(trial.data)
-        saved, whole, notes = self._ranks.by_first(
-            lambda: patiently(lambda: newest_checkpoint(files)) if assignment.attempt > 1 else (None, None, [])
+        saved, whole, notes = self._ranks.run_on_rank0(
+            lambda: retry(lambda: newest_checkpoint(files)) if assignment.attempt > 1 else (None, None, [])
         )
-        with self._ranks.in_step():
+        with self._ranks.sync_errors():
             state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
-            self._program = program_for(state, data, self._ranks, self._program)
+            self._runner = step_runner_for(state, data, self._ranks, self._runner)
         self._attempt = _Attempt(
             number=assignment.attempt,
             trial=trial,
             files=files,
-            state=self._program.state,
+            state=self._runner.state,
             rows=list(saved.rows) if saved else [],
             unlogged=[row for row in saved.rows if row.epoch > assignment.logged] if saved else [],
-            epochs=run(self._program),
+            epochs=run(self._runner),
             saved_at=time.monotonic(),
             saved_epoch=state.epoch,
             whole=whole,
@@ -117,7 +121,11 @@ class TrialWorker:
         )
 
     def step(self) -> EpochReport:
-        """Trains an epoch. A checkpoint is written when it is due, and at the trial's end."""
+        """Train one epoch. A checkpoint is written when it is due, and at the trial's end.
+
+        Returns:
+            The report for `Coordinator.report`.
+        """
         assert self._attempt is not None
         attempt = self._attempt
         if attempt.unlogged:
@@ -137,7 +145,7 @@ class TrialWorker:
         return self._report_epoch(attempt, metrics)
 
     def save(self) -> None:
-        """Writes a checkpoint of the last epoch, if there is none yet. Nothing where no epoch has ended."""
+        """Write a checkpoint of the last epoch, if there is none yet and an epoch has ended."""
         attempt = self._attempt
         if attempt is None or attempt.saved_epoch == attempt.state.epoch:
             return
@@ -160,7 +168,7 @@ class TrialWorker:
                 attempt.files.write_samples(sample_grid(attempt.state))
 
         try:
-            patiently(write)
+            retry(write)
         except StoreError as error:  # its epochs count without it
             attempt.notes.append(f"its last checkpoint and samples are missing: {error}")
 
@@ -197,5 +205,5 @@ def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint | None, str | None,
         try:
             return decode_checkpoint(file.read_bytes(), file.url), file.name, notes
         except CheckpointError as error:
-            notes.append(f"{error}; the one before it is used, or the trial begins anew")
+            notes.append(f"{error}; the one before it is used, or the trial starts over")
     return None, None, notes

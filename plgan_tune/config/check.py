@@ -120,6 +120,12 @@ def check_trial(mapping: Any, edition: int | None = None) -> TrialSpec | list[Fi
     return findings or TrialSpec.model_validate(with_defaults(draft.template, draft.edition))
 
 
+def check_resources(mapping: Mapping[str, Any]) -> ResourcesSpec | list[Finding]:
+    """What a mapping says that a trial takes, or everything that is wrong with it."""
+    resources, findings = _check_section(ResourcesSpec, "resources", mapping.get("resources"))
+    return findings if findings or resources is None else resources
+
+
 def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
     """Points that meet every rule a trial can break: the ends of each domain under all that decides defaults.
 

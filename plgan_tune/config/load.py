@@ -6,20 +6,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plgan_tune.config.check import check_study, check_trial
+from plgan_tune.config.check import check_resources, check_study, check_trial
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, descend, every_path, must_be_known
-from plgan_tune.config.study import StudySpec, flatten, set_paths
+from plgan_tune.config.study import StudySpec, flatten, set_paths, threads_of
 from plgan_tune.config.trial import LEAVES, TrialSpec
 from plgan_tune.config.yaml import LONGEST, Document, read_yaml, too_long
 
 _MOST_OVERRIDES = 1000
 
+MOST_THREADS = 1024
+"""Of one process; torch aborts where the system cannot start as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedStudy:
-    """A study and what its user should be told about how it was read."""
+    """A study, with notes to the user on how its file was read.
+
+    Attributes:
+        study: The validated study.
+        notes: For example that `--set` fixed a key of a point in `search.first`.
+    """
 
     study: StudySpec
     notes: tuple[str, ...]
@@ -34,14 +42,24 @@ class _Override:
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
-    """Reads a space file.
+    """Read a space file.
+
+    ```python
+    from plgan_tune import load_study
+
+    study = load_study("search_spaces/digits.yaml", ["trial.loss.alpha=0.5"]).study
+    print(list(study.domains))
+    ```
 
     Args:
-        path: a YAML 1.2 file with study, search, resources and trial.
-        overrides: `KEY=VALUE`, KEY dotted from the top of the file, VALUE in YAML; the last of one KEY holds.
+        path: A YAML 1.2 file with the sections `study`, `search`, `resources` and `trial`.
+        overrides: `KEY=VALUE`, with KEY dotted from the top of the file and VALUE in YAML. The last of one KEY counts.
+
+    Returns:
+        The validated study and notes on how it was read.
 
     Raises:
-        SpecError: with every problem of the file and of the overrides.
+        SpecError: With every problem of the file and of the overrides.
     """
     document, applied, mapping, problems = _read(path, overrides)
     mapping, notes = _without_fixed(mapping, {override.path for override in applied})
@@ -53,22 +71,62 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
 
 
 def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | None = None) -> TrialSpec:
-    """Reads one configuration: a space file without a domain; its study, search and resources do not matter.
+    """Read one configuration: a space file whose `trial` has no domain. Its other sections are ignored.
+
+    ```python
+    from plgan_tune import load_trial
+
+    trial = load_trial("results/first/best.yaml", ["trial.training.epochs=5"])
+    print(trial.loss.alpha)
+    ```
 
     Args:
-        path: a YAML 1.2 file; only `trial.data.source`, `labels` and `validation` have no default.
-        overrides: as for `load_study`.
-        edition: whose defaults hold where the file names none; None is its own time's.
+        path: A YAML 1.2 file. Only `trial.data.source`, `labels` and `validation` have no default.
+        overrides: As for `load_study`.
+        edition: Whose defaults count if the file names no edition; None takes those of the file's own time.
+
+    Returns:
+        The validated configuration.
 
     Raises:
-        SpecError: with every problem of the file and of the overrides.
+        SpecError: With every problem of the file and of the overrides.
     """
+    return _load_configuration(path, overrides, edition, with_resources=False)[0]
+
+
+def load_trial_and_threads(
+    path: str | Path, overrides: Sequence[str] = (), edition: int | None = None
+) -> tuple[TrialSpec, int]:
+    """Reads one configuration as `load_trial` does, and how many CPU threads train it.
+
+    The threads are its file's `resources.cpus_per_rank`, as a search takes them: rounded down, and 1 at least.
+
+    Raises:
+        SpecError: with every problem of the file, its resources included, and of the overrides.
+    """
+    return _load_configuration(path, overrides, edition, with_resources=True)
+
+
+def _load_configuration(
+    path: str | Path, overrides: Sequence[str], edition: int | None, *, with_resources: bool
+) -> tuple[TrialSpec, int]:
     document, applied, mapping, problems = _read(path, overrides)
-    checked = check_trial(mapping, edition)
-    if isinstance(checked, TrialSpec) and not problems:
-        return checked
-    findings = [] if isinstance(checked, TrialSpec) else checked
+    trial = check_trial(mapping, edition)
+    threads = _check_threads(mapping) if with_resources and isinstance(mapping, dict) else 1
+    if isinstance(trial, TrialSpec) and isinstance(threads, int) and not problems:
+        return trial, threads
+    findings = [item for checked in (trial, threads) if isinstance(checked, list) for item in checked]
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
+
+
+def _check_threads(mapping: Mapping[str, Any]) -> int | list[Finding]:
+    resources = check_resources(mapping)
+    if isinstance(resources, list):
+        return resources
+    if resources.cpus_per_rank > MOST_THREADS:
+        rule = f"must be at most {MOST_THREADS} where one process trains"
+        return [Finding(("resources", "cpus_per_rank"), rule, show(resources.cpus_per_rank))]
+    return threads_of(resources.cpus_per_rank)
 
 
 def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
@@ -103,10 +161,11 @@ def study_from_document(document: Document, where: str) -> StudySpec:
     """The study of a file that has been read.
 
     Args:
-        where: what the file is called.
+        document: The file's content.
+        where: The file's name, for messages.
 
     Raises:
-        SpecError: with every problem of the file and their lines.
+        SpecError: With every problem of the file and their lines.
     """
     checked = check_study(document.value)
     if isinstance(checked, StudySpec) and not document.findings:

@@ -181,6 +181,11 @@ class ResourcesSpec(Frozen):
         return value
 
 
+def threads_of(cpus: float) -> int:
+    """The CPU threads of a rank that has `cpus` cores or a part of one."""
+    return max(1, int(cpus))
+
+
 @dataclass(frozen=True, slots=True)
 class StudySpec:
     """A validated space file.

@@ -156,8 +156,18 @@ class OptimSpec(Frozen):
     beta1: BelowOne
     beta2: BelowOne
     eps: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Added to the root of Adam's mean square."""
+    eps_root: Fraction = 0.0
+    """Added to the mean square within the root (improved-gan: 1e-8)."""
     average_decay: BelowOne
     """Upper bound of the moving average's decay min(average_decay, n / (n + 10)) at update n."""
+
+    @field_validator("eps_root")
+    @classmethod
+    def _needs_a_mean(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("beta2") == 0:
+            raise RuleError("eps_root must be 0 where beta2 is 0: Adam then has no mean square", show(value))
+        return value
 
 
 class TrainingSpec(Frozen):
@@ -201,3 +211,8 @@ LEAVES: Final = tuple(
 def trial_as_mapping(trial: TrialSpec) -> dict[str, Any]:
     """The trial as a file for `train --config` says it, every key given."""
     return {"trial": trial.model_dump(mode="json")}
+
+
+def configuration_as_mapping(study: str, trial: TrialSpec, threads: int) -> dict[str, Any]:
+    """A configuration of a study as `train` repeats it, with the CPU threads that have trained it."""
+    return {"study": study, "resources": {"cpus_per_rank": threads}, **trial_as_mapping(trial)}

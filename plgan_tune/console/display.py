@@ -15,7 +15,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from plgan_tune.console.format import STYLES, brief, duration, named, percent, redrawn, sparkline, visible, word
+from plgan_tune.console.format import (
+    STYLES,
+    Prose,
+    brief,
+    duration,
+    named,
+    percent,
+    redrawn,
+    say,
+    sparkline,
+    visible,
+    word,
+)
 from plgan_tune.console.shell import quoted
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.cluster_status import ClusterStatus
@@ -122,7 +134,7 @@ class PlainDisplay:
             self._print(f"now on {room}")
         if room.waiting != self._waited:
             self._waited = room.waiting
-            self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for room any more")
+            self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for resources any more")
 
     def silent(self, trial_id: str, /) -> None:
         self._print(f"{trial_id} is silent: {self._state.silent[trial_id]}")
@@ -137,7 +149,7 @@ class PlainDisplay:
                 os.write(1, f"\nstopping: {visible(waits_for)}\n".encode())
 
     def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+        say(self._console, line)
 
 
 def build_display(
@@ -196,18 +208,18 @@ def _header(state: StudyState, now: datetime, room: ClusterStatus | None, stoppi
     if left is not None:
         title.append(" · ", "dim").append(f"about {duration(left)} left")
     table = _two_columns()
-    table.add_row("trials", tally)
+    table.add_row("trials", Prose(tally))
     if state.competing:
-        table.add_row("best", _best_line(state.best()))
+        table.add_row("best", Prose(_best_line(state.best())))
     if room is not None:
-        table.add_row("cluster", Text(str(room), overflow="fold"))
+        table.add_row("cluster", Prose(str(room)))
         if room.waiting:
-            table.add_row("waiting", Text(room.why_waiting(), "yellow", overflow="fold"))
+            table.add_row("waiting", Prose(room.why_waiting(), "yellow"))
     for trial_id, told in sorted(state.silent.copy().items()):
-        table.add_row("silent", Text(f"{trial_id}: {told}", "yellow", overflow="fold"))
+        table.add_row("silent", Prose(f"{trial_id}: {told}", "yellow"))
     _add_notes(table, state.notes[-NOTES:])
     if stopping:
-        table.add_row("stopping", Text(stopping, "yellow", overflow="fold"))
+        table.add_row("stopping", Prose(stopping, "yellow"))
     return Group(title, table)
 
 
@@ -262,6 +274,8 @@ def _phase(state: StudyState, row: TrialRow) -> Text:
     latest = state.latest(row.trial_id)
     if latest is None:
         return Text("starting", "dim")
+    if latest.ramp is None:
+        return Text("training", "dim")
     return Text("switched") if latest.ramp >= 1 else Text(f"w {latest.ramp:.2f}", "dim")
 
 
@@ -272,7 +286,6 @@ def print_summary(
     *,
     results: str,
     python: str = "python",
-    threads: int = 1,
     ending: Ending = Ending.DONE,
     resume: str | None = None,
     room: ClusterStatus | None = None,
@@ -287,15 +300,14 @@ def print_summary(
         now: UTC.
         results: the study's own folder or URL.
         python: how the user calls the interpreter.
-        threads: of each rank; a sum's last digit depends on them.
         ending: how the search came to its end.
         resume: the command that goes on, where trials have not ended.
         room: the cluster at the search's end.
     """
     console.print(summary(state, now, results=results, ending=ending, room=room))
-    for what, command in _next_commands(state, results, python, threads, resume):
-        console.print(Text(what, "dim"))
-        console.print(Text(f"  {command}"), soft_wrap=True, highlight=False)
+    for what, command in _next_commands(state, results, python, resume):
+        say(console, what, "dim")
+        say(console, f"  {command}")
 
 
 def summary(
@@ -325,7 +337,7 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
     error = Text.assemble((percent(best.val_error_last), "bold green"), f" by {best.trial_id}")
     if latest is not None:
         error.append(f", averaged weights (raw {percent(latest.val_error_raw)})", "dim")
-    table.add_row("val_error", error)
+    table.add_row("val_error", Prose(error))
     for name, value in named(best.params).items():
         table.add_row(name, brief(value, digits=6))
     return table
@@ -344,36 +356,34 @@ def _account(state: StudyState, results: str, room: ClusterStatus | None) -> Tab
     trained, saved = state.epochs_trained(), state.epochs_saved()
     epochs = f"{trained:,} trained of at most {state.trials * state.epochs:,}"
     table = _two_columns()
-    table.add_row("trials", tally)
-    table.add_row("epochs", f"{epochs}; early stopping saved {saved:,}" if saved else epochs)
+    table.add_row("trials", Prose(tally))
+    table.add_row("epochs", Prose(f"{epochs}; early stopping saved {saved:,}" if saved else epochs))
     trained_on = Counter(row.node for row in state.rows() if row.node)
     if trained_on:
         each = (f"{node} ({count} trial{'s' * (count != 1)})" for node, count in sorted(trained_on.items()))
-        table.add_row("nodes", Text(", ".join(each), overflow="fold"))
+        table.add_row("nodes", Prose(", ".join(each)))
     if room is not None and room.gpus:
         table.add_row("GPUs", f"at most {room.most_busy:g} of {room.gpus:g} busy")
     if room is not None and room.waiting:
-        table.add_row("waiting", Text(room.why_waiting(), overflow="fold"))
+        table.add_row("waiting", Prose(room.why_waiting()))
     _add_notes(table, state.notes[:NOTES])
     if len(state.notes) > NOTES:
         table.add_row("notes", f"{len(state.notes) - NOTES} more")
-    table.add_row("results", Text(results, overflow="fold"))
+    table.add_row("results", Prose(results))
     return table
 
 
 def _add_notes(table: Table, notes: Sequence[str]) -> None:
     for note in notes:
-        table.add_row("note", Text(note, "yellow", overflow="fold"))
+        table.add_row("note", Prose(note, "yellow"))
 
 
-def _next_commands(
-    state: StudyState, results: str, python: str, threads: int, resume: str | None
-) -> list[tuple[str, str]]:
+def _next_commands(state: StudyState, results: str, python: str, resume: str | None) -> list[tuple[str, str]]:
     interpreter = quoted(python)
     commands = [("Go on with this study:", resume)] if resume else []
     if state.best() is not None:
         best = quoted(f"{results.rstrip('/')}/best.yaml")
-        train = f"OMP_NUM_THREADS={threads} {interpreter} -m plgan_tune.train --config {best}"
+        train = f"{interpreter} -m plgan_tune.train --config {best}"
         commands.append(("Train the best configuration again, to the same numbers:", train))
         evaluate = f"{interpreter} -m plgan_tune.evaluate {quoted(results)}"
         commands.append(("Train the best three and the patent's settings on five new seeds, and test them:", evaluate))

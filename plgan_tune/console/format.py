@@ -1,4 +1,4 @@
-"""Numbers, times and searched values as people read them, and the terminal that they are read on."""
+"""PrecisionPolicy, times and searched values as people read them, and the terminal that they are read on."""
 
 import logging
 import re
@@ -7,7 +7,9 @@ from datetime import timedelta
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.text import Span, Text
 
@@ -54,6 +56,13 @@ def terminal(**options: Any) -> Console:
 class _Terminal(Console):
     """Strings and texts are made visible before they are measured and wrapped, and whatever else is at the end."""
 
+    picture: Live | None = None
+    """The latest that was redrawn on it."""
+
+    def set_live(self, live: Live) -> bool:
+        self.picture = live
+        return super().set_live(live)
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)
 
@@ -62,6 +71,61 @@ class _Terminal(Console):
             renderable = _visible_text(renderable)
         for segment in super().render(renderable, options):
             yield segment if segment.is_control else segment._replace(text=visible(segment.text))
+
+
+class Prose:
+    """Text that is broken at words alone, for a terminal or a column of a table.
+
+    What is to be typed is not broken where it fits: a line that begins with spaces, and what stands in backticks or in
+    quotes after an option. A number stays with its unit. No-break spaces hold, which rich breaks at.
+    """
+
+    def __init__(self, text: str | Text, style: str = "") -> None:
+        self._lines = _as_text(text, style).split("\n", allow_blank=True)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines:
+            for part in [line] if line.plain.startswith(" ") else _broken(line, options.max_width):
+                part.no_wrap = options.overflow == "ignore"
+                yield part
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        whole = max((line.cell_len for line in self._lines), default=0)
+        return Measurement(min(whole, options.max_width), min(whole, options.max_width))
+
+
+_WORD: Final = re.compile(r"(?:`[^`]*`|--[a-z-]+ '[^']*'|(?<=\d) x (?=\d)|(?<=\d) (?=(?:s|min|h|d|%)(?!\w))|[^ ])+ *")
+
+
+def _broken(line: Text, width: int) -> Iterator[Text]:
+    ends, used = [], 0
+    for found in _WORD.finditer(line.plain):
+        word = line[found.start() : found.end()].cell_len
+        if used and used + line[found.start() : found.start() + len(found[0].rstrip(" "))].cell_len > width:
+            ends.append(found.start())
+            used = 0
+        used += word
+    for part in line.divide(ends):
+        part.rstrip()
+        yield part
+
+
+def say(console: Console, text: str | Text, style: str = "") -> None:
+    """Prints prose: broken at words on a terminal, a line as it is in a file or pipe, where programs read it."""
+    if console.is_terminal:
+        console.print(Prose(text, style), overflow="ignore", crop=False, highlight=False)
+    else:
+        console.print(_as_text(text, style), soft_wrap=True, highlight=False)
+
+
+def _as_text(text: str | Text, style: str) -> Text:
+    return Text(visible(text), style) if isinstance(text, str) else _visible_text(text)
+
+
+def close_picture(console: Console) -> None:
+    """Ends what is redrawn on a command's console, from any thread; a picture that has ended stays as it is."""
+    if isinstance(console, _Terminal) and console.picture is not None:
+        console.picture.stop()
 
 
 class _VisibleFormatter(logging.Formatter):

@@ -1,9 +1,8 @@
 """What the commands print for the user to type: names as they are typed in this folder."""
 
-import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plgan_tune.console.format import escaped, visible
@@ -50,7 +49,21 @@ def shell_line(words: Sequence[str]) -> str:
     return " ".join(map(quoted, words))
 
 
-def command(words: Sequence[str]) -> str:
-    """A command line, with the thread count that this process was given: a sum's last digit depends on it."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return (f"OMP_NUM_THREADS={quoted(threads)} " if threads else "") + shell_line(words)
+Option = str | int | Path | bool | None | Sequence[str]
+"""What an option was given: False and None are an option that was not, True a flag, several texts one that repeats."""
+
+
+def option_words(options: Mapping[str, Option]) -> list[str]:
+    """The words of a command line that give these options again, in their order."""
+    words: list[str] = []
+    for option, given in options.items():
+        match given:
+            case None | False:
+                continue
+            case True:
+                words.append(option)
+            case str() | int() | Path():
+                words += [option, str(given)]
+            case _:
+                words += [word for text in given for word in (option, text)]
+    return words

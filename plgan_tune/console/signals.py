@@ -2,27 +2,108 @@
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from queue import SimpleQueue
+from threading import Thread, Timer
+from typing import Any, Final
 
-from plgan_tune.console.format import visible
+from rich.console import Console
+
+from plgan_tune.console.format import close_picture, redrawn, say, visible
+
+ANNOUNCED: Final = (signal.SIGTERM, signal.SIGUSR1)
+"""By what batch systems announce the end."""
 
 
 @contextmanager
-def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
+def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
     """SIGTERM and SIGUSR1 stop what the block does as Ctrl-C does.
 
     A batch system may not wait until it has stopped: the command that goes on is printed at once.
     """
+    waiting: SimpleQueue[str | None] = SimpleQueue()
+    # A handler may have interrupted the console in a line of its own: another thread waits for its end.
+    speaker = Thread(target=_say_all, args=[console, waiting, go_on])
 
     def stop(*_: object) -> None:
-        say_before_the_end("asked to stop", go_on)
+        waiting.put("Stopping")
         signal.raise_signal(signal.SIGINT)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
+    speaker.start()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        waiting.put(None)
+        speaker.join()
+
+
+def _say_all(console: Console, waiting: SimpleQueue[str | None], go_on: str) -> None:
+    while (why := waiting.get()) is not None:
+        say_before_the_end(console, why, go_on)
+
+
+def say_before_the_end(console: Console, why: str, go_on: str) -> None:
+    """Prints the command that goes on, where this process may be ended at any moment; above a picture, if any."""
+    text = f"{why}. If the process is killed first, resume with:\n  {go_on}"
+    if redrawn(console):
+        say(console, text, "yellow")
+        return
+    with suppress(OSError):  # whoever reads it may be gone
+        os.write(1, f"{visible(text)}\n".encode())
+
+
+def say_how_to_resume(console: Console, why: str, go_on: str) -> None:
+    say(console, f"{why}. Resume with:", "yellow")
+    say(console, f"  {go_on}")
+
+
+RAY_SECONDS: Final = 15.0
+"""For a command whose own Ray has died to end by itself. Without its GCS, Ray ends the process after a minute, and has
+the last word."""
+
+
+@contextmanager
+def ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], None]]:
+    """What to call, in any thread, when the block's own Ray has died, with a sentence on what has.
+
+    The command that goes on is printed at once. A block that does not end then is ended with its process, status 1, and
+    the command stands last.
+    """
+    ends: list[Timer] = []
+
+    def end(died: str) -> None:
+        close_picture(console)
+        say_how_to_resume(console, f"{died}; finished epochs are saved", go_on)
+        sys.stdout.flush()
+        os._exit(1)
+
+    def died(what: str) -> None:
+        say_before_the_end(console, what, go_on)
+        ends.append(Timer(RAY_SECONDS, end, [what]))
+        ends[-1].daemon = True
+        ends[-1].start()
+
+    try:
+        yield died
+    finally:
+        for timer in ends:
+            timer.cancel()
+
+
+@contextmanager
+def signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 raise KeyboardInterrupt in the block, which then leaves the terminal in order."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
     try:
         yield
     finally:
@@ -30,29 +111,25 @@ def stopping_as_ctrl_c(go_on: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def say_before_the_end(why: str, go_on: str) -> None:
-    """Prints the command that goes on, where this process may be ended at any moment."""
-    with suppress(OSError):  # whoever reads it may be gone
-        os.write(1, f"{visible(why)}; should the end come first, this goes on:\n  {visible(go_on)}\n".encode())
-
-
 @contextmanager
-def asked_to_stop(
-    on_first: Callable[[], None] = lambda: None, numbers: Sequence[signal.Signals] = (signal.SIGINT,)
-) -> Iterator[Callable[[], bool]]:
-    """Whether one of these signals has come: the first lets the epoch end, so that a checkpoint can be written.
+def asked_to_stop(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C, SIGTERM or SIGUSR1 has come: the first lets the epoch end, so that a checkpoint can be written.
 
-    A second does what it did before the block. On another thread than the main one, no signal is taken.
+    A second does what it did before the block. SIGTERM and SIGUSR1 stay with a program that handles them itself. On
+    another thread than the main one, no signal is taken.
 
     Args:
         on_first: called in the handler of the first.
-        numbers: the signals.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    before: dict[int, Any] = {
+        number: handler
+        for number in (signal.SIGINT, *ANNOUNCED)
+        if (handler := signal.getsignal(number)) is signal.SIG_DFL or number == signal.SIGINT
+    }
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001
         asked.append(number)

@@ -10,7 +10,8 @@ from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.study import StudySpec, flatten, set_paths
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.check import DataSummary
-from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.records import TrialRow
+from plgan_tune.study.ranking import rank
 
 TABLE_2: Final = (
     "loss.alpha",
@@ -52,12 +53,8 @@ class Configuration:
 
 def best_configurations(study: StudySpec, trials: Sequence[TrialRow], top: int) -> list[Configuration]:
     """Those of the completed trials whose error at the last epoch was lowest, the best first."""
-    ranked = sorted(
-        (row.val_error_last, row.number, row)
-        for row in trials
-        if row.status is TrialStatus.COMPLETED and row.val_error_last is not None and study.holds(row.params)
-    )
-    return [Configuration(row.trial_id, study.trial(row.params)) for _, _, row in ranked[:top]]
+    ranked = [row for row in rank(trials) if study.holds(row.params)]
+    return [Configuration(row.trial_id, study.trial(row.params)) for row in ranked[:top]]
 
 
 def patent_configuration(study: StudySpec) -> Configuration:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from plgan_tune.classifier import build_pair
-from plgan_tune.gan.draws import Draws, Stream, generator_for
+from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.networks import draw_latent
 from plgan_tune.study.errors import StudyError
 from plgan_tune.training.checkpoint import Checkpoint
@@ -40,7 +40,7 @@ def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES
     parts = []
     for batch in range(images // BATCH):
         # The sample grid's draw is number 0 of this stream.
-        draws = Draws(generator_for(trial.seed, batch + 1, Stream.SAMPLES), BATCH, dtype=dtype)
+        draws = Draws(rng_for(trial.seed, batch + 1, Stream.SAMPLES), BATCH, dtype=dtype)
         pixels = generator(draw_latent(draws, trial.model).to(device))
         pixels = pixels if trial.model.kind == "mlp" else (pixels + 1) / 2
         parts.append((pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu())

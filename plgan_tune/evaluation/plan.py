@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import MADE_WITH, completed
 from plgan_tune.config.errors import show
-from plgan_tune.config.study import StudySpec, flatten
+from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.config.yaml import dump_yaml, read_yaml
 from plgan_tune.data.check import DataSummary
@@ -38,8 +39,8 @@ class Evaluation:
     """What is trained and measured.
 
     Attributes:
-        name: of the search.
-        search: its folder.
+        name: of the search: its folder's.
+        search: that folder.
         configurations: without the judge, in the order of the table's making.
         judge: of generated images; None where none is trained.
         seeds: of every configuration; the judge has the first alone.
@@ -115,12 +116,12 @@ def plan_evaluation(
         seeds: how many; none of them is the search's own.
 
     Raises:
-        StudyError: where no trial has completed in the domains of now.
+        StudyError: where no trial has completed in the current domains.
     """
     best = best_configurations(study, trials, top)
     outside = sum(row.status is TrialStatus.COMPLETED and not study.holds(row.params) for row in trials)
     if not best:
-        why = f" that lies in the domains of now: {outside} completed outside of them" if outside else ""
+        why = f" within the current domains: {outside} completed outside of them" if outside else ""
         raise StudyError(f"{search.url} must have a completed trial to evaluate, but has none of {len(trials)}{why}")
     patent = patent_configuration(study)
     twins = [one for one in best if with_seed(one.trial, 0) == with_seed(patent.trial, 0)]
@@ -128,12 +129,12 @@ def plan_evaluation(
     if len(best) < top:
         notes.append(f"of {top} configurations asked for, {len(best)} have completed")
     if outside:
-        notes.append(f"{outside} completed trials lie outside the domains of now and are left out")
+        notes.append(f"{outside} completed trials lie outside the current domains and are left out")
     others = method_configurations(patent) if methods else []
     chosen = (*(one for one in best if one not in twins), patent, *others)
     judge = judge_configuration(patent, data) if data.channels == 1 else None
     drawn = tuple(fresh_seeds(study, trials, seeds))
-    return Evaluation(study.study, search, chosen, judge, drawn, refit, tuple(notes), study_id)
+    return Evaluation(search.name, search, chosen, judge, drawn, refit, tuple(notes), study_id)
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
@@ -152,10 +153,12 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
     judges = [evaluation.judge] if evaluation.judge else []
     asked = {one.name: one.trial.model_dump(mode="json") for one in (*evaluation.configurations, *judges)}
     for name, trial in asked.items():
-        if name in known and (changes := _changes(known[name], trial)):
+        changes = describe_changes(known.get(name, trial), trial)
+        changes.pop("data.path", None)  # the images may lie elsewhere here
+        if changes:
             raise StudyError(
-                f"{file.url} must hold what is evaluated, but {name} is another now: {'; '.join(changes)}; "
-                f"to start anew, remove the folder {evaluation.location.url}"
+                f"{file.url} must hold what is evaluated, but {name} is another now: {'; '.join(changes.values())}; "
+                f"to start over, remove the folder {evaluation.location.url}"
             )
     content = {
         "evaluation_of": evaluation.name,
@@ -173,9 +176,3 @@ def _read(file: Location) -> Mapping[str, Any]:
     if not isinstance(document.value, dict):
         raise StudyError(f"{file.url} must be a mapping of what is evaluated, but got {show(document.value)}")
     return document.value
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    old, new = flatten(before), flatten(now)
-    keys = [key for key in dict.fromkeys([*old, *new]) if key != "data.path"]  # the images may lie elsewhere here
-    return [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys if old.get(key) != new.get(key)]

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from plgan_tune.analysis.published import Setting, published
 from plgan_tune.analysis.seeds import JUDGE, PATENT, summarise, verdict
+from plgan_tune.console.format import say
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow
 
@@ -34,21 +35,22 @@ def print_evaluation(
     in_search = {row.trial_id: row.val_error_last for row in searched}
     data = evaluation.trial.data
     setting = published(data.source, data.path, data.labels)
-    for table in (
-        _errors(evaluation.name, lines),
-        _differences(lines),
-        _published(setting) if setting else None,
-        _beside(frame, lines, in_search),
+    for title, table in (
+        (f"{evaluation.name}: error on the test images, %", _errors(lines)),
+        ("difference from the patent's settings, seed by seed, %", _differences(lines)),
+        *_published(setting),
+        ("beside it: means over the seeds", _beside(frame, lines, in_search)),
     ):
-        if table is not None:
+        if table.row_count:
+            say(console, title, "bold")  # as a table's own title it would be broken where a narrow table ends
             console.print(table)
             console.print()
     for sentence in _sentences(evaluation, rows, setting):
-        console.print(Text(sentence), soft_wrap=True)
+        say(console, sentence)
 
 
-def _errors(name: str, lines: Sequence[Mapping[Any, Any]]) -> Table:
-    table = _table(f"{name}: error on the test images, %", "configuration", "seeds", "mean", "deviation")
+def _errors(lines: Sequence[Mapping[Any, Any]]) -> Table:
+    table = _table("configuration", "seeds", "mean", "deviation")
     for column in ("95 % interval", "raw weights"):
         table.add_column(column, justify="right")
     for line in lines:
@@ -64,9 +66,9 @@ def _errors(name: str, lines: Sequence[Mapping[Any, Any]]) -> Table:
     return table
 
 
-def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table | None:
-    """The paired ones, in percentage points; None where nothing is paired."""
-    table = _table("difference from the patent's settings, seed by seed, %", "configuration", "pairs", "mean")
+def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table:
+    """The paired ones, in percentage points; no row where nothing is paired."""
+    table = _table("configuration", "pairs", "mean")
     for column in ("95 % interval", ""):
         table.add_column(column, justify="right")
     for line in lines:
@@ -79,21 +81,22 @@ def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table | None:
                 _interval(_signed(low), _signed(high)),
                 Text(said := verdict(low, high), VERDICT_STYLES.get(said, "dim")),
             )
-    return table if table.row_count else None
+    return table
 
 
-def _published(setting: Setting) -> Table:
-    title = f"published: {setting.data}, {setting.labels} labels, test error, %"
-    table = _table(title, "method", "mean", "deviation")
+def _published(setting: Setting | None) -> Iterator[tuple[str, Table]]:
+    if setting is None:
+        return
+    table = _table("method", "mean", "deviation")
     for row in setting.rows:
         table.add_row(row.method, _percent(row.error), "" if row.deviation is None else _percent(row.deviation))
-    return table
+    yield f"published: {setting.data}, {setting.labels} labels, test error, %", table
 
 
 def _beside(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]], in_search: Mapping[str, float | None]) -> Table:
     """Validation errors, by which the search chose, and scores of generated images."""
     scores = [name for name in SCORES if frame[name].notna().any()]
-    table = _table("beside it: means over the seeds", "configuration", "val_error in the search, %", "here, %")
+    table = _table("configuration", "val_error in the search, %", "here, %")
     for name in scores:
         table.add_column(SCORES[name], justify="right")
     means = frame.groupby("configuration")[list(SCORES)].mean()
@@ -135,9 +138,9 @@ def _sentences(evaluation: Evaluation, rows: Sequence[EvaluationRow], setting: S
         yield f"The published PL-GAN was trained for {setting.epochs} epochs, these for {trial.training.epochs}."
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(*columns: str) -> Table:
     first, *others = columns
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="right")

@@ -51,27 +51,27 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def generator_for(seed: int, step: int, stream: Stream, device: torch.device | str = "cpu") -> torch.Generator:
+def rng_for(seed: int, step: int, stream: Stream, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on `device`, seeded for one use."""
-    generator = torch.Generator(device)
-    generator.manual_seed(seed_for(seed, step, stream))
-    return generator
+    rng = torch.Generator(device)
+    rng.manual_seed(seed_for(seed, step, stream))
+    return rng
 
 
 class Draws:
     """Random tensors for one pass over a batch.
 
     Args:
-        generator: seeded for this pass; the draws' order is the network's order of layers.
+        rng: seeded for this pass; the draws' order is the network's order of layers.
         batch: images of the global batch in this pass.
         rows: indices of this rank's images in the global batch; None keeps them all.
         dtype: of what is drawn.
     """
 
     def __init__(
-        self, generator: torch.Generator, batch: int, rows: Tensor | None = None, dtype: torch.dtype = torch.float32
+        self, rng: torch.Generator, batch: int, rows: Tensor | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
-        self._generator = generator
+        self._rng = rng
         self._batch = batch
         self._rows = rows
         self._dtype = dtype
@@ -86,35 +86,35 @@ class Draws:
         On a CPU each number is one of 65,536 equally likely values.
         """
         counts = [self._batch * width for width in widths]
-        draw = _from_quantiles if self._generator.device.type == "cpu" else _from_torch
-        parts = draw(sum(counts), self._dtype, self._generator).split_with_sizes(counts)
+        draw = _from_quantiles if self._rng.device.type == "cpu" else _from_torch
+        parts = draw(sum(counts), self._dtype, self._rng).split_with_sizes(counts)
         return [self._own(part.view(self._batch, -1)) for part in parts]
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
         """U(0, 1), shape (own rows, *shape)."""
-        return self._own(self._empty(shape).uniform_(generator=self._generator))
+        return self._own(self._empty(shape).uniform_(generator=self._rng))
 
     def keep(self, shape: Sequence[int], probability: float) -> Tensor:
         """1 with `probability`, else 0, shape (own rows, *shape)."""
-        return self._own(self._empty(shape).bernoulli_(probability, generator=self._generator))
+        return self._own(self._empty(shape).bernoulli_(probability, generator=self._rng))
 
     def _empty(self, shape: Sequence[int]) -> Tensor:
-        return torch.empty((self._batch, *shape), dtype=self._dtype, device=self._generator.device)
+        return torch.empty((self._batch, *shape), dtype=self._dtype, device=self._rng.device)
 
     def _own(self, drawn: Tensor) -> Tensor:
         return drawn if self._rows is None else drawn[self._rows]
 
 
-def _from_torch(count: int, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    return torch.empty(count, dtype=dtype, device=generator.device).normal_(generator=generator)
+def _from_torch(count: int, dtype: torch.dtype, rng: torch.Generator) -> Tensor:
+    return torch.empty(count, dtype=dtype, device=rng.device).normal_(generator=rng)
 
 
-def _from_quantiles(count: int, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+def _from_quantiles(count: int, dtype: torch.dtype, rng: torch.Generator) -> Tensor:
     """Looks 16 random bits a number up: three times as fast as torch's normal_, whose random bits alone take longer.
 
     NumPy's SFC64 makes them twice as fast as torch, from a seed that the generator draws.
     """
-    seed = torch.empty((), dtype=torch.int64).random_(generator=generator)
+    seed = torch.empty((), dtype=torch.int64).random_(generator=rng)
     words = SFC64(int(seed)).random_raw(-(-count // 4))
     places = torch.from_numpy(words.view(np.uint16)[:count].astype(np.int32))
     return _quantiles(dtype).index_select(0, places)

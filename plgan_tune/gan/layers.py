@@ -59,8 +59,8 @@ def _per_unit(values: Tensor, x: Tensor) -> Tensor:
 class Dense(WeightNorm):
     """(B, inputs) -> (B, units)."""
 
-    def __init__(self, inputs: int, units: int, spread: Spread, generator: torch.Generator) -> None:
-        super().__init__(draw_weights((units, inputs), inputs, units, spread, generator), unit_dim=0)
+    def __init__(self, inputs: int, units: int, spread: Spread, rng: torch.Generator) -> None:
+        super().__init__(draw_weights((units, inputs), inputs, units, spread, rng), unit_dim=0)
 
     def project(self, x: Tensor) -> Tensor:
         return F.linear(x, self.v)
@@ -103,13 +103,13 @@ class Conv(WeightNorm):
         units: int,
         kernel: int,
         spread: Spread,
-        generator: torch.Generator,
+        rng: torch.Generator,
         *,
         stride: int = 1,
         padding: int = 0,
     ) -> None:
         area = kernel * kernel
-        v = draw_weights((units, inputs, kernel, kernel), inputs * area, units * area, spread, generator)
+        v = draw_weights((units, inputs, kernel, kernel), inputs * area, units * area, spread, rng)
         super().__init__(v, unit_dim=0)
         self._stride = stride
         self._padding = padding
@@ -121,21 +121,19 @@ class Conv(WeightNorm):
 class ConvTransposed(WeightNorm):
     """5x5 transposed convolution of stride 2: (B, inputs, H, W) -> (B, units, 2H, 2W)."""
 
-    def __init__(self, inputs: int, units: int, spread: Spread, generator: torch.Generator) -> None:
-        super().__init__(draw_weights((inputs, units, 5, 5), inputs * 25, units * 25, spread, generator), unit_dim=1)
+    def __init__(self, inputs: int, units: int, spread: Spread, rng: torch.Generator) -> None:
+        super().__init__(draw_weights((inputs, units, 5, 5), inputs * 25, units * 25, spread, rng), unit_dim=1)
 
     def project(self, x: Tensor) -> Tensor:
         return double(x, self.v)
 
 
-def draw_weights(
-    shape: tuple[int, ...], fan_in: int, fan_out: int, spread: Spread, generator: torch.Generator
-) -> Tensor:
+def draw_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, spread: Spread, rng: torch.Generator) -> Tensor:
     """Initial weights, drawn on the CPU in float32 whatever the device and precision of the training are."""
     if spread == "xavier":
         bound = (6.0 / (fan_in + fan_out)) ** 0.5
-        return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
-    return torch.empty(shape, dtype=torch.float32).normal_(0.0, spread, generator=generator)
+        return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=rng)
+    return torch.empty(shape, dtype=torch.float32).normal_(0.0, spread, generator=rng)
 
 
 def double(x: Tensor, weight: Tensor) -> Tensor:

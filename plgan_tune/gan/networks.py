@@ -36,7 +36,7 @@ LARGEST_ZCA = 48
 """Height and width above which the covariance (6,912 squared for colour) costs more than it brings."""
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What D says of a batch: logits (B, classes), features (B, F) of the chosen hidden layer, before its noise."""
 
     logits: Tensor
@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
         self.whitening = None
         self._slope = 0.2 if activation == "leaky_relu" else 0.0
 
-    def forward(self, images: Tensor, draws: Draws | None = None) -> Judgement:
+    def forward(self, images: Tensor, draws: Draws | None = None) -> DiscriminatorOutput:
         return self._judge(self._whiten(images), draws, _call)
 
     @torch.no_grad()
@@ -94,25 +94,25 @@ class Discriminator(nn.Module):
     def _activate(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self._slope) if self._slope else F.relu(x)
 
-    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> Judgement:
+    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
         raise NotImplementedError
 
 
 class MlpDiscriminator(Discriminator):
     """Noise - [Dense - activation - noise] x hidden - Dense classes."""
 
-    def __init__(self, model: ModelSpec, image: ImageShape, classes: int, generator: torch.Generator) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, classes: int, rng: torch.Generator) -> None:
         super().__init__(model.activation)
         spread = model.initial_spread
         units = [image.pixels, *(scaled(width, model.width) for width in model.hidden or ())]
-        self.hidden = nn.ModuleList(Dense(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units))
-        self.out = Dense(units[-1], classes, spread, generator)
+        self.hidden = nn.ModuleList(Dense(inputs, outputs, spread, rng) for inputs, outputs in pairwise(units))
+        self.out = Dense(units[-1], classes, spread, rng)
         self._noisy = (units[:1] if model.noise_input else []) + (units[1:] if model.noise_hidden else [])
         self._noise_input = model.noise_input
         self._noise_hidden = model.noise_hidden
         self._feature = model.feature_layer % len(self.hidden)
 
-    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> Judgement:
+    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
         noise = None if draws is None else iter(draws.normals(self._noisy))
         x = add_noise(images.flatten(1), self._noise_input, noise)
         features = x
@@ -122,13 +122,13 @@ class MlpDiscriminator(Discriminator):
             if index == self._feature:
                 features = x
             x = add_noise(x, self._noise_hidden, noise)
-        return Judgement(apply(self.out, x, 1.0), features)
+        return DiscriminatorOutput(apply(self.out, x, 1.0), features)
 
 
 class ConvDiscriminator(Discriminator):
     """Dropout - 3 conv 96 - dropout - 3 conv 192 - dropout - conv 192, two 1x1 - global pool - Dense classes."""
 
-    def __init__(self, model: ModelSpec, image: ImageShape, classes: int, generator: torch.Generator) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, classes: int, rng: torch.Generator) -> None:
         super().__init__(model.activation)
         spread = model.initial_spread
         assert model.dropout is not None
@@ -136,7 +136,7 @@ class ConvDiscriminator(Discriminator):
         narrow, wide = scaled(96, model.width), scaled(192, model.width)
 
         def conv(inputs: int, units: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> Conv:
-            return Conv(inputs, units, kernel, spread, generator, stride=stride, padding=padding)
+            return Conv(inputs, units, kernel, spread, rng, stride=stride, padding=padding)
 
         self.hidden = nn.ModuleList(
             [
@@ -151,10 +151,10 @@ class ConvDiscriminator(Discriminator):
                 conv(wide, wide, kernel=1, padding=0),
             ]
         )
-        self.out = Dense(wide, classes, spread, generator)
+        self.out = Dense(wide, classes, spread, rng)
         self._feature = model.feature_layer % CONV_FEATURES
 
-    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> Judgement:
+    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
         x = images
         features = x
         for index, layer in enumerate(self.hidden):
@@ -167,7 +167,7 @@ class ConvDiscriminator(Discriminator):
         pooled = x.mean(dim=(2, 3))
         if self._feature == CONV_FEATURES - 1:
             features = pooled
-        return Judgement(apply(self.out, pooled, 0.1), features.flatten(1))
+        return DiscriminatorOutput(apply(self.out, pooled, 0.1), features.flatten(1))
 
 
 class Generator(nn.Module):
@@ -197,16 +197,16 @@ class Generator(nn.Module):
 class MlpGenerator(Generator):
     """2 x [Dense 500, no bias - BatchNorm, no gain - softplus] - Dense pixels - sigmoid."""
 
-    def __init__(self, model: ModelSpec, image: ImageShape, generator: torch.Generator) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, rng: torch.Generator) -> None:
         super().__init__()
         spread = model.generator_initial_spread
         units = [model.latent_size, scaled(500, model.width), scaled(500, model.width)]
-        self.dense = nn.ModuleList(_linear(inputs, outputs, spread, generator) for inputs, outputs in pairwise(units))
+        self.dense = nn.ModuleList(_linear(inputs, outputs, spread, rng) for inputs, outputs in pairwise(units))
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
         if model.generator_weight_norm:
-            self.out = Dense(units[-1], image.pixels, spread, generator)
+            self.out = Dense(units[-1], image.pixels, spread, rng)
         else:
-            self.out = _linear(units[-1], image.pixels, spread, generator, bias=True)
+            self.out = _linear(units[-1], image.pixels, spread, rng, bias=True)
         self._image = image
 
     def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
@@ -222,21 +222,21 @@ class ConvGenerator(Generator):
 
     out: ConvTransposed
 
-    def __init__(self, model: ModelSpec, image: ImageShape, generator: torch.Generator) -> None:
+    def __init__(self, model: ModelSpec, image: ImageShape, rng: torch.Generator) -> None:
         super().__init__()
         spread = model.generator_initial_spread
         self._maps = scaled(512, model.width)
         self._start = math.ceil(image.size / 8)
         self._image = image
         units = [self._maps, scaled(256, model.width), scaled(128, model.width)]
-        self.dense = _linear(model.latent_size, self._maps * self._start**2, spread, generator)
+        self.dense = _linear(model.latent_size, self._maps * self._start**2, spread, rng)
         self.dense_norm = BatchNorm(self._maps * self._start**2)
         self.weights = nn.ParameterList(
-            draw_weights((inputs, outputs, 5, 5), inputs * 25, outputs * 25, spread, generator)
+            draw_weights((inputs, outputs, 5, 5), inputs * 25, outputs * 25, spread, rng)
             for inputs, outputs in pairwise(units)
         )
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
-        self.out = ConvTransposed(units[-1], image.channels, spread, generator)
+        self.out = ConvTransposed(units[-1], image.channels, spread, rng)
 
     def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
         x = F.relu(self.dense_norm(self.dense(latent), all_sum))
@@ -315,10 +315,10 @@ def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
     return draw((model.latent_size,))
 
 
-def _linear(inputs: int, outputs: int, spread: Spread, generator: torch.Generator, *, bias: bool = False) -> nn.Linear:
+def _linear(inputs: int, outputs: int, spread: Spread, rng: torch.Generator, *, bias: bool = False) -> nn.Linear:
     # On "meta", nn.Linear neither takes numbers from the global RNG nor, as nn.utils.skip_init, imports sympy.
     layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
-    layer.weight = nn.Parameter(draw_weights((outputs, inputs), inputs, outputs, spread, generator))
+    layer.weight = nn.Parameter(draw_weights((outputs, inputs), inputs, outputs, spread, rng))
     if bias:
         layer.bias = nn.Parameter(torch.zeros(outputs))
     return layer

@@ -250,6 +250,19 @@ def check_writable(folder: Location) -> None:
         raise StoreError(f"results must go where files can be written, but {folder.url} refuses: {cause}") from error
 
 
+@contextmanager
+def no_empty_folder_left(folder: Location) -> Iterator[None]:
+    """Takes a local folder away again, and those above it, where the block has made them and left them empty."""
+    places = [folder.local, *folder.local.parents] if folder.local else []
+    made = [place for place in places if not place.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what is not empty stays, with all above it
+            for place in filter(Path.exists, made):
+                place.rmdir()
+
+
 def _create_locally(file: Path, content: bytes) -> None:
     """Raises FileExistsError where the file is there. A link is made or refused at one moment, on NFS, too."""
     unfinished = file.with_name(f"_{file.name}.{uuid.uuid4().hex}.tmp")

@@ -10,13 +10,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 from types import TracebackType
 from typing import Final, Self
 
 import psutil
 
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.repeat import Repeating
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +126,11 @@ class StudyLock:
         self._study, self._file = study, study.join(LOCK)
         self._lease, self._sleep = lease, sleep
         self._owner = Owner.here()
-        self._ended = Event()
         self._lost_to: str | None = None
         self._renewed_at = seconds_awake_or_asleep()
         self._renewing = Lock()
         self._scratch = None if study.puts_are_atomic else study.join(f"{SCRATCH}{self._owner.token}")
-        self._thread = Thread(target=self._renew_until_ended, name="study-lock", daemon=True)
+        self._renewals = Repeating(self._renew_if_possible, lease / RENEWALS, "study-lock")
 
     def __enter__(self) -> Self:
         content = self._content()
@@ -146,14 +146,13 @@ class StudyLock:
             _take_scratch_away(self._study)
             self._scratch.make_folder()
         self._renewed_at = seconds_awake_or_asleep()
-        self._thread.start()
+        self._renewals.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._renewals.__exit__(kind, error, trace)
         found = self._read()
         if found is not None and found.token == self._owner.token:
             if self._scratch is not None:
@@ -212,12 +211,13 @@ class StudyLock:
     def _refusal(self, found: Owner | None) -> LockedError:
         return LockedError(f"{self._study.url}: another search is writing here, {found or 'which has just ended'}")
 
-    def _renew_until_ended(self) -> None:
-        while self._lost_to is None and not self._ended.wait(self._lease / RENEWALS):
-            try:
-                self._renew()
-            except StoreError as error:  # the rows say so too, and wait
-                logger.debug("the lock could not be renewed: %s", error)
+    def _renew_if_possible(self) -> bool:
+        """Whether the lock is lost, and need not be renewed again."""
+        try:
+            self._renew()
+        except StoreError as error:  # the rows say so too, and wait
+            logger.debug("the lock could not be renewed: %s", error)
+        return self._lost_to is not None
 
     def _renew(self) -> None:
         with self._renewing:

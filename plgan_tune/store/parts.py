@@ -74,7 +74,8 @@ class Parts(Generic[Row]):
         """
         while count:
             rows = self._waiting[: min(count, self._rows_per_part - self._part.num_rows)]
-            part = pa.concat_tables([self._part, self._as_table(rows)]).combine_chunks()
+            tables = [self._part, self._as_table(rows)]
+            part = pa.concat_tables(tables, promote_options="default").combine_chunks()  # a part may be of before
             write_table(part, self._study.join(self._table, part_name(self._number)), guard, self._study_id)
             with self._lock:
                 del self._waiting[: len(rows)]

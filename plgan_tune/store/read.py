@@ -149,7 +149,7 @@ def _read_parts(study: Location, table: str, empty: Any, study_id: str | None) -
     if not files:
         _check_there(study)
         return empty
-    found = pa.concat_tables([read_table(file, empty.schema, study_id) for file in files])
+    found = pa.concat_tables([read_table(file, empty.schema, study_id) for file in files], promote_options="default")
     seq = found.column("seq").to_numpy()
     return found if (seq[1:] > seq[:-1]).all() else found.sort_by("seq")  # one driver writes them in order
 

@@ -18,7 +18,8 @@ def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) 
     """One Parquet file of a study.
 
     Args:
-        required: the Arrow schema of the columns that must be there; there may be more.
+        required: the Arrow schema of the columns. One that may hold nothing may be absent, and then reads as null;
+            there may be more columns, but not both at once.
         study_id: which the file must carry; None where the study was begun before there were ids.
 
     Raises:
@@ -36,10 +37,15 @@ def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) 
         raise StoreError(
             f"cannot read {file.url}: it is corrupt or no Parquet file ({error}); put a whole copy of it in its place"
         ) from error
-    if missing := [name for name in required.names if name not in table.column_names]:
+    absent = [field for field in required if field.name not in table.column_names]
+    foreign = set(table.column_names) - set(required.names) - {"seq"}
+    is_damaged = any(not name.startswith("params_") for name in foreign)  # a flipped bit may rename a column
+    if missing := [field.name for field in absent if is_damaged or not field.nullable]:
         raise StoreError(f"{file.url} must have every column, but {', '.join(missing)} is not there")
     if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
         raise StoreError(f"{file.url} must have every column once, but {', '.join(twice)} is there twice")
+    for field in absent:
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     for field in required:
         if (found := table.schema.field(field.name).type) != field.type:
             raise StoreError(f"{file.url}: column {field.name} must hold {field.type}, but holds {found}")

@@ -10,18 +10,18 @@ from plgan_tune.records import EpochMetrics, TrialStatus, Value
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An attempt of a trial, to be trained.
+    """One attempt of a trial, to be trained.
 
     Attributes:
-        trial_id: the study's own.
-        number: order of suggestion, from 0.
-        attempt: the trial's n-th start, from 1.
-        logged: epochs of the trial that the log holds.
-        point: dotted path of each searched key -> its value.
-        trial: the whole specification, the point in its place.
-        failures: attempts before that failed by the trial's own fault.
-        last_error: why the attempt before failed.
-        hung_at: the last logged epoch at which an attempt hung; -1 where none has.
+        trial_id: The study's own id of the trial, such as `t0007`.
+        number: The order of suggestion, from 0.
+        attempt: The trial's n-th start, from 1.
+        logged: How many epochs of the trial the log holds.
+        point: Dotted path of each searched key -> its value.
+        trial: The whole configuration, with the point in place.
+        failures: How many earlier attempts failed by the trial's own fault.
+        last_error: Why the previous attempt failed.
+        hung_at: The last logged epoch at which an attempt hung; -1 if none did.
     """
 
     trial_id: str
@@ -37,17 +37,17 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """What a trial reports at an epoch's end, or of the epoch in which its loss broke.
+    """What a trial reports at the end of an epoch, or when its loss is no longer finite.
 
     Attributes:
-        status: `running`; `completed` after the last epoch; `diverged` where the loss broke.
-        attempt: of the trial.
-        metrics: of the epoch; None where the trial has diverged.
-        split_hash: of the labelled, unlabelled and validation rows.
-        node: address of the machine.
-        reported_at: when the epoch ended, UTC.
-        notes: what the user should know of the trial's files.
-        error: why the trial diverged.
+        status: `running`, `completed` after the last epoch, or `diverged` if the loss is no longer finite.
+        attempt: The trial's n-th start.
+        metrics: The measures of the epoch; None if the trial diverged.
+        split_hash: A hash of the labelled, unlabelled and validation rows.
+        node: The address of the machine.
+        reported_at: When the epoch ended, UTC.
+        notes: Messages to the user about the trial's files.
+        error: Why the trial diverged.
     """
 
     status: TrialStatus

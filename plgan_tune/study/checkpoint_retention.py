@@ -8,6 +8,7 @@ from typing import Protocol, Self
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.study.ranking import rank
 from plgan_tune.study.state import StudyState
 
 logger = logging.getLogger(__name__)
@@ -66,12 +67,7 @@ class CheckpointKeeper:
 
     def _sweep(self) -> None:
         rows = {row.trial_id: row for row in self._rows}
-        completed = sorted(
-            (row.val_error_last, row.number, row.trial_id)
-            for row in rows.values()
-            if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
-        )
-        best = {trial_id for _, _, trial_id in completed[: self._keep]}
+        best = {row.trial_id for row in rank(rows.values())[: self._keep]}
         ended = [trial_id for trial_id, row in rows.items() if row.status is not TrialStatus.RUNNING]
         removable = set(ended) - best
         present = removable.intersection(trials_with_files(self._study))

@@ -45,7 +45,7 @@ class ClusterStatus:
             kind = f" of {share.accelerator}" if share.accelerator else ""
             needs = f"{on_one:g} GPU{'s' * (on_one > 1)}{kind} on one host"
             return f"{trials}: each needs {needs}, the largest has {self.largest:g}"
-        return f"{trials}: each needs {share}, and no node of now has that"
+        return f"{trials}: each needs {share}, and no current node has that"
 
     def __str__(self) -> str:
         count = len(self.nodes)

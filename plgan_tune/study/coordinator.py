@@ -23,22 +23,23 @@ class RecordingError(Exception):
 
 
 class Coordinator:
-    """Hands trials out and takes their reports: rows for the log, news for sampler, rule and display.
+    """Hands out trials and takes their reports.
 
-    A backend asks for assignments, trains each, and reports what happens; it decides nothing.
+    Each report becomes a row of the log and goes to the sampler, the rule of early stopping and the display. A back-end
+    asks for assignments, trains them and reports what happens; it decides nothing.
 
     Args:
-        state: where each trial stands; kept up to date here.
-        log: takes the rows.
-        display: takes the news.
-        now: the UTC time.
-        suggestions: what to train, and who learns from it.
-        rule: of early stopping.
-        max_failures: how often a trial may fail by its own fault.
-        on_end: called when a trial has ended.
+        state: Where each trial stands. The coordinator keeps it up to date.
+        log: Takes the rows.
+        display: Shows the events.
+        now: Returns the UTC time.
+        suggestions: Says what to train, and learns from the reports.
+        rule: The rule of early stopping.
+        max_failures: How often a trial may fail by its own fault.
+        on_end: Called when a trial has ended.
 
     Attributes:
-        first_error: what the first event that could not be recorded raised, None where all is well.
+        first_error: The first exception that was raised while an event was recorded; None if there is none.
     """
 
     def __init__(
@@ -62,17 +63,29 @@ class Coordinator:
         self._failed_before_any_started: list[Assignment] = []
 
     def ask(self) -> Assignment | None:
-        """The next trial to train; None after the last."""
+        """Return the next trial to train, or None after the last."""
         return self._suggestions.ask()
 
     def start(self, assignment: Assignment) -> None:
-        """An attempt has loaded its images and made its networks."""
+        """Record that an attempt has loaded its images and built its networks.
+
+        Args:
+            assignment: The attempt.
+        """
         self._any_started = True
         with self._surviving():
             self._start(assignment)
 
     def report(self, assignment: Assignment, report: EpochReport) -> Verdict:
-        """Takes a trial's report; answers whether the trial goes on. One that stops has ended, and is recorded so."""
+        """Record a trial's report and decide whether the trial continues.
+
+        Args:
+            assignment: The attempt that reports.
+            report: Its epoch.
+
+        Returns:
+            `Verdict.STOP` if the trial has ended: it completed, diverged or was stopped early. Its end is recorded.
+        """
         self._take_notes(assignment, report)
         if report.metrics is None:
             self._end(assignment, report.status, report.error)
@@ -91,12 +104,15 @@ class Coordinator:
         return decision.verdict
 
     def retry(self, assignment: Assignment, error: str, *, counts: bool = True) -> Assignment:
-        """An attempt failed; the assignment of the next.
+        """Record that an attempt failed and return the next attempt.
 
         Args:
-            assignment: of the attempt that failed.
-            error: why, on one line.
-            counts: whether the failure is one of the trial's own, and not of its machine.
+            assignment: The attempt that failed.
+            error: Why, on one line.
+            counts: Whether the trial itself is at fault, not its machine.
+
+        Returns:
+            The next attempt, which starts from the trial's last checkpoint.
         """
         trial_id = assignment.trial_id
         with self._surviving():
@@ -113,26 +129,43 @@ class Coordinator:
         )
 
     def retry_hung(self, assignment: Assignment, why: str) -> Assignment:
-        """An attempt was ended because it hung, which counts as a lost machine: it is no failure of the trial's own.
+        """Record that an attempt hung and was ended, and return the next attempt.
 
-        But where another hung before, and no further epoch was reported since, the trial is at fault.
+        A hang counts like a lost machine, not as a failure of the trial. A second hang without a further epoch in
+        between does count as one.
+
+        Args:
+            assignment: The attempt that hung.
+            why: A sentence on the hang.
+
+        Returns:
+            The next attempt.
         """
         trial_id, before = assignment.trial_id, assignment.hung_at
         reached = self.state.trial(trial_id).epochs if trial_id in self.state else 0
         return self.retry(replace(assignment, hung_at=max(reached, before)), why, counts=reached <= before)
 
     def may_try(self, assignment: Assignment) -> bool:
-        """Whether the trial has not failed more often than it may."""
+        """Return whether the trial may start again: it has not failed more often than `max_failures`.
+
+        Args:
+            assignment: The next attempt.
+        """
         return assignment.failures <= self._max_failures
 
     def fail(self, assignment: Assignment, error: str) -> None:
-        """A trial has failed for good."""
+        """Record that a trial has failed permanently.
+
+        Args:
+            assignment: Its last attempt.
+            error: Why, on one line.
+        """
         if not self._any_started:
             self._failed_before_any_started.append(assignment)
         self._end(assignment, TrialStatus.FAILED, error)
 
     def why_none_starts(self) -> str | None:
-        """A sentence, where so many trials have failed for good before any could start that none will."""
+        """Return why no trial can start, if three have failed permanently before any started; None otherwise."""
         failed = self._failed_before_any_started
         if self._any_started or len(failed) < NONE_BEGINS:
             return None
@@ -143,17 +176,33 @@ class Coordinator:
         )
 
     def silent(self, trial_id: str, sentence: str) -> None:
-        """A trial reports nothing, as the sentence says."""
+        """Show that a trial reports nothing.
+
+        Args:
+            trial_id: The trial.
+            sentence: Since when, and what is done about it.
+        """
         with self._surviving():
             self.state.silent[trial_id] = sentence
             self._display.silent(trial_id)
 
     def stopping(self, waits_for: str) -> None:
-        """The study is asked to stop. Called in a signal's handler, at any moment."""
+        """Show that the user stopped the study. May be called in a signal handler.
+
+        Args:
+            waits_for: What the study still waits for.
+        """
         self._display.stopping(waits_for)
 
     def check_whole(self, place: str) -> None:
-        """Raises RecordingError where the results in `place` lack something."""
+        """Check that every event was recorded.
+
+        Args:
+            place: Where the results are, for the message.
+
+        Raises:
+            RecordingError: If the results lack a row.
+        """
         if self.first_error is not None:
             raise RecordingError(f"the results in {place} are not whole: an event could not be recorded") from (
                 self.first_error
@@ -216,4 +265,4 @@ class Coordinator:
         except Exception as error:
             if self.first_error is None:
                 self.first_error = error
-                logger.exception("an event could not be recorded; the search goes on")
+                logger.exception("an event could not be recorded; the search continues")

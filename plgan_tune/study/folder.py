@@ -8,7 +8,7 @@ from typing import Any
 
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import NAME, StudySpec
-from plgan_tune.config.trial import TrialSpec, trial_as_mapping
+from plgan_tune.config.trial import TrialSpec, configuration_as_mapping
 from plgan_tune.config.urls import check_no_password
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.records import TrialRow
@@ -53,10 +53,10 @@ def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: Trial
     header = (
         f"# The best of study {location.name}: trial {best.trial_id}, val_error {best.val_error_last} at epoch "
         f"{best.epochs}.\n"
-        "# plgan_tune.train repeats that number on the same kind of machine with the same number of threads:\n"
-        f"#   OMP_NUM_THREADS={threads} python -m plgan_tune.train --config {BEST_FILE}\n"
+        "# plgan_tune.train repeats that number on the same kind of machine:\n"
+        f"#   python -m plgan_tune.train --config {BEST_FILE}\n"
     )
-    location.join(BEST_FILE).write_text(header + dump_yaml({"study": spec.study, **trial_as_mapping(trial)}))
+    location.join(BEST_FILE).write_text(header + dump_yaml(configuration_as_mapping(spec.study, trial, threads)))
 
 
 def default_name(spec: StudySpec, started: datetime) -> str:
@@ -85,7 +85,7 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
     except RuleError as error:
         raise StudyError(f"--results {error}") from None
     if resume and name is None:
-        raise StudyError("--resume needs --name: which study is to go on?")
+        raise StudyError("--resume needs --name, the study to resume")
     name = default if name is None else name
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise StudyError(
@@ -111,4 +111,4 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
 
 def taken(study: Location) -> str:
     """What to say where a new study's name is another's."""
-    return f"--name {study.name}: {study.url} already exists; add --resume to go on with it, or take another name"
+    return f"--name {study.name}: {study.url} already exists; add --resume to continue it, or choose another name"

@@ -91,7 +91,7 @@ class Halving:
             goes_on = -(-n // self._reduction_factor)
             cutoff = values[goes_on - 1]
             verdict = Verdict.CONTINUE if value <= cutoff else Verdict.STOP
-            reason = f"place {bisect_left(values, value) + 1} of {n}, of which {goes_on} go on"
+            reason = f"place {bisect_left(values, value) + 1} of {n}, of which {goes_on} continue"
         return DecisionRow(
             seq=report.seq,
             trial_id=report.trial_id,

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.errors import show
 from plgan_tune.config.load import in_edition
-from plgan_tune.config.study import StudySpec, flatten
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import (
@@ -39,7 +40,7 @@ MAY_CHANGE = (
 RULE_SINCE = "rule_since"
 """Key of a start in the study file: the first seq that its rule of early stopping judges."""
 
-OUTSIDE = "its point is outside the study's domains of now"
+OUTSIDE = "its point is outside the study's current domains"
 
 
 class HistoryError(Exception):
@@ -234,12 +235,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     Raises:
         HistoryError: where rows of before and after would not fit together.
     """
-    old, new = flatten(earlier.as_mapping()), flatten(spec.as_mapping())
-    changes = {
-        key: f"{key}: {show(old.get(key))} -> {show(new.get(key))}"
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
-    }
+    changes = describe_changes(earlier.as_mapping(), spec.as_mapping())
     # A domain may become narrower or wider; a key that was not searched has no column.
     searched = earlier.domains.keys() & spec.domains.keys()
     domains = tuple(f"trial.{path}." for path in searched)
@@ -247,7 +243,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     if refused:
         another = f"; is --space missing? {file.url} is one that fits" if "study" in changes else ""
         raise HistoryError(
-            f"--resume goes on with the study in {file.url}, so these keys must stay as they are there: "
+            f"--resume continues the study in {file.url}, so these keys must not change: "
             + "; ".join(refused)
             + another
         )
@@ -259,7 +255,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     ]
     if kinds:
         raise HistoryError(
-            f"--resume goes on with the study in {file.url}, so a domain's values must stay of their kind: "
+            f"--resume continues the study in {file.url}, so the values of a domain must keep their type: "
             + "; ".join(kinds)
         )
     return tuple(changes.values())

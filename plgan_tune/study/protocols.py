@@ -8,58 +8,100 @@ from plgan_tune.study.assignment import Assignment
 
 
 class Suggestions(Protocol):
-    """What to train, one trial after another: `OptunaSampler`, `FixedTrials`."""
+    """What to train, one trial after another.
+
+    `OptunaSampler` suggests the trials of a search, `FixedTrials` those of an evaluation.
+    """
 
     def ask(self) -> Assignment | None:
-        """The next trial; None after the last."""
+        """Return the next trial to train, or None after the last."""
 
     def report(self, trial_id: str, epoch: int, val_error: float) -> None:
-        """An epoch of the trial has ended. An attempt from a checkpoint may repeat earlier ones."""
+        """Take the error of an epoch. An attempt that starts from a checkpoint may repeat earlier epochs.
+
+        Args:
+            trial_id: The trial.
+            epoch: Epochs that the trial has completed.
+            val_error: The validation error after that epoch, a fraction.
+        """
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
-        """The trial has ended."""
+        """Take the end of a trial.
+
+        Args:
+            trial_id: The trial.
+            status: How it ended: completed, stopped, diverged or failed.
+        """
 
 
 class Rule(Protocol):
-    """Early stopping: `Halving`, `NeverStop`.
+    """Early stopping: which trials continue.
 
-    A pure function of the reports that it has been given, in their order: a resume replays those of the log.
+    A rule must be a pure function of the reports in their order, because a resume replays the reports of the log.
+    `Halving` is asynchronous successive halving; `NeverStop` lets every trial end.
     """
 
     def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:
-        """An epoch that is not the trial's last; the decision, where the rule makes one there.
+        """Take an epoch that is not the trial's last, and decide whether the trial continues.
 
         Args:
-            report: the epoch.
-            point: the trial's searched keys.
+            report: The epoch.
+            point: Dotted path of each searched key -> its value in this trial.
+
+        Returns:
+            The decision, or None where the rule makes none at this epoch.
         """
 
 
 class LogListener(Protocol):
-    """Takes a study's rows as they arise. Must not wait for files: it is called on the driver's only thread."""
+    """Takes a study's rows as they arise.
 
-    def epoch(self, row: EpochRow, /) -> None: ...
-    def decision(self, row: DecisionRow, /) -> None: ...
-    def trial(self, row: TrialRow, /) -> None: ...
+    Its methods are called on the driver's only thread, so they must not wait for files or a network.
+    """
+
+    def epoch(self, row: EpochRow, /) -> None:
+        """Take the row of an epoch that has ended."""
+
+    def decision(self, row: DecisionRow, /) -> None:
+        """Take a decision of early stopping."""
+
+    def trial(self, row: TrialRow, /) -> None:
+        """Take a trial's new row: it started, reported an epoch, or ended."""
 
 
 class LogHealth(Protocol):
     """A log whose rows wait in memory while its store fails, or for good once another search writes there."""
 
     @property
-    def failure(self) -> str | None: ...
+    def failure(self) -> str | None:
+        """Why the last write failed; None if it succeeded."""
+
     @property
-    def followed(self) -> bool: ...
+    def followed(self) -> bool:
+        """Whether another search writes this study now."""
+
     @property
-    def waiting(self) -> int: ...
+    def waiting(self) -> int:
+        """How many rows wait in memory."""
 
 
 class Display(Protocol):
     """Shows a study to its user."""
 
-    def started(self, row: TrialRow, /) -> None: ...
-    def progressed(self, row: TrialRow, /) -> None: ...
-    def ended(self, row: TrialRow, /) -> None: ...
-    def stopping(self, waits_for: str, /) -> None: ...
-    def silent(self, trial_id: str, /) -> None: ...
-    def noted(self, note: str, /) -> None: ...
+    def started(self, row: TrialRow, /) -> None:
+        """Show that an attempt of a trial has started."""
+
+    def progressed(self, row: TrialRow, /) -> None:
+        """Show that a trial has completed an epoch."""
+
+    def ended(self, row: TrialRow, /) -> None:
+        """Show that a trial has ended."""
+
+    def stopping(self, waits_for: str, /) -> None:
+        """Show that the user stopped the study, and what it waits for."""
+
+    def silent(self, trial_id: str, /) -> None:
+        """Show that a trial reports nothing."""
+
+    def noted(self, note: str, /) -> None:
+        """Show a note on a trial's files."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
 from plgan_tune.study.history import History
+from plgan_tune.study.ranking import rank
 
 
 class Ending(StrEnum):
@@ -196,7 +197,7 @@ class StudyState:
 
     def best(self) -> TrialRow | None:
         """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
-        return best_of(self.rows()) if self.competing else None
+        return next(iter(rank(self.rows())), None) if self.competing else None
 
     def ended(self) -> int:
         """How many trials have ended."""
@@ -232,13 +233,3 @@ def _course(row: TrialRow, history: History) -> list[float]:
     """val_error of each epoch that the trial stands on; one that an earlier attempt reached is not among them."""
     curve = history.curves.get(row.trial_id, {})
     return [curve[epoch] for epoch in sorted(curve) if epoch <= row.epochs]
-
-
-def best_of(rows: tuple[TrialRow, ...]) -> TrialRow | None:
-    """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
-    ranked = [
-        (row.val_error_last, row.number, row)
-        for row in rows
-        if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
-    ]
-    return min(ranked, key=lambda entry: entry[:2])[2] if ranked else None

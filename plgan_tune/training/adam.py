@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from plgan_tune.config.trial import OptimSpec
-from plgan_tune.training.dials import Dial
+from plgan_tune.training.device_scalars import DeviceScalar
+from plgan_tune.training.torch_private import add_to_all, step_adam
 
 
 class Adam:
@@ -26,11 +27,14 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter], optim: OptimSpec) -> None:
         self._parameters: list[Tensor] = list(parameters)
         self._optim = optim
+        # An eps within the root is what each squared gradient would be larger by: then the mean square, corrected for
+        # its start at 0, is larger by just that.
+        self._root = optim.eps_root * (1 - optim.beta2) / optim.beta2 if optim.eps_root else 0.0
         self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
         device = self._parameters[0].device
         self._steps = torch.zeros((), dtype=torch.float32, device=device)
-        self.rate = Dial.on(device, torch.float32)
+        self.rate = DeviceScalar.on(device, torch.float32)
 
     def zero_grad(self) -> None:
         for parameter in self._parameters:
@@ -47,20 +51,19 @@ class Adam:
         if len(gradients) < len(self._parameters):
             raise RuntimeError(f"{len(self._parameters) - len(gradients)} parameters have no gradient")
         self._steps += 1
-        torch._fused_adam_(
+        if self._root:
+            add_to_all(self._squares, self._root)
+        optim = self._optim
+        step_adam(
             self._parameters,
             gradients,
             self._means,
             self._squares,
-            [],
-            [self._steps] * len(gradients),
-            lr=self.rate.value,
-            beta1=self._optim.beta1,
-            beta2=self._optim.beta2,
-            eps=self._optim.eps,
-            weight_decay=0.0,
-            amsgrad=False,
-            maximize=False,
+            self._steps,
+            rate=self.rate.value,
+            beta1=optim.beta1,
+            beta2=optim.beta2,
+            eps=optim.eps,
         )
 
     def tensors(self) -> list[Tensor]:

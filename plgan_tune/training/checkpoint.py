@@ -3,14 +3,13 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import torch
 
+from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import completed
-from plgan_tune.config.errors import show
-from plgan_tune.config.study import flatten
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
@@ -86,7 +85,13 @@ def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
     if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
         raise CheckpointError(f"{name} is damaged: its checksum is not that of its content")
     trial = TrialSpec.model_validate(completed(loaded["trial"]))
-    return Checkpoint(trial, tuple(EpochMetrics(**row) for row in loaded["rows"]), loaded)
+    return Checkpoint(trial, tuple(map(_row, loaded["rows"])), loaded)
+
+
+def _row(saved: Mapping[str, Any]) -> EpochMetrics:
+    """A row of an epoch; a measure that was not there when it was saved is None."""
+    known: dict[str, Any] = {field.name: saved.get(field.name) for field in fields(EpochMetrics)}
+    return EpochMetrics(**known)
 
 
 def _brief(error: Exception) -> str:
@@ -130,6 +135,5 @@ MAY_CHANGE: Final = frozenset({"training.epochs"})
 
 def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
     """`key: old -> new` for every key, but those that may change, in which two configurations differ."""
-    old, new = flatten(trained.model_dump(mode="json")), flatten(asked.model_dump(mode="json"))
-    changed = [key for key in old if old[key] != new[key] and key not in MAY_CHANGE]
-    return [f"{key}: {show(old[key])} -> {show(new[key])}" for key in changed]
+    changes = describe_changes(trained.model_dump(mode="json"), asked.model_dump(mode="json"))
+    return [change for key, change in changes.items() if key not in MAY_CHANGE]

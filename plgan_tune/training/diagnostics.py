@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.gan.draws import Draws, Stream, generator_for
+from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.losses import adversarial, feature_distance
-from plgan_tune.gan.networks import Judgement, draw_latent, to_unit_range
+from plgan_tune.gan.networks import DiscriminatorOutput, draw_latent, to_unit_range
 from plgan_tune.training.state import TrainState
 
 PROBE: Final = 200
@@ -39,10 +39,10 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
         w: the epoch's ramp, for V_log.
     """
     trial = state.trial
-    generator = generator_for(trial.seed, state.epoch, Stream.DIAGNOSTICS, state.device)
-    draws = Draws(generator, PROBE, dtype=state.numbers.dtype)
-    with state.numbers.autocast():
-        real = _judge_real(state, data, generator)
+    rng = rng_for(trial.seed, state.epoch, Stream.DIAGNOSTICS, state.device)
+    draws = Draws(rng, PROBE, dtype=state.precision.dtype)
+    with state.precision.autocast():
+        real = _judge_real(state, data, rng)
         fakes = state.generator(draw_latent(draws, trial.model))
         fake = _widened(state, state.discriminator(fakes, draws))
     V_log = adversarial(fake.logits, w).mean()
@@ -59,17 +59,17 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
 
 
 @torch.no_grad()
-def _judge_real(state: TrainState, data: Dataset, generator: torch.Generator) -> Judgement:
+def _judge_real(state: TrainState, data: Dataset, rng: torch.Generator) -> DiscriminatorOutput:
     pool = data.split.pool
-    rows = pool[torch.randperm(len(pool), generator=generator, device=generator.device)[:PROBE]]
-    images = to_unit_range(data.images[rows], state.trial.model.kind, state.numbers.dtype)
-    draws = Draws(generator, len(images), dtype=state.numbers.dtype)
+    rows = pool[torch.randperm(len(pool), generator=rng, device=rng.device)[:PROBE]]
+    images = to_unit_range(data.images[rows], state.trial.model.kind, state.precision.dtype)
+    draws = Draws(rng, len(images), dtype=state.precision.dtype)
     return _widened(state, state.discriminator(images, draws))
 
 
-def _widened(state: TrainState, judged: Judgement) -> Judgement:
+def _widened(state: TrainState, judged: DiscriminatorOutput) -> DiscriminatorOutput:
     """In the type of the losses, where products are autocast to a narrower one."""
-    return Judgement(judged.logits.to(state.numbers.dtype), judged.features.to(state.numbers.dtype))
+    return DiscriminatorOutput(judged.logits.to(state.precision.dtype), judged.features.to(state.precision.dtype))
 
 
 def _shares(real: Tensor, fake: Tensor) -> Sequence[Tensor]:

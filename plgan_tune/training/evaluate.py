@@ -7,7 +7,7 @@ from torch import Tensor
 
 from plgan_tune.config.trial import Kind
 from plgan_tune.gan.networks import Discriminator, to_unit_range
-from plgan_tune.training.precision import Numbers
+from plgan_tune.training.precision import PrecisionPolicy
 from plgan_tune.training.ranks import ALONE, Ranks
 
 _CHUNK = {"mlp": 5000, "conv": 250}
@@ -23,14 +23,14 @@ class Verdict(NamedTuple):
 
 @torch.no_grad()
 def classify(
-    D: Discriminator, images: Tensor, labels: Tensor, kind: Kind, numbers: Numbers, ranks: Ranks = ALONE
+    D: Discriminator, images: Tensor, labels: Tensor, kind: Kind, precision: PrecisionPolicy, ranks: Ranks = ALONE
 ) -> Verdict:
     """Error of D on uint8 `images` (n, channels, size, size) with `labels` (n,); each rank looks at its own rows."""
     own = ranks.rows(len(labels))
     counts = torch.zeros(2, dtype=torch.int64, device=images.device)
     for part, truth in zip(torch.split(images[own], _CHUNK[kind]), torch.split(labels[own], _CHUNK[kind]), strict=True):
-        with numbers.autocast():
-            logits = D(to_unit_range(part, kind, numbers.dtype)).logits
+        with precision.autocast():
+            logits = D(to_unit_range(part, kind, precision.dtype)).logits
         counts += torch.stack([(logits.argmax(dim=1) != truth).sum(), logits.isfinite().logical_not().sum()])
     wrong, broken = ranks.all_sum(counts).tolist()
     return Verdict(wrong / len(labels), broken == 0)

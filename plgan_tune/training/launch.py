@@ -1,24 +1,24 @@
 """How a process becomes one of a trial's ranks: the process group, its address and its end.
 
-A search's gang calls `joined` with what its driver hands out; under torchrun, `launched` reads it from the
+A search's gang calls `join_ranks` with what its driver hands out; under torchrun, `join_torchrun` reads it from the
 environment. Without either a trial has one rank and no process group.
 """
 
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, NamedTuple
 from urllib.parse import urlparse
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from plgan_tune.training.ranks import ALONE, RankLostError, Ranks
+from plgan_tune.training.torch_private import abort_ranks
 
 TIMEOUT: Final = timedelta(minutes=10)
 """The last resort: how long a rank waits for the others, in the first meeting and in each collective."""
@@ -28,7 +28,7 @@ class LaunchError(Exception):
     """This machine cannot give every rank what it needs."""
 
 
-class Meeting(NamedTuple):
+class Rendezvous(NamedTuple):
     """Where ranks meet.
 
     Attributes:
@@ -40,23 +40,23 @@ class Meeting(NamedTuple):
     url: str
 
 
-def open_meeting(host: str, timeout: timedelta = TIMEOUT) -> Meeting:
+def open_rendezvous(host: str, timeout: timedelta = TIMEOUT) -> Rendezvous:
     """Called by rank 0's process: a meeting place on a free port of `host`, its own address as other nodes reach it.
 
     The port is taken at once, so no other process can take it before the ranks come.
     """
     store = TCPStore(host, 0, is_master=True, timeout=timeout, wait_for_workers=False, multi_tenant=True)
-    return Meeting(store, f"tcp://{host}:{store.port}")
+    return Rendezvous(store, f"tcp://{host}:{store.port}")
 
 
 @contextmanager
-def joined(
+def join_ranks(
     init_method: str, index: int, count: int, device: torch.device, timeout: timedelta = TIMEOUT
 ) -> Iterator[Ranks]:
     """This process as rank `index` of `count`, until the block is left: NCCL where `device` is a GPU, else gloo.
 
-        meeting = open_meeting(own_address)  # in rank 0's process; the others are told meeting.url
-        with joined(meeting.url, index=0, count=2, device=torch.device("cpu")) as ranks:
+        meeting = open_rendezvous(own_address)  # in rank 0's process; the others are told meeting.url
+        with join_ranks(meeting.url, index=0, count=2, device=torch.device("cpu")) as ranks:
             state = new_state(trial, data, device)
             for metrics in epochs(state, data, ranks):
                 ...
@@ -65,7 +65,7 @@ def joined(
     CPU; but not after an error on a GPU, nor where the ranks did not meet: torch keeps what it had begun.
 
     Args:
-        init_method: `Meeting.url`, `file://` on a folder that all ranks share, or `env://`.
+        init_method: `Rendezvous.url`, `file://` on a folder that all ranks share, or `env://`.
         device: this rank's own, with its index where it is a GPU.
 
     Raises:
@@ -103,7 +103,7 @@ def joined(
 def _leave_others_waiting(*, on_gpu: bool) -> None:
     """gloo closes its connections, and the others see it at once. NCCL would wait for them, who wait for this rank."""
     if on_gpu:
-        dist.distributed_c10d._get_default_group().abort()
+        abort_ranks()
     else:
         dist.destroy_process_group()
 
@@ -116,10 +116,8 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def launched(environ: Mapping[str, str] = os.environ, timeout: timedelta = TIMEOUT) -> Iterator[Place]:
+def join_torchrun(environ: Mapping[str, str] = os.environ, timeout: timedelta = TIMEOUT) -> Iterator[Place]:
     """This process's place as torchrun's environment says it; without torchrun one rank, on the GPU if there is one.
-
-    On a CPU the machine's ranks share its cores, unless OMP_NUM_THREADS, which torchrun sets, says otherwise.
 
     Raises:
         LaunchError: where torchrun starts more ranks than the machine has GPUs.
@@ -136,9 +134,7 @@ def launched(environ: Mapping[str, str] = os.environ, timeout: timedelta = TIMEO
             f"CUDA_VISIBLE_DEVICES= trains on the CPU"
         )
     device = torch.device("cuda", here) if gpus else torch.device("cpu")
-    if "OMP_NUM_THREADS" not in environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // local))
-    with joined("env://", int(environ["RANK"]), int(environ["WORLD_SIZE"]), device, timeout) as ranks:
+    with join_ranks("env://", int(environ["RANK"]), int(environ["WORLD_SIZE"]), device, timeout) as ranks:
         yield Place(ranks, device)
 
 
@@ -166,17 +162,7 @@ def _interface_towards(host: str) -> str | None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((host, 1))  # of a datagram socket: chooses a route, sends nothing
             own = probe.getsockname()[0]
-            return next((name for _, name in socket.if_nameindex() if _address(probe, name) == own), None)
     except OSError:
         return None
-
-
-_SIOCGIFADDR: Final = 0x8915  # Linux
-
-
-def _address(probe: socket.socket, interface: str) -> str | None:
-    try:
-        answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", interface.encode()))
-    except OSError:  # it has none
-        return None
-    return socket.inet_ntoa(answer[20:24])
+    addresses = psutil.net_if_addrs()
+    return next((name for name, found in addresses.items() if own in {one.address for one in found}), None)

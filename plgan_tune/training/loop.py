@@ -10,14 +10,14 @@ from torch import Tensor
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.gan.draws import Stream, generator_for
+from plgan_tune.gan.draws import Stream, rng_for
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.diagnostics import diagnose
 from plgan_tune.training.evaluate import classify
-from plgan_tune.training.program import Program
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.state import TrainState
+from plgan_tune.training.step_runner import StepRunner
 
 TERMS = ("loss_supervised", "loss_unsupervised", "loss_adversarial", "loss_feature")
 
@@ -47,18 +47,18 @@ def epochs(
     Raises:
         Diverged: where a loss term or D's output stops being finite, with the epoch and the term.
     """
-    yield from run(Program(state, data, ranks), clock)
+    yield from run(StepRunner(state, data, ranks), clock)
 
 
-def run(program: Program, clock: Clock = time.perf_counter) -> Iterator[EpochMetrics]:
+def run(runner: StepRunner, clock: Clock = time.perf_counter) -> Iterator[EpochMetrics]:
     """`epochs` by a program that an earlier trial may have left."""
-    state = program.state
+    state = runner.state
     # Equal already where the ranks' machines are alike; calibration and whitening may round otherwise where not.
-    program.ranks.copy_first(state.tensors())
+    runner.ranks.broadcast_(state.tensors())
     _keep_freed_memory()
-    state.numbers.allow_tf32()
+    state.precision.allow_tf32()
     while state.epoch < state.trial.training.epochs:
-        yield _epoch(program, clock)
+        yield _epoch(runner, clock)
 
 
 def _keep_freed_memory() -> None:
@@ -70,16 +70,16 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
-def _epoch(program: Program, clock: Clock) -> EpochMetrics:
-    state, data, ranks = program.state, program.data, program.ranks
+def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
+    state, data, ranks = runner.state, runner.data, runner.ranks
     trial, began = state.trial, clock()
     w = ramp(state.epoch, trial.loss.switch_epoch, trial.loss.ramp)
     factor = learning_rate_factor(state.epoch, trial.optim.decay_epoch, trial.optim.min_factor)
     lr_d, lr_g = trial.optim.lr_discriminator * factor, trial.optim.lr_generator * factor
     state.before_epoch(w, lr_d, lr_g)
-    program.prepare()
+    runner.prepare()
     plan = plan_epoch(trial, data, state.epoch)
-    means = _finite_means(ranks.all_sum(_train(program, plan)), state.epoch + 1)
+    means = _finite_means(ranks.all_sum(_train(runner, plan)), state.epoch + 1)
     trained = clock()
     averaged, raw = _validate(state, data, ranks)
     diagnostics = diagnose(state, data, w)
@@ -124,7 +124,7 @@ def plan_epoch(trial: TrialSpec, data: Dataset, epoch: int) -> EpochPlan:
     steps = max(len(pool) // batch, 1)
 
     def rows(of: Tensor, length: int, stream: Stream) -> Tensor:
-        return of[_tiled(len(of), length, generator_for(trial.seed, epoch, stream)).to(of.device)]
+        return of[_tiled(len(of), length, rng_for(trial.seed, epoch, stream)).to(of.device)]
 
     return EpochPlan(
         rows(labelled, steps * k * batch, Stream.LABELLED).view(steps, k, batch),
@@ -133,24 +133,24 @@ def plan_epoch(trial: TrialSpec, data: Dataset, epoch: int) -> EpochPlan:
     )
 
 
-def _tiled(count: int, length: int, generator: torch.Generator) -> Tensor:
+def _tiled(count: int, length: int, rng: torch.Generator) -> Tensor:
     """Independent permutations of `count`, end to end, cut at `length`."""
     repeats = -(-length // count)
-    return torch.cat([torch.randperm(count, generator=generator) for _ in range(repeats)])[:length]
+    return torch.cat([torch.randperm(count, generator=rng) for _ in range(repeats)])[:length]
 
 
-def _train(program: Program, plan: EpochPlan) -> Tensor:
+def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
     """All steps of an epoch. Returns this rank's part of the four terms of each step, shape (steps, 4)."""
-    state = program.state
+    state = runner.state
     steps, k, batch = plan.labelled.shape
-    own = program.ranks.rows(batch)
-    terms = torch.zeros(steps, len(TERMS), dtype=state.numbers.dtype, device=state.device)
+    own = runner.ranks.rows(batch)
+    terms = torch.zeros(steps, len(TERMS), dtype=state.precision.dtype, device=state.device)
     for step in range(steps):
         for turn in range(k):
             terms[step, :2] += (
-                program.discriminator(plan.labelled[step, turn, own], plan.unlabelled_d[step, turn, own]) / k
+                runner.discriminator(plan.labelled[step, turn, own], plan.unlabelled_d[step, turn, own]) / k
             )
-        terms[step, 2:] = program.generator(plan.unlabelled_g[step, own])
+        terms[step, 2:] = runner.generator(plan.unlabelled_g[step, own])
     return terms
 
 
@@ -167,7 +167,7 @@ def _finite_means(terms: Tensor, epoch: int) -> list[float]:
 def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float, float]:
     images, labels = data.images[data.split.validation], data.labels[data.split.validation]
     verdicts = [
-        classify(D, images, labels, state.trial.model.kind, state.numbers, ranks)
+        classify(D, images, labels, state.trial.model.kind, state.precision, ranks)
         for D in (state.averaged, state.discriminator)
     ]
     if not all(verdict.finite for verdict in verdicts):

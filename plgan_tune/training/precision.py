@@ -9,7 +9,7 @@ from plgan_tune.config.trial import Kind, Precision
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class PrecisionPolicy:
     """How a trial computes.
 
     Attributes:
@@ -36,14 +36,14 @@ class Numbers:
         torch.backends.cudnn.allow_tf32 = self.tf32
 
 
-def numbers_for(precision: Precision, kind: Kind, device: torch.device) -> Numbers:
+def precision_policy_for(precision: Precision, kind: Kind, device: torch.device) -> PrecisionPolicy:
     """`auto` on a GPU is bf16 products for the convolutional pair, TF32 for the MLP pair; on a CPU all is float32."""
     on_gpu = device.type == "cuda"
     if precision == "auto":
         products = torch.bfloat16 if on_gpu and kind == "conv" else None
     else:
         products = torch.bfloat16 if precision == "bf16" else None
-    return Numbers(
+    return PrecisionPolicy(
         dtype=torch.float64 if precision == "float64" else torch.float32,
         products=products,
         tf32=on_gpu and precision == "auto" and kind == "mlp",

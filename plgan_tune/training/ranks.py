@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plgan_tune.config.errors import RuleError
+from plgan_tune.training.torch_private import copy_all
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class RankLostError(Exception):
 
 
 class RankFailedError(Exception):
-    """Another rank raised in a block that all ranks leave together (`Ranks.in_step`)."""
+    """Another rank raised in a block that all ranks leave together (`Ranks.sync_errors`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Ranks:
         gradients = [p.grad for p in parameters if p.grad is not None]
         _unflatten(_summed(_flatten(gradients)), gradients)
 
-    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
         """Replaces tensors of one type by rank 0's, all in one collective."""
         if self.count == 1:
             return
@@ -72,7 +73,7 @@ class Ranks:
             dist.broadcast(flat, src=0)
         _unflatten(flat, tensors)
 
-    def by_first(self, make: Callable[[], T]) -> T:
+    def run_on_rank0(self, make: Callable[[], T]) -> T:
         """What `make` returns on rank 0, where alone it is called, on every rank; it must pickle.
 
         Raises:
@@ -82,7 +83,7 @@ class Ranks:
         if self.count == 1:
             return make()
         box: list[Any] = [None]
-        with self.in_step():
+        with self.sync_errors():
             if self.index == 0:
                 box[0] = make()
         with _collective():
@@ -95,7 +96,7 @@ class Ranks:
         return any(self._from_all(value))
 
     @contextmanager
-    def in_step(self) -> Iterator[None]:
+    def sync_errors(self) -> Iterator[None]:
         """A block that all ranks leave together: where one raises in it, every rank raises at its end.
 
         So no rank goes on to wait for one that has failed, and each can say why. The block may hold no collective.
@@ -181,4 +182,4 @@ def _flatten(tensors: Sequence[Tensor]) -> Tensor:
 def _unflatten(flat: Tensor, tensors: Sequence[Tensor]) -> None:
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     views = [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
-    torch._foreach_copy_(list(tensors), views)
+    copy_all(tensors, views)

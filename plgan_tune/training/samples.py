@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from plgan_tune.gan.draws import Draws, Stream, generator_for
+from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.networks import draw_latent
 from plgan_tune.training.state import TrainState
 
@@ -18,8 +18,8 @@ ROWS = 10
 def sample_grid(state: TrainState) -> bytes:
     """A PNG of 10 x 10 images from the generator; the same z at every call, so that grids compare over epochs."""
     model = state.trial.model
-    generator = generator_for(state.trial.seed, 0, Stream.SAMPLES, state.device)
-    images = state.generator(draw_latent(Draws(generator, ROWS * ROWS, dtype=state.numbers.dtype), model))
+    rng = rng_for(state.trial.seed, 0, Stream.SAMPLES, state.device)
+    images = state.generator(draw_latent(Draws(rng, ROWS * ROWS, dtype=state.precision.dtype), model))
     pixels = images if model.kind == "mlp" else (images + 1) / 2
     grid = tiled(pixels.float().cpu()).mul(255).byte()
     buffer = io.BytesIO()

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.gan.draws import Draws, Stream, generator_for, seed_for
+from plgan_tune.gan.draws import Draws, Stream, rng_for, seed_for
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, Generator, ImageShape, build, draw_latent, to_unit_range
 from plgan_tune.training.adam import Adam
-from plgan_tune.training.dials import Dials
-from plgan_tune.training.precision import Numbers, numbers_for
+from plgan_tune.training.device_scalars import DeviceScalars
+from plgan_tune.training.precision import PrecisionPolicy, precision_policy_for
+from plgan_tune.training.torch_private import copy_all, lerp_all
 
 CALIBRATION_IMAGES = 500
 
@@ -30,8 +31,8 @@ class TrainState:
         image: channels and size of the images that the networks work on.
         classes: their names; a logit's place is that of its class.
         averaged: D with the moving average of its weights; what val_error tests.
-        dials: numbers of the trial, the epoch and the step.
-        generators: of a step's streams, seeded anew for each step.
+        scalars: numbers of the trial, the epoch and the step.
+        rngs: of a step's streams, seeded anew for each step.
         epoch: epochs completed.
         step: discriminator updates made.
     """
@@ -39,7 +40,7 @@ class TrainState:
     trial: TrialSpec
     image: ImageShape
     classes: tuple[str, ...]
-    numbers: Numbers
+    precision: PrecisionPolicy
     device: torch.device
     discriminator: Discriminator
     generator: Generator
@@ -47,8 +48,8 @@ class TrainState:
     adam_d: Adam
     adam_g: Adam
     trained_d: list[nn.Parameter]
-    dials: Dials
-    generators: Mapping[Stream, torch.Generator]
+    scalars: DeviceScalars
+    rngs: Mapping[Stream, torch.Generator]
     epoch: int = 0
     step: int = 0
 
@@ -63,13 +64,13 @@ class TrainState:
 
     def before_epoch(self, w: float, lr_discriminator: float, lr_generator: float) -> None:
         """Turns the numbers that stay for an epoch."""
-        loss, dials = self.trial.loss, self.dials
-        dials.alpha.turn(loss.alpha)
-        dials.beta.turn(loss.beta)
-        dials.unsupervised_scale.turn(loss.unsupervised_scale)
-        dials.w.turn(w)
-        self.adam_d.rate.turn(lr_discriminator)
-        self.adam_g.rate.turn(lr_generator)
+        loss, scalars = self.trial.loss, self.scalars
+        scalars.alpha.set_(loss.alpha)
+        scalars.beta.set_(loss.beta)
+        scalars.unsupervised_scale.set_(loss.unsupervised_scale)
+        scalars.w.set_(w)
+        self.adam_d.rate.set_(lr_discriminator)
+        self.adam_g.rate.set_(lr_generator)
 
     def before_d(self) -> None:
         """Seeds D's draws, counts its update and turns the average's decay, min(average_decay, n / (n + 10)).
@@ -78,7 +79,7 @@ class TrainState:
         """
         self._seed(STREAMS_D)
         self.step += 1
-        self.dials.blend.turn(1.0 - min(self.trial.optim.average_decay, self.step / (self.step + 10)))
+        self.scalars.blend.set_(1.0 - min(self.trial.optim.average_decay, self.step / (self.step + 10)))
 
     def before_g(self) -> None:
         """Seeds the draws of G's step."""
@@ -86,24 +87,18 @@ class TrainState:
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Moves the average to D's weights by the dial `blend`."""
-        averaged: tuple[Tensor, ...] = tuple(self.averaged.parameters())
-        weights: tuple[Tensor, ...] = tuple(self.discriminator.parameters())
-        blend = self.dials.blend.value
-        if isinstance(blend, Tensor):
-            torch._foreach_lerp_(averaged, weights, [blend.expand_as(weight) for weight in weights])
-        else:
-            torch._foreach_lerp_(averaged, weights, blend)
+        """Moves the average to D's weights by `scalars.blend`."""
+        lerp_all(list(self.averaged.parameters()), list(self.discriminator.parameters()), self.scalars.blend.value)
 
     @torch.no_grad()
     def take_over(self, other: "TrainState") -> None:
         """Becomes `other`, a trial of the same shapes, in these tensors."""
-        self.trial, self.numbers, self.epoch, self.step = other.trial, other.numbers, other.epoch, other.step
-        torch._foreach_copy_(self.memory(), other.memory())
+        self.trial, self.precision, self.epoch, self.step = other.trial, other.precision, other.epoch, other.step
+        copy_all(self.memory(), other.memory())
 
     def _seed(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
-            self.generators[stream].manual_seed(seed_for(self.trial.seed, self.step, stream))
+            self.rngs[stream].manual_seed(seed_for(self.trial.seed, self.step, stream))
 
 
 def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
@@ -112,24 +107,24 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     Raises:
         ValueError: where model and images do not fit.
     """
-    numbers = numbers_for(trial.training.precision, trial.model.kind, device)
-    weights = (generator_for(trial.seed, 0, Stream.WEIGHTS_D), generator_for(trial.seed, 0, Stream.WEIGHTS_G))
+    precision = precision_policy_for(trial.training.precision, trial.model.kind, device)
+    weights = (rng_for(trial.seed, 0, Stream.WEIGHTS_D), rng_for(trial.seed, 0, Stream.WEIGHTS_G))
     image = ImageShape(data.channels, data.size)
     whitening = Whitening(*data.whitening) if trial.model.zca else None
     pair = build(trial.model, image, data.n_classes, weights, whitening)
-    D, G = pair.discriminator.to(device, numbers.dtype), pair.generator.to(device, numbers.dtype)
-    if numbers.channels_last:
+    D, G = pair.discriminator.to(device, precision.dtype), pair.generator.to(device, precision.dtype)
+    if precision.channels_last:
         D, G = D.to(memory_format=torch.channels_last), G.to(memory_format=torch.channels_last)
     if trial.model.weight_norm_init == "data":
-        _calibrate_discriminator(D, trial, data, numbers.dtype)
+        _calibrate_discriminator(D, trial, data, precision.dtype)
     if trial.model.generator_weight_norm_init == "data":
-        _calibrate_generator(G, trial, device, numbers.dtype)
+        _calibrate_generator(G, trial, device, precision.dtype)
     trained_d = [p for p in D.parameters() if p.requires_grad]
     return TrainState(
         trial=trial,
         image=image,
         classes=data.classes,
-        numbers=numbers,
+        precision=precision,
         device=device,
         discriminator=D,
         generator=G,
@@ -137,8 +132,8 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         adam_d=Adam(trained_d, trial.optim),
         adam_g=Adam(G.parameters(), trial.optim),
         trained_d=trained_d,
-        dials=Dials.on(device, numbers.dtype),
-        generators={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},
+        scalars=DeviceScalars.on(device, precision.dtype),
+        rngs={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},
     )
 
 
@@ -146,14 +141,14 @@ def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, 
     """On 500 unlabelled images, with its noise (METHOD: improved-gan's initialisation)."""
     device = data.images.device
     pool = data.split.pool
-    for_d = generator_for(trial.seed, 0, Stream.CALIBRATE_D)
+    for_d = rng_for(trial.seed, 0, Stream.CALIBRATE_D)
     chosen = pool[torch.randperm(len(pool), generator=for_d)[:CALIBRATION_IMAGES].to(pool.device)]
     images = to_unit_range(data.images[chosen], trial.model.kind, dtype)
-    noise = generator_for(trial.seed, 1, Stream.CALIBRATE_D, device)
+    noise = rng_for(trial.seed, 1, Stream.CALIBRATE_D, device)
     D.calibrate(images, Draws(noise, len(images), dtype=dtype))
 
 
 def _calibrate_generator(G: Generator, trial: TrialSpec, device: torch.device, dtype: torch.dtype) -> None:
     """On 500 draws of z."""
-    for_g = generator_for(trial.seed, 0, Stream.CALIBRATE_G, device)
+    for_g = rng_for(trial.seed, 0, Stream.CALIBRATE_G, device)
     G.calibrate(draw_latent(Draws(for_g, CALIBRATION_IMAGES, dtype=dtype), trial.model))

@@ -38,7 +38,7 @@ class StepContext:
         """Random numbers of this step's `stream`, for a pass over `parts` global batches (1 or 3)."""
         state = self.state
         rows = self.rows if parts == 1 else self.rows_of_three
-        return Draws(state.generators[stream], parts * state.trial.training.batch_size, rows, state.numbers.dtype)
+        return Draws(state.rngs[stream], parts * state.trial.training.batch_size, rows, state.precision.dtype)
 
     def fakes(self, stream: Stream) -> Tensor:
         latent = draw_latent(self.draws(stream), self.state.trial.model)
@@ -56,18 +56,18 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
         This rank's part of C_sup and C_unsup, shape (2,), detached; parts of all ranks add up to the means.
     """
     state, trial = context.state, context.state.trial
-    with state.numbers.autocast():
+    with state.precision.autocast():
         with torch.no_grad():
             fakes = context.fakes(Stream.LATENT_D)
         images = torch.cat([labelled, unlabelled, fakes.to(labelled.dtype)])
         logits = state.discriminator(images, context.draws(Stream.NOISE_D, parts=3)).logits
-    on_labelled, on_unlabelled, on_fakes = logits.to(state.numbers.dtype).chunk(3)
+    on_labelled, on_unlabelled, on_fakes = logits.to(state.precision.dtype).chunk(3)
     supervised = supervised_softmax if trial.loss.supervised == "softmax" else supervised_one_vs_all
     terms = (
         torch.stack(
             [
                 supervised(on_labelled, labels).sum(),
-                unsupervised(on_unlabelled, on_fakes, state.dials.unsupervised_scale.value).sum(),
+                unsupervised(on_unlabelled, on_fakes, state.scalars.unsupervised_scale.value).sum(),
             ]
         )
         / trial.training.batch_size
@@ -86,20 +86,20 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     Returns:
         This rank's part of V_log and V_feature, shape (2,), detached; parts of all ranks add up to the values.
     """
-    state, trial, dials, ranks = context.state, context.state.trial, context.state.dials, context.ranks
+    state, trial, scalars, ranks = context.state, context.state.trial, context.state.scalars, context.ranks
     batch = trial.training.batch_size
-    with _frozen(state.trained_d), state.numbers.autocast():
+    with _frozen(state.trained_d), state.precision.autocast():
         with torch.no_grad():
             real = state.discriminator(unlabelled, context.draws(Stream.NOISE_REAL)).features
         judged = state.discriminator(context.fakes(Stream.LATENT_G), context.draws(Stream.NOISE_FAKE))
-    dtype = state.numbers.dtype
+    dtype = state.precision.dtype
     real_mean = ranks.all_sum(real.to(dtype).sum(dim=0)) / batch
     fake_mean = ranks.all_sum(judged.features.to(dtype).sum(dim=0)) / batch
-    V_log = adversarial(judged.logits.to(dtype), dials.w.value).sum() / batch
+    V_log = adversarial(judged.logits.to(dtype), scalars.w.value).sum() / batch
     # Every rank holds the whole V_feature, so each contributes its share of it to the sum over ranks.
     V_feature = feature_distance(real_mean, fake_mean, trial.loss.feature_norm) / ranks.count
     state.adam_g.zero_grad()
-    (dials.alpha.value * V_log + dials.beta.value * V_feature).backward()  # type: ignore[no-untyped-call]
+    (scalars.alpha.value * V_log + scalars.beta.value * V_feature).backward()  # type: ignore[no-untyped-call]
     ranks.sum_gradients(state.generator.parameters())
     state.adam_g.step()
     return torch.stack([V_log, V_feature]).detach()

@@ -15,14 +15,14 @@ from plgan_tune.backends.run import run_trials
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.console.format import terminal
+from plgan_tune.console.format import say, terminal
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
 from plgan_tune.records import TrialRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
-from plgan_tune.store.location import Location, check_writable
+from plgan_tune.store.location import Location, check_writable, no_empty_folder_left
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.study.clock import Now, steady_clock
 from plgan_tune.study.cluster_status import ClusterStatus
@@ -49,15 +49,15 @@ from plgan_tune.tuning.warm_start import Older, read_older
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-        location: the study's folder.
-        state: every trial's row, the best of them, counts.
-        best: the best configuration, None where no trial completed.
-        threads: of each rank; the best trial's numbers are exact under as many.
-        ending: whether all trials have ended, or why the others have not.
-        cluster: as it was at the end; None where trials trained in this process.
+        location: The study's folder.
+        state: Every trial: `state.rows()`, the best one `state.best()`, and how many ended how `state.counts()`.
+        best: The best configuration; None if no trial completed.
+        threads: CPU threads of each rank. Training with as many repeats the best trial's numbers exactly.
+        ending: Whether all trials have ended, or why the search ended before.
+        cluster: The cluster at the end; None if trials trained in this process.
     """
 
     location: Location
@@ -81,40 +81,44 @@ def run_study(
     stop: Callable[[StudySpec], Rule] = build_rule,
     listeners: Sequence[LogListener] = (),
 ) -> StudyResult:
-    """Searches: trials are suggested, trained by a backend, stopped early, and every epoch is logged.
+    """Search: suggest trials, train them, stop weak ones early, and log every epoch.
 
-        from plgan_tune.backends.in_process import InProcess
-        from plgan_tune.config.load import load_study
-        from plgan_tune.tuning.driver import run_study
+    ```python
+    from plgan_tune import InProcess, load_study, run_study
 
-        result = run_study(load_study("search_spaces/digits.yaml").study, backend=InProcess(), name="mine")
-        print(result.state.best())
+    result = run_study(load_study("search_spaces/digits.yaml").study, backend=InProcess(), name="first")
+    print(result.state.best())
+    ```
 
     Args:
-        spec: what to search.
-        backend: who trains: `InProcess()`, or `RayBackend()` for a Ray of its own or a cluster.
-        results: where studies go, a folder or an fsspec URL that every node reaches.
-        name: the study's folder under `results`; default the study's name and the UTC time.
-        resume: go on with the study of that name, if there is one.
-        console: where progress is shown; None shows nothing.
-        now: the UTC time; default a clock that nobody sets while the search runs.
-        suggest: makes what says which trials to train; by default the sampler that `search.sampler` names.
-        stop: makes the rule of early stopping; by default the one that `search.early_stopping` names.
-        listeners: take every row of the log, after the log itself.
+        spec: What to search.
+        backend: Who trains: `InProcess()`, or `RayBackend()` for a Ray of its own or a cluster.
+        results: Where studies are stored: a folder, or an fsspec URL that every node reaches.
+        name: The study's folder in `results`. The default is the study's name and the UTC time.
+        resume: Continue the study of that name, if it exists.
+        console: Where progress is shown. None shows nothing.
+        now: Returns the UTC time. The default clock ignores changes of the system time.
+        suggest: Makes the sampler, from the study, its history and the studies of `search.warm_start`. The default is
+            the sampler that `search.sampler` names.
+        stop: Makes the rule of early stopping. The default is the rule that `search.early_stopping` names.
+        listeners: Take every row, after the log itself.
+
+    Returns:
+        Every trial and the best configuration.
 
     Raises:
-        StudyError: for a name that is taken, and where no trial can begin.
-        HistoryError: for a resume of another study.
-        LockedError: where another search is writing that study.
-        RuleError: where a trial's model does not fit the images, its batch the ranks, or its ranks the backend.
-        StoreError: where the results cannot be written, or a study that is gone on with or begun from cannot be read.
-        DataError: where the data cannot be read, or has too few images.
-        ClusterError: where the cluster cannot be joined or is too small.
-        RayDiedError: where an embedded Ray has died. What was logged is whole.
+        StudyError: If the name is taken, or no trial can start.
+        HistoryError: If `resume` is asked for a study that differs in a key that may not change.
+        LockedError: If another search is writing the study.
+        RuleError: If a model does not fit the images, the ranks a batch, or the resources the back-end.
+        StoreError: If the results cannot be written, or an older study cannot be read.
+        DataError: If the data cannot be read, or has too few images.
+        ClusterError: If the cluster cannot be joined or is too small.
+        RayDiedError: If the search's own Ray has died. The log is complete.
     """
     console, now = console or terminal(quiet=True), now or steady_clock()
     asked = _checked(with_absolute_path(spec), results, name, backend, resume, now())
-    with _no_empty_folder_left(asked.location):
+    with no_empty_folder_left(asked.location):
         check_writable(asked.location)
         with StudyLock(asked.location) as lock:
             if not asked.resume:
@@ -166,22 +170,10 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
     """What is to be known before anything is trained."""
     begins = asked.location if asked.resume else None
     for note in notes_before(asked.spec, history, asked.older, begins=begins):
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+        say(console, f"note: {note}", "yellow")
     facts = [f"already there: {already_in_words(history)}"] if history.trials else []
     for fact in [*facts, f"rungs of early stopping: {rungs_in_words(asked.spec)}"]:
-        console.print(fact, style="dim", soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def _no_empty_folder_left(study: Location) -> Iterator[None]:
-    """Takes the folder of results away again where the block has made it and left nothing in it."""
-    results = study.local.parent if study.local else None
-    made_here = results is not None and not results.exists()
-    try:
-        yield
-    finally:
-        if results is not None and made_here and results.is_dir() and not any(results.iterdir()):
-            results.rmdir()
+        say(console, fact, "dim")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.text import Text
 from plgan_tune.config.advice import advice, corner_trials, rungs
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.console.format import Prose, say
 from plgan_tune.console.shell import typed
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.gan.networks import ImageShape, check_image
@@ -81,11 +82,11 @@ def notes_before(
     Args:
         begins: where a study was to be gone on with.
     """
-    notes = [f"no study is in {typed(begins)} yet: this one begins it"] if begins and not history.starts else []
-    notes += [f"not as at the last start: {change}" for change in history.changes]
+    notes = [f"no study is in {typed(begins)} yet: this search starts it"] if begins and not history.starts else []
+    notes += [f"changed since the last start: {change}" for change in history.changes]
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     if outside:
-        notes.append(f"outside the domains of now, so kept but not told to the sampler: {', '.join(outside)}")
+        notes.append(f"outside the current domains, so kept but not told to the sampler: {', '.join(outside)}")
     return [*notes, *(study.note for study in older)]
 
 
@@ -102,7 +103,7 @@ def rungs_in_words(study: StudySpec) -> str:
     asha = study.search.early_stopping.asha
     stops = rungs(asha, study.any_trial().training.epochs) if asha else ()
     if asha is None or not stops:
-        return "none: nobody is stopped early"
+        return "none: no trial is stopped early"
     text = ", ".join(map(str, stops))
     if asha.align == "switch":
         return f"{text} epochs after a trial's own switch epoch, as far as they are before its last"
@@ -121,20 +122,17 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in _facts(plan):
-        table.add_row(name, Text(text))
+        table.add_row(name, Prose(text))
     console.print(table)
     for sentence in [*notes, *advice(plan.study)]:
-        console.print(Text.assemble(("note  ", "yellow"), sentence), soft_wrap=True)
+        say(console, Text.assemble(("note  ", "yellow"), sentence))
 
 
 def already_in_words(history: History) -> str:
     """What of a study is there that is gone on with."""
     epochs = sum(row.epochs for row in history.trials)
     ended = len(history.ended)
-    return (
-        f"{ended:,} trial{' that has' if ended == 1 else 's that have'} ended, {len(history.unfinished):,} that go on; "
-        f"{epochs:,} epochs"
-    )
+    return f"{ended:,} trial{'s' * (ended != 1)} ended, {len(history.unfinished):,} unfinished; {epochs:,} epochs"
 
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:

@@ -89,7 +89,7 @@ class OptunaMirror:
         self._path.unlink(missing_ok=True)
         storage = JournalStorage(JournalFileBackend(str(self._path)))
         with quiet():
-            return storage, storage.create_new_study([StudyDirection.MINIMIZE], self._spec.study)
+            return storage, storage.create_new_study([StudyDirection.MINIMIZE], self._path.parent.name)
 
     def _begin(self, storage: JournalStorage, study: int, row: TrialRow, curve: Mapping[int, float]) -> None:
         if self._spec.holds(row.params):

@@ -49,7 +49,7 @@ def _read(spec: StudySpec, location: Location) -> Older:
     taken = tuple(row for row in complete if spec.holds(row.params))
     said = [f"took {len(taken)} of {len(complete)} finished trials"]
     if len(taken) < len(complete):
-        said.append(f"{len(complete) - len(taken)} lie outside the domains of now")
+        said.append(f"{len(complete) - len(taken)} lie outside the current domains")
     if differing := _differing(older, spec):
         said.append(f"their errors may not compare, since it has {', '.join(differing)}")
     return Older(taken, history.curves, f"warm start from {location.url}: {'; '.join(said)}")

@@ -25,8 +25,8 @@ def test_the_planted_key_leads(synthetic: Synthetic, early_stopping: bool) -> No
     shares = {key.path: key for key in found.keys}
     assert sum(key.share for key in found.keys) == pytest.approx(1)
     assert shares["loss.alpha"].interval.low > shares["optim.lr_discriminator"].interval.high
-    assert shares["loss.alpha"].told
-    assert not shares["optim.lr_discriminator"].told
+    assert shares["loss.alpha"].significant
+    assert not shares["optim.lr_discriminator"].significant
     assert all(0 <= key.interval.low <= key.interval.high <= 1 for key in found.keys)
 
 
@@ -53,7 +53,7 @@ def test_noise_is_not_told_from_chance(synthetic: Synthetic) -> None:
         found = importances(replace(study, epochs=study.epochs.assign(val_error=noise)))
         assert found is not None
         assert found.keys[0].interval.low > 0  # which says nothing: a share is never below
-        told += sum(key.told for key in found.keys)
+        told += sum(key.significant for key in found.keys)
     assert told <= 5
 
 
@@ -99,12 +99,12 @@ def test_a_choice_that_was_planted_leads(synthetic: Synthetic) -> None:
     spec = replace(study.spec, domains={**study.spec.domains, "loss.beta": Choice((1.0, 0.5))})
     found = importances(replace(study, spec=spec, trials=study.trials.assign(params_beta=options), epochs=epochs))
     assert found is not None
-    assert (found.keys[0].path, found.keys[0].told) == ("loss.beta", True)
+    assert (found.keys[0].path, found.keys[0].significant) == ("loss.beta", True)
 
 
 def test_its_table_fits_eighty_columns() -> None:
-    key = Importance("optim.lr_discriminator", 1.0, Interval(0.99, 1.0), told=False)
+    key = Importance("optim.lr_discriminator", 1.0, Interval(0.99, 1.0), significant=False)
     screen = Console(file=StringIO(), width=80)
     screen.print(importance_table(Importances((key,), epoch=3, trials=1000)))
     line = screen.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
-    assert line.rstrip() == "optim.lr_discriminator  ━━━━━━━━━━━━━━━  100%  99% - 100%  not told from chance"
+    assert line.rstrip() == "optim.lr_discriminator  ━━━━━━━━━━━━━━━  100%  99% - 100%  not significant"

@@ -22,8 +22,8 @@ from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importance, Importances
 from plgan_tune.analysis.intervals import Interval
 from plgan_tune.analysis.overview import overview
-from plgan_tune.analysis.report import course, space, thin
 from plgan_tune.analysis.report import page as page_module
+from plgan_tune.analysis.report import space, thin, timeline
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.report.space import Axis
 from plgan_tune.analysis.rungs import rung_table
@@ -82,7 +82,7 @@ def test_of_very_many_epochs_some_are_drawn_and_it_is_said(
     synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = synthetic(60, 20, early_stopping=False)
-    monkeypatch.setattr(course, "MOST_POINTS", 400)
+    monkeypatch.setattr(timeline, "MOST_POINTS", 400)
     html = report_html(study)
     assert "one epoch in 3 is drawn, and every trial's last" in " ".join(Elements(html).text.split())
     drawn: set[tuple[int, int]] = set()
@@ -109,10 +109,10 @@ def and_others(trace: Any) -> int:
 def thinned(study: Study, monkeypatch: pytest.MonkeyPatch) -> str:
     """The report as if the study's trials were too many for a browser."""
     monkeypatch.setattr(thin, "MOST_DOTS", 100)
-    monkeypatch.setattr(course, "MOST_BARS", 100)
-    for module in (course, space):
+    monkeypatch.setattr(timeline, "MOST_BARS", 100)
+    for module in (timeline, space):
         monkeypatch.setattr(module, "MOST_TRIALS", 60)
-    monkeypatch.setattr(course, "CURVES", 60)
+    monkeypatch.setattr(timeline, "CURVES", 60)
     monkeypatch.setattr(space, "LINES", 60)
     return report_html(study)
 
@@ -127,7 +127,7 @@ def test_a_report_of_many_trials_is_no_more_to_draw(synthetic: Synthetic) -> Non
         assert sum(len(numbers(trace["x"])) for trace in dots) < 2 * places
     lines = [trace for trace in traces(html, "curves-all") if trace["mode"] == "lines" and "customdata" in trace]
     drawn = {row for trace in lines for row in numbers(trace["customdata"])[~np.isnan(numbers(trace["y"]))].tolist()}
-    assert len(drawn) <= course.CURVES + 20 * len(STATUSES)
+    assert len(drawn) <= timeline.CURVES + 20 * len(STATUSES)
     (parallel,) = traces(html, "parallel-all")
     assert len(numbers(parallel["customdata"])) <= space.LINES + 20 * len(STATUSES)
     assert sum(len(numbers(trace["x"])) for trace in traces(html, "timeline-all")) <= len(STATUSES) * thin.MOST_BARS
@@ -448,13 +448,13 @@ def test_a_switch_is_drawn_where_a_trial_trained_on_another_loss_before(syntheti
 def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Synthetic) -> None:
     study = synthetic(60, 20)
     keys = (
-        Importance("loss.alpha", 0.75, Interval(0.5, 0.875), told=True),
-        Importance("loss.beta", 0.25, Interval(0.125, 0.5), told=False),
+        Importance("loss.alpha", 0.75, Interval(0.5, 0.875), significant=True),
+        Importance("loss.beta", 0.25, Interval(0.125, 0.5), significant=False),
     )
     html = report_html(study, Importances(keys, 3, 60), seeds_table())
     (bars,) = traces(html, "importance-all")
     assert dict(zip(bars["y"], numbers(bars["x"]), strict=True)) == {"loss.alpha": 0.75, "loss.beta": 0.25}
-    assert dict(zip(bars["y"], bars["hovertext"], strict=True))["loss.beta"] == "not told from chance"
+    assert dict(zip(bars["y"], bars["hovertext"], strict=True))["loss.beta"] == "not significant"
     assert len(set(bars["marker"]["color"])) == 2
     assert numbers(bars["error_x"]["array"]).tolist() == [0.25, 0.125]
     assert numbers(bars["error_x"]["arrayminus"]).tolist() == [0.125, 0.25]

@@ -81,7 +81,7 @@ def test_a_checkpoint_damaged_twice_over_costs_its_epochs_and_no_more(tmp_path: 
         (row,) = trained(study, attempt, 1)
         (note,) = row.pop("notes")
         assert note.startswith(f"{newest.url} is damaged")
-        assert note.endswith("; the one before it is used, or the trial begins anew")
+        assert note.endswith("; the one before it is used, or the trial starts over")
         assert row | {"notes": []} == whole[2]
 
 

@@ -159,6 +159,6 @@ def test_completed_trials_outside_the_domains_of_now_are_said(tiny: StudySpec, s
         return made.notes
 
     assert planned(0.1) == ()
-    assert planned(0.25) == ("2 completed trials lie outside the domains of now and are left out",)
-    with pytest.raises(StudyError, match="none of 4 that lies in the domains of now: 3 completed outside of them"):
+    assert planned(0.25) == ("2 completed trials lie outside the current domains and are left out",)
+    with pytest.raises(StudyError, match="none of 4 within the current domains: 3 completed outside of them"):
         planned(0.9)

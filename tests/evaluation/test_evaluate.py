@@ -34,7 +34,7 @@ from plgan_tune.store.lock import FollowedError, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.training.evaluate import classify
-from plgan_tune.training.precision import numbers_for
+from plgan_tune.training.precision import precision_policy_for
 
 CPU = torch.device("cpu")
 TIMES = ["seconds", "images_per_second", "reported_at", "evaluated_at", "started_at", "ended_at", "node"]
@@ -107,13 +107,13 @@ def test_seeds_are_paired_each_with_labels_of_its_own(done: tuple[Path, Result])
 def test_the_test_error_is_the_engine_s_own(done: tuple[Path, Result], tiny: StudySpec) -> None:
     """Of the kept checkpoint, by the function that measures val_error."""
     images, labels = load_test(tiny.any_trial().data)
-    numbers = numbers_for("auto", "mlp", CPU)
+    precision = precision_policy_for("auto", "mlp", CPU)
     rows = table(done[0])
     for row in rows.itertuples():
         place = done[0] / "seeds" / "checkpoints" / str(row.trial_id)
         for weights, error in (("averaged", row.test_error), ("raw", row.test_error_raw)):
             classifier = load_classifier(place, "averaged" if weights == "averaged" else "raw")
-            assert classify(classifier.discriminator, images, labels, "mlp", numbers).error == error
+            assert classify(classifier.discriminator, images, labels, "mlp", precision).error == error
             assert classifier.error(images, labels) == error
 
 
@@ -131,6 +131,7 @@ def test_what_is_said(done: tuple[Path, Result]) -> None:
     (line,) = [line for line in said.splitlines() if line.startswith("patent")][:1]
     errors = table(done[0]).query("configuration == 'patent'").test_error
     assert line.split()[1:4] == ["2", f"{100 * errors.mean():.2f}", f"{100 * errors.std():.2f}"]
+    assert f"{done[0].name}: error on the test images, %" in said.splitlines()
     assert "difference from the patent's settings" in said
     assert "trained on the labelled images; --refit adds the validation images" in said
     assert "Nothing is published for these data with 20 labels." in said
@@ -331,7 +332,7 @@ def test_a_trial_without_its_last_checkpoint_is_named_and_the_others_measured(
     assert result.exit_code == 2
     assert "judge-s1 is not measured: " in result.output
     assert "a checkpoint of epoch 2, the trial's last, but its newest is of epoch 1" in result.output
-    assert "patent-s1 is not measured: cannot read " in result.output
+    assert "patent-s1 is not measured: there is no checkpoint in " in result.output
     assert "generated images are not scored, for want of their judge" in result.output
     rows = table(fresh)
     assert sorted(rows.trial_id) == ["patent-s2", "t0001-s1", "t0001-s2"]

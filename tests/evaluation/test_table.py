@@ -62,6 +62,11 @@ def said(tiny: StudySpec, searched: list[TrialRow]) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
+def test_a_title_is_not_broken_where_its_table_is_narrow(said: list[str]) -> None:
+    assert "published: MNIST, 100 labels, test error, %" in said
+    assert max(map(len, said[: said.index("")])) <= 80
+
+
 def lines(said: list[str], name: str) -> list[list[str]]:
     """The name's cells in each table, a sign or a word a cell."""
     return [line.split()[1:] for line in said if line.startswith(f"{name} ")]
@@ -82,7 +87,7 @@ def test_a_seed_without_an_error_is_counted_and_named(said: list[str]) -> None:
     errors, differences, _ = lines(said, "t0002")
     assert errors[:3] == ["2", "of", "3"]
     assert differences[0] == "2"
-    assert " ".join(differences).endswith("not told apart")
+    assert " ".join(differences).endswith("not significant")
     assert any(line.endswith("too good by that: t0002-s3 (diverged).") for line in said)
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plgan_tune.gan.draws import Draws, Stream, generator_for, seed_for
+from plgan_tune.gan.draws import Draws, Stream, rng_for, seed_for
 
 SEEDS = [*range(12), 2**31, 2**32, 2**63 - 1]
 STEPS = [*range(150), 10_000, 2**32]
@@ -48,8 +48,8 @@ def test_swapped_arguments_are_another_draw() -> None:
 
 
 def test_a_generator_is_fresh_at_every_use() -> None:
-    first, second = (torch.rand(5, generator=generator_for(3, 4, Stream.LATENT_D)) for _ in range(2))
-    other = torch.rand(5, generator=generator_for(3, 4, Stream.LATENT_G))
+    first, second = (torch.rand(5, generator=rng_for(3, 4, Stream.LATENT_D)) for _ in range(2))
+    other = torch.rand(5, generator=rng_for(3, 4, Stream.LATENT_G))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 

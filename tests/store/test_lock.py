@@ -188,7 +188,7 @@ def test_who_was_silent_for_too_long_leaves_the_study_to_its_follower(study: Loc
 @pytest.fixture
 def late(study: Location, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyLock]:
     """A lock whose thread renews nothing, and whose lease is always over."""
-    monkeypatch.setattr(StudyLock, "_renew_until_ended", lambda self: None)
+    monkeypatch.setattr(StudyLock, "_renew_if_possible", lambda self: False)
     with StudyLock(study, lease=0.0) as lock:
         yield lock
 
@@ -211,7 +211,7 @@ def test_a_fresh_lease_does_not_count_where_the_store_says_otherwise(
     study: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine that was suspended wakes with a lease that looks fresh."""
-    monkeypatch.setattr(StudyLock, "_renew_until_ended", lambda self: None)
+    monkeypatch.setattr(StudyLock, "_renew_if_possible", lambda self: False)
     with StudyLock(study, lease=3600) as lock:
         lock.check()
         leave(study, elsewhere())

@@ -67,10 +67,27 @@ def test_a_file_of_another_program_is_refused(filled: Location, rows: Any) -> No
 
 
 def test_a_file_without_a_column_is_refused(filled: Location, rows: Any) -> None:
-    table = epochs_table([rows.epoch(0)]).drop_columns(["val_error", "ramp"])
+    table = epochs_table([rows.epoch(0)]).drop_columns(["val_error", "seconds", "ramp"])
     put(table, filled.join("epochs", "part-00001.parquet"), "1")
-    with pytest.raises(StoreError, match=r"part-00001.parquet must have every column, but val_error, ramp"):
+    with pytest.raises(StoreError, match=r"part-00001.parquet must have every column, but val_error, seconds is"):
         read_epochs(filled)
+
+
+def test_a_measure_that_a_part_does_not_know_reads_as_null_and_another_changes_nothing(
+    filled: Location, rows: Any
+) -> None:
+    """Parts of one study may be of different versions."""
+    before = read_epochs(filled)
+    table = epochs_table([rows.epoch(before.num_rows)])
+    put(table.drop_columns(["ramp"]), filled.join("epochs", "part-00003.parquet"), "1")
+    younger = epochs_table([rows.epoch(before.num_rows + 1)]).append_column("gam", pa.array([0.5]))
+    put(younger, filled.join("epochs", "part-00004.parquet"), "1")
+    found = read_epochs(filled)
+    assert found.select(before.column_names).slice(0, before.num_rows).equals(before)
+    row, last = epoch_rows(found)[-2:]
+    assert last == rows.epoch(before.num_rows + 1)
+    assert row == replace(rows.epoch(before.num_rows), metrics=replace(row.metrics, ramp=None))
+    assert row.metrics.ramp is None
 
 
 @pytest.mark.parametrize("numbers", [[], [0, 1]])

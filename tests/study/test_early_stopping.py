@@ -110,6 +110,6 @@ def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler
     outside = make_trial(1, params={**POINT, "loss.alpha": 1.5})
     now = brought_to_date(History((inside, outside)), spec, [])
     assert [row.status.value for row in now.trials] == ["running", "stopped"]
-    assert now.trials[1].error == "its point is outside the study's domains of now"
+    assert now.trials[1].error == "its point is outside the study's current domains"
     assert len(OptunaSampler(spec, now).study.get_trials(states=[TrialState.PRUNED])) == 0
     assert len(OptunaSampler(spec, History((replace(inside, status=TrialStatus.STOPPED),))).study.trials) == 1

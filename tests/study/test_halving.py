@@ -39,7 +39,7 @@ def test_what_a_judgement_says() -> None:
     halving = Halving((5,), 3, min_competitors=3)
     first, _, third = (decide(halving, f"t{number}", 5, error) for number, error in enumerate([0.5, 0.4, 0.6]))
     assert first == DecisionRow(0, "t0", 1, 5, 5, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values")
-    assert third == DecisionRow(0, "t2", 1, 5, 5, 0.6, 0.4, 3, Verdict.STOP, "place 3 of 3, of which 1 go on")
+    assert third == DecisionRow(0, "t2", 1, 5, 5, 0.6, 0.4, 3, Verdict.STOP, "place 3 of 3, of which 1 continue")
 
 
 def test_a_late_value_never_fills_an_early_rung() -> None:

@@ -53,7 +53,7 @@ def study(alpha: Any = None, factor: int = 2, first: Sequence[Mapping[str, Any]]
 
 
 def stop(seq: int, trial_id: str) -> DecisionRow:
-    return DecisionRow(seq, trial_id, 1, 2, 2, 0.5, 0.4, 3, Verdict.STOP, "place 3 of 3, of which 2 go on")
+    return DecisionRow(seq, trial_id, 1, 2, 2, 0.5, 0.4, 3, Verdict.STOP, "place 3 of 3, of which 2 continue")
 
 
 def leave(
@@ -201,7 +201,7 @@ def test_a_reader_that_a_search_overtakes_sees_no_fault(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("wider", [{"choice": [0, 1, 0.5]}, {"uniform": [0, 1]}])
 def test_a_domain_s_values_stay_of_their_kind(tmp_path: Path, wider: Any) -> None:
     location = leave(tmp_path, [], [], [], study({"choice": [0, 1]}))
-    with pytest.raises(HistoryError, match=r"stay of their kind: trial\.loss\.alpha holds int, not float"):
+    with pytest.raises(HistoryError, match=r"keep their type: trial\.loss\.alpha holds int, not float"):
         read_history(location, study(wider))
 
 

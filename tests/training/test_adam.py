@@ -47,7 +47,7 @@ def test_it_descends_as_torch_s_does(device: str, dtype: torch.dtype, eps: float
     ours, torchs = Adam(mine.parameters(), optim), of_torch(theirs, optim)
     for rate in RATES:
         images = torch.randn(16, 3, 8, 8, dtype=dtype, device=device)
-        ours.rate.turn(rate)
+        ours.rate.set_(rate)
         torchs.param_groups[0]["lr"] = rate
         descend(mine, ours, images)
         descend(theirs, torchs, images)
@@ -55,6 +55,29 @@ def test_it_descends_as_torch_s_does(device: str, dtype: torch.dtype, eps: float
     for moments, wanted in zip(ours.state_dict()["state"].values(), torchs.state_dict()["state"].values(), strict=True):
         assert moments.keys() == wanted.keys()
         assert all(torch.equal(moments[name], wanted[name]) for name in wanted)
+
+
+def test_an_epsilon_within_the_root_is_added_to_the_mean_square(optim: OptimSpec) -> None:
+    """Against Adam written out, with gradients of the epsilon's own size."""
+    optim = optim.model_copy(update={"eps": 1e-30, "eps_root": 1e-8})
+    mine, theirs = (network.double() for network in networks())
+    adam = Adam(mine.parameters(), optim)
+    means, squares = ([torch.zeros_like(p) for p in theirs.parameters()] for _ in range(2))
+    for step in range(1, 6):
+        images = 1e-2 * torch.randn(16, 3, 8, 8, dtype=torch.float64)
+        adam.rate.set_(0.01)
+        descend(mine, adam, images)
+        for parameter in theirs.parameters():
+            parameter.grad = None
+        theirs(images).square().mean().backward()
+        with torch.no_grad():
+            for parameter, mean, square in zip(theirs.parameters(), means, squares, strict=True):
+                assert parameter.grad is not None
+                mean.lerp_(parameter.grad, 1 - optim.beta1)
+                square.lerp_(parameter.grad.square(), 1 - optim.beta2)
+                root = (square / (1 - optim.beta2**step) + optim.eps_root).sqrt()
+                parameter.sub_(0.01 * mean / (1 - optim.beta1**step) / root)
+        assert all(map(torch.allclose, mine.parameters(), theirs.parameters()))
 
 
 @pytest.mark.parametrize("left_by", [of_torch, lambda network, optim: Adam(network.parameters(), optim)])
@@ -65,11 +88,11 @@ def test_it_goes_on_from_moments_that_another_left(
     network, _ = networks()
     before = left_by(network, optim)
     if isinstance(before, Adam):
-        before.rate.turn(RATES[0])
+        before.rate.set_(RATES[0])
     descend(network, before, images := torch.randn(16, 3, 8, 8))
     copy = deepcopy(network)
     after = Adam(copy.parameters(), optim)
-    after.rate.turn(RATES[0])
+    after.rate.set_(RATES[0])
     after.load_state_dict(before.state_dict())
     descend(network, before, images)
     descend(copy, after, images)

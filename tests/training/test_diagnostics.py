@@ -188,5 +188,6 @@ def test_rows_carry_what_was_found(make_trial: MakeTrial, make_data: MakeData, b
     state = begin(make_trial(kind, training={"epochs": 1}), data)
     (row,) = epochs(state, data)
     state.epoch = 0
+    assert row.ramp is not None
     found = diagnose(state, data, row.ramp)
     assert {name: getattr(row, name) for name in found._fields} == found._asdict()

@@ -16,7 +16,7 @@ import torch
 
 from plgan_tune.config.load import load_trial
 from plgan_tune.train import train
-from plgan_tune.training.launch import LaunchError, launched
+from plgan_tune.training.launch import LaunchError, join_torchrun
 from plgan_tune.training.ranks import ALONE
 
 CPU = torch.device("cpu")
@@ -25,30 +25,19 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_R
 
 def test_without_torchrun_a_process_is_alone() -> None:
     threads = torch.get_num_threads()
-    with launched({"RANK": "3", "WORLD_SIZE": "8"}) as place:  # a cluster's own, not torchrun's
+    with join_torchrun({"RANK": "3", "WORLD_SIZE": "8"}) as place:  # a cluster's own, not torchrun's
         assert place.ranks == ALONE
         assert place.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
         assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize(("given", "threads"), [({}, 2), ({"OMP_NUM_THREADS": "4"}, 4)])
-def test_ranks_of_a_machine_share_its_cores(
-    given: dict[str, str], threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    torch.set_num_threads(4)
-    with launched(TORCHRUN | {"LOCAL_WORLD_SIZE": "2"} | given) as place:
-        assert place == (ALONE, CPU)
-        assert torch.get_num_threads() == threads
-
-
 def test_a_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with launched(TORCHRUN | {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}) as place:
+    with join_torchrun(TORCHRUN | {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}) as place:
         assert place.device == torch.device("cuda", 1)
     with (
         pytest.raises(LaunchError, match=r"must hold, but got \(nproc-per-node=3, GPUs=2\)"),
-        launched(TORCHRUN | {"LOCAL_WORLD_SIZE": "3"}),
+        join_torchrun(TORCHRUN | {"LOCAL_WORLD_SIZE": "3"}),
     ):
         pass
 
@@ -94,6 +83,7 @@ def test_two_ranks_under_torchrun_leave_what_one_leaves(config: Path, tmp_path: 
     assert rows_of(two) == [pytest.approx(row, rel=1e-9, abs=1e-9) for row in rows_of(one)]
     assert {file.name for file in two.iterdir()} == {file.name for file in one.iterdir()}
     assert told.count("epoch 2/2") == 1  # rank 0 alone speaks
+    assert told.count("training on the CPU, 2 ranks of 1 thread each\n") == 1
 
 
 @pytest.mark.slow
@@ -150,14 +140,14 @@ RANK = """
 import sys
 from datetime import timedelta
 import torch
-from plgan_tune.training.launch import joined, open_meeting
+from plgan_tune.training.launch import join_ranks, open_rendezvous
 index = int(sys.argv[1])
 url = sys.argv[2]
 if index == 0:
-    meeting = open_meeting(url)
+    meeting = open_rendezvous(url)
     url = meeting.url
     print(url, flush=True)
-with joined(url, index, 2, torch.device("cpu"), timedelta(seconds=30)) as ranks:
+with join_ranks(url, index, 2, torch.device("cpu"), timedelta(seconds=30)) as ranks:
     print(ranks.all_sum(torch.tensor(index + 1)).item())
 """
 

@@ -11,7 +11,7 @@ from plgan_tune.config.trial import Kind, Precision, TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.loop import epochs
-from plgan_tune.training.precision import numbers_for
+from plgan_tune.training.precision import precision_policy_for
 from plgan_tune.training.state import TrainState
 
 MakeTrial = Callable[..., TrialSpec]
@@ -34,8 +34,8 @@ Begin = Callable[[TrialSpec, Dataset], TrainState]
 def test_a_precision_is_a_type_of_weights_and_one_of_products(
     precision: Precision, kind: Kind, device: str, dtype: torch.dtype, products: torch.dtype | None
 ) -> None:
-    numbers = numbers_for(precision, kind, torch.device(device))
-    assert (numbers.dtype, numbers.products) == (dtype, products)
+    policy = precision_policy_for(precision, kind, torch.device(device))
+    assert (policy.dtype, policy.products) == (dtype, products)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_a_precision_is_a_type_of_weights_and_one_of_products(
 def test_a_gpu_rounds_only_where_it_is_left_to_choose(
     precision: Precision, kind: Kind, device: str, tf32: bool, channels_last: bool
 ) -> None:
-    numbers = numbers_for(precision, kind, torch.device(device))
-    assert (numbers.tf32, numbers.channels_last) == (tf32, channels_last)
+    policy = precision_policy_for(precision, kind, torch.device(device))
+    assert (policy.tf32, policy.channels_last) == (tf32, channels_last)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.training.launch import joined, open_meeting
+from plgan_tune.training.launch import join_ranks, open_rendezvous
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.state import new_state
@@ -183,13 +183,13 @@ def take_part(index: int, folder: Path) -> None:
     told = Told({}, {})
     for count in COUNTS:
         if index < count:
-            with joined(_meet(index, count, folder), index, count, CPU, timedelta(minutes=2)) as ranks:
+            with join_ranks(_meet(index, count, folder), index, count, CPU, timedelta(minutes=2)) as ranks:
                 for name, (trial, data) in cases.items():
                     told.outcomes[count, name] = train(trial, data, ranks)
-    with joined(f"file://{folder}/raises", index, 3, CPU) as ranks, _noted(told, "one raises"), ranks.in_step():
+    with join_ranks(f"file://{folder}/raises", index, 3, CPU) as ranks, _noted(told, "one raises"), ranks.sync_errors():
         if index == 1:
             raise ValueError("no images here")
-    with joined(f"file://{folder}/late", index, 3, CPU, timedelta(seconds=1)) as ranks:
+    with join_ranks(f"file://{folder}/late", index, 3, CPU, timedelta(seconds=1)) as ranks:
         if index == 1:
             _await(folder / "too late by 0")
             _await(folder / "too late by 2")
@@ -197,15 +197,15 @@ def take_part(index: int, folder: Path) -> None:
             with _noted(told, "one is late"):
                 ranks.all_sum(torch.ones(1))
             (folder / f"too late by {index}").touch()
-    with joined(f"file://{folder}/dies", index, 3, CPU, timedelta(minutes=1)) as ranks:
+    with join_ranks(f"file://{folder}/dies", index, 3, CPU, timedelta(minutes=1)) as ranks:
         if index == 2:
             _tell(told, index, folder)
             os._exit(0)
         with _noted(told, "one dies"):
             ranks.all_sum(torch.ones(1))
     if index == 0:
-        meeting = open_meeting("127.0.0.1")
-        with _noted(told, "nobody comes"), joined(meeting.url, 0, 2, CPU, timedelta(seconds=1)):
+        meeting = open_rendezvous("127.0.0.1")
+        with _noted(told, "nobody comes"), join_ranks(meeting.url, 0, 2, CPU, timedelta(seconds=1)):
             pass
     _tell(told, index, folder)
 
@@ -221,7 +221,7 @@ def _meet(index: int, count: int, folder: Path) -> str:
     address = folder / "address"
     if index > 0:
         return _await(address).read_text()
-    meeting = open_meeting("127.0.0.1")
+    meeting = open_rendezvous("127.0.0.1")
     kept.append(meeting)
     address.with_name("_address").write_text(meeting.url)
     address.with_name("_address").rename(address)

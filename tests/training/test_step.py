@@ -168,7 +168,7 @@ def batches(state: TrainState, data: Dataset, count: int) -> list[tuple[Tensor, 
     """Images in the pair's range, and their labels, from rows in order."""
     batch = state.trial.training.batch_size
     rows = (torch.arange(count * batch) % len(data.images)).view(count, batch)
-    wide = data.images.to(state.numbers.dtype)
+    wide = data.images.to(state.precision.dtype)
     images = wide / 255 if state.trial.model.kind == "mlp" else wide / 127.5 - 1
     return [(images[part], data.labels[part]) for part in rows]
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import io
-import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ def process(*words: str | Path, start: tuple[str, ...] = ("-m", "plgan_tune.trai
     ended = subprocess.run(
         [sys.executable, *start, *map(str, words)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -102,11 +101,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def six(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of 6 epochs without interruption."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("six")
     train(load_trial(config, ["trial.training.epochs=6"]), folder / "out")
-    torch.set_num_threads(threads)
     return folder / "out"
 
 
@@ -130,8 +126,10 @@ def copied(three: tuple[Path, Said], tmp_path: Path) -> Path:
 def test_it_trains_where_neither_ray_nor_optuna_can_be_imported(three: tuple[Path, Said]) -> None:
     folder, said = three
     assert said.status == 0, said.text
-    assert [line[:10] for line in said.text.splitlines()[:3]] == ["epoch 1/3 ", "epoch 2/3 ", "epoch 3/3 "]
-    assert "epoch 3 of 3: val_error 0." in said.text
+    assert [line[:10] for line in said.text.splitlines()[1:4]] == ["epoch 1/3 ", "epoch 2/3 ", "epoch 3/3 "]
+    error = r"\d+\.\d\d %"
+    assert re.search(rf"^epoch 3/3  val_error {error}  D ", said.text, re.MULTILINE)
+    assert re.search(rf"^epoch 3 of 3: val_error {error}, averaged weights \(raw {error}\)$", said.text, re.MULTILINE)
     assert f"epochs, samples.png and checkpoint.pt are in {folder}" in said.text
 
 
@@ -164,10 +162,10 @@ def test_a_new_process_goes_on_as_if_nothing_had_been(config: Path, six: Path, c
 def test_ctrl_c_ends_the_epoch_and_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "it's out"
     overrides = ["--set", "trial.training.epochs=100000", "--set", "trial.loss.alpha=0.75"]
+    words = ["--config", str(config), *overrides, "--out", str(out), "--threads", "2"]
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "plgan_tune.train", "--config", str(config), *overrides, "--out", str(out)],
+        [sys.executable, "-u", "-m", "plgan_tune.train", *words],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -182,15 +180,61 @@ def test_ctrl_c_ends_the_epoch_and_says_how_to_go_on(config: Path, tmp_path: Pat
     assert finished >= 2
     assert pd.read_parquet(out / "epochs").epoch.tolist() == list(range(1, finished + 1))
 
-    threads, _, *words = shlex.split(last)
-    assert [threads, *words[:2]] == ["OMP_NUM_THREADS=1", "-m", "plgan_tune.train"]
+    _, *words = shlex.split(last)
+    assert words[:2] == ["-m", "plgan_tune.train"]
+    assert words[-5:] == ["--threads", "2", "--out", str(out), "--resume"]
     go_on = [*words[2:], "--set", f"trial.training.epochs={finished + 2}"]
     said = command(*go_on)
     assert said.status == 0, said.text
     straight = tmp_path / "straight"
-    said = command("--config", config, *overrides, *go_on[-2:], "--out", straight)
+    said = command("--config", config, *overrides, *go_on[-2:], "--threads", "2", "--out", straight)
     assert said.status == 0, said.text
     assert same_bits(checkpoint_of(out).content, checkpoint_of(straight).content)
+
+
+@pytest.mark.parametrize(
+    ("resources", "words", "threads"),
+    [
+        ("", [], 1),
+        ("resources: {ranks: 2, cpus_per_rank: 3.5}", [], 3),
+        ("resources: {cpus_per_rank: 0.5}", [], 1),
+        ("resources: {cpus_per_rank: 3}", ["--threads", "2"], 2),
+        ("resources: {cpus_per_rank: 3}", ["--set", "resources.cpus_per_rank=2"], 2),
+    ],
+)
+def test_it_takes_the_threads_of_its_configuration_or_those_asked_for(
+    resources: str, words: list[str], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never all cores, nor what OMP_NUM_THREADS says; torch has its own number back at the end."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    torch.set_num_threads(5)
+    seen: list[int] = []
+
+    def session(*_: object) -> Iterator[EpochMetrics]:
+        seen.append(torch.get_num_threads())
+        yield from ()
+
+    monkeypatch.setattr("plgan_tune.train.session", session)
+    config = tmp_path / "trial.yaml"
+    config.write_text(f"{resources}\n{CONFIG}")
+    said = command("--config", config, *words, "--out", tmp_path / "out")
+    assert seen == [threads]
+    assert f"training on the CPU, {threads} thread{'s' * (threads > 1)}\n" in said.text
+    assert torch.get_num_threads() == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("resources.cpus_per_rank=-1", "resources.cpus_per_rank: must be a finite number > 0, but got -1"),
+        ("resources.cpus_per_rank=1e300", "resources.cpus_per_rank: must be at most 1024 where one process trains"),
+        ("resources.cpus_per_rank={int: [1, 2]}", "resources.cpus_per_rank: no domain may stand outside trial"),
+    ],
+)
+def test_threads_that_cannot_be_are_refused(config: Path, tmp_path: Path, override: str, rule: str) -> None:
+    assert rule in refused("--config", config, "--set", override, "--out", tmp_path / "out")
 
 
 def test_stopping_by_the_watch_is_the_same_as_by_a_signal(config: Path, six: Path, tmp_path: Path) -> None:
@@ -293,10 +337,11 @@ def test_a_foreign_checkpoint_is_refused(config: Path, copied: Path) -> None:
     ],
 )
 def test_a_wrong_configuration_is_refused(config: Path, tmp_path: Path, override: str, words: list[str]) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "of" / "mine"
     text = refused("--config", config, "--set", override, "--set", "trial.model.width=0.05", "--out", out)
     assert [word for word in words if word not in text] == []
-    assert not (out / "checkpoint.pt").exists()
+    assert "training on" not in text
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_dry_run_of_a_resume_says_what_is_there_and_what_has_changed(tmp_path: P
     result = CliRunner().invoke(app, ["--dry-run", *words, "--set", "search.trials=20"])
     assert result.exit_code == 0
     said = " ".join(result.output.split())
-    for text in ("trials 25, each of at most 12", "already there 25 trials that have ended, 0 that go on", "25 -> 20"):
+    for text in ("trials 25, each of at most 12", "already there 25 trials ended, 0 unfinished", "25 -> 20"):
         assert text in said
     refused = CliRunner().invoke(app, ["--dry-run", *words, "--set", "trial.data.labels=30"])
     assert refused.exit_code == 2
@@ -45,7 +45,7 @@ def test_a_resume_of_nothing_says_that_it_begins(tmp_path: Path) -> None:
     words = ["--results", str(tmp_path), "--name", "typo", "--resume", "--dry-run"]
     said = CliRunner().invoke(app, words)
     assert said.exit_code == 0
-    assert f"no study is in {tmp_path}/typo yet: this one begins it" in " ".join(said.output.split())
+    assert f"no study is in {tmp_path}/typo yet: this search starts it" in " ".join(said.output.split())
 
 
 def tear(file: Path) -> None:

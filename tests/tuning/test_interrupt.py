@@ -1,11 +1,13 @@
 """Ctrl-C in a search, and the command that it prints: typed as it stands, that finishes the study."""
 
 import os
+import pty
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 
 from plgan_tune.records import TrialStatus
+from tests.screen import lines_on_screen
 from tests.waiting import held_search, wait_for_epochs
 
 TRIALS, EPOCHS, STOPPED = 3, 6, 4
@@ -107,7 +110,9 @@ def test_the_trial_under_way_ends_its_epoch(interrupted: Interrupted) -> None:
 def test_ctrl_c_exits_130_without_a_traceback(interrupted: Interrupted) -> None:
     assert interrupted.status == 130, interrupted.said
     assert "Traceback" not in interrupted.said
-    assert "stopping: the trial finishes its epoch and saves; Ctrl-C again does not wait" in interrupted.said
+    assert (
+        "stopping: waiting for the trial to finish its epoch and save; Ctrl-C again stops at once" in interrupted.said
+    )
     assert "interrupted, this run took" in interrupted.said
 
 
@@ -169,3 +174,25 @@ def test_a_resumed_trial_goes_on_where_it_stopped(interrupted: Interrupted, fini
     for trial_id, epochs, status in zip(left.trial_id, left.epochs, left.status, strict=True):
         to_come = EPOCHS - epochs if status == TrialStatus.RUNNING else 0
         assert list(tables.curve(trial_id).attempt) == [1] * epochs + [2] * to_come
+
+
+def test_sigterm_on_a_terminal_leaves_no_torn_picture(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    words = [sys.executable, "-m", "plgan_tune.search", "--space", "space.yaml", "--in-process", "--name", "mine"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, words, os.environ | {"TERM": "xterm", "COLUMNS": "100"})
+    written, asked = b"", False
+    with suppress(OSError):  # the terminal's end
+        while part := os.read(terminal, 65536):
+            written += part
+            if not asked and b"t0001" in written:
+                os.kill(pid, signal.SIGTERM)
+                asked = True
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, written
+    lines = lines_on_screen(written.decode())
+    assert [line for line in lines if "running for" in line or line.startswith("trial ")] == []
+    told = lines.index("Stopping. If the process is killed first, resume with:")
+    assert lines[told + 1].endswith("--name mine --resume")
+    assert any("mine: interrupted, this run took" in line for line in lines[told:])

@@ -28,7 +28,8 @@ SPEC = study_from_mapping(
 
 
 def opened(path: Path) -> list[FrozenTrial]:
-    return optuna.load_study(study_name="mirrored", storage=JournalStorage(JournalFileBackend(str(path)))).trials
+    """Under the name of the study's folder."""
+    return optuna.load_study(study_name=path.parent.name, storage=JournalStorage(JournalFileBackend(str(path)))).trials
 
 
 def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
     result = study.search("search.trials=6", change)
     assert result.exit_code == 0, result.output
     for text in ("search.trials: 4 -> 6", note):
-        assert f"note: not as at the last start: {text}" in result.output
+        assert f"note: changed since the last start: {text}" in result.output
     check_kept(interrupted, study)
     trials = study.table("trials").set_index("trial_id")
     assert sorted(trials["number"]) == list(range(6))
@@ -204,9 +204,9 @@ def test_another_sampler_is_told_the_trials_of_before_but_those_outside_a_narrow
     sampler = "search.sampler={tpe: {startup_trials: 1}}"
     result = study.search("search.trials=5", "search.first=[]", sampler, "trial.loss.alpha={uniform: [0.1, 0.5]}")
     assert result.exit_code == 0, result.output
-    assert "note: outside the domains of now, so kept but not told to the sampler: t0001, t0002\n" in result.output
+    assert "note: outside the current domains, so kept but not told to the sampler: t0001, t0002\n" in result.output
     for key in ("search.sampler", "search.first", "trial.loss.alpha.uniform"):
-        assert f"note: not as at the last start: {key}" in result.output
+        assert f"note: changed since the last start: {key}" in result.output
     check_kept(interrupted, study)
     trials = study.table("trials").set_index("trial_id")
     assert list(trials["params_alpha"].head(3)) == [0.2, 0.9, 0.8]
@@ -227,7 +227,7 @@ def test_a_wider_domain_is_searched_whole_and_the_trials_of_before_are_told(
     result = study.search("search.trials=6", "search.first=[]", "trial.loss.alpha={log_uniform: [1e-9, 1.0]}")
     assert result.exit_code == 0, result.output
     assert "not told" not in result.output
-    assert "note: not as at the last start: trial.loss.alpha.log_uniform: null -> [1e-09, 1.0]\n" in result.output
+    assert "note: changed since the last start: trial.loss.alpha.log_uniform: null -> [1e-09, 1.0]\n" in result.output
     check_kept(interrupted, study)
     trials = study.table("trials")
     assert list(trials["params_alpha"].head(3)) == [0.2, 0.9, 0.8]
@@ -251,7 +251,7 @@ def test_what_would_make_old_and_new_errors_incomparable_is_refused(study: Study
     before = study.contents()
     result = study.search("search.trials=9", change)
     assert result.exit_code == 2, result.output
-    assert "these keys must stay as they are there" in result.output
+    assert "these keys must not change" in result.output
     assert said in result.output
     assert "search.trials:" not in result.output
     assert study.contents() == before

@@ -16,7 +16,7 @@ from plgan_tune.backends import in_process
 from plgan_tune.backends.in_process import InProcess
 from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.errors import RuleError
-from plgan_tune.config.load import load_study, load_trial
+from plgan_tune.config.load import load_study, load_trial, load_trial_and_threads
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.data.check import DataSummary, check_data
@@ -62,7 +62,9 @@ def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_train_repeats_the_best_trial_exactly(search: Search, tmp_path: Path) -> None:
     result = search(small(early_stopping="none", trials=2))
-    rows = train(load_trial(tmp_path / "study" / "best.yaml"), tmp_path / "again")
+    trial, threads = load_trial_and_threads(tmp_path / "study" / "best.yaml")
+    assert threads == 1
+    rows = train(trial, tmp_path / "again", threads=threads)
     best = result.state.best()
     assert best is not None
     logged = pd.read_parquet(tmp_path / "study" / "epochs").query(f"trial_id == '{best.trial_id}'")
@@ -108,7 +110,7 @@ def test_resume_adds_trials_and_keeps_the_old(search: Search, tmp_path: Path) ->
     said = io.StringIO()
     search(small(trials=5), resume=True, console=Console(file=said))
     assert [line for line in said.getvalue().splitlines() if line.startswith("note")] == [
-        "note: not as at the last start: search.trials: 3 -> 5"
+        "note: changed since the last start: search.trials: 3 -> 5"
     ]
     after = pd.read_parquet(tmp_path / "study" / "trials")
     pd.testing.assert_frame_equal(after.iloc[:3].reset_index(drop=True), before)
@@ -156,7 +158,7 @@ def test_what_is_under_way_when_the_time_is_over_goes_on_with_the_printed_comman
     assert (left.status, left.attempt, left.epochs) == ("running", 1, 3)
     looked = CliRunner().invoke(analyze, [str(tmp_path / "study")])
     assert "1 unfinished" in looked.output
-    assert "but 1 trial has not ended: search --resume goes on" in " ".join(looked.output.split())
+    assert "but 1 trial has not ended: search --resume continues it" in " ".join(looked.output.split())
 
     go_on = next(line for line in limited.output.splitlines() if line.endswith("--name study --resume"))
     resumed = invoke(*shlex.split(go_on)[3:])

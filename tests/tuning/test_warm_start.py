@@ -107,7 +107,7 @@ def test_what_lies_outside_is_not_taken_and_what_differs_is_said(tmp_path: Path,
     assert told(spec) == [({"loss.alpha": 0.75}, 0.01)]
     (older,) = read_older(spec)
     assert older.note == (
-        f"warm start from {path}: took 1 of 2 finished trials; 1 lie outside the domains of now; "
+        f"warm start from {path}: took 1 of 2 finished trials; 1 lie outside the current domains; "
         "their errors may not compare, since it has training.epochs 6"
     )
 

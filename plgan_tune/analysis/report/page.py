@@ -17,7 +17,7 @@ from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances, importances
 from plgan_tune.analysis.intervals import wilson
 from plgan_tune.analysis.overview import Overview, overview
-from plgan_tune.analysis.report import best, course, space
+from plgan_tune.analysis.report import best, space, timeline
 from plgan_tune.analysis.report.look import Absent, Drawn
 from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
@@ -143,7 +143,7 @@ def _search_panels(study: Study) -> list[Panel]:
             "Best so far",
             "The line is the lowest error at a last epoch; a dot is a trial where it ended. Look for where the line "
             "last fell: a long flat end says that more trials of this space would bring little.",
-            {"time": course.best_over_time(study), "epochs": course.best_over_epochs(study)},
+            {"time": timeline.best_over_time(study), "epochs": timeline.best_over_epochs(study)},
             "pair",
         ),
         Panel(
@@ -152,7 +152,7 @@ def _search_panels(study: Study) -> list[Panel]:
             f"A line is a trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch "
             f"on the generator's final loss. {_about_rungs(study)}Look for curves that were cut while they still fell, "
             "and for those that rise after their switch.",
-            {"all": course.learning_curves(study)},
+            {"all": timeline.learning_curves(study)},
         ),
         Panel(
             "rungs",
@@ -160,7 +160,7 @@ def _search_panels(study: Study) -> list[Panel]:
             "Right of the cutoff are the trials that were stopped, and by how much they missed; who came before there "
             "was a cutoff is not drawn, and the height within a rung says nothing. Look for many just right of it: "
             "those were hardly worse than what went on; a longer grace period would judge them better.",
-            {"misses": course.misses(study)},
+            {"misses": timeline.misses(study)},
         ),
         Panel(
             "timeline",
@@ -168,7 +168,7 @@ def _search_panels(study: Study) -> list[Panel]:
             "A bar is an attempt of a trial, on the trial's last node; a row is what a node ran at one time. Look for "
             "gaps, where a node trained nothing, for the search rested or trials were being started, and for a ragged "
             "end, where a few long trials kept the rest waiting.",
-            {"all": course.timeline(study)},
+            {"all": timeline.timeline(study)},
         ),
     ]
 
@@ -189,7 +189,7 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
             "importance",
             "What the error depends on",
             "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials. A grey bar's key matters no "
-            "more than among trials with shuffled errors: it is not told from chance. Look for the coloured ones: "
+            "more than among trials with shuffled errors: it is not significant. Look for the coloured ones: "
             "those keys deserve the trials; the others have shown no influence yet.",
             {"all": space.importance_bars(found)},
         ),
@@ -197,7 +197,7 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
             "slices",
             "One key at a time",
             "Each trial's last error over the values of a key; open circles were stopped early, so they stand where "
-            "they had come to, and the star is the best. Look for a valley, and for a best at the edge: then the "
+            "they reached, and the star is the best. Look for a valley, and for a best at the edge: then the "
             "domain is too narrow.",
             {str(place): made for place, made in enumerate(sliced.values())}
             or {"none": Absent("No key was searched: all trials have the same configuration.")},

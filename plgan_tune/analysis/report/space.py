@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.importance import LEAST, Importances
-from plgan_tune.analysis.report.course import trial_dots
 from plgan_tune.analysis.report.look import (
     FAINT,
     INK,
@@ -39,6 +38,7 @@ from plgan_tune.analysis.report.thin import (
     spread_evenly,
     strength,
 )
+from plgan_tune.analysis.report.timeline import trial_dots
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.domains import Choice, Domain, LogInt, LogUniform
 from plgan_tune.config.study import encode
@@ -105,7 +105,7 @@ def short_name(study: Study, path: str) -> str:
 class Axis:
     """A searched key as an axis: decades of a logarithmic domain, a choice's options by their place.
 
-    A resumed study may hold values outside the domains of now; the axis reaches to them.
+    A resumed study may hold values outside the current domains; the axis reaches to them.
 
     Attributes:
         places: of a column's cells on the axis; NaN where a cell has none.
@@ -219,7 +219,7 @@ def plane(study: Study) -> Drawn:
     trials = study.trials.assign(error=study.trials["trial_id"].map(errors))
     trials = trials[trials["error"].notna()]
     if len(trials) < 8:
-        return Absent("The plane needs eight trials that have come to the same epoch.")
+        return Absent("The plane needs eight trials that reached the same epoch.")
     alpha, beta = (Axis.of(study.spec.domains[path], trials[study.spec.columns[path]]) for path in (ALPHA, BETA))
     trials = trials.assign(alpha=alpha.places, beta=beta.places)
     x, y = (np.linspace(axis.low, axis.high, GRID) for axis in (alpha, beta))
@@ -304,8 +304,8 @@ def importance_bars(found: Importances | None) -> Drawn:
         "x": compact(share),
         "y": names,
         "width": 0.55,
-        "marker": {"color": ["var(--middle)" if key.told else FAINT for key in keys]},
-        "hovertext": ["" if key.told else "not told from chance" for key in keys],
+        "marker": {"color": ["var(--middle)" if key.significant else FAINT for key in keys]},
+        "hovertext": ["" if key.significant else "not significant" for key in keys],
         "error_x": {
             "type": "data",
             "symmetric": False,

@@ -8,8 +8,9 @@ from rich.console import Console
 from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.ray.cluster_monitor import ClusterMonitor
 from plgan_tune.backends.ray.connect import check_address
-from plgan_tune.backends.ray.preflight import joined_for
+from plgan_tune.backends.ray.preflight import open_cluster
 from plgan_tune.backends.ray.tune_run import run_tune
+from plgan_tune.config.study import threads_of
 from plgan_tune.study.backpressure import Backpressure
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.coordinator import Coordinator
@@ -17,30 +18,42 @@ from plgan_tune.study.trial_resources import TrialResources
 
 
 def ignore_death(why: str) -> None:
-    """Says nothing more: the search ends with RayDiedError."""
+    """Do nothing: the search ends with RayDiedError."""
 
 
 class RayBackend:
-    """A backend of many processes, each a trial or a rank of one.
+    """Trains trials on Ray, each trial or rank in a process of its own.
 
     Args:
-        address: `auto` or `host:port` of a running cluster; None starts an embedded Ray, and stops it at the end.
-        on_death: called, in a thread, with what has died of an embedded Ray. The search then ends, if it can: without
-            its GCS Ray ends this process after a minute.
+        address: `auto` or `host:port` of a running cluster. None starts a Ray on this machine and stops it at the end.
+        on_death: Called in a thread, with the part that died, if the search's own Ray dies. The search then ends. If
+            the GCS died, Ray ends this process after a minute.
     """
 
     def __init__(self, address: str | None = None, *, on_death: Callable[[str], None] = ignore_death) -> None:
         self._address, self._on_death = address, on_death
 
     def check(self) -> None:
-        """Raises ClusterError where no cluster answers at the address."""
+        """Check that a cluster answers at the address.
+
+        Raises:
+            ClusterError: If none does.
+        """
         if self._address is not None:
             check_address(self._address)
 
     @contextmanager
     def open(self, workload: Workload, console: Console) -> Iterator["RayTrainer"]:
-        """Raises ClusterError where the cluster cannot be joined or is too small, or a node of it cannot train."""
-        with joined_for(workload, address=self._address, console=console) as (share, concurrent):
+        """Join the cluster, or start a Ray, for the time of a `with` block.
+
+        Args:
+            workload: What to train.
+            console: Where messages to the user go.
+
+        Raises:
+            ClusterError: If the cluster cannot be joined or is too small, or one of its nodes cannot train.
+        """
+        with open_cluster(workload, address=self._address, console=console) as (share, concurrent):
             yield RayTrainer(workload, share, concurrent, self._on_death)
 
 
@@ -48,10 +61,10 @@ class RayTrainer:
     """See `Trainer`.
 
     Args:
-        workload: what to train.
-        share: what a trial takes.
-        concurrent: trials at a time.
-        on_death: as of `RayBackend`.
+        workload: What to train.
+        share: What a trial takes.
+        concurrent: Trials at a time.
+        on_death: As of `RayBackend`.
     """
 
     def __init__(
@@ -62,13 +75,24 @@ class RayTrainer:
 
     @property
     def threads(self) -> int:
-        return max(1, int(self._share.cpus))
+        """See `Trainer.threads`."""
+        return threads_of(self._share.cpus)
 
     @property
     def cluster(self) -> ClusterStatus:
+        """See `Trainer.cluster`."""
         return self._monitor.status
 
     def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:
-        """Raises RayDiedError where an embedded Ray has died."""
+        """See `Trainer.train`.
+
+        Args:
+            coordinator: Takes every report.
+            backpressure: Held after every report.
+            on_look: Called after each look at the cluster.
+
+        Raises:
+            RayDiedError: If the search's own Ray has died.
+        """
         with self._monitor.watching(coordinator.state, on_look):
             return run_tune(self._workload, self._share, self._concurrent, coordinator, backpressure, self._on_death)

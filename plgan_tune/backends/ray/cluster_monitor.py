@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Event, Thread
 
 import ray
-from ray._private.state import available_resources_per_node
 from ray.exceptions import RayError
 
+from plgan_tune.backends.ray.ray_private import free_resources
+from plgan_tune.store.repeat import Repeating
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.state import StudyState
 from plgan_tune.study.trial_resources import TrialResources
@@ -25,7 +25,7 @@ LOOKS = 12
 def look(share: TrialResources, at_a_time: int) -> ClusterStatus:
     """The joined cluster now."""
     living = [node for node in ray.nodes() if node["Alive"]]
-    free = available_resources_per_node()
+    free = free_resources()
     resources = [node["Resources"] for node in living]
     # A node's resources that are all taken are left out of what is free; of its accelerator it always keeps some.
     unused = [free.get(node["NodeID"], {}) for node in living]
@@ -64,26 +64,19 @@ class ClusterMonitor:
             state: says how many trials should run and do not.
             on_look: called after every look.
         """
-        closing = Event()
-        thread = Thread(
-            target=self._look_until_closed, args=(state, on_look, closing), name="cluster-monitor", daemon=True
-        )
-        thread.start()
-        try:
-            yield
-        finally:
-            closing.set()
-            thread.join(timeout=EVERY_SECONDS)
 
-    def _look_until_closed(self, state: StudyState, on_look: Callable[[], None], closing: Event) -> None:
-        while not closing.wait(EVERY_SECONDS):
+        def look_again() -> None:
             try:
                 self._look_again(state)
             except (RayError, RuntimeError, ConnectionError) as error:
                 logger.debug("the cluster could not be looked at: %s", error)
-            else:
-                if not closing.is_set():
-                    on_look()
+                return
+            if not repeating.closing.is_set():
+                on_look()
+
+        repeating = Repeating(look_again, EVERY_SECONDS, "cluster-monitor", patience=EVERY_SECONDS)
+        with repeating:
+            yield
 
     def _look_again(self, state: StudyState) -> None:
         now = look(self.status.share, self.status.at_a_time)

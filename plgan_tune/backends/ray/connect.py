@@ -21,6 +21,7 @@ from plgan_tune.backends.address import check_protocol
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.autoscaler import Growth, read_growth
 from plgan_tune.backends.ray.embedded import take_session
+from plgan_tune.backends.ray.ray_private import without_dump, without_sigterm_handler
 from plgan_tune.backends.ray.token import keep_token_private
 from plgan_tune.config.study import ResourcesSpec
 from plgan_tune.study.trial_resources import ACCELERATOR, TrialResources
@@ -56,10 +57,7 @@ def connect(address: str | None, code: Path | None = None, *, on_interrupt: Call
     """
     keep_token_private(make=address is None)
     if address is None:
-        # "local": with no address Ray would join a cluster that runs on this machine.
-        with _interrupts_kept(on_interrupt):
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        take_session()
+        _start(on_interrupt)
         return
     try:
         with _interrupts_kept(on_interrupt):
@@ -75,12 +73,22 @@ def connect(address: str | None, code: Path | None = None, *, on_interrupt: Call
         raise ClusterError(f"--address {address}: cannot join the cluster: {error}") from error
 
 
+def _start(on_interrupt: Callable[[], None]) -> None:
+    try:
+        # "local": with no address Ray would join a cluster that runs on this machine.
+        with _interrupts_kept(on_interrupt):
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises that class itself
+        raise ClusterError(f"Ray does not start on this machine: {error}") from error
+    take_session()
+
+
 @contextmanager
 def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
     """Holds Ctrl-C back until the block ends, and keeps the caller's own handler of SIGTERM.
 
     Ray forks while it starts, and Python drops an exception that is raised in a fork's hooks: the search would go on,
-    or hang on logging's lock. For SIGTERM it installs a handler that aborts the process.
+    or hang on logging's lock. For SIGTERM it would install a handler that ends the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -94,13 +102,11 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
             on_interrupt()
 
     before = signal.signal(signal.SIGINT, keep)
-    at_end = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        with without_sigterm_handler():
+            yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if callable(at_end):
-            signal.signal(signal.SIGTERM, at_end)
     if asked:
         raise KeyboardInterrupt
 
@@ -181,7 +187,7 @@ def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tup
     if growth is not None and "auto" in (concurrent, resources.gpus_per_rank):
         raise ClusterError(
             "`search.concurrent` and `resources.gpus_per_rank` must be given where an autoscaler can add nodes, since "
-            "auto knows only the nodes of now, but got "
+            "auto knows only the current nodes, but got "
             f"(search.concurrent={concurrent}, resources.gpus_per_rank={resources.gpus_per_rank}); with all the nodes "
             f"that it may add, {trials} trials of {share} run at a time"
         )
@@ -194,14 +200,15 @@ def node_resources() -> list[Mapping[str, float]]:
 
 
 @contextmanager
-def joined(address: str | None, console: Console) -> Iterator[bool]:
+def join_cluster(address: str | None, console: Console) -> Iterator[bool]:
     """Ray for the time of a study, and whether it is ours; one that the caller started is used and left alone."""
     if ray.is_initialized():
         yield False
         return
-    try:
-        with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
-            connect(address, on_interrupt=lambda: status.update(STOPPING))
-        yield True
-    finally:
-        ray.shutdown()
+    with without_dump(own=address is None):
+        try:
+            with console.status("starting Ray" if address is None else f"joining the cluster at {address}") as status:
+                connect(address, on_interrupt=lambda: status.update(STOPPING))
+            yield True
+        finally:
+            ray.shutdown()

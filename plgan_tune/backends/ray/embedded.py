@@ -1,19 +1,16 @@
 """The Ray that a search starts for itself: its folder, and whether its servers live."""
 
 from collections.abc import Callable
-from pathlib import Path
-from threading import Event, Thread
 from types import TracebackType
 from typing import Final, Self
 
-import ray._private.worker
-from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray.tune import Stopper
 
 from plgan_tune.backends.errors import RayDiedError
-from plgan_tune.backends.ray.controller import Controller
 from plgan_tune.backends.ray.local import Local
+from plgan_tune.backends.ray.ray_private import Controller, dead_server, session_folder
 from plgan_tune.backends.ray.scratch import mark, remove_left_behind
+from plgan_tune.store.repeat import Repeating
 
 LOOK_SECONDS: Final = 1.0
 
@@ -23,18 +20,9 @@ def take_session() -> None:
 
     Its own stays at its end, for its logs, until the next start. Folders without a mark are another program's.
     """
-    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    session = session_folder()
     mark(session)
     remove_left_behind(session.parent, "session_")
-
-
-def dead_server() -> str | None:
-    """What has died of a Ray that this process has started; None also where it has joined another's."""
-    node = ray._private.worker._global_node
-    for kind, process in node.dead_processes() if node else ():
-        if kind in (PROCESS_TYPE_RAYLET, PROCESS_TYPE_GCS_SERVER):
-            return f"Ray has died: its {kind} (process {process.pid}) ended with {process.returncode}"
-    return None
 
 
 class RayWatch(Local, Stopper):
@@ -50,11 +38,10 @@ class RayWatch(Local, Stopper):
     def __init__(self, controller: Controller, tell: Callable[[str], None]) -> None:
         self._controller, self._tell = controller, tell
         self._died: str | None = None
-        self._closing = Event()
-        self._thread = Thread(target=self._look_until_closed, name="ray-watch", daemon=True)
+        self._looking = Repeating(self._look, LOOK_SECONDS, "ray-watch")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._looking.__enter__()
         return self
 
     def __exit__(
@@ -65,11 +52,10 @@ class RayWatch(Local, Stopper):
         Raises:
             RayDiedError: where Ray has died.
         """
-        self._closing.set()
-        self._thread.join()
+        self._looking.__exit__(kind, error, trace)
         died = self._died or (dead_server() if error else None)
         if died is not None and (error is None or isinstance(error, Exception)):
-            raise RayDiedError(f"{died}; every epoch in the results is kept") from error
+            raise RayDiedError(f"{died}; finished epochs are saved") from error
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
         return False
@@ -80,9 +66,9 @@ class RayWatch(Local, Stopper):
         self._controller.wait_at_a_stop(0.0)  # nothing answers any more
         return True
 
-    def _look_until_closed(self) -> None:
-        while self._died is None and not self._closing.wait(LOOK_SECONDS):
-            died = dead_server()
-            if died is not None:
-                self._tell(died)
-                self._died = died
+    def _look(self) -> bool:
+        died = dead_server()
+        if died is not None:
+            self._tell(died)
+            self._died = died
+        return died is not None

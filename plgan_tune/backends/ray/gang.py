@@ -8,9 +8,10 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from plgan_tune.backends.trial_worker import TrialWorker, device_for
+from plgan_tune.config.study import threads_of
 from plgan_tune.store.location import Location
 from plgan_tune.study.assignment import Assignment, EpochReport
-from plgan_tune.training.launch import Meeting, joined, open_meeting
+from plgan_tune.training.launch import Rendezvous, join_ranks, open_rendezvous
 
 logger = logging.getLogger(__name__)
 
@@ -23,19 +24,19 @@ class RankActor:
 
     def __init__(self, study: str, index: int, count: int, cpus: float, gpus: float) -> None:
         self._study, self._index, self._count = study, index, count
-        self._threads = max(1, int(cpus))
+        self._threads = threads_of(cpus)
         self._device = device_for(gpus)
         self._stack = ExitStack()
-        self._meeting: Meeting | None = None
+        self._meeting: Rendezvous | None = None
         self._worker: TrialWorker | None = None
 
-    def open_meeting(self) -> str:
+    def open_rendezvous(self) -> str:
         """Rank 0's own node's address, as other nodes reach it, and a free port there."""
-        self._meeting = open_meeting(ray.util.get_node_ip_address())
+        self._meeting = open_rendezvous(ray.util.get_node_ip_address())
         return self._meeting.url
 
     def join(self, url: str) -> None:
-        ranks = self._stack.enter_context(joined(url, self._index, self._count, self._device))
+        ranks = self._stack.enter_context(join_ranks(url, self._index, self._count, self._device))
         self._meeting = None
         node = ray.util.get_node_ip_address()
         self._worker = TrialWorker(ranks, self._device, node, Location.at(self._study), self._threads)
@@ -70,7 +71,7 @@ class Gang:
             ).remote(study, index, count, cpus, gpus)
             for index in range(count)
         ]
-        url = ray.get(self._actors[0].open_meeting.remote())
+        url = ray.get(self._actors[0].open_rendezvous.remote())
         self._all("join", url)
 
     def begin(self, assignment: Assignment) -> None:

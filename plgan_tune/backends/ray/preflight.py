@@ -15,10 +15,9 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-import plgan_tune
 from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.errors import ClusterError
-from plgan_tune.backends.ray.connect import STOPPING, capacity, connect, joined
+from plgan_tune.backends.ray.connect import STOPPING, capacity, connect, join_cluster
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.check import DataSummary, check_data, check_room
 from plgan_tune.data.errors import DataError
@@ -30,7 +29,7 @@ LOOK_SECONDS = 120.0
 DATA_SECONDS = 3600.0
 """For a node to find its images, where it may have to download them."""
 
-PACKAGE = Path(plgan_tune.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Node:
 
 
 @contextmanager
-def joined_for(workload: Workload, *, address: str | None, console: Console) -> Iterator[tuple[TrialResources, int]]:
+def open_cluster(workload: Workload, *, address: str | None, console: Console) -> Iterator[tuple[TrialResources, int]]:
     """Ray for the time of a study: a trial's share of it, and how many trials are to run at a time.
 
     The nodes of a cluster that is joined here are looked at first (`prepare_nodes`).
@@ -50,7 +49,7 @@ def joined_for(workload: Workload, *, address: str | None, console: Console) -> 
     Raises:
         ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
     """
-    with joined(address, console) as joined_here:
+    with join_cluster(address, console) as joined_here:
         share, at_a_time = capacity(workload.resources, workload.search.concurrent)
         if address is not None and joined_here:
             with console.status("looking at the nodes") as status:

@@ -6,8 +6,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from plgan_tune.backends.ray.controller import Controller
 from plgan_tune.backends.ray.local import Local
+from plgan_tune.backends.ray.ray_private import Controller
 from plgan_tune.records import Verdict
 from plgan_tune.study.coordinator import Coordinator
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import ray
 
 from plgan_tune.backends.ray.callbacks import HUNG
-from plgan_tune.backends.ray.controller import Controller
 from plgan_tune.backends.ray.local import LocalCallback
+from plgan_tune.backends.ray.ray_private import Controller
 from plgan_tune.console.format import duration
 from plgan_tune.study.assignment import Assignment
 

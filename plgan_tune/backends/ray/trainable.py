@@ -7,6 +7,7 @@ from ray import tune
 
 from plgan_tune.backends.ray.gang import Gang
 from plgan_tune.backends.trial_worker import TrialWorker, device_for
+from plgan_tune.config.study import threads_of
 from plgan_tune.store.location import Location
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.training.ranks import ALONE
@@ -57,4 +58,4 @@ def _start_worker(config: dict[str, Any]) -> TrialWorker | Gang:
     if ranks > 1:
         return Gang(study, ranks, cpus, gpus)
     node = ray.util.get_node_ip_address()
-    return TrialWorker(ALONE, device_for(gpus), node, Location.at(study), max(1, int(cpus)))
+    return TrialWorker(ALONE, device_for(gpus), node, Location.at(study), threads_of(cpus))

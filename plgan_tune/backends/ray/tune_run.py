@@ -60,8 +60,8 @@ def run_tune(
     search = workload.search
     scheduler = CoordinatorScheduler(coordinator)
     silence = SilenceWatch(scheduler.controller, search.trial_timeout, coordinator.silent)
-    asked, beginning = AskedToStop(silence, coordinator.stopping), Beginning(coordinator)
-    callbacks = [CoordinatorCallback(coordinator), Pause(backpressure), silence, asked, beginning, Forgetting()]
+    asked, beginning = StopSignal(silence, coordinator.stopping), Beginning(coordinator)
+    callbacks = [CoordinatorCallback(coordinator), Pause(backpressure), silence, asked, beginning, TrimResults()]
     with (
         _quiet_tune(),
         scratch_folder() as scratch,
@@ -139,7 +139,7 @@ class TimeLimit(Stopper):
         return now - self._begun >= self._seconds
 
 
-class Forgetting(LocalCallback):
+class TrimResults(LocalCallback):
     """Takes from a trial what Tune keeps of it to the study's end and nobody reads; the last of the callbacks.
 
     Of every number in a result it keeps six statistics and two queues.
@@ -156,7 +156,7 @@ class Forgetting(LocalCallback):
         trial.run_metadata.last_result = {}
 
 
-class AskedToStop(LocalCallback):
+class StopSignal(LocalCallback):
     """Notes a stop, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
 
     Args:
@@ -189,7 +189,7 @@ class AskedToStop(LocalCallback):
         signal.signal(signal.SIGUSR1, self._usr1 if callable(self._usr1) else note_and_stop)
 
 
-STOPPING: Final = "trials end the epoch that they are in and save, {:.0f} s at most; Ctrl-C again does not wait"
+STOPPING: Final = "waiting at most {:.0f} s for trials to finish their epoch and save; Ctrl-C again stops at once"
 
 TUNE_SETTINGS: Mapping[str, str] = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads

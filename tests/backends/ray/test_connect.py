@@ -10,13 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray._private.worker
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune.backends.errors import ClusterError
-from plgan_tune.backends.ray.connect import STOPPING, check_address, joined, share_of, trials_at_a_time
+from plgan_tune.backends.ray.connect import (
+    STOPPING,
+    check_address,
+    join_cluster,
+    share_of,
+    trials_at_a_time,
+)
+from plgan_tune.backends.ray.ray_private import without_dump
 from plgan_tune.config.study import ResourcesSpec
 from plgan_tune.search import app
 from plgan_tune.study.trial_resources import SOME, TrialResources
@@ -65,6 +73,12 @@ def test_the_gangs_fill_the_cluster_and_none_waits_half_placed(
 def test_more_nodes_never_hold_fewer_trials(share: TrialResources, nodes: list[Node], more: list[Node]) -> None:
     assume(sum(share.fits(node) for node in nodes) >= share.ranks)
     assert trials_at_a_time(share, [*nodes, *more]) >= trials_at_a_time(share, nodes)
+
+
+DUMP = (
+    "Raylet is terminated. Termination is unexpected. Last 20 lines of the Raylet logs:\n    [state-dump] 0\n    more"
+)
+"""As Ray's agents tell it, each once."""
 
 
 @pytest.mark.parametrize("cpus", [0.1, 0.2, 0.3, 0.7])
@@ -215,7 +229,7 @@ def test_ctrl_c_while_ray_starts_is_heard_at_once_and_obeyed_after(monkeypatch: 
     monkeypatch.setattr("ray.shutdown", lambda: events.append("Ray is shut down"))
     monkeypatch.setattr("rich.status.Status.update", lambda _, text: events.append(text))
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), joined(None, Console(file=io.StringIO())):
+    with pytest.raises(KeyboardInterrupt), join_cluster(None, Console(file=io.StringIO())):
         events.append("used")
     assert events == [STOPPING, "Ray has started", "Ray is shut down"]
     assert signal.getsignal(signal.SIGINT) is before
@@ -242,3 +256,38 @@ def test_an_address_where_no_cluster_answers_exits_2_in_time(
 def test_what_is_no_address_is_refused_at_once(address: str) -> None:
     with pytest.raises(ClusterError, match="--address must be auto or host:port, but got"):
         check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("own", "text", "shown"),
+    [
+        (True, DUMP, ""),
+        (False, DUMP, "Raylet is terminated. Termination is unexpected."),
+        (True, "The actor died", "The actor died"),
+    ],
+)
+def test_a_dead_raylet_s_log_stays_off_the_terminal(
+    own: bool, text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray's listener takes the function from its module by the name that is replaced here."""
+    before = ray._private.worker.print_to_stdstream
+    assert "print_to_stdstream" in ray._private.worker.listen_error_messages.__code__.co_names
+    with without_dump(own=own):
+        ray._private.worker.print_to_stdstream({"lines": [text], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert ray._private.worker.print_to_stdstream == before
+    said = capsys.readouterr().out
+    assert shown in said
+    assert "state-dump" not in said
+    assert bool(said) == bool(shown)
+
+
+def test_a_ray_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    said = CliRunner().invoke(app, ["--results", str(tmp_path / "results")])
+    assert said.exit_code == 2, said.output
+    assert "Ray does not start on this machine: The current node timed out during startup." in said.output
+    assert not any(tmp_path.iterdir())

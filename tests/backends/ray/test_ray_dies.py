@@ -41,10 +41,13 @@ def test_the_command_that_goes_on_is_said_and_does(tmp_path: Path, started: Star
         before = pd.read_parquet(study / "epochs")
         (process,) = [child for child in psutil.Process(search.pid).children() if child.name() == server]
         process.kill()
-        status = search.wait(timeout=180)  # Ray's own minute, where the GCS has died
+        status = search.wait(timeout=50)  # before Ray's own minute, where the GCS has died
     text = said.read_text()
     assert status == 1, text
     assert "Traceback" not in text
+    assert "Raylet is terminated" not in text
+    assert "state-dump" not in text
+    assert text.splitlines()[-1].endswith("--name mine --resume")
     assert f"Ray has died: its {server} (process {process.pid}) ended with -9" in text
     command = next(line.strip() for line in text.splitlines() if line.endswith("--name mine --resume"))
     assert shlex.split(command)[1:3] == ["-m", "plgan_tune.search"]

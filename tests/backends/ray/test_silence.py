@@ -16,8 +16,8 @@ import ray
 from rich.console import Console
 
 from plgan_tune.backends.ray import silence, tune_run
-from plgan_tune.backends.ray.controller import Controller
 from plgan_tune.backends.ray.gang import Gang, RankActor
+from plgan_tune.backends.ray.ray_private import Controller
 from plgan_tune.backends.ray.silence import MOST_STOP_SECONDS, STOP_SECONDS, SilenceWatch
 from plgan_tune.backends.ray.trainable import PlganTrainable
 from plgan_tune.records import TrialStatus

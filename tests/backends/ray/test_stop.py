@@ -129,7 +129,7 @@ asked = []
 def interrupt():
     if not asked:
         asked.append(True)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 os.register_at_fork(before=interrupt)
 runpy.run_module("plgan_tune.search", run_name="__main__", alter_sys=True)
@@ -140,7 +140,8 @@ Where it strikes the logging module's own hook a lock stays taken for ever, and 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ctrl_c_while_ray_starts_is_obeyed(tmp_path: Path, started: Started) -> None:
+def test_sigterm_while_ray_starts_is_obeyed(tmp_path: Path, started: Started) -> None:
+    """And so is Ctrl-C, which SIGTERM is turned into."""
     (tmp_path / "space.yaml").write_text(SPACE)
     words = ["--space", "space.yaml", "--set", "search.trials=1", "--set", "trial.training.epochs=2", "--name", "mine"]
     with started(tmp_path, sys.executable, "-c", INTERRUPTED_IN_A_FORK, *words) as search:

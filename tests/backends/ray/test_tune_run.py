@@ -6,12 +6,12 @@ import pytest
 from ray.tune.experiment import Trial
 
 from plgan_tune.backends.ray import tune_run
-from plgan_tune.backends.ray.tune_run import Forgetting, TimeLimit
+from plgan_tune.backends.ray.tune_run import TimeLimit, TrimResults
 from tests.factories import make_metrics, make_report
 
 
 def test_a_trial_keeps_nothing_that_grows() -> None:
-    trial, forgetting = Trial("trainable", stub=True), Forgetting()
+    trial, forgetting = Trial("trainable", stub=True), TrimResults()
     held: dict[str, Any] = {"report": make_report(make_metrics(1)), "training_iteration": 1, "config": {}}
     forgetting.on_trial_result(iteration=1, trials=[trial], trial=trial, result=held)
     trial.update_last_result(held)

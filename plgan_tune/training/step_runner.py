@@ -2,7 +2,7 @@
 
 On a CPU, and for several ranks, the steps run as they stand. On a GPU each of the two is captured once as a CUDA graph:
 one launch instead of some hundred. A graph keeps addresses, so what changes from step to step is written to where it
-looks: rows, numbers (`Dial`), seeds of generators. A later trial of the same shapes takes the tensors over
+looks: rows, numbers (`DeviceScalar`), seeds of generators. A later trial of the same shapes takes the tensors over
 (`TrainState.take_over`), and with them the graphs.
 """
 
@@ -44,11 +44,11 @@ HOW_WEIGHTS_START = {
 """Keys of the model that are of its first tensors only, which a later trial brings along."""
 
 
-class Program:
+class StepRunner:
     """A trial's steps.
 
     Args:
-        state: what they change; its tensors stay with the program.
+        state: what they change; its tensors stay with the runner.
         data: on the state's device.
         ranks: this process's place.
     """
@@ -94,8 +94,8 @@ class Program:
         try:
             with unchanged(self.state):
                 _warm_up([self._plain_d, self._plain_g])
-            play_d = captured(self._plain_d, [self.state.generators[stream] for stream in STREAMS_D])
-            play_g = captured(self._plain_g, [self.state.generators[stream] for stream in STREAMS_G])
+            play_d = capture_graph(self._plain_d, [self.state.rngs[stream] for stream in STREAMS_D])
+            play_g = capture_graph(self._plain_g, [self.state.rngs[stream] for stream in STREAMS_G])
             check_alike(self, play_d, play_g)
         except (RuntimeError, CaptureError) as error:
             logger.warning("steps are launched kernel by kernel, since they could not be captured: %s", error)
@@ -137,7 +137,7 @@ class Program:
 
     def _images(self, rows: Tensor) -> Tensor:
         state = self.state
-        return to_unit_range(self.data.images.index_select(0, rows), state.trial.model.kind, state.numbers.dtype)
+        return to_unit_range(self.data.images.index_select(0, rows), state.trial.model.kind, state.precision.dtype)
 
 
 def _fixed(trial: TrialSpec) -> tuple[object, ...]:
@@ -154,7 +154,7 @@ class CaptureError(Exception):
     """A captured step does not do what the plain one does."""
 
 
-def captured(step: Play, generators: Sequence[torch.Generator]) -> Play:
+def capture_graph(step: Play, generators: Sequence[torch.Generator]) -> Play:
     """The step as one CUDA graph, its generators' seeds read at each replay."""
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
@@ -169,9 +169,9 @@ def captured(step: Play, generators: Sequence[torch.Generator]) -> Play:
     return play
 
 
-def check_alike(program: Program, play_d: Play, play_g: Play) -> None:
+def check_alike(runner: StepRunner, play_d: Play, play_g: Play) -> None:
     """Raises CaptureError where two rounds by these plays do not come to the terms of the plain steps."""
-    plain, played = program.trial_run(program._plain_d, program._plain_g), program.trial_run(play_d, play_g)
+    plain, played = runner.trial_run(runner._plain_d, runner._plain_g), runner.trial_run(play_d, play_g)
     if not torch.allclose(played, plain, rtol=TOLERANCE, atol=TOLERANCE):
         raise CaptureError(f"replayed terms {played.tolist()} are not the plain ones {plain.tolist()}")
 
@@ -200,9 +200,9 @@ def unchanged(state: TrainState) -> Iterator[None]:
                 tensor.copy_(value)
 
 
-def program_for(state: TrainState, data: Dataset, ranks: Ranks, earlier: Program | None) -> Program:
+def step_runner_for(state: TrainState, data: Dataset, ranks: Ranks, earlier: StepRunner | None) -> StepRunner:
     """`earlier`'s tensors and graphs for this trial where they fit it, else a program of its own."""
     if earlier is None or not earlier.fits(state.trial, data):
-        return Program(state, data, ranks)
+        return StepRunner(state, data, ranks)
     earlier.state.take_over(state)
     return earlier

@@ -11,13 +11,13 @@ from torch import Tensor
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
-from plgan_tune.training import program as program_module
+from plgan_tune.training import step_runner as step_runner_module
 from plgan_tune.training.checkpoint import decode_checkpoint, encode_checkpoint, restore_state
-from plgan_tune.training.dials import Dial, Dials
+from plgan_tune.training.device_scalars import DeviceScalar, DeviceScalars
 from plgan_tune.training.loop import TERMS, epochs, run
-from plgan_tune.training.program import CaptureError, Program, check_alike, program_for, unchanged
 from plgan_tune.training.ranks import ALONE
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.training.step_runner import CaptureError, StepRunner, check_alike, step_runner_for, unchanged
 
 MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
@@ -43,9 +43,9 @@ def test_numbers_in_tensors_train_as_floats_do(
     data = images_for(make_data, kind)
     sections = {"training": {"epochs": 3, "precision": "float64"}, "loss": {"alpha": 0.7, "switch_epoch": 2}}
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
-    fixed.dials = Dials(*(Dial(torch.zeros((), dtype=torch.float64)) for _ in range(5)))
+    fixed.scalars = DeviceScalars(*(DeviceScalar(torch.zeros((), dtype=torch.float64)) for _ in range(5)))
     for adam in (fixed.adam_d, fixed.adam_g):
-        adam.rate = Dial(torch.zeros((), dtype=torch.float64))
+        adam.rate = DeviceScalar(torch.zeros((), dtype=torch.float64))
     for of_floats, of_tensors in zip(epochs(plain, data), epochs(fixed, data), strict=True):
         assert timeless(of_tensors) == pytest.approx(timeless(of_floats), rel=1e-9)
 
@@ -59,9 +59,9 @@ def test_a_trial_in_tensors_that_another_left_is_as_one_in_its_own(
     start = {"initial_spread": 0.1, "generator_initial_spread": "xavier", "generator_weight_norm_init": "one"}
     others = {"seed": 5, "loss": {"alpha": 0.9}, "optim": {"lr_generator": 0.01}}
     second = make_trial(kind, model=start, training={"epochs": 3}, **others)
-    left = Program(begin(first, data), data)
+    left = StepRunner(begin(first, data), data)
     list(run(left))
-    taken = program_for(begin(second, data), data, ALONE, left)
+    taken = step_runner_for(begin(second, data), data, ALONE, left)
     assert taken is left
     alone = begin(second, data)
     assert [timeless(row) for row in run(taken)] == [timeless(row) for row in epochs(alone, data)]
@@ -84,11 +84,11 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
     half = begin(trial, data)
     stream = epochs(half, data)
     content = encode_checkpoint(half, [next(stream), next(stream)])
-    left = Program(begin(make_trial(seed=9), data), data)
+    left = StepRunner(begin(make_trial(seed=9), data), data)
     for _, _ in zip(range(trained), run(left), strict=False):
         pass
     restored = restore_state(decode_checkpoint(content, "checkpoint"), trial, data, CPU)
-    taken = program_for(restored, data, ALONE, left)
+    taken = step_runner_for(restored, data, ALONE, left)
     assert [timeless(row) for row in run(taken)] == rows[2:]
     assert same(tensors_of(taken.state), tensors_of(straight))
 
@@ -112,7 +112,7 @@ def test_what_a_later_trial_may_change(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, changed: dict[str, Any], fits: bool
 ) -> None:
     data = make_data()
-    left = Program(begin(make_trial(), data), data)
+    left = StepRunner(begin(make_trial(), data), data)
     assert left.fits(make_trial(**changed), data) is fits
     assert not left.fits(make_trial(**changed), make_data())
 
@@ -122,73 +122,73 @@ def test_a_comparison_leaves_the_trial_as_it_was(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, timeless: Timeless, trained: int
 ) -> None:
     data, trial = make_data(), make_trial(training={"epochs": 3})
-    program, alone = (Program(begin(trial, data), data) for _ in range(2))
-    stream, plain = run(program), run(alone)
+    runner, alone = (StepRunner(begin(trial, data), data) for _ in range(2))
+    stream, plain = run(runner), run(alone)
     for _ in range(trained):
         next(stream)
         next(plain)
-    before = tensors_of(program.state)
-    check_alike(program, program._plain_d, program._plain_g)
-    assert same(tensors_of(program.state), before)
+    before = tensors_of(runner.state)
+    check_alike(runner, runner._plain_d, runner._plain_g)
+    assert same(tensors_of(runner.state), before)
     assert [timeless(row) for row in stream] == [timeless(row) for row in plain]
-    assert same(tensors_of(program.state), tensors_of(alone.state))
+    assert same(tensors_of(runner.state), tensors_of(alone.state))
 
 
 def test_a_comparison_ends_as_it_began_where_a_step_fails(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf
 ) -> None:
     data = make_data()
-    program = Program(begin(make_trial(), data), data)
-    next(run(program))
-    before = tensors_of(program.state)
+    runner = StepRunner(begin(make_trial(), data), data)
+    next(run(runner))
+    before = tensors_of(runner.state)
 
     def step_and_fail() -> None:
-        with unchanged(program.state):
-            program._plain_d()
+        with unchanged(runner.state):
+            runner._plain_d()
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
         step_and_fail()
-    assert same(tensors_of(program.state), before)
+    assert same(tensors_of(runner.state), before)
 
 
-def stale_rows(program: Program) -> Callable[[], Tensor]:
+def stale_rows(runner: StepRunner) -> Callable[[], Tensor]:
     """A replay that reads the rows of its capture."""
-    kept = program._labelled.clone()
+    kept = runner._labelled.clone()
 
     def play() -> Tensor:
-        program._labelled.copy_(kept)
-        return program._plain_d()
+        runner._labelled.copy_(kept)
+        return runner._plain_d()
 
     return play
 
 
-def stale_seeds(program: Program) -> Callable[[], Tensor]:
+def stale_seeds(runner: StepRunner) -> Callable[[], Tensor]:
     def play() -> Tensor:
-        for generator in program.state.generators.values():
+        for generator in runner.state.rngs.values():
             generator.manual_seed(0)
-        return program._plain_d()
+        return runner._plain_d()
 
     return play
 
 
-def no_update(program: Program) -> Callable[[], Tensor]:
+def no_update(runner: StepRunner) -> Callable[[], Tensor]:
     def play() -> Tensor:
-        with unchanged(program.state):
-            return program._plain_d()
+        with unchanged(runner.state):
+            return runner._plain_d()
 
     return play
 
 
 @pytest.mark.parametrize("wrong", [stale_rows, stale_seeds, no_update])
 def test_a_replay_that_misses_something_is_found_out(
-    make_trial: MakeTrial, make_data: MakeData, begin: Begin, wrong: Callable[[Program], Callable[[], Tensor]]
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, wrong: Callable[[StepRunner], Callable[[], Tensor]]
 ) -> None:
     data = make_data()
-    program = Program(begin(make_trial(optim={"lr_discriminator": 0.03}), data), data)
-    program.state.before_epoch(0.5, 0.03, 0.003)
+    runner = StepRunner(begin(make_trial(optim={"lr_discriminator": 0.03}), data), data)
+    runner.state.before_epoch(0.5, 0.03, 0.003)
     with pytest.raises(CaptureError, match="are not the plain ones"):
-        check_alike(program, wrong(program), program._plain_g)
+        check_alike(runner, wrong(runner), runner._plain_g)
 
 
 def test_a_step_that_cannot_be_captured_says_so_once_and_runs(
@@ -203,12 +203,12 @@ def test_a_step_that_cannot_be_captured_says_so_once_and_runs(
         raise RuntimeError("operation not permitted when stream is capturing")
 
     data, trial = make_data(), make_trial(training={"epochs": 2})
-    monkeypatch.setattr(program_module, "captured", refuse)
-    monkeypatch.setattr(program_module, "_warm_up", lambda steps: [step() for step in steps])
-    program = Program(begin(trial, data), data)
-    monkeypatch.setattr(program, "_prepared", False)  # as on a GPU
+    monkeypatch.setattr(step_runner_module, "capture_graph", refuse)
+    monkeypatch.setattr(step_runner_module, "_warm_up", lambda steps: [step() for step in steps])
+    runner = StepRunner(begin(trial, data), data)
+    monkeypatch.setattr(runner, "_prepared", False)  # as on a GPU
     with caplog.at_level(logging.WARNING):
-        rows = [timeless(row) for row in run(program)]
+        rows = [timeless(row) for row in run(runner)]
     assert rows == [timeless(row) for row in epochs(begin(trial, data), data)]
     (record,) = caplog.records
     assert "could not be captured: operation not permitted" in record.message
@@ -226,7 +226,7 @@ def test_replayed_epochs_are_plain_ones(
     cuda = torch.device("cuda", 0)
     data = images_for(make_data, kind).to(cuda)
     trial = make_trial(kind, training={"epochs": 3, "precision": precision})
-    replayed, plain = (Program(new_state(trial, data, cuda), data) for _ in range(2))
+    replayed, plain = (StepRunner(new_state(trial, data, cuda), data) for _ in range(2))
     plain._prepared = True
     near = 0.05 if precision == "bf16" else 1e-3
     for one, other in zip(run(replayed), run(plain), strict=True):
@@ -242,12 +242,12 @@ def test_a_later_trial_replays_what_an_earlier_one_captured(
 ) -> None:
     cuda = torch.device("cuda", 0)
     data = make_data().to(cuda)
-    left = Program(new_state(make_trial(training={"epochs": 1}), data, cuda), data)
+    left = StepRunner(new_state(make_trial(training={"epochs": 1}), data, cuda), data)
     list(run(left))
-    monkeypatch.setattr(program_module, "captured", pytest.fail)
+    monkeypatch.setattr(step_runner_module, "capture_graph", pytest.fail)
     second = make_trial(seed=2, loss={"alpha": 0.9}, training={"epochs": 2})
-    taken = program_for(new_state(second, data, cuda), data, ALONE, left)
-    alone = Program(new_state(second, data, cuda), data)
+    taken = step_runner_for(new_state(second, data, cuda), data, ALONE, left)
+    alone = StepRunner(new_state(second, data, cuda), data)
     alone._prepared = True
     for one, other in zip(run(taken), run(alone), strict=True):
         assert one.loss_adversarial == pytest.approx(other.loss_adversarial, rel=1e-3, abs=1e-3)

@@ -15,9 +15,7 @@ WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds between tries: two minutes in all."""
 
 
-def patiently(
-    action: Callable[[], T], waits: Sequence[float] = WAITS, sleep: Callable[[float], None] = time.sleep
-) -> T:
+def retry(action: Callable[[], T], waits: Sequence[float] = WAITS, sleep: Callable[[float], None] = time.sleep) -> T:
     """What `action` returns, tried again after each of `waits` seconds while the store fails.
 
     Raises:

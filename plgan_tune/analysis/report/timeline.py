@@ -283,7 +283,7 @@ def misses(study: Study) -> Drawn:
         return Absent("Early stopping has judged no trial.")
     judged = study.decisions[study.decisions["cutoff"].notna()]
     if judged.empty:
-        return Absent("Too few trials have come to a rung for anyone to be judged.")
+        return Absent("Too few trials have reached a rung for any decision.")
     judged = with_trials(study, judged)
     steps = sorted(judged["rung"].unique().tolist())
     # Spread over the rung's height by the order of arrival, so that equal trials do not hide one another.

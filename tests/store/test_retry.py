@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from plgan_tune.store.location import StoreError
-from plgan_tune.store.patience import WAITS, patiently
+from plgan_tune.store.retry import WAITS, retry
 
 
 def test_it_tries_again_until_the_store_answers() -> None:
@@ -18,7 +18,7 @@ def test_it_tries_again_until_the_store_answers() -> None:
             raise answer
         return answer
 
-    assert patiently(ask, (1, 2, 3), waited.append) == "there"
+    assert retry(ask, (1, 2, 3), waited.append) == "there"
     assert waited == [1, 2]
 
 
@@ -29,7 +29,7 @@ def test_it_gives_up_with_the_last_error() -> None:
         raise StoreError(f"away after {len(waited)}")
 
     with pytest.raises(StoreError, match="away after 2"):
-        patiently(fail, (1, 2), waited.append)
+        retry(fail, (1, 2), waited.append)
 
 
 def test_it_outlasts_a_minute() -> None:
@@ -41,4 +41,4 @@ def test_other_errors_are_not_waited_out() -> None:
         raise ValueError("a defect")
 
     with pytest.raises(ValueError, match="a defect"):
-        patiently(fail, (1,), lambda _: pytest.fail("waited"))
+        retry(fail, (1,), lambda _: pytest.fail("waited"))

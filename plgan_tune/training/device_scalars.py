@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Dial:
+class DeviceScalar:
     """A number that steps read and that changes between them.
 
     Attributes:
@@ -17,10 +17,10 @@ class Dial:
         self.value = value
 
     @classmethod
-    def on(cls, device: torch.device, dtype: torch.dtype) -> "Dial":
+    def on(cls, device: torch.device, dtype: torch.dtype) -> "DeviceScalar":
         return cls(torch.zeros((), dtype=dtype, device=device) if device.type == "cuda" else 0.0)
 
-    def turn(self, value: float) -> None:
+    def set_(self, value: float) -> None:
         if isinstance(self.value, Tensor):
             self.value.fill_(value)
         else:
@@ -28,7 +28,7 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
-class Dials:
+class DeviceScalars:
     """What the steps read beside tensors that they change; each optimiser has its rate besides.
 
     Attributes:
@@ -36,12 +36,12 @@ class Dials:
         blend: how far the average moves to D's weights at this update.
     """
 
-    alpha: Dial
-    beta: Dial
-    unsupervised_scale: Dial
-    w: Dial
-    blend: Dial
+    alpha: DeviceScalar
+    beta: DeviceScalar
+    unsupervised_scale: DeviceScalar
+    w: DeviceScalar
+    blend: DeviceScalar
 
     @classmethod
-    def on(cls, device: torch.device, dtype: torch.dtype) -> "Dials":
-        return cls(*(Dial.on(device, dtype) for _ in range(5)))
+    def on(cls, device: torch.device, dtype: torch.dtype) -> "DeviceScalars":
+        return cls(*(DeviceScalar.on(device, dtype) for _ in range(5)))

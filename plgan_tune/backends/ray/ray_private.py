@@ -1,0 +1,93 @@
+"""Ray's names without a promise: each is used here alone, and `tests/backends/ray/test_ray_private.py` calls each.
+
+A Ray that renames one fails there first, with what the name is for.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import ray._private.utils
+import ray._private.worker
+from ray._private.process_watcher import _RAYLET_LOG_MAX_PUBLISH_LINES
+from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
+from ray._private.state import available_resources_per_node
+
+
+def session_folder() -> Path:
+    """Sockets and logs of the Ray that this process has started."""
+    return Path(ray._private.worker._global_node.get_session_dir_path())
+
+
+def dead_server() -> str | None:
+    """What has died of a Ray that this process has started; None also where it has joined another's."""
+    node = ray._private.worker._global_node
+    for kind, process in node.dead_processes() if node else ():
+        if kind in (PROCESS_TYPE_RAYLET, PROCESS_TYPE_GCS_SERVER):
+            log = Path(node.get_session_dir_path(), "logs", f"{kind}.out")
+            return f"Ray has died: its {kind} (process {process.pid}) ended with {process.returncode}; its log is {log}"
+    return None
+
+
+_DUMP: Final = f"Last {_RAYLET_LOG_MAX_PUBLISH_LINES} lines of the Raylet logs:"
+
+
+@contextmanager
+def without_dump(*, own: bool) -> Iterator[None]:
+    """Keeps the last twenty lines of a dead raylet's log from the terminal, which Ray prints there, twice.
+
+    Args:
+        own: whether this process has started that Ray; `dead_server` then says that it is dead, and where the log is.
+            Of another's a line says which raylet it was.
+    """
+    shown = ray._private.worker.print_to_stdstream
+
+    def show(data: dict[str, Any], *args: Any, **options: Any) -> None:
+        lines = [line.partition(_DUMP)[0].rstrip() if _DUMP in line else line for line in data["lines"]]
+        if not (own and lines != data["lines"]):
+            shown({**data, "lines": lines}, *args, **options)
+
+    ray._private.worker.print_to_stdstream = show
+    try:
+        yield
+    finally:
+        ray._private.worker.print_to_stdstream = shown
+
+
+@contextmanager
+def without_sigterm_handler() -> Iterator[None]:
+    """Lets the caller's own handler of SIGTERM stand: Ray's, set where it starts, would end the process."""
+    own = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = own
+
+
+def free_resources() -> Mapping[str, Mapping[str, float]]:
+    """Node id -> resource -> how much of it nobody has taken, on the joined cluster."""
+    return available_resources_per_node()  # type: ignore[no-any-return,unused-ignore]
+
+
+class Controller:
+    """Holds Tune's controller, which only a scheduler is given, and that wrapped. Does nothing before `take`."""
+
+    def __init__(self) -> None:
+        self._tune: Any = None
+
+    def take(self, wrapped: Any) -> None:
+        self._tune = wrapped._tune_controller
+
+    def processes(self) -> Mapping[Any, Any]:
+        """Each trial whose process runs or starts -> the process's actor. One that waits for room has none."""
+        if self._tune is None:
+            return {}
+        live = self._tune._actor_manager._live_actors_to_ray_actors_resources
+        return {trial: live[actor][0] for trial, actor in self._tune._trial_to_actor.items() if actor in live}
+
+    def wait_at_a_stop(self, seconds: float) -> None:
+        """How long a trial may take to stop before Tune kills it; Tune's own is 10 s, and has no setting."""
+        if self._tune is not None:
+            self._tune._actor_force_cleanup_timeout = seconds

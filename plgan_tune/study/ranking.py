@@ -1,0 +1,18 @@
+"""Which trials are better: the one rule of a search's order."""
+
+from collections.abc import Iterable
+
+from plgan_tune.records import TrialRow, TrialStatus
+
+
+def rank(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """The completed trials, the lowest error at the LAST epoch first; of equals, the first suggested.
+
+    A minimum over noisy epochs is luck, and a trial that was stopped has not shown what it comes to.
+    """
+    completed = [
+        (row.val_error_last, row.number, row)
+        for row in rows
+        if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
+    ]
+    return [row for _, _, row in sorted(completed, key=lambda entry: entry[:2])]

@@ -1,0 +1,81 @@
+"""torch's names without a promise: each is used here alone, and `tests/training/test_torch_private.py` calls each.
+
+A torch that renames one fails there first, with what the name is for.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def step_adam(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    steps: Tensor,
+    *,
+    rate: float | Tensor,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> None:
+    """One step of Adam on all parameters by torch's fused kernel, as `torch.optim.Adam(fused=True)` makes it.
+
+    Args:
+        parameters: changed in place.
+        gradients: one a parameter.
+        means: of the gradients, changed in place.
+        squares: means of the squared gradients, changed in place.
+        steps: this step's number, from 1; shape ().
+        rate: the learning rate.
+        beta1: decay of `means`.
+        beta2: decay of `squares`.
+        eps: added to the root of the corrected `squares`.
+    """
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        means,
+        squares,
+        [],
+        [steps] * len(gradients),
+        lr=rate,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        weight_decay=0.0,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+def add_to_all(tensors: list[Tensor], number: float) -> None:
+    """Adds a number to every element of every tensor, in place and in one launch."""
+    torch._foreach_add_(tensors, number)
+
+
+def lerp_all(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float | Tensor) -> None:
+    """Moves each tensor towards its end by `weight` of the way, in place and in one launch.
+
+    Args:
+        tensors: changed in place.
+        ends: of the same shapes.
+        weight: a tensor of shape () stays where it is, for a CUDA graph to read again.
+    """
+    if isinstance(weight, Tensor):
+        torch._foreach_lerp_(tuple(tensors), tuple(ends), [weight.expand_as(end) for end in ends])
+    else:
+        torch._foreach_lerp_(tuple(tensors), tuple(ends), weight)
+
+
+def copy_all(tensors: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copies each source into its tensor, in one launch."""
+    torch._foreach_copy_(list(tensors), list(sources))
+
+
+def abort_ranks() -> None:
+    """Ends the collectives of this process's group that wait for ranks that are gone."""
+    dist.distributed_c10d._get_default_group().abort()
