@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.rich_utils  # noqa: F401 - decides about colours as it is imported: not in a test that asks for them
 from hypothesis import settings
 
 from plgan_tune.backends.in_process import InProcess
