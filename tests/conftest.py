@@ -6,18 +6,17 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.rich_utils  # noqa: F401 - decides about colours as it is imported: not in a test that asks for them
 from hypothesis import settings
 
 from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config import defaults
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import TrialRow, TrialStatus, Value
 from plgan_tune.tuning.driver import StudyResult, run_study
 from tests.factories import Search
 
@@ -136,39 +135,6 @@ def _started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
 def started() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
     """Starts a command in a folder, whose said.txt gets what it prints; at the block's end it is killed."""
     return _started
-
-
-def _make_trial(
-    number: int,
-    status: TrialStatus = TrialStatus.RUNNING,
-    params: Mapping[str, Value] | None = None,
-    error: float | None = None,
-) -> TrialRow:
-    return TrialRow(
-        seq=number,
-        trial_id=f"t{number}",
-        number=number,
-        status=status,
-        attempt=1,
-        epochs=1,
-        val_error_last=error,
-        val_error_best=error,
-        best_epoch=None if error is None else 1,
-        params=params or {"loss.alpha": 0.5},
-        seed=0,
-        split_hash=None,
-        seconds=1.0,
-        node=None,
-        started_at=datetime(2026, 1, 1, tzinfo=UTC),
-        ended_at=None,
-        error=None,
-    )
-
-
-@pytest.fixture(scope="session")
-def trial_row() -> Callable[..., TrialRow]:
-    """A row of the trial of that number: its status, its point and its error at the last epoch."""
-    return _make_trial
 
 
 @pytest.fixture(scope="module")

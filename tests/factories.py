@@ -4,16 +4,18 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
 from plgan_tune.study.assignment import Assignment, EpochReport
-from plgan_tune.tuning.driver import StudyResult
+
+if TYPE_CHECKING:  # torch and Optuna take seconds, which a process that only writes rows does without
+    from plgan_tune.backends.trial_worker import TrialWorker
+    from plgan_tune.tuning.driver import StudyResult
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -48,13 +50,46 @@ def small(
     return study_from_mapping({**SMALL, **changed})
 
 
-Search = Callable[..., StudyResult]
+Search = Callable[..., "StudyResult"]
 """`run_study` of a specification, in the test's folder, named `study` or as the second argument says."""
 
 
 def make_metrics(epoch: int, val_error: float = 0.5, **changes: Any) -> EpochMetrics:
     known: dict[str, Any] = {"epoch": epoch, "val_error": val_error, "seconds": 2.0, **changes}
     return EpochMetrics(**{field.name: 0.5 for field in fields(EpochMetrics)} | known)
+
+
+def make_epoch(seq: int, trial_id: str, epoch: int, val_error: float = 0.5) -> EpochRow:
+    """Reported `seq` seconds after START."""
+    return EpochRow(seq, trial_id, 1, make_metrics(epoch, val_error), START + timedelta(seconds=seq))
+
+
+def make_trial(
+    number: int,
+    status: TrialStatus = TrialStatus.RUNNING,
+    params: Mapping[str, Value] | None = None,
+    error: float | None = None,
+    **changes: Any,
+) -> TrialRow:
+    """Trial `t{number}` after an epoch, with its error there."""
+    known: dict[str, Any] = {
+        "seq": number,
+        "trial_id": f"t{number}",
+        "attempt": 1,
+        "epochs": 1,
+        "val_error_last": error,
+        "val_error_best": error,
+        "best_epoch": None if error is None else 1,
+        "params": params or {"loss.alpha": 0.5},
+        "seed": 0,
+        "split_hash": None,
+        "seconds": 1.0,
+        "node": None,
+        "started_at": START,
+        "ended_at": None,
+        "error": None,
+    }
+    return TrialRow(number=number, status=status, **known | changes)
 
 
 def make_report(
@@ -110,8 +145,9 @@ class Memory:
         self.news.append(("stopping", waits_for))
 
 
-def interrupting(number: signal.Signals, trial_id: str, epoch: int) -> type[TrialWorker]:
+def interrupting(number: signal.Signals, trial_id: str, epoch: int) -> "type[TrialWorker]":
     """A worker that sends its process the signal while the trial is in that epoch of its first attempt."""
+    from plgan_tune.backends.trial_worker import TrialWorker  # noqa: PLC0415 - as above
 
     class Interrupting(TrialWorker):
         def begin(self, assignment: Assignment) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from plgan_tune.console.signals import stopping_as_ctrl_c
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.study.state import StudyState
+from tests.factories import START
 
 NAME = "a\x1b[2Jb\x1b]0;owned\x07\x9b31m\u202ec"
 """A name that clears the screen, titles the window, colours in 8 bits and turns what follows around."""
@@ -376,9 +377,6 @@ def test_what_the_tables_hold_is_not_taken_for_markup(study: Study) -> None:
 
 
 # The live display
-
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def searching() -> StudyState:

@@ -96,12 +96,15 @@ ON_RAY = Kind(
 )
 
 
-@pytest.fixture(
-    params=[
+def kinds(*marks: pytest.MarkDecorator) -> list[Any]:
+    """Both, the second with these marks."""
+    return [
         pytest.param(IN_PROCESS, id="in process"),
-        pytest.param(ON_RAY, id="on Ray", marks=[pytest.mark.ray, pytest.mark.slow]),
+        pytest.param(ON_RAY, id="on Ray", marks=[pytest.mark.ray, *marks]),
     ]
-)
+
+
+@pytest.fixture(params=kinds(pytest.mark.slow))
 def kind(request: pytest.FixtureRequest) -> Kind:
     if request.node.get_closest_marker("ray"):
         request.getfixturevalue("embedded_ray")
@@ -125,6 +128,7 @@ def table(folder: Path, name: str) -> pd.DataFrame:
 DAY = timedelta(days=1)
 
 
+@pytest.mark.parametrize("kind", kinds(), indirect=True)  # what plain pytest asks of Ray
 def test_a_search_ends_and_a_resume_adds_to_it(
     search: Callable[..., StudyResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +314,7 @@ def test_a_search_rests_while_too_many_rows_wait_and_then_nothing_is_missing(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("embedded_ray", "one_thread")
 def test_the_rows_of_one_process_are_those_of_ray_with_one_trial_at_a_time(tmp_path: Path) -> None:
     """Those of a search and of its evaluation, bit for bit."""

@@ -3,9 +3,8 @@
 import io
 import re
 import shlex
-from collections.abc import Callable
-from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,13 +17,13 @@ from plgan_tune.console.display import (
     build_display,
     print_summary,
 )
-from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
+from plgan_tune.records import TrialStatus
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.history import History
 from plgan_tune.study.state import Ending, StudyState
 from plgan_tune.study.trial_resources import TrialResources
+from tests.factories import START, make_metrics, make_trial
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(seconds=100)
 RESULTS = "results/digits-20260101-000000"
 
@@ -43,11 +42,6 @@ def text(console: Console) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
 
 
-def measured(epoch: int, error: float, ramp: float) -> EpochMetrics:
-    known: dict[str, Any] = {"epoch": epoch, "val_error": error, "val_error_raw": error + 0.01, "ramp": ramp}
-    return EpochMetrics(**{field.name: 1.0 for field in fields(EpochMetrics)} | known)
-
-
 def train(state: StudyState, number: int, errors: list[float], ramp: float = 1.0) -> str:
     trial_id = f"t{number:04d}"
     params = {
@@ -60,8 +54,9 @@ def train(state: StudyState, number: int, errors: list[float], ramp: float = 1.0
     }
     state.start(trial_id, number, params, 0, START)
     for epoch, error in enumerate(errors, start=1):
+        metrics = make_metrics(epoch, error, val_error_raw=error + 0.01, ramp=ramp, seconds=1.0)
         reported_at = START + timedelta(seconds=epoch)
-        state.epoch(trial_id, 1, measured(epoch, error, ramp), reported_at=reported_at, node=None, split_hash=None)
+        state.epoch(trial_id, 1, metrics, reported_at=reported_at, node=None, split_hash=None)
     return trial_id
 
 
@@ -248,7 +243,7 @@ def test_the_summary_names_the_nodes_the_gpus_and_who_found_no_room() -> None:
     for number, node in enumerate(["10.0.0.2", "10.0.0.1", "10.0.0.2"]):
         trial_id = f"t{number:04d}"
         state.start(trial_id, number, {}, 0, START)
-        state.epoch(trial_id, 1, measured(1, 0.5, 1.0), reported_at=NOW, node=node, split_hash=None)
+        state.epoch(trial_id, 1, make_metrics(1, 0.5, ramp=1.0), reported_at=NOW, node=node, split_hash=None)
         state.end(trial_id, TrialStatus.COMPLETED, NOW)
     console = terminal(120)
     print_summary(console, state, NOW, results=RESULTS, room=room())
@@ -322,7 +317,7 @@ def test_a_search_without_a_completed_trial_has_no_best_configuration() -> None:
 def test_a_leaf_that_two_keys_share_is_shown_with_its_path() -> None:
     state = StudyState("digits", trials=2, epochs=1, started_at=START)
     state.start("t0000", 0, {"a.seed": 1, "b.seed": 2, "b.width": 0.5}, 0, START)
-    state.epoch("t0000", 1, measured(1, 0.5, ramp=1.0), reported_at=NOW, node=None, split_hash=None)
+    state.epoch("t0000", 1, make_metrics(1, 0.5, ramp=1.0), reported_at=NOW, node=None, split_hash=None)
     state.end("t0000", TrialStatus.COMPLETED, NOW)
     console = terminal()
     print_summary(console, state, NOW, results=RESULTS)
@@ -342,10 +337,8 @@ def test_time_left_follows_what_ended_trials_took(state: StudyState) -> None:
     assert state.time_left(NOW + timedelta(seconds=60)) == timedelta()
 
 
-def test_a_resume_knows_what_is_there_before_its_first_trial_starts(
-    trial_row: Callable[..., TrialRow],
-) -> None:
-    rows = (trial_row(0, TrialStatus.COMPLETED, error=0.2), trial_row(1))
+def test_a_resume_knows_what_is_there_before_its_first_trial_starts() -> None:
+    rows = (make_trial(0, TrialStatus.COMPLETED, error=0.2), make_trial(1))
     state = StudyState("digits", trials=3, epochs=1, started_at=START, history=History(rows))
     console, plain = terminal(), pipe()
     print_summary(console, state, NOW, results=RESULTS, ending=Ending.INTERRUPTED)
@@ -400,13 +393,13 @@ def test_the_start_of_ray_is_no_part_of_the_pace() -> None:
     assert left == [timedelta(seconds=23 * 100)] * 2
 
 
-def test_a_trial_that_goes_on_is_shown_with_its_whole_course(trial_row: Callable[..., TrialRow]) -> None:
-    known = replace(trial_row(0), epochs=2)
+def test_a_trial_that_goes_on_is_shown_with_its_whole_course() -> None:
+    known = replace(make_trial(0), epochs=2)
     history = History((known,), curves={known.trial_id: {1: 0.75, 2: 0.5, 3: 0.9}})
     state = StudyState("digits", trials=1, epochs=4, started_at=START, history=history)
     state.start(known.trial_id, 0, known.params, 0, NOW)
     assert state.curve(known.trial_id) == (0.75, 0.5)
-    state.epoch(known.trial_id, 2, measured(3, 0.25, 1.0), reported_at=NOW, node=None, split_hash=None)
+    state.epoch(known.trial_id, 2, make_metrics(3, 0.25, ramp=1.0), reported_at=NOW, node=None, split_hash=None)
     assert state.curve(known.trial_id) == (0.75, 0.5, 0.25)
 
 

@@ -1,7 +1,6 @@
 """A finished search, written as a search would have left it: no Ray, no training."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.study.folder import write_study
+from tests.factories import START, make_trial
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ERRORS = (0.30, 0.10, 0.20, 0.05)
 """val_error_last of t0000, t0001, ...; the last was stopped early."""
 
@@ -49,24 +48,17 @@ def searched() -> list[TrialRow]:
 
 
 def row(number: int, error: float) -> TrialRow:
-    return TrialRow(
+    return make_trial(
+        number,
+        TrialStatus.STOPPED if number == len(ERRORS) - 1 else TrialStatus.COMPLETED,
+        {"loss.alpha": 0.1 + number / 10, "loss.beta": 0.4},
+        error,
         seq=2 * (number + 1),
         trial_id=f"t{number:04d}",
-        number=number,
-        status=TrialStatus.STOPPED if number == len(ERRORS) - 1 else TrialStatus.COMPLETED,
-        attempt=1,
         epochs=2,
-        val_error_last=error,
-        val_error_best=error,
         best_epoch=2,
-        params={"loss.alpha": 0.1 + number / 10, "loss.beta": 0.4},
-        seed=0,
         split_hash="0",
-        seconds=1.0,
-        node=None,
-        started_at=NOW,
-        ended_at=NOW,
-        error=None,
+        ended_at=START,
     )
 
 
@@ -78,7 +70,7 @@ def write_search() -> Callable[[Path, StudySpec, list[TrialRow]], Path]:
 
 def write(folder: Path, study: StudySpec, rows: list[TrialRow]) -> Path:
     location = Location.at(folder)
-    write_study(location, study, NOW)
+    write_study(location, study, START)
     with StudyLog(location, study.columns, study.types) as log:
         log.open_tables()
         for one in rows:

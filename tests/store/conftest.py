@@ -15,6 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location
+from tests import factories
 
 START: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -41,24 +42,16 @@ def make_decision(seq: int, trial_id: str = "t0") -> DecisionRow:
 
 
 def make_trial(number: int, status: TrialStatus = TrialStatus.RUNNING, epochs: int = 0) -> TrialRow:
-    return TrialRow(
-        seq=number,
-        trial_id=f"t{number}",
-        number=number,
-        status=status,
-        attempt=1,
+    return factories.make_trial(
+        number,
+        status,
+        {"loss.alpha": 0.5, "loss.switch_epoch": 10},
+        0.5 if epochs else None,
         epochs=epochs,
-        val_error_last=0.5 if epochs else None,
         val_error_best=0.4 if epochs else None,
-        best_epoch=1 if epochs else None,
-        params={"loss.alpha": 0.5, "loss.switch_epoch": 10},
-        seed=0,
         split_hash="abc",
         seconds=1.5,
-        node=None,
         started_at=START,
-        ended_at=None,
-        error=None,
     )
 
 

@@ -5,14 +5,13 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from plgan_tune.records import DecisionRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, TrialStatus, Verdict
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
@@ -24,9 +23,8 @@ from plgan_tune.study.halving import NeverStop
 from plgan_tune.study.history import History, Left
 from plgan_tune.study.log_session import open_log
 from plgan_tune.study.state import StudyState
-from tests.factories import make_assignment, make_metrics, make_report
+from tests.factories import START, make_assignment, make_metrics, make_report, make_trial
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS, TYPES = {"loss.alpha": "params_alpha"}, {"loss.alpha": float}
 
 
@@ -126,10 +124,10 @@ def test_no_checkpoint_goes_while_a_table_cannot_be_written(table: str, caplog: 
     assert trials_with_files(store.study) == ["t1"]
 
 
-def test_what_a_driver_did_not_live_to_remove_goes_at_the_resume(trial_row: Callable[..., TrialRow]) -> None:
+def test_what_a_driver_did_not_live_to_remove_goes_at_the_resume() -> None:
     study = Store().study
     TrialFiles.of(study, "t0").write(1, 1, b"")
-    known = History((trial_row(0, TrialStatus.STOPPED),))
+    known = History((make_trial(0, TrialStatus.STOPPED),))
     state = StudyState("test", trials=1, epochs=1, started_at=START, history=known)
     with open_log(study, COLUMNS, TYPES, state, 1, Left(known, known)):
         pass
@@ -182,10 +180,10 @@ class Flushes:
         self.count += 1
 
 
-def test_a_folder_that_stays_for_its_user_s_files_costs_no_flush(trial_row: Callable[..., TrialRow]) -> None:
+def test_a_folder_that_stays_for_its_user_s_files_costs_no_flush() -> None:
     study, log = Store().study, Flushes()
     study.join("checkpoints", "t0", "notes.txt").write_text("mine")
-    known = History((trial_row(0, TrialStatus.STOPPED),))
+    known = History((make_trial(0, TrialStatus.STOPPED),))
     state = StudyState("test", trials=1, epochs=1, started_at=START, history=known)
     with CheckpointKeeper(study, state, log, 1) as keeper:
         keeper.trial_ended()

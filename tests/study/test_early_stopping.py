@@ -1,8 +1,8 @@
 """A study's rule of early stopping, live and as a resume finds it again in the log."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,16 +10,14 @@ from optuna.trial import TrialState
 
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, EpochRow, TrialStatus, Verdict
 from plgan_tune.study.early_stopping import build_rule, replayed
 from plgan_tune.study.history import History, brought_to_date
 from plgan_tune.tuning.sampler import OptunaSampler
+from tests.factories import START, make_epoch, make_trial
 
 EPOCHS = 6
-START = datetime(2026, 1, 1, tzinfo=UTC)
 POINT = {"loss.alpha": 0.5, "loss.switch_epoch": 3}
-
-TrialOf = Callable[..., TrialRow]
 
 
 def study(**asha: Any) -> StudySpec:
@@ -40,12 +38,6 @@ def study_stopped_by(rule: Any) -> StudySpec:
     )
 
 
-def epoch_row(seq: int, trial_id: str, epoch: int, error: float) -> EpochRow:
-    values: Mapping[str, Any] = {field.name: 0.5 for field in fields(EpochMetrics)}
-    metrics = EpochMetrics(**{**values, "epoch": epoch, "val_error": error})
-    return EpochRow(seq, trial_id, 1, metrics, START + timedelta(seconds=seq))
-
-
 def reports() -> Iterator[tuple[str, int, float]]:
     """Nine trials side by side, the later the worse; those that were stopped would report no more."""
     for epoch in range(1, EPOCHS + 1):
@@ -62,7 +54,7 @@ def live(spec: StudySpec) -> tuple[list[EpochRow], list[DecisionRow], set[str]]:
     for trial_id, epoch, error in reports():
         if trial_id in stopped:
             continue
-        epochs.append(epoch_row(len(epochs), trial_id, epoch, error))
+        epochs.append(make_epoch(len(epochs), trial_id, epoch, error))
         decision = None if epoch == EPOCHS else rule.report(epochs[-1].report, POINT)
         if decision is not None:
             decisions.append(decision)
@@ -94,15 +86,15 @@ def test_without_early_stopping_nobody_is_judged() -> None:
     assert len(epochs) == 9 * EPOCHS
 
 
-def test_trials_that_their_driver_did_not_live_to_end_are_ended(trial_row: TrialOf) -> None:
+def test_trials_that_their_driver_did_not_live_to_end_are_ended() -> None:
     """t0 was to be stopped, t1 had trained its last epoch, t2 was under way, t3 had begun, t4 had ended."""
     epochs = (
-        epoch_row(0, "t0", 1, 0.9),
-        epoch_row(1, "t1", EPOCHS, 0.1),
-        epoch_row(2, "t2", 2, 0.2),
-        epoch_row(3, "t4", 1, 0.8),
+        make_epoch(0, "t0", 1, 0.9),
+        make_epoch(1, "t1", EPOCHS, 0.1),
+        make_epoch(2, "t2", 2, 0.2),
+        make_epoch(3, "t4", 1, 0.8),
     )
-    trials = (*(trial_row(number, params=POINT) for number in range(4)), trial_row(4, TrialStatus.DIVERGED))
+    trials = (*(make_trial(number, params=POINT) for number in range(4)), make_trial(4, TrialStatus.DIVERGED))
     stop = DecisionRow(0, "t0", 1, 1, 1, 0.9, 0.5, 3, Verdict.STOP, "place 3 of 3")
     known = History(trials, tuple(row.report for row in epochs), {row.trial_id: row for row in epochs})
     now = brought_to_date(known, study(), [stop])
@@ -112,10 +104,10 @@ def test_trials_that_their_driver_did_not_live_to_end_are_ended(trial_row: Trial
     assert now.trials[2:] == trials[2:]
 
 
-def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler(trial_row: TrialOf) -> None:
+def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler() -> None:
     spec = study()
-    inside = trial_row(0, params=POINT)
-    outside = trial_row(1, params={**POINT, "loss.alpha": 1.5})
+    inside = make_trial(0, params=POINT)
+    outside = make_trial(1, params={**POINT, "loss.alpha": 1.5})
     now = brought_to_date(History((inside, outside)), spec, [])
     assert [row.status.value for row in now.trials] == ["running", "stopped"]
     assert now.trials[1].error == "its point is outside the study's current domains"

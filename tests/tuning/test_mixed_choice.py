@@ -1,8 +1,6 @@
 """A key that may be a number or text: its values come back from the log as they were suggested."""
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,18 +16,17 @@ from plgan_tune.analyze import app as analyze
 from plgan_tune.config.load import load_trial, study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.evaluation.configurations import best_configurations
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.study.folder import write_study
 from plgan_tune.study.history import brought_to_date, read_history
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.warm_start import read_older
-from tests.factories import Search
+from tests.factories import START, Search, make_epoch, make_trial
 
 KEY: Final = "model.initial_spread"
 OPTIONS: Final = (0.1, "xavier", 0.4)
-NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 TRIALS: Final = 24
 
 
@@ -49,10 +46,10 @@ def study(options: tuple[Any, ...] = OPTIONS, **search: Any) -> StudySpec:
 
 
 @pytest.fixture
-def left(tmp_path: Path, trial_row: Callable[..., TrialRow]) -> Location:
+def left(tmp_path: Path) -> Location:
     """What a search of a mixed choice left: completed trials, and one under way."""
     spec, location = study(), Location.at(tmp_path / "mixed")
-    write_study(location, spec, NOW)
+    write_study(location, spec, START)
     sampler = OptunaSampler(spec)
     with StudyLog(location, spec.columns, spec.types) as log:
         log.open_tables()
@@ -60,18 +57,13 @@ def left(tmp_path: Path, trial_row: Callable[..., TrialRow]) -> Location:
             assignment = sampler.ask()
             assert assignment is not None
             point, error = assignment.point, 0.2 + 0.01 * number
-            row = replace(trial_row(number, TrialStatus.COMPLETED, point, error), ended_at=NOW)
-            log.trial(row if number < TRIALS else trial_row(number, TrialStatus.RUNNING, point))
+            row = replace(make_trial(number, TrialStatus.COMPLETED, point, error), ended_at=START)
+            log.trial(row if number < TRIALS else make_trial(number, TrialStatus.RUNNING, point))
             if number < TRIALS:
-                log.epoch(epoch_row(number, row.trial_id, error))
+                log.epoch(make_epoch(number, row.trial_id, 1, error))
                 sampler.report(assignment.trial_id, 1, error)
                 sampler.tell(assignment.trial_id, row.status)
     return location
-
-
-def epoch_row(seq: int, trial_id: str, error: float) -> EpochRow:
-    others = dict.fromkeys((f.name for f in fields(EpochMetrics)[3:]), 1.0)
-    return EpochRow(seq, trial_id, 1, EpochMetrics(1, error, error, **others), NOW)
 
 
 def test_a_resume_knows_every_trial(left: Location) -> None:
@@ -108,7 +100,7 @@ def test_a_narrower_choice_keeps_what_lies_outside(left: Location) -> None:
 
 
 def test_analysis_knows_what_a_resume_has_dropped(left: Location) -> None:
-    write_study(left, study(options=(0.4, "xavier")), NOW)
+    write_study(left, study(options=(0.4, "xavier")), START)
     found = read_study(left.path)
     dropped = found.trials[~found.inside]
     assert len(dropped)

@@ -1,10 +1,7 @@
 """What optuna-dashboard is given to open."""
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -13,11 +10,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from plgan_tune.config.load import study_from_mapping
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import TrialStatus
 from plgan_tune.study.history import History
 from plgan_tune.tuning.optuna_mirror import OptunaMirror
+from tests.factories import make_epoch, make_trial
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 SPEC = study_from_mapping(
     {
         "study": "mirrored",
@@ -30,30 +27,22 @@ SPEC = study_from_mapping(
 )
 
 
-TrialOf = Callable[..., TrialRow]
-
-
-def epoch(number: int, at: int, error: float) -> EpochRow:
-    values: dict[str, Any] = {field.name: 0.5 for field in fields(EpochMetrics)}
-    return EpochRow(0, f"t{number}", 1, EpochMetrics(**{**values, "epoch": at, "val_error": error}), START)
-
-
 def opened(path: Path) -> list[FrozenTrial]:
     """Under the name of the study's folder."""
     return optuna.load_study(study_name=path.parent.name, storage=JournalStorage(JournalFileBackend(str(path)))).trials
 
 
-def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path, trial_row: TrialOf) -> None:
+def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path) -> None:
     path = tmp_path / "optuna.log"
     with OptunaMirror(path, SPEC, History()) as mirror:
-        mirror.trial(trial_row(0, TrialStatus.RUNNING))
-        mirror.trial(trial_row(1, TrialStatus.RUNNING, {"loss.alpha": 0.25}))
-        mirror.epoch(epoch(0, 1, 0.4))
-        mirror.epoch(epoch(0, 2, 0.3))
-        mirror.epoch(epoch(1, 1, 0.6))
-        mirror.trial(trial_row(0, TrialStatus.COMPLETED, error=0.3))
-        mirror.trial(trial_row(1, TrialStatus.STOPPED, {"loss.alpha": 0.25}, 0.6))
-        mirror.trial(trial_row(2, TrialStatus.RUNNING, {"loss.alpha": 0.75}))
+        mirror.trial(make_trial(0, TrialStatus.RUNNING))
+        mirror.trial(make_trial(1, TrialStatus.RUNNING, {"loss.alpha": 0.25}))
+        mirror.epoch(make_epoch(0, "t0", 1, 0.4))
+        mirror.epoch(make_epoch(0, "t0", 2, 0.3))
+        mirror.epoch(make_epoch(0, "t1", 1, 0.6))
+        mirror.trial(make_trial(0, TrialStatus.COMPLETED, error=0.3))
+        mirror.trial(make_trial(1, TrialStatus.STOPPED, {"loss.alpha": 0.25}, 0.6))
+        mirror.trial(make_trial(2, TrialStatus.RUNNING, {"loss.alpha": 0.75}))
     found = opened(path)
     assert [one.state.name for one in found] == ["COMPLETE", "PRUNED", "RUNNING"]
     assert [one.params for one in found] == [{"loss.alpha": alpha} for alpha in (0.5, 0.25, 0.75)]
@@ -62,25 +51,23 @@ def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path, trial_row:
     assert [one.user_attrs["trial_id"] for one in found] == ["t0", "t1", "t2"]
 
 
-def test_it_is_written_anew_from_the_history(tmp_path: Path, trial_row: TrialOf) -> None:
+def test_it_is_written_anew_from_the_history(tmp_path: Path) -> None:
     path = tmp_path / "optuna.log"
     path.write_text("of an earlier start\n")
-    ended, left = trial_row(0, TrialStatus.COMPLETED, error=0.3), trial_row(1, TrialStatus.RUNNING)
-    outside = trial_row(2, TrialStatus.STOPPED, {"loss.alpha": 2.0})
+    ended, left = make_trial(0, TrialStatus.COMPLETED, error=0.3), make_trial(1, TrialStatus.RUNNING)
+    outside = make_trial(2, TrialStatus.STOPPED, {"loss.alpha": 2.0})
     history = History((ended, left, outside), curves={"t0": {1: 0.4, 3: 0.3}, "t1": {1: 0.5}})
     with OptunaMirror(path, SPEC, history) as mirror:
         mirror.trial(replace(left, attempt=2))
-        mirror.epoch(epoch(1, 2, 0.2))
+        mirror.epoch(make_epoch(0, "t1", 2, 0.2))
         mirror.trial(replace(left, status=TrialStatus.COMPLETED, val_error_last=0.2))
     found = opened(path)
     assert [(one.state.name, one.value) for one in found] == [("COMPLETE", 0.3), ("COMPLETE", 0.2)]
     assert [one.intermediate_values for one in found] == [{1: 0.4, 3: 0.3}, {1: 0.5, 2: 0.2}]
 
 
-def test_where_it_cannot_be_written_the_rows_still_go_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, trial_row: TrialOf
-) -> None:
+def test_where_it_cannot_be_written_the_rows_still_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with OptunaMirror(tmp_path / "nowhere" / "optuna.log", SPEC, History()) as mirror:
         for number in range(5):
-            mirror.trial(trial_row(number, TrialStatus.RUNNING))
+            mirror.trial(make_trial(number, TrialStatus.RUNNING))
     assert caplog.text.count("is no longer kept") == 1

@@ -15,11 +15,12 @@ from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, U
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import ResourcesSpec, SearchSpec, StudySpec, decode
-from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.records import TrialStatus
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import History
 from plgan_tune.tuning.distributions import distributions
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler
+from tests.factories import make_trial
 
 EPOCHS = 9
 TEMPLATE: dict[str, Any] = {
@@ -276,10 +277,10 @@ def test_the_samplers_without_constraints_avoid_a_diverging_half_too(name: str) 
     assert sum(point["loss.alpha"] > 0.5 for point in late) / len(late) < 0.25
 
 
-def test_cmaes_goes_on_where_it_stood(trial_row: Callable[..., TrialRow]) -> None:
+def test_cmaes_goes_on_where_it_stood() -> None:
     """It keeps its state in trials that it suggested itself; those of the log are given it apart."""
     grid = [{"loss.alpha": place / 7, "loss.beta": other / 7} for place in range(8) for other in range(8)]
-    rows = [trial_row(number, TrialStatus.COMPLETED, point, bowl(point)) for number, point in enumerate(grid)]
+    rows = [make_trial(number, TrialStatus.COMPLETED, point, bowl(point)) for number, point in enumerate(grid)]
     spec = study(ALPHA_BETA, trials=100, sampler={"cmaes": {"startup_trials": 10}})
     resumed = OptunaSampler(spec, History(tuple(rows)))
     points = [assignment.point for assignment in asked(resumed, 20)]

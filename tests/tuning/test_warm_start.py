@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ from optuna.trial import TrialState
 
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.log import StudyLog
 from plgan_tune.study.folder import write_study
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.warm_start import read_older
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
+from tests.factories import START, make_trial
 
 
 def study(loss: dict[str, Any], warm_start: list[str] | None = None, epochs: int = 6) -> StudySpec:
@@ -39,7 +37,7 @@ Leave = Callable[[Path, StudySpec, list[dict[str, Any]]], str]
 
 
 @pytest.fixture
-def leave(trial_row: Callable[..., TrialRow]) -> Leave:
+def leave() -> Leave:
     """Writes a study of these points, each with an error of its number in hundredths; the last is still running."""
 
     def written(folder: Path, spec: StudySpec, points: list[dict[str, Any]]) -> str:
@@ -50,7 +48,7 @@ def leave(trial_row: Callable[..., TrialRow]) -> Leave:
             for number, point in enumerate(points):
                 last = number == len(points) - 1
                 status = TrialStatus.RUNNING if last else TrialStatus.COMPLETED
-                log.trial(trial_row(number, status, point, number / 100))
+                log.trial(make_trial(number, status, point, number / 100))
         return str(folder)
 
     return written
