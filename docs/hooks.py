@@ -31,6 +31,9 @@ AS_THEY_ARE: Final = ("benchmarks/*.md", "benchmarks/*.png", "cluster/*", "examp
 FENCE: Final = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"(?<=\]\()(?![a-z]+:)([^)\s#]+)")
 
+KEY: Final = re.compile(r"(?<=<td><code>)[\w.]+(?=</code>)")
+OPTION: Final = re.compile(r"<code>(?=--[a-z-]{1,20}</code>)")
+
 
 def outside() -> dict[str, str]:
     """Each file outside docs/ that the site has -> its place there."""
@@ -60,3 +63,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     parts = FENCE.split(markdown)
     parts[::2] = [LINK.sub(link, text) for text in parts[::2]]
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Lets a dotted key in a table break after its dots, and an option nowhere."""
+    broken = KEY.sub(lambda match: match[0].replace(".", ".<wbr>"), html)
+    return OPTION.sub('<code class="option">', broken)
