@@ -141,7 +141,7 @@ def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifi
     ```python
     from plgan_tune import load_classifier
 
-    classifier = load_classifier("results/mine")
+    classifier = load_classifier("trained/best")
     chances = classifier.predict(["one.png", "two.png"])
     print([classifier.classes[place] for place in chances.argmax(dim=1)])
     ```
