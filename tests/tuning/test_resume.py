@@ -212,7 +212,7 @@ def test_another_sampler_is_told_the_trials_of_before_but_those_outside_a_narrow
     assert list(trials["params_alpha"].head(3)) == [0.2, 0.9, 0.8]
     assert (trials["params_alpha"].iloc[3:] <= 0.5).all()
     assert trials.loc[INTERRUPTED, "status"] == TrialStatus.STOPPED
-    assert "outside the study's current domains" in str(trials.loc[INTERRUPTED, "error"])
+    assert "its point is outside the study's current domains" in str(trials.loc[INTERRUPTED, "error"])
     (asked,) = told
     assert isinstance(asked.study.sampler, TPESampler)
     inside = trials.loc[["t0000", "t0003", "t0004"]]

@@ -19,19 +19,6 @@ from plgan_tune.tuning.driver import run_study
 from tests.factories import UNTIMED, Search, small
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_two_ranks_report_the_epochs_of_one(search: Search, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"early_stopping": "none", "trials": 2, "training": {"epochs": 3, "precision": "float64"}}
-    run_study(small(**options), backend=InProcess(), results=tmp_path, name="one")
-    search(small(**options, ranks=2), "two")
-    one, two = (pd.read_parquet(tmp_path / name / "epochs")[UNTIMED] for name in ("one", "two"))
-    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
-    with pytest.raises(ClusterError, match=r"3 x \(1 CPU\).*2 CPU"):
-        search(small(ranks=3), "three")
-    assert not (tmp_path / "three").exists()
-
-
 class LosingARank(PlganTrainable):
     """A Trainable of two ranks, of which rank 1 fails while rank 0 waits for it.
 
@@ -73,21 +60,27 @@ def raise_planted() -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_rank_that_fails_costs_an_attempt_and_its_failure_is_what_the_trial_says(
+def test_two_ranks_report_the_epochs_of_one_and_so_does_the_gang_after_one_that_lost_a_rank(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = {"epochs": 4, "checkpoint_every": 1}
-    spec = small(training=training, ranks=2, early_stopping="none", trials=2, max_failures=1)
-    search(spec, "whole")
+    """The failure of a rank is what its trial says. More ranks than the cluster holds are refused with the numbers."""
+    training = {"epochs": 4, "checkpoint_every": 1, "precision": "float64"}
+    options: dict[str, Any] = {"training": training, "early_stopping": "none", "trials": 2, "max_failures": 1}
+    run_study(small(**options), backend=InProcess(), results=tmp_path, name="one")
+    search(small(**options, ranks=2), "two")
     monkeypatch.setattr(tune_run, "PlganTrainable", LosingARank)
     began = time.monotonic()
-    search(spec, "broken")
+    search(small(**options, ranks=2), "broken")
     assert time.monotonic() - began < 540  # no rank waits out a collective's ten minutes
-    whole, broken = (pd.read_parquet(tmp_path / name / "epochs") for name in ("whole", "broken"))
+    one, two, broken = (pd.read_parquet(tmp_path / name / "epochs") for name in ("one", "two", "broken"))
+    pd.testing.assert_frame_equal(one[UNTIMED], two[UNTIMED], rtol=0, atol=1e-6)
     assert list(broken["trial_id"]) == ["t0000"] * 4 + ["t0001"] * 2
     assert list(broken["attempt"]) == [1, 1, 2, 2, 1, 1]
-    pd.testing.assert_frame_equal(whole[UNTIMED].head(6), broken[UNTIMED])
+    pd.testing.assert_frame_equal(two[UNTIMED].head(6), broken[UNTIMED])
     trials = pd.read_parquet(tmp_path / "broken" / "trials").set_index("number")
     assert list(trials["status"]) == [TrialStatus.COMPLETED, TrialStatus.FAILED]
     assert list(trials["attempt"]) == [2, 2]
     assert "planted in rank 1" in str(trials.loc[1, "error"])
+    with pytest.raises(ClusterError, match=r"3 x \(1 CPU\).*2 CPU"):
+        search(small(**options, ranks=3), "three")
+    assert not (tmp_path / "three").exists()
