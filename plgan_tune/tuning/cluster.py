@@ -91,7 +91,8 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
     """Holds Ctrl-C back until the block ends, and keeps the caller's own handler of SIGTERM.
 
     Ray forks while it starts, and Python drops an exception that is raised in a fork's hooks: the search would go on,
-    or hang on logging's lock. For SIGTERM it would install a handler that ends the process.
+    or hang on logging's lock. For SIGTERM it would install a handler that ends the process, and its C++ installs one
+    that aborts it after 3 s, whatever Python's does in the meantime.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -105,13 +106,16 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
             on_interrupt()
 
     before = signal.signal(signal.SIGINT, keep)
-    at_sigterm = ray._private.utils.set_sigterm_handler
+    at_end = signal.getsignal(signal.SIGTERM)
+    install = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        ray._private.utils.set_sigterm_handler = at_sigterm
+        ray._private.utils.set_sigterm_handler = install
+        if at_end is not None:
+            signal.signal(signal.SIGTERM, at_end)
     if asked:
         raise KeyboardInterrupt
 
