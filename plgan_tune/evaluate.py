@@ -152,34 +152,24 @@ def evaluate(
     go_on: str,
 ) -> Measured | None:
     """Trains and measures what is not there yet; None where it was interrupted."""
-    try:
-        with signals_as_ctrl_c():
-            return _evaluate(evaluation, study, gauge, backend, data, console, go_on)
-    except KeyboardInterrupt:
-        return None
-
-
-def _evaluate(
-    evaluation: Evaluation,
-    study: StudySpec,
-    gauge: Gauge,
-    backend: Backend,
-    data: DataSummary,
-    console: Console,
-    go_on: str,
-) -> Measured | None:
+    fixed, now = evaluation.study, steady_clock()
     backend.check()
     check_writable(evaluation.location)
-    with StudyLock(evaluation.location) as lock:
-        write_evaluation(evaluation, _now())
-        fixed, now = evaluation.study, steady_clock()
-        with torch_threads(threads_of(study.resources.cpus_per_rank)):
+    try:
+        with (
+            signals_as_ctrl_c(),
+            StudyLock(evaluation.location) as lock,
+            torch_threads(threads_of(study.resources.cpus_per_rank)),
+        ):
+            write_evaluation(evaluation, _now())
             with stopping_as_ctrl_c(go_on, console):
                 done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check)
             if not done:
                 return None
             with console.status("looking at the test images"):
                 return measure(evaluation, gauge)
+    except KeyboardInterrupt:
+        return None
 
 
 def _alone(study: StudySpec) -> StudySpec:

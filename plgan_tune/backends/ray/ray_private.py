@@ -3,6 +3,7 @@
 A Ray that renames one fails there first, with what the name is for.
 """
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,13 +58,20 @@ def without_dump(*, own: bool) -> Iterator[None]:
 
 @contextmanager
 def without_sigterm_handler() -> Iterator[None]:
-    """Lets the caller's own handler of SIGTERM stand: Ray's, set where it starts, would end the process."""
-    own = ray._private.utils.set_sigterm_handler
+    """Lets the caller's own handler of SIGTERM stand.
+
+    Ray's, set where it starts, would end the process; and its C++ installs one that aborts it after 3 s, whatever
+    Python's does in the meantime.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    install = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
     try:
         yield
     finally:
-        ray._private.utils.set_sigterm_handler = own
+        ray._private.utils.set_sigterm_handler = install
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def free_resources() -> Mapping[str, Mapping[str, float]]:
