@@ -32,6 +32,8 @@ WAITS_FOR: Final = "waiting for the trial to finish its epoch and save; Ctrl-C a
 class InProcess:
     """Trains one trial after another in this process, without Ray.
 
+    `search.concurrent` and `search.trial_timeout` have no effect here.
+
     Args:
         stop_requested: Called after every epoch; True stops the search. The default is whether Ctrl-C was pressed.
         device: The default is the GPU if there is one, unless `resources.gpus_per_rank` is 0.
