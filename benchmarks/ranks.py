@@ -3,7 +3,7 @@
     python benchmarks/ranks.py ../shared/data/mnist
 
 The command under torchrun, as a user starts it, on the MNIST pair; ranks on a CPU have one thread each. Prints a table
-and writes ranks.md beside itself. PrecisionPolicy of ranks take turns; of each, the median of the epochs but the first.
+and writes ranks.md beside itself. Numbers of ranks take turns; of each, the median of the epochs but the first.
 """
 
 import argparse

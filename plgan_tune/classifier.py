@@ -14,11 +14,11 @@ from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.networks import Discriminator, ImageShape, Pair, build, to_unit_range
-from plgan_tune.records import TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.folder import CHECKPOINT
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import read_trials, trial_rows
+from plgan_tune.study.ranking import rank
 from plgan_tune.study.study_file import STUDY_FILE, read_study_file
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
 
@@ -225,14 +225,10 @@ def _best_trial(study: Location) -> str:
     """As `best.yaml` has it: the lowest error at the last epoch; of equals, the first suggested."""
     held = read_study_file(study)
     rows = trial_rows(read_trials(study, held.study_id), held.spec.columns, held.spec.options)
-    completed = [
-        (row.val_error_last, row.number, row.trial_id)
-        for row in rows
-        if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
-    ]
-    if not completed:
+    best_first = rank(rows)
+    if not best_first:
         raise StoreError(f"{study.url} must have a completed trial, whose classifier it then is, but has none")
-    return min(completed)[2]
+    return best_first[0].trial_id
 
 
 def image_of(checkpoint: Checkpoint) -> ImageShape:

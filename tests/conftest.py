@@ -140,12 +140,10 @@ def started() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """As many as a trial of one CPU has: a sum's order, and so its last digit, depends on the number of threads."""
-    import torch  # noqa: PLC0415 - seconds
+    from plgan_tune.training.threads import torch_threads  # noqa: PLC0415 - torch, seconds
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -167,3 +167,22 @@ UNTIMED = ["epoch", "val_error", "val_error_raw", "loss_supervised", "loss_featu
 """Columns that are the same in every run."""
 
 SMALL_TRIAL: TrialSpec = small(loss={"alpha": 0.5}, first=[]).any_trial()
+
+
+class WaitingLog:
+    """A log with rows that wait in memory, whose store may fail."""
+
+    def __init__(self, waiting: int, failure: str | None) -> None:
+        self.waiting, self.failure, self.followed = waiting, failure, False
+
+
+class CountedSleep:
+    """Sleeps, and lets something happen after the third time."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self.slept, self._then = 0, then
+
+    def __call__(self, seconds: float) -> None:
+        self.slept += 1
+        if self.slept == 3:
+            self._then()

@@ -25,6 +25,7 @@ from plgan_tune.store.location import StoreError
 from plgan_tune.train import train
 from plgan_tune.training.checkpoint import CheckpointError, encode_checkpoint
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.training.threads import torch_threads
 
 
 def trial_of(**given: object) -> TrialSpec:
@@ -35,10 +36,8 @@ def trial_of(**given: object) -> TrialSpec:
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Sums depend on the number of threads, which another room's tests may have set."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

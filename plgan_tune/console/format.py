@@ -1,4 +1,4 @@
-"""PrecisionPolicy, times and searched values as people read them, and the terminal that they are read on."""
+"""Numbers, times and searched values as people read them, and the terminal that they are read on."""
 
 import logging
 import re

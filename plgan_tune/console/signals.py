@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread, Timer
@@ -14,8 +14,17 @@ from rich.console import Console
 
 from plgan_tune.console.format import close_picture, redrawn, say, visible
 
-ANNOUNCED: Final = (signal.SIGTERM, signal.SIGUSR1)
+ANNOUNCED: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGUSR1)
 """By what batch systems announce the end."""
+
+
+@contextmanager
+def _handlers_restored(before: Mapping[int, Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -35,10 +44,9 @@ def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in ANNOUNCED}
     speaker.start()
     try:
-        yield
+        with _handlers_restored(before):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         waiting.put(None)
         speaker.join()
 
@@ -103,12 +111,8 @@ def signals_as_ctrl_c() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
-    try:
+    with _handlers_restored({number: signal.signal(number, stop) for number in ANNOUNCED}):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -138,8 +142,5 @@ def asked_to_stop(on_first: Callable[[], None] = lambda: None) -> Iterator[Calla
 
     for number in before:
         signal.signal(number, ask)
-    try:
+    with _handlers_restored(before):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""PrecisionPolicy, times and curves as people read them."""
+"""Numbers, times and curves as people read them."""
 
 import io
 from datetime import timedelta

@@ -1,38 +1,21 @@
 """A search whose log cannot be written comes to rest, and goes on."""
 
 import logging
-from collections.abc import Callable
 
 import pytest
 
 from plgan_tune.study.backpressure import Backpressure
-
-
-class Log:
-    def __init__(self, waiting: int, failure: str | None) -> None:
-        self.waiting, self.failure, self.followed = waiting, failure, False
-
-
-class Clock:
-    """Sleeps, and lets something happen after the third time."""
-
-    def __init__(self, then: Callable[[], object]) -> None:
-        self.slept, self._then = 0, then
-
-    def __call__(self, seconds: float) -> None:
-        self.slept += 1
-        if self.slept == 3:
-            self._then()
+from tests.factories import CountedSleep, WaitingLog
 
 
 @pytest.mark.parametrize(("waiting", "failure"), [(11, None), (10, "no space left")])
 def test_neither_rows_nor_a_failure_alone_hold_it(waiting: int, failure: str | None) -> None:
-    Backpressure(Log(waiting, failure), 10, lambda _: pytest.fail("slept")).hold(lambda: False)
+    Backpressure(WaitingLog(waiting, failure), 10, lambda _: pytest.fail("slept")).hold(lambda: False)
 
 
 def test_it_rests_until_the_store_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    log = Log(11, "no space left")
-    clock = Clock(lambda: setattr(log, "failure", None))
+    log = WaitingLog(11, "no space left")
+    clock = CountedSleep(lambda: setattr(log, "failure", None))
     with caplog.at_level(logging.WARNING):
         Backpressure(log, 10, clock).hold(lambda: False)
     assert clock.slept == 3
@@ -43,13 +26,13 @@ def test_it_rests_until_the_store_is_back(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_an_interrupt_ends_the_rest() -> None:
-    clock = Clock(lambda: None)
-    Backpressure(Log(11, "no space left"), 10, clock).hold(lambda: clock.slept == 3)
+    clock = CountedSleep(lambda: None)
+    Backpressure(WaitingLog(11, "no space left"), 10, clock).hold(lambda: clock.slept == 3)
     assert clock.slept == 3
 
 
 def test_only_a_log_that_another_search_writes_ends_the_search() -> None:
-    log = Log(0, "no space left")
+    log = WaitingLog(0, "no space left")
     assert Backpressure(log).why_to_end() is None
     log.followed = True
     assert Backpressure(log).why_to_end() == "no space left"

@@ -14,6 +14,7 @@ from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.splits import Split
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.training.threads import torch_threads
 
 CPU = torch.device("cpu")
 
@@ -21,10 +22,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Sums depend on the number of threads, which another room's tests may have set."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,13 @@
 """Tune while the log cannot be written."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from plgan_tune.backends.ray.backpressure import Pause
 from plgan_tune.study.backpressure import Backpressure
-
-
-class Log:
-    def __init__(self, waiting: int, failure: str | None) -> None:
-        self.waiting, self.failure, self.followed = waiting, failure, False
-
-
-class Clock:
-    """Sleeps, and lets something happen after the third time."""
-
-    def __init__(self, then: Callable[[], object]) -> None:
-        self.slept, self._then = 0, then
-
-    def __call__(self, seconds: float) -> None:
-        self.slept += 1
-        if self.slept == 3:
-            self._then()
+from tests.factories import CountedSleep, WaitingLog
 
 
 @pytest.fixture
@@ -36,9 +20,9 @@ def handler_of_now() -> Iterator[None]:
 @pytest.mark.usefixtures("handler_of_now")
 def test_ctrl_c_ends_the_rest() -> None:
     """Tune's handler notes that it is to stop, and gives the handler before it back."""
-    clock = Clock(lambda: signal.raise_signal(signal.SIGINT))
+    clock = CountedSleep(lambda: signal.raise_signal(signal.SIGINT))
     signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, signal.SIG_IGN))
-    Pause(Backpressure(Log(11, "no space left"), 10, clock)).on_trial_result(trial=None, result={})
+    Pause(Backpressure(WaitingLog(11, "no space left"), 10, clock)).on_trial_result(trial=None, result={})
     assert clock.slept == 3
 
 
@@ -48,9 +32,9 @@ def test_a_search_that_another_has_followed_ends_as_by_ctrl_c_and_once(
     waiting: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also in its rest, from which no store's return would wake it."""
-    log, interrupts = Log(waiting, "no space left"), []
+    log, interrupts = WaitingLog(waiting, "no space left"), []
     signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
-    clock = Clock(lambda: vars(log).update(followed=True, failure="taken over by process 7"))
+    clock = CountedSleep(lambda: vars(log).update(followed=True, failure="taken over by process 7"))
     pause = Pause(Backpressure(log, 10, clock))
     if waiting == 0:
         pause.on_trial_result(trial=None, result={})
