@@ -1,7 +1,5 @@
 """`python -m plgan_tune.evaluate`: trains a search's best configurations with fresh seeds and measures test errors."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,19 +12,13 @@ from rich.console import Console
 from plgan_tune.analysis.seeds import JUDGE
 from plgan_tune.analysis.study import REPORT_FILE
 from plgan_tune.backends.backend import Backend
-from plgan_tune.backends.errors import RayDiedError
-from plgan_tune.backends.in_process import InProcess
+from plgan_tune.backends.selection import check_selection, select_backend
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec, threads_of
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
-from plgan_tune.console.signals import (
-    ending_with_ray,
-    say_how_to_resume,
-    signals_as_ctrl_c,
-    stopping_as_ctrl_c,
-)
+from plgan_tune.console.signals import signals_as_ctrl_c, stopping_as_ctrl_c
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.data.errors import DataError
@@ -79,8 +71,7 @@ def main(
     """
     console = terminal()
     with refusing(DataError, RuleError, StoreError, StudyError, LockedError, CheckpointError):
-        if in_process and address is not None:
-            raise StudyError(f"--in-process trains without Ray, but got --address {address}")
+        check_selection(address, in_process=in_process)
         refuse_password("RESULTS", results)
         search = Location.at(results)
         held = read_study_file(search)
@@ -100,8 +91,7 @@ def main(
             say(console, f"note: {note}", "yellow")
         go_on = _again(results, top, seeds, methods, refit, address, in_process, data_path, inception_weights)
         study = _alone(study) if in_process else study
-        with _ending_with_ray(console, go_on) as on_ray_death:
-            backend = InProcess() if in_process else _ray(address, on_ray_death)
+        with select_backend(address, in_process=in_process, console=console, resume=go_on) as backend:
             measured = evaluate(evaluation, study, gauge, backend, data, console, go_on)
     if measured is None:
         say(console, f"Interrupted. Resume with:\n  {go_on}")
@@ -123,23 +113,6 @@ def _print_next(console: Console, search: Location) -> None:
         draw = [python(), "-m", "plgan_tune.analyze", typed(search), "--html", f"{typed(search)}/{REPORT_FILE}"]
         lines += ["The study's report with this table:", f"  {shell_line(draw)}"]
     say(console, "\n".join(lines))
-
-
-@contextmanager
-def _ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], None]]:
-    """An embedded Ray that has died ends the command with status 1, as a search."""
-    try:
-        with ending_with_ray(console, go_on) as on_ray_death:
-            yield on_ray_death
-    except RayDiedError as error:
-        say_how_to_resume(console, str(error), go_on)
-        raise typer.Exit(1) from error
-
-
-def _ray(address: str | None, on_death: Callable[[str], None]) -> Backend:
-    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
-
-    return RayBackend(address, on_death=on_death)
 
 
 def evaluate(

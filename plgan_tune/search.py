@@ -1,6 +1,6 @@
 """`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +9,8 @@ import typer
 from rich.console import Console
 
 from plgan_tune.analysis.study import REPORT_FILE, read_study
-from plgan_tune.backends.address import check_protocol
-from plgan_tune.backends.backend import Backend
-from plgan_tune.backends.errors import ClusterError, RayDiedError
-from plgan_tune.backends.in_process import InProcess
+from plgan_tune.backends.errors import ClusterError
+from plgan_tune.backends.selection import check_selection, select_backend
 from plgan_tune.config.advice import advice
 from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import default_space, load_study
@@ -20,7 +18,7 @@ from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
 from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
-from plgan_tune.console.signals import ending_with_ray, say_how_to_resume, stopping_as_ctrl_c
+from plgan_tune.console.signals import say_how_to_resume, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
@@ -69,10 +67,7 @@ def main(
     console, now = terminal(), steady_clock()
     file = space or default_space()
     with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
-        if in_process and address is not None:
-            raise StudyError(f"--in-process trains without Ray, but got --address {address}")
-        if address is not None:
-            check_protocol(address)
+        check_selection(address, in_process=in_process)
         loaded = load_study(file, overrides or [])
         study = default_name(loaded.study, now()) if name is None else name
         location = study_location(results, name, study, resume=resume)
@@ -86,10 +81,13 @@ def main(
             say(console, f"note: {sentence}", "yellow")
         go_on = _resume(study, space, overrides, results, address, in_process)
         try:
-            with stopping_as_ctrl_c(go_on, console), ending_with_ray(console, go_on) as on_ray_death:
+            with (
+                stopping_as_ctrl_c(go_on, console),
+                select_backend(address, in_process=in_process, console=console, resume=go_on) as backend,
+            ):
                 result = run_study(
                     loaded.study,
-                    backend=InProcess() if in_process else _ray(address, on_ray_death),
+                    backend=backend,
                     results=results,
                     name=study,
                     resume=resume,
@@ -99,9 +97,6 @@ def main(
         except KeyboardInterrupt:
             say_how_to_resume(console, "Interrupted; finished epochs are saved", go_on)
             raise
-        except RayDiedError as error:
-            say_how_to_resume(console, str(error), go_on)
-            raise typer.Exit(1) from error
     again = None if result.ending is Ending.DONE else go_on
     print_summary(
         console,
@@ -111,7 +106,7 @@ def main(
         python=python(),
         ending=result.ending,
         resume=again,
-        room=result.cluster,
+        cluster=result.cluster,
     )
     _leave_report(console, result.location)
     if result.ending is Ending.INTERRUPTED:
@@ -127,12 +122,6 @@ def _naming(file: Path) -> Iterator[None]:
         yield
     except (DataError, RuleError) as error:
         refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
-
-
-def _ray(address: str | None, on_death: Callable[[str], None]) -> Backend:
-    from plgan_tune.backends.ray.backend import RayBackend  # noqa: PLC0415 - Ray, which --in-process does without
-
-    return RayBackend(address, on_death=on_death)
 
 
 def _resume(

@@ -34,7 +34,7 @@ from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.state import Ending, StudyState
 
 Clock = Callable[[], datetime]
-Rooms = Callable[[], ClusterStatus | None]
+ClusterLook = Callable[[], ClusterStatus | None]
 
 WIDE = 100
 """From this many columns on, bars and curves get more room."""
@@ -57,10 +57,10 @@ class LiveDisplay:
     state.
     """
 
-    def __init__(self, console: Console, state: StudyState, now: Clock, room: Rooms) -> None:
+    def __init__(self, console: Console, state: StudyState, now: Clock, cluster: ClusterLook) -> None:
         self._stopping = ""
         self._live = Live(
-            get_renderable=lambda: Screen(state, now(), room(), stopping=self._stopping),
+            get_renderable=lambda: Screen(state, now(), cluster(), stopping=self._stopping),
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -88,20 +88,20 @@ class LiveDisplay:
 class PlainDisplay:
     """One line a finished trial, a new best and a change of the nodes, for files and pipes. A context manager."""
 
-    def __init__(self, console: Console, state: StudyState, now: Clock, room: Rooms) -> None:
+    def __init__(self, console: Console, state: StudyState, now: Clock, cluster: ClusterLook) -> None:
         self._console = console
         self._state = state
         self._now = now
-        self._room = room
+        self._cluster = cluster
         best = state.best()
         self._best = best.trial_id if best else None
         self._nodes: tuple[str, ...] = ()
         self._waited = 0
 
     def __enter__(self) -> Self:
-        room = self._room()
-        self._nodes = room.nodes if room else ()
-        where = f", {room.at_a_time} at a time on {room}" if room else ""
+        cluster = self._cluster()
+        self._nodes = cluster.nodes if cluster else ()
+        where = f", {cluster.at_a_time} at a time on {cluster}" if cluster else ""
         self._print(f"study {self._state.study}: {self._state.trials} trials of {self._state.epochs} epochs{where}")
         return self
 
@@ -126,15 +126,17 @@ class PlainDisplay:
 
     def looked(self) -> None:
         """Says which nodes there are where that has changed, and how many trials wait where it is not as last time."""
-        room = self._room()
-        if room is None:
+        cluster = self._cluster()
+        if cluster is None:
             return
-        if room.nodes != self._nodes:
-            self._nodes = room.nodes
-            self._print(f"now on {room}")
-        if room.waiting != self._waited:
-            self._waited = room.waiting
-            self._print(f"waiting: {room.why_waiting()}" if room.waiting else "no trial waits for resources any more")
+        if cluster.nodes != self._nodes:
+            self._nodes = cluster.nodes
+            self._print(f"now on {cluster}")
+        if cluster.waiting != self._waited:
+            self._waited = cluster.waiting
+            self._print(
+                f"waiting: {cluster.why_waiting()}" if cluster.waiting else "no trial waits for resources any more"
+            )
 
     def silent(self, trial_id: str, /) -> None:
         self._print(f"{trial_id} is silent: {self._state.silent[trial_id]}")
@@ -153,7 +155,7 @@ class PlainDisplay:
 
 
 def build_display(
-    console: Console, state: StudyState, now: Clock, room: Rooms = lambda: None
+    console: Console, state: StudyState, now: Clock, cluster: ClusterLook = lambda: None
 ) -> LiveDisplay | PlainDisplay:
     """Live on a terminal that can go back in its text, plain lines elsewhere.
 
@@ -161,9 +163,9 @@ def build_display(
         console: where to draw.
         state: read at every redraw; the display never changes it.
         now: UTC.
-        room: how full the cluster is; None where that is not known.
+        cluster: how full the cluster is; None where that is not known.
     """
-    return LiveDisplay(console, state, now, room) if redrawn(console) else PlainDisplay(console, state, now, room)
+    return LiveDisplay(console, state, now, cluster) if redrawn(console) else PlainDisplay(console, state, now, cluster)
 
 
 class Screen:
@@ -174,21 +176,21 @@ class Screen:
     """
 
     def __init__(
-        self, state: StudyState, now: datetime, room: ClusterStatus | None = None, *, stopping: str = ""
+        self, state: StudyState, now: datetime, cluster: ClusterStatus | None = None, *, stopping: str = ""
     ) -> None:
         self._state = state
         self._now = now
-        self._room = room
+        self._cluster = cluster
         self._stopping = stopping
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        header = _header(self._state, self._now, self._room, self._stopping)
+        header = _header(self._state, self._now, self._cluster, self._stopping)
         yield header
         used = len(console.render_lines(header, options, pad=False)) + 3
         yield _running(self._state, options, at_most=max(1, console.height - used))
 
 
-def _header(state: StudyState, now: datetime, room: ClusterStatus | None, stopping: str) -> RenderableType:
+def _header(state: StudyState, now: datetime, cluster: ClusterStatus | None, stopping: str) -> RenderableType:
     counts = state.counts()
     ended = sum(counts.values()) - counts[TrialStatus.RUNNING]
     tally = Text(f"{ended} of {state.trials}", "bold", overflow="fold")
@@ -211,10 +213,10 @@ def _header(state: StudyState, now: datetime, room: ClusterStatus | None, stoppi
     table.add_row("trials", Prose(tally))
     if state.competing:
         table.add_row("best", Prose(_best_line(state.best())))
-    if room is not None:
-        table.add_row("cluster", Prose(str(room)))
-        if room.waiting:
-            table.add_row("waiting", Prose(room.why_waiting(), "yellow"))
+    if cluster is not None:
+        table.add_row("cluster", Prose(str(cluster)))
+        if cluster.waiting:
+            table.add_row("waiting", Prose(cluster.why_waiting(), "yellow"))
     for trial_id, told in sorted(state.silent.copy().items()):
         table.add_row("silent", Prose(f"{trial_id}: {told}", "yellow"))
     _add_notes(table, state.notes[-NOTES:])
@@ -288,7 +290,7 @@ def print_summary(
     python: str = "python",
     ending: Ending = Ending.DONE,
     resume: str | None = None,
-    room: ClusterStatus | None = None,
+    cluster: ClusterStatus | None = None,
 ) -> None:
     """What a search leaves the user with, then the commands to type next.
 
@@ -302,16 +304,21 @@ def print_summary(
         python: how the user calls the interpreter.
         ending: how the search came to its end.
         resume: the command that goes on, where trials have not ended.
-        room: the cluster at the search's end.
+        cluster: the cluster at the search's end.
     """
-    console.print(summary(state, now, results=results, ending=ending, room=room))
+    console.print(summary(state, now, results=results, ending=ending, cluster=cluster))
     for what, command in _next_commands(state, results, python, resume):
         say(console, what, "dim")
         say(console, f"  {command}")
 
 
 def summary(
-    state: StudyState, now: datetime, *, results: str, ending: Ending = Ending.DONE, room: ClusterStatus | None = None
+    state: StudyState,
+    now: datetime,
+    *,
+    results: str,
+    ending: Ending = Ending.DONE,
+    cluster: ClusterStatus | None = None,
 ) -> RenderableType:
     """The panel at a search's end: the best configuration, its error, and what the search did."""
     best = state.best()
@@ -320,7 +327,7 @@ def summary(
     body = Group(
         _best_table(state, best) if best else Text("No trial completed, so there is no best configuration."),
         "",
-        _account(state, results, room),
+        _account(state, results, cluster),
     )
     return Panel(
         Padding(body, (0, 1)),
@@ -343,7 +350,7 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
     return table
 
 
-def _account(state: StudyState, results: str, room: ClusterStatus | None) -> Table:
+def _account(state: StudyState, results: str, cluster: ClusterStatus | None) -> Table:
     counts = state.counts()
     tally = Text(", ").join(
         Text(
@@ -362,10 +369,10 @@ def _account(state: StudyState, results: str, room: ClusterStatus | None) -> Tab
     if trained_on:
         each = (f"{node} ({count} trial{'s' * (count != 1)})" for node, count in sorted(trained_on.items()))
         table.add_row("nodes", Prose(", ".join(each)))
-    if room is not None and room.gpus:
-        table.add_row("GPUs", f"at most {room.most_busy:g} of {room.gpus:g} busy")
-    if room is not None and room.waiting:
-        table.add_row("waiting", Prose(room.why_waiting()))
+    if cluster is not None and cluster.gpus:
+        table.add_row("GPUs", f"at most {cluster.most_busy:g} of {cluster.gpus:g} busy")
+    if cluster is not None and cluster.waiting:
+        table.add_row("waiting", Prose(cluster.why_waiting()))
     _add_notes(table, state.notes[:NOTES])
     if len(state.notes) > NOTES:
         table.add_row("notes", f"{len(state.notes) - NOTES} more")

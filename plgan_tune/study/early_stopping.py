@@ -38,9 +38,21 @@ def left_behind(known: History, spec: StudySpec, rule: Rule) -> Left:
         rule: has been given nothing yet.
     """
     points = {row.trial_id: row.params for row in known.trials}
-    implied = replayed(known.reports, rule, points, spec.any_trial().training.epochs)
+    implied = list(replayed(known.reports, rule, points, spec.any_trial().training.epochs))
     decisions = unwritten_decisions(known, implied)
-    return Left(known, brought_to_date(known, spec, decisions), decisions)
+    return Left(known, brought_to_date(known, spec, decisions), decisions, first_disagreement(known, implied))
+
+
+def first_disagreement(history: History, implied: Iterable[DecisionRow]) -> DecisionRow | None:
+    """Return the first logged decision that the rule does not repeat; None if it repeats all of its time.
+
+    Args:
+        history: What the log holds.
+        implied: What the rule decides on the logged epochs.
+    """
+    repeated = {(row.seq, row.trial_id, row.verdict) for row in implied}
+    ours = (row for row in history.decisions if row.seq >= history.rule_since)
+    return next((row for row in ours if (row.seq, row.trial_id, row.verdict) not in repeated), None)
 
 
 def replayed(

@@ -105,11 +105,13 @@ class Left:
         known: what the log holds.
         history: what its epochs imply.
         decisions: of early stopping, those that they imply and the log lacks.
+        disagreement: the first logged decision that the rule of now does not repeat, though no key of it has changed.
     """
 
     known: History
     history: History
     decisions: tuple[DecisionRow, ...] = ()
+    disagreement: DecisionRow | None = None
 
 
 def as_begun(spec: StudySpec, location: Location) -> StudySpec:

@@ -20,7 +20,7 @@ from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
-from plgan_tune.records import TrialRow
+from plgan_tune.records import DecisionRow, TrialRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable, no_empty_folder_left
 from plgan_tune.store.lock import StudyLock
@@ -210,6 +210,8 @@ def _search(
         data = load_dataset(images)  # warms this node's cache; a bad image is found before any process starts
     rule = stop(spec)
     left = left_behind(history, spec, rule)
+    if left.disagreement is not None:
+        say(console, f"note: {_another_rule(left.disagreement)}", "yellow")
     state = StudyState(
         location.name,
         trials=left.history.in_all(spec.search.trials),
@@ -234,6 +236,13 @@ def _search(
     )
     best = _write_best(location, spec, state.best(), run.threads)
     return StudyResult(location, state, best, run.threads, _ending(state, run.asked_to_stop), run.cluster)
+
+
+def _another_rule(decision: DecisionRow) -> str:
+    return (
+        f"early stopping decided {decision.verdict} on {decision.trial_id} at epoch {decision.epoch}, but the rule of "
+        "this resume decides otherwise: earlier decisions stay, and this rule judges later epochs"
+    )
 
 
 def _ending(state: StudyState, asked_to_stop: bool) -> Ending:

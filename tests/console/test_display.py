@@ -175,7 +175,7 @@ def test_plain_lines_say_why_a_trial_broke_and_that_it_starts_again(state: Study
     assert "t0004 starts again, attempt 2: OSError: [gone]" in text(console)
 
 
-def room(**changes: Any) -> ClusterStatus:
+def cluster(**changes: Any) -> ClusterStatus:
     """Two nodes of two GPUs each, three of them busy, with trials of four GPUs on one host."""
     share = TrialResources(4, 1, 1, placement="strict_pack")
     known = ClusterStatus(
@@ -187,22 +187,22 @@ def room(**changes: Any) -> ClusterStatus:
 @pytest.mark.parametrize(
     ("now", "told"),
     [
-        (room(), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
+        (cluster(), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
         (
-            room(waiting=1, share=TrialResources(1, 8, 0)),
+            cluster(waiting=1, share=TrialResources(1, 8, 0)),
             "1 trial: each needs 1 x (8 CPU), and no current node has that",
         ),
-        (room(share=TrialResources(1, 1, 4)), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
+        (cluster(share=TrialResources(1, 1, 4)), "2 trials: each needs 4 GPUs on one host, the largest has 2"),
         (
-            room(waiting=1, share=TrialResources(1, 1, 1, "H100"), largest=0),
+            cluster(waiting=1, share=TrialResources(1, 1, 1, "H100"), largest=0),
             "1 trial: each needs 1 GPU of H100 on one host, the largest has 0",
         ),
         (
-            room(waiting=1, share=TrialResources(2, 8, 1, placement="strict_pack")),
+            cluster(waiting=1, share=TrialResources(2, 8, 1, placement="strict_pack")),
             "1 trial: each needs 2 x (8 CPU, 1 GPU) on one host, and no current node has that",
         ),
         (
-            room(share=TrialResources(2, 1, 1), holds=2),
+            cluster(share=TrialResources(2, 1, 1), holds=2),
             "2 trials: each needs 2 x (1 CPU, 1 GPU); room for 2 at once, "
             "taken by trials that train or start, or by others",
         ),
@@ -220,14 +220,14 @@ def test_the_screen_says_which_nodes_how_busy_and_why_trials_wait(
 
 def test_the_screen_says_nothing_of_waiting_where_no_trial_does(state: StudyState) -> None:
     console = terminal(120)
-    console.print(Screen(state, NOW, room(waiting=0)))
+    console.print(Screen(state, NOW, cluster(waiting=0)))
     assert "waiting" not in text(console)
 
 
 def test_plain_lines_tell_of_nodes_and_waiting_when_they_change(state: StudyState) -> None:
-    console, seen = pipe(), [room(waiting=0)]
+    console, seen = pipe(), [cluster(waiting=0)]
     with build_display(console, state, lambda: NOW, lambda: seen[-1]) as display:
-        for now in (room(waiting=0), room(), room(), room(nodes=("10.0.0.1",), waiting=0)):
+        for now in (cluster(waiting=0), cluster(), cluster(), cluster(nodes=("10.0.0.1",), waiting=0)):
             seen.append(now)
             display.looked()
     assert text(console).splitlines() == [
@@ -246,7 +246,7 @@ def test_the_summary_names_the_nodes_the_gpus_and_who_found_no_room() -> None:
         state.epoch(trial_id, 1, make_metrics(1, 0.5, ramp=1.0), reported_at=NOW, node=node, split_hash=None)
         state.end(trial_id, TrialStatus.COMPLETED, NOW)
     console = terminal(120)
-    print_summary(console, state, NOW, results=RESULTS, room=room())
+    print_summary(console, state, NOW, results=RESULTS, cluster=cluster())
     rows = [line.strip("│ ") for line in text(console).splitlines()]
     assert "nodes    10.0.0.1 (1 trial), 10.0.0.2 (2 trials)" in rows
     assert "GPUs     at most 4 of 4 busy" in rows

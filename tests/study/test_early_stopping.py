@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, TrialStatus, Verdict
-from plgan_tune.study.early_stopping import build_rule, replayed
+from plgan_tune.study.early_stopping import build_rule, left_behind, replayed
 from plgan_tune.study.history import History, brought_to_date
 from plgan_tune.tuning.sampler import OptunaSampler
 from tests.factories import START, make_epoch, make_trial
@@ -71,6 +71,19 @@ def test_the_log_implies_what_was_decided(asha: dict[str, Any]) -> None:
     assert stopped
     points = dict.fromkeys({row.trial_id for row in epochs}, POINT)
     assert list(replayed([row.report for row in epochs], build_rule(spec), points, EPOCHS)) == decisions
+
+
+def test_a_log_that_another_rule_decided_is_noticed() -> None:
+    spec = study()
+    epochs, decisions, _ = live(spec)
+    trials = tuple(make_trial(number, params=POINT) for number in range(9))
+    latest = {row.trial_id: row for row in epochs}
+    known = History(trials, tuple(row.report for row in epochs), latest, decisions=tuple(decisions))
+    assert left_behind(known, spec, build_rule(spec)).disagreement is None
+    assert left_behind(known, spec, build_rule(study_stopped_by("none"))).disagreement == decisions[0]
+    assert left_behind(known, spec, build_rule(study(reduction_factor=9))).disagreement in decisions
+    later = replace(known, rule_since=epochs[-1].seq + 1)
+    assert left_behind(later, spec, build_rule(study(reduction_factor=9))).disagreement is None
 
 
 def test_rungs_count_from_the_switch_where_they_are_aligned_to_it() -> None:

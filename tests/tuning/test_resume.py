@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from optuna.samplers import TPESampler
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from plgan_tune import search as search_command
@@ -24,6 +26,7 @@ from plgan_tune.search import app
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import decision_rows, epoch_rows, read_decisions, read_epochs
 from plgan_tune.study.early_stopping import build_rule, replayed
+from plgan_tune.study.halving import NeverStop
 from plgan_tune.study.state import Ending
 from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.sampler import OptunaSampler
@@ -255,3 +258,17 @@ def test_what_would_make_old_and_new_errors_incomparable_is_refused(study: Study
     assert said in result.output
     assert "search.trials:" not in result.output
     assert study.contents() == before
+
+
+def test_a_resume_with_another_rule_is_said(tmp_path: Path) -> None:
+    """Its decisions stay."""
+    run = partial(run_study, backend=InProcess(), results=tmp_path, name="ruled")
+    (tmp_path / "space.yaml").write_text(SPACE)
+    study = load_study(tmp_path / "space.yaml").study
+    run(study)
+    before = pd.read_parquet(tmp_path / "ruled" / "decisions")
+    for stop, said in ((build_rule, False), (lambda _: NeverStop(), True)):
+        output = StringIO()
+        run(study, resume=True, stop=stop, console=Console(file=output, width=200))
+        assert ("the rule of this resume decides otherwise" in output.getvalue()) is said
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "ruled" / "decisions"), before)
