@@ -49,7 +49,7 @@ class Rule(Protocol):
             point: Dotted path of each searched key -> its value in this trial.
 
         Returns:
-            The decision, or None where the rule makes none at this epoch.
+            The decision, or None if the rule makes none at this epoch.
         """
 
 
