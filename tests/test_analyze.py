@@ -96,7 +96,7 @@ def test_the_tied_alone_are_marked_and_the_glance_counts(studies: Path) -> None:
     sums = overview(read_study(studies / "first"))
     glance = analyze("first", cwd=studies, width=200).stdout
     assert f"early stopping saved {sums.epochs_saved:,} (" in glance
-    assert f"{sums.epochs_per_hour:,.0f} epochs an hour of training" in glance
+    assert f"{sums.epochs_per_hour:,.0f} epochs per hour of training" in glance
 
 
 def test_several_are_compared(studies: Path) -> None:

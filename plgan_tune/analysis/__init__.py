@@ -1,0 +1,1 @@
+"""Analysis of a study from its tables: figures, statistics and findings."""

@@ -1,4 +1,4 @@
-"""What a practitioner would warn of or point at, in sentences."""
+"""Warnings and hints on a study, in sentences."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,26 +18,26 @@ from plgan_tune.console.format import brief, percent
 from plgan_tune.records import TrialStatus, Value, Verdict
 
 EDGE: Final = 0.05
-"""So near to an end of its domain, as a share of it, a best value points beyond."""
+"""Share of a domain next to its ends: a best value there suggests a wider domain."""
 
 COLLAPSED: Final = 0.5
-"""Below this share of the uniform distribution's entropy a generator makes few classes only."""
+"""Below this share of the uniform distribution's entropy a generator makes only few classes."""
 
 CLASSES: Final[Mapping[str, int]] = dict.fromkeys(("digits", "mnist", "fashion_mnist", "cifar10", "svhn"), 10)
-"""Of the sources whose images are known, and of folders and files of their names."""
+"""Number of classes of known sources, and of folders and files with their names."""
 
 MANY: Final = 0.1
-"""TrialResources of trials from which on something is worth a warning."""
+"""Share of trials from which on something is worth a warning."""
 
 ENOUGH: Final = 10
-"""Trials from which on a rank correlation says something."""
+"""Trials that a rank correlation needs to be meaningful."""
 
 SUM_MATTERS: Final = 1e-6
-"""From about this eps on Adam's steps depend on the size of the generator's gradient, which is of the order 1e-4."""
+"""From about this eps on, Adam's steps depend on the size of the generator's gradient, which is of the order 1e-4."""
 
 
 def findings(study: Study) -> list[str]:
-    """Sentences about the study, the most urgent first."""
+    """Return sentences about the study, the most urgent first."""
     return [
         *_unfinished(study),
         *_few_completed(study),
@@ -67,7 +67,7 @@ def _few_completed(study: Study) -> Iterator[str]:
 
 
 def _diverged(study: Study) -> Iterator[str]:
-    """How many, and the searched key that tells them best from the others."""
+    """Yield how many trials diverged, and the searched key that best separates them from the others."""
     diverged = study.trials["status"] == TrialStatus.DIVERGED
     if diverged.mean() < MANY or not diverged.any():
         return
@@ -84,7 +84,7 @@ def _where(study: Study, diverged: "pd.Series[bool]") -> str:
         values = study.trials[study.spec.columns[path]].astype(float)
         ranks = values.rank()
         bad, good = int(diverged.sum()), int((~diverged).sum())
-        # The chance that a diverged trial's value is above another's (Mann and Whitney 1947).
+        # The probability that a diverged trial's value is above another's (Mann and Whitney 1947).
         above = (ranks[diverged].sum() - bad * (bad + 1) / 2) / (bad * good)
         edge = values[diverged].quantile(0.2 if above > 0.5 else 0.8)
         beyond = values >= edge if above > 0.5 else values <= edge
@@ -92,17 +92,17 @@ def _where(study: Study, diverged: "pd.Series[bool]") -> str:
         counts = f"{(beyond & diverged).sum()} of the {beyond.sum()} trials with {path} {sign} {brief(float(edge))}"
         separations.append((abs(above - 0.5), path, counts))
     if not separations or max(separations)[0] < 0.25:
-        return ", in no one region of a single key"
+        return ", not in one region of a single key"
     return f"; {max(separations)[2]} did"
 
 
 def _options(study: Study, diverged: "pd.Series[bool]", path: str) -> Iterator[tuple[float, str, str]]:
-    """Of each option of a choice: how far it tells the diverged from the others, as `_where` measures it."""
+    """Yield for each option of a choice how well it separates the diverged from the others, as `_where` measures it."""
     for option, rows in study.trials.groupby(study.spec.columns[path], dropna=False):
         here = study.trials.index.isin(rows.index)
         share_of_bad, share_of_good = here[diverged].mean(), here[~diverged].mean()
         counts = f"{(here & diverged).sum()} of the {here.sum()} trials with {path} {option}"
-        # The chance above for a key of two values; an option without divergence points nowhere.
+        # The probability in `_where` minus 0.5, for a key of two values; an option without divergence gets 0.
         yield max(0.0, share_of_bad - share_of_good) / 2, path, counts
 
 
@@ -112,7 +112,7 @@ def _edges(study: Study) -> Iterator[str]:
     best = study.ranked.iloc[0]
     for path, value in study.params(best.to_dict()).items():
         domain = study.spec.domains[path]
-        place = unit(domain, value) if domain.contains(value) else None  # a resume may have made it narrower
+        place = unit(domain, value) if domain.contains(value) else None  # a resume may have narrowed the domain
         if place is None or EDGE <= place <= 1 - EDGE:
             continue
         end = "lower" if place < EDGE else "upper"
@@ -122,7 +122,7 @@ def _edges(study: Study) -> Iterator[str]:
 
 
 def unit(domain: Domain, value: Value) -> float | None:
-    """Where a value lies between its domain's ends, in [0, 1], on the domain's own scale; None for a choice."""
+    """Return where a value lies between its domain's ends, in [0, 1], on the domain's scale; None for a choice."""
     if isinstance(domain, Choice) or not isinstance(value, int | float) or domain.low == domain.high:
         return None
     if isinstance(domain, LogUniform | LogInt):
@@ -131,7 +131,7 @@ def unit(domain: Domain, value: Value) -> float | None:
 
 
 def _wider(spec: StudySpec, path: str, end: str) -> Domain | None:
-    """The domain half as long again beyond that end, as far as the key's own rules let it; None where they do not."""
+    """Return the domain, extended beyond that end by half its length or as far as the key's rules allow, or None."""
     domain = spec.domains[path]
     for step in (0.5, 0.25, 0.1):
         try:
@@ -147,7 +147,7 @@ def _wider(spec: StudySpec, path: str, end: str) -> Domain | None:
 
 
 def _late_enough(study: Study, path: str, domain: Domain) -> bool:
-    """Whether a switch epoch could not come later and still be trained after."""
+    """Return whether a later switch epoch would leave no epoch to train after it."""
     return path == "loss.switch_epoch" and isinstance(domain, Int | LogInt) and domain.high >= study.last_epoch - 1
 
 
@@ -173,12 +173,12 @@ def _stretched(domain: Domain, end: str, share: float) -> Domain:
 
 
 def _round(value: float, step: float) -> float:
-    """To a few hundredths of `step`: what is printed for a user to type must still lie beyond the old end."""
+    """Round to a few hundredths of `step`: the printed value must still lie beyond the old end."""
     return round(value, 1 - math.floor(math.log10(step)))
 
 
 def _stopped_on_a_tie(study: Study) -> Iterator[str]:
-    """Whether early stopping may have ended the winner: who was stopped by no more than the images' noise."""
+    """Yield how many trials were stopped by a margin within the images' noise: one might have won."""
     judged = study.decisions
     stops = judged[(judged["verdict"] == Verdict.STOP) & judged["cutoff"].notna()]
     images = study.validation
@@ -186,26 +186,26 @@ def _stopped_on_a_tie(study: Study) -> Iterator[str]:
     if ties:
         yield (
             f"{ties} of {len(stops)} trials that early stopping ended missed their cutoff by no more than "
-            f"{images:,} validation images can tell, so noise may have ended them: a longer "
-            "search.early_stopping.asha.grace_period, or smoothing, ends fewer so"
+            f"{images:,} validation images can tell, so noise may have ended them; a longer "
+            "search.early_stopping.asha.grace_period, or smoothing, reduces this"
         )
 
 
 def _never_switched(study: Study) -> Iterator[str]:
-    """PL-GAN's loss reaches its final form at T (patent paragraph 0060); a trial that ended before never showed it."""
+    """Yield how many trials ended before T, when PL-GAN's loss reaches its final form (patent paragraph 0060)."""
     if study.trials.empty:
         return
     switch = _switch_epochs(study)
     early = study.trials["epochs"] <= switch
     ended = (study.trials["status"] != TrialStatus.RUNNING) & switch.notna()
     if (early & ended).sum() >= max(1, MANY * ended.sum()):
-        yield f"{(early & ended).sum()} of {ended.sum()} trials ended before their switch epoch: nothing judged it"
+        yield f"{(early & ended).sum()} of {ended.sum()} trials ended before their switch epoch: its effect is untested"
     if not study.ranked.empty and early[study.ranked.index[0]]:
         yield "the best trial's switch epoch is later than its last epoch: its loss never took its final form"
 
 
 def _switch_epochs(study: Study) -> "pd.Series[float]":
-    """Each trial's T, NaN where its loss has none."""
+    """Return each trial's T, NaN if its loss has none."""
     column = study.spec.columns.get("loss.switch_epoch")
     keys = [key for key in ("profile", "model.kind", "loss.ramp") if key in study.spec.domains]
     columns = [study.spec.columns[key] for key in keys]
@@ -223,18 +223,18 @@ def _collapsed(study: Study) -> Iterator[str]:
     data = study.spec.any_trial().data
     known = data.source if data.source in CLASSES else (data.path or "").rstrip("/").rpartition("/")[2]
     classes = CLASSES.get(known)
-    # Of other data the log has no number of classes: the most that any generator made is what all classes give.
+    # The log has no number of classes of other data: take the highest entropy of any generator for all classes.
     whole = math.log(classes) if classes else study.epochs["entropy_generated"].max()
     few = last[last < COLLAPSED * whole]
     if len(few) < max(1, MANY * len(last)):
         return
-    sentence = f"{len(few)} of {len(last)} generators make few classes (entropy below half of what all classes give)"
+    sentence = f"{len(few)} of {len(last)} generators make few classes (entropy below half of that of all classes)"
     best = study.ranked["trial_id"].iloc[0] if not study.ranked.empty else None
     yield sentence + (", the best trial's among them" if best in set(few.index) else "")
 
 
 def _averages_worse(study: Study) -> Iterator[str]:
-    """val_error is the averaged weights'; where raw ones are better, the average lags or training is too short."""
+    """Compare val_error, of the averaged weights, with the raw ones: if it is higher, the average lags."""
     completed = study.ranked["trial_id"]
     last = study.epochs[study.epochs["trial_id"].isin(completed)].drop_duplicates("trial_id", keep="last")
     worse = last["error_gap"] < 0
@@ -247,7 +247,7 @@ def _averages_worse(study: Study) -> Iterator[str]:
 
 
 def _weights(study: Study) -> Iterator[str]:
-    """Alpha and beta act through their ratio, and through their sum where eps damps Adam's steps (METHOD)."""
+    """Yield the ratio and sum of alpha and beta: the sum matters only if eps damps Adam's steps (METHOD)."""
     columns = [column for path, column in study.spec.columns.items() if path in ("loss.alpha", "loss.beta")]
     if len(columns) < 2 or study.ranked.empty:
         return
@@ -263,7 +263,7 @@ def _weights(study: Study) -> Iterator[str]:
 
 
 def _correlations(study: Study, columns: Sequence[str]) -> str:
-    """Of ratio and sum with the error; nothing where so few trials, or equal ones, have none."""
+    """Return correlations of ratio and sum with the error; nothing for too few or equal trials."""
     _, errors = errors_at_equal_epoch(study)
     rows = study.trials.set_index("trial_id").loc[errors.index]
     alpha, beta = (rows[column].astype(float) for column in columns)

@@ -1,4 +1,4 @@
-"""How much each searched key matters: PED-ANOVA at equal epochs, with what chance makes of it."""
+"""How much each searched key matters: PED-ANOVA at equal epochs, with a test against chance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,23 +15,26 @@ from plgan_tune.analysis.study import Study
 from plgan_tune.records import Value
 
 LEAST: Final = 20
-"""Trials below which no importance is given: a tenth of them, PED-ANOVA's good ones, would be one."""
+"""With fewer trials no importance is given: a tenth of them, PED-ANOVA's good ones, would be one."""
 
 RESAMPLES: Final = 60
 
 SHUFFLES: Final = 60
-"""Of the errors among the trials: what a key comes to by chance. Shares are never below 0, so no interval says it."""
+"""Shuffles of the errors among the trials, which show a key's importance by chance.
+
+Shares are never below 0, so an interval cannot show it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """Of one searched key.
+    """Importance of one searched key.
 
     Attributes:
         path: the key.
-        share: of all keys' importance, in [0, 1].
-        interval: of 90 % of the resamples of the trials (bootstrap, 5th to 95th percentile).
-        significant: whether the key parts good trials from the others by more than it does in 95 % of the shuffles.
+        share: share of all keys' importance, in [0, 1].
+        interval: interval of 90 % of the resamples of the trials (bootstrap, 5th to 95th percentile).
+        significant: whether the key separates good trials from the others better than in 95 % of the shuffles.
     """
 
     path: str
@@ -42,11 +45,12 @@ class Importance:
 
 @dataclass(frozen=True, slots=True)
 class Importances:
-    """Of all searched keys, the largest first.
+    """Importance of all searched keys.
 
     Attributes:
-        epoch: at which the trials are compared: the last that at least half of them reached.
-        trials: how many are compared: all that reached it and lie in the current domains.
+        keys: the largest first.
+        epoch: the epoch at which trials are compared: the last that at least half of them reached.
+        trials: number of compared trials: all that reached the epoch and lie in the current domains.
     """
 
     keys: tuple[Importance, ...]
@@ -55,18 +59,19 @@ class Importances:
 
 
 def importances(study: Study, *, seed: int = 0) -> Importances | None:
-    """Compares trials by their error at ONE epoch, the last that at least half of them reached.
+    """Compare trials by their error at ONE epoch, the last that at least half of them reached.
 
-    Early stopping leaves most trials at low epochs. Their last errors mixed with those of whole trainings would rank
-    keys by how long a trial was let live; and among the survivors of late epochs the keys that made them survive
+    Early stopping ends most trials at low epochs. Mixing their last errors with those of whole trainings would rank
+    keys by how long a trial trained; and among the trials that reached late epochs, the keys that made them survive
     hardly differ any more. A trial that diverged before that epoch counts as the worst there.
 
     Args:
-        seed: of the draws.
+        study: the study.
+        seed: seed of resamples and shuffles.
 
     Returns:
-        None where fewer than LEAST trials share an epoch, all their errors are equal, or fewer than two keys are
-        searched.
+        The importance of all keys; None if fewer than LEAST trials share an epoch, all their errors are equal, or fewer
+        than two keys are searched.
     """
     epoch, by_trial = compared(study)
     if len(by_trial) < LEAST or len(study.spec.domains) < 2 or by_trial.nunique() < 2:
@@ -94,19 +99,19 @@ def importances(study: Study, *, seed: int = 0) -> Importances | None:
 
 
 def compared(study: Study) -> tuple[int, "pd.Series[float]"]:
-    """`errors_at_equal_epoch` of the trials in the current domains."""
+    """Return `errors_at_equal_epoch` of the trials in the current domains."""
     epoch, errors = errors_at_equal_epoch(study)
     return epoch, errors[errors.index.isin(study.trials["trial_id"][study.inside])]
 
 
 def points(study: Study, trial_ids: "pd.Index[str]") -> list[dict[str, Value]]:
-    """Each trial's values of the searched keys."""
+    """Return each trial's values of the searched keys."""
     rows = study.trials.set_index("trial_id").loc[trial_ids].to_dict("records")
     return [study.params(row) for row in rows]
 
 
 class _Key:
-    """A searched key's values in all trials that are compared."""
+    """A searched key's values in all compared trials."""
 
     def __init__(self, grid: Grid, places: Places) -> None:
         self._grid = grid
@@ -121,7 +126,7 @@ class _Key:
 
 
 def _resampled(keys: Mapping[str, _Key], errors: Floats, draw: np.random.Generator) -> dict[str, float]:
-    """By as many trials, drawn with replacement (bootstrap)."""
+    """Return the divergences of as many trials, drawn with replacement (bootstrap)."""
     trials = draw.integers(len(errors), size=len(errors))
     return _divergences({path: key.of(trials) for path, key in keys.items()}, errors[trials])
 

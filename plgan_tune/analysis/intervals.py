@@ -1,4 +1,4 @@
-"""How sure an error is that was counted on so many images."""
+"""Confidence intervals of errors that are counted on a number of images."""
 
 from math import sqrt
 from typing import Final, NamedTuple
@@ -8,12 +8,14 @@ Z: Final = 1.959963984540054
 
 
 class Interval(NamedTuple):
+    """The two ends of an interval."""
+
     low: float
     high: float
 
 
 def wilson(error: float, images: int) -> Interval:
-    """The 95 % score interval of an error rate (Wilson 1927): it stays within [0, 1] and is right near its ends.
+    """Return the 95 % score interval of an error rate (Wilson 1927), which is within [0, 1] and valid near its ends.
 
     Args:
         error: the fraction of `images` that were wrong.
@@ -26,9 +28,9 @@ def wilson(error: float, images: int) -> Interval:
 
 
 def difference(error: float, other: float, images: int) -> Interval:
-    """The 95 % interval of `error` - `other`, each counted on `images` images (Newcombe 1998, method 10).
+    """Return the 95 % interval of `error` - `other`, each counted on `images` images (Newcombe 1998, method 10).
 
-    It takes the two for independent. Errors on the SAME images differ by less by chance, so it is rather too wide.
+    It assumes independent errors. Errors on the SAME images differ less by chance, so the interval is rather too wide.
     """
     (low, high), (other_low, other_high) = wilson(error, images), wilson(other, images)
     between = error - other
@@ -39,6 +41,6 @@ def difference(error: float, other: float, images: int) -> Interval:
 
 
 def tied(error: float, best: float, images: int) -> bool:
-    """Whether so many images cannot tell the two errors apart."""
+    """Return whether `images` images cannot tell the two errors apart."""
     low, high = difference(error, best, images)
     return low <= 0 <= high

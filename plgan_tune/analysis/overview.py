@@ -1,4 +1,4 @@
-"""A study at a glance: what was trained, what that cost, what early stopping spared, when the best was found."""
+"""A study at a glance: what was trained, what it cost, what early stopping saved, when the best was found."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ class Overview:
     """Sums over a study.
 
     Attributes:
-        counts: trials by status, those of none left out.
-        epochs: epochs trained, of trials that ended or run.
-        epochs_saved: that early stopping spared: what the trials that it stopped lacked to their last epoch.
-        time_saved: those epochs at the stopped trials' own pace.
-        busy: time in which at least one trial trained: without the pauses of a study that was resumed.
-        began: of the first trial, UTC; None where there is none.
-        until: the latest epoch's end or trial's end.
-        images_per_second: median over all epochs, of one trial; None where there is no epoch.
+        counts: trials by status, without statuses that no trial has.
+        epochs: epochs of all trials.
+        epochs_saved: epochs that early stopping saved: those that stopped trials lack to their last.
+        time_saved: time of those epochs at the stopped trials' pace.
+        busy: time in which at least one trial trained, without the pauses of a resumed study.
+        began: start of the first trial, UTC; None if there is none.
+        until: the latest end of an epoch or a trial.
+        images_per_second: speed of one trial, median over all epochs; None if there is no epoch.
     """
 
     counts: dict[TrialStatus, int]
@@ -39,16 +39,17 @@ class Overview:
 
     @property
     def trials(self) -> int:
+        """Number of trials."""
         return sum(self.counts.values())
 
     @property
     def took(self) -> timedelta:
-        """From the first trial's start to the latest news."""
+        """Time from the first trial's start to the latest event."""
         return self.until - self.began if self.began and self.until else timedelta()
 
     @property
     def epochs_per_hour(self) -> float:
-        """Of the whole study, while it trained: its throughput."""
+        """The study's throughput while it trained."""
         hours = self.busy.total_seconds() / 3600
         return self.epochs / hours if hours else 0.0
 
@@ -59,10 +60,10 @@ class Ranked:
 
     Attributes:
         params: searched path -> value.
-        last: val_error at the last epoch, which ranks.
-        best: lowest val_error of any epoch, for which luck has been selected.
-        interval: 95 %, of `last`, from the number of validation images.
-        tied: whether the validation images cannot tell it from the first.
+        last: val_error at the last epoch, which decides the rank.
+        best: lowest val_error of any epoch, which is biased by luck.
+        interval: 95 % interval of `last`, from the number of validation images.
+        tied: whether the validation images cannot tell the trial from the first.
     """
 
     trial_id: str
@@ -75,16 +76,22 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """When the best trial ended: after how much of the study's time, and as which of its trials to end."""
+    """When the best trial ended.
+
+    Attributes:
+        after: time from the study's start.
+        place: its place in the order in which trials ended, from 1.
+    """
 
     after: timedelta
     place: int
 
 
 def overview(study: Study) -> Overview:
+    """Sum up a study."""
     trials = study.trials
     judged = study.decisions["trial_id"][study.decisions["verdict"] == Verdict.STOP]
-    # A narrower domain stops trials, too.
+    # A narrower domain also stops trials.
     stopped = trials[(trials["status"] == TrialStatus.STOPPED) & trials["trial_id"].isin(judged.astype(str))]
     missing = (study.last_epoch - stopped["epochs"]).clip(lower=0)
     pace = stopped["seconds"] / stopped["epochs"].clip(lower=1)
@@ -105,10 +112,10 @@ def overview(study: Study) -> Overview:
 
 
 def spans(epochs: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
-    """When each epoch's training began and ended, in seconds after the first epoch's report.
+    """Return when each epoch's training began and ended, in seconds after the first epoch's report.
 
     An epoch that was saved but not reported when its search died is reported by the next attempt, sooner after the
-    trial's epoch before than it took: when it was trained is not known, so it counts as a moment.
+    trial's previous epoch than it took. The time of its training is unknown, so it gets no duration.
     """
     end = (epochs["reported_at"] - epochs["reported_at"].min()).dt.total_seconds()
     since = end - end.groupby(epochs["trial_id"], observed=True).shift()
@@ -116,7 +123,7 @@ def spans(epochs: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
 
 
 def stretches(epochs: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The times in which at least one trial trained: starts and ends of the stretches between which none did.
+    """Return starts and ends of the stretches of time in which at least one trial trained.
 
     In seconds after the first epoch's report; the first start lies before it.
     """
@@ -128,7 +135,7 @@ def stretches(epochs: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def ranking(study: Study, top: int | None = None) -> list[Ranked]:
-    """Completed trials, the best first, and how they compare with it; the best `top` of them, default all."""
+    """Return the best `top` completed trials, default all, the best first, and how they compare with it."""
     rows = study.ranked.head(top) if top is not None else study.ranked
     if rows.empty:
         return []
@@ -147,13 +154,13 @@ def ranking(study: Study, top: int | None = None) -> list[Ranked]:
 
 
 def ties(study: Study) -> int:
-    """How many completed trials the validation images cannot tell from the best, itself included."""
+    """Return how many completed trials the validation images cannot tell from the best, which is included."""
     errors = study.ranked["val_error_last"].tolist()
     return bisect_left(errors, True, key=lambda error: not tied(error, errors[0], study.validation))
 
 
 def found(study: Study) -> Found | None:
-    """When the best trial of now was found; None where none has completed."""
+    """Return when the current best trial was found; None if none has completed."""
     if study.ranked.empty:
         return None
     best = study.ranked.iloc[0]

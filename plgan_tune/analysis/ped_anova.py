@@ -1,7 +1,7 @@
 """PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255): how far the good trials' values of a key lie from all trials'.
 
-What Optuna's evaluator works out, which the tests hold it against; but on counts of values instead of on trials, and
-without scikit-learn, which Optuna imports beside it. An interval takes hundreds of evaluations.
+It gives the same results as Optuna's evaluator, which the tests compare, but works on counts of values instead of on
+trials, and without scikit-learn, which Optuna imports: an interval takes hundreds of evaluations.
 """
 
 import math
@@ -21,21 +21,22 @@ Places = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 CELLS: Final = 50
-"""At most, of a domain of numbers."""
+"""Highest number of cells of a domain of numbers."""
 
 NARROWEST: Final = 0.5 / 1.64
-"""A kernel's standard deviation in cells, at least: nine tenths of it in its own cell."""
+"""Lowest standard deviation of a kernel, in cells: nine tenths of the kernel are then in its own cell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """A domain in cells: one an option of a choice, or of equal width, in the logarithm if it is searched so."""
+    """A domain in cells: one per option of a choice, else of equal width, in the logarithm for a logarithmic domain."""
 
     domain: Domain
     prior: Floats
 
     @classmethod
     def of(cls, domain: Domain) -> "Grid":
+        """Return the cells of a domain."""
         match domain:
             case Choice(options):
                 return cls(domain, np.full(len(options), 1 / len(options)))
@@ -48,9 +49,11 @@ class Grid:
 
     @property
     def size(self) -> int:
+        """Number of cells."""
         return len(self.prior)
 
     def places(self, values: Sequence[Scalar]) -> Places:
+        """Return the cell of each value."""
         if isinstance(self.domain, Choice):
             options = [encode(self.domain, option) for option in self.domain.options]
             cell_of = {(type(option), option): cell for cell, option in enumerate(options)}  # True equals 1
@@ -62,7 +65,7 @@ class Grid:
         return np.clip(cells, 0, self.size - 1).astype(np.int64)
 
     def density(self, places: Places) -> Floats:
-        """A Parzen estimate on the cells, with a prior that weighs as one trial. It sums to 1."""
+        """Return a Parzen estimate on the cells, with a prior that weighs as one trial. It sums to 1."""
         counts = np.bincount(places, minlength=self.size)
         if isinstance(self.domain, Choice):
             estimate = _of_options(counts)
@@ -73,27 +76,27 @@ class Grid:
 
 
 def divergence(density: Floats, of_all: Floats) -> float:
-    """Pearson's, of the good trials' density from that of all: 0 where they are the same."""
+    """Return Pearson's divergence of the good trials' density from that of all; 0 if they are equal."""
     good, everything = density + 1e-12, of_all + 1e-12
     return float(everything @ (good / everything - 1) ** 2)
 
 
 def good(errors: Floats) -> NDArray[np.bool_]:
-    """Which trials are among the best tenth, rounded up; all that tie with its last."""
+    """Return which trials are among the best tenth, rounded up, or tie with its last."""
     last = math.ceil(0.1 * len(errors)) - 1
     cutoff: float = np.partition(errors, last)[last]
     return errors <= cutoff
 
 
 def _of_options(counts: NDArray[np.int64]) -> Floats:
-    """Each trial's option with a little of all others, the less the more options were seen."""
+    """Return each option's mass: the trials' options, each spread a little over all others, less if more were seen."""
     little = 1 / (np.count_nonzero(counts) + 1)
     masses: Floats = (counts + counts.sum() * little) / (1 + len(counts) * little)
     return masses
 
 
 def _kernels(size: int, deviation: float) -> Floats:
-    """A normal distribution around each cell, cut to the cells, (size, size): a column a distribution."""
+    """Return a normal distribution around each cell, truncated to the cells, (size, size); one per column."""
     by_distance = _masses(np.arange(-size + 0.5, size), deviation)
     cells = np.arange(size)
     kernels: Floats = by_distance[cells[:, None] - cells + size - 1]
@@ -102,21 +105,21 @@ def _kernels(size: int, deviation: float) -> Floats:
 
 
 def _wide(size: int) -> Floats:
-    """A normal distribution around the middle, as wide as all cells and cut to them."""
+    """Return a normal distribution around the middle, as wide as all cells and truncated to them."""
     masses = _masses(np.arange(size + 1.0) - size / 2, size)
     masses /= masses.sum()
     return masses
 
 
 def _masses(edges: Floats, deviation: float) -> Floats:
-    """Twice what a normal distribution around 0 has between each two edges."""
+    """Return twice the mass of a normal distribution around 0 between neighbouring edges."""
     below = np.array([math.erf(edge) for edge in edges / (deviation * math.sqrt(2))])
     masses: Floats = below[1:] - below[:-1]
     return masses
 
 
 def _bandwidth(counts: NDArray[np.int64]) -> float:
-    """Scott's rule (1992), in cells."""
+    """Return the bandwidth by Scott's rule (1992), in cells."""
     places, total = np.flatnonzero(counts), int(counts.sum())
     weights = counts[places]
     deviation = math.sqrt(((places - places @ weights / total) ** 2 @ weights) / max(1, total - 1))

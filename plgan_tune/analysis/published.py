@@ -1,4 +1,4 @@
-"""Published test errors to stand beside one's own: the patent CN108665058B's table 3 (MNIST) and table 7 (CIFAR-10)."""
+"""Published test errors for comparison: the patent CN108665058B's table 3 (MNIST) and table 7 (CIFAR-10)."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,8 +9,9 @@ class Published:
     """One published number.
 
     Attributes:
+        method: name of the method.
         error: fraction of the test images.
-        deviation: as printed after +-, a fraction; None where none is.
+        deviation: as printed after +-, a fraction; None if none is printed.
     """
 
     method: str
@@ -20,10 +21,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What published numbers were measured on.
+    """Published numbers and the data that they were measured on.
 
     Attributes:
-        epochs: of PL-GAN's training (patent table 2).
+        data: name of the data set.
+        labels: number of labels.
+        epochs: epochs of PL-GAN's training (patent table 2).
+        rows: the numbers.
     """
 
     data: str
@@ -66,10 +70,10 @@ SETTINGS: Final = (
 
 
 def published(source: str, path: str | None, labels: int) -> Setting | None:
-    """The published numbers for a data set, None where there are none for it and so many labels.
+    """Return the published numbers for a data set with this many labels; None if there are none.
 
     Args:
-        source: `trial.data.source`; of `parquet` and `folder` the last name of `path` says which set it is.
+        source: `trial.data.source`; for `parquet` and `folder` the last name of `path` is the name of the set.
         path: `trial.data.path`.
         labels: `trial.data.labels`.
     """

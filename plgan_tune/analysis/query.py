@@ -1,4 +1,4 @@
-"""SQL over a study's tables, by DuckDB: in memory, without files, network or settings."""
+"""SQL over a study's tables with DuckDB: in memory, without files, network or settings."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from plgan_tune.analysis.study import Study
 
 
 class QueryError(Exception):
-    """A query that DuckDB refuses, with its own words."""
+    """DuckDB refused the query; the message is DuckDB's."""
 
 
 def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of `sql` over the tables `trials`, `epochs` and `decisions`.
+    """Return column names and rows of `sql` over the tables `trials`, `epochs` and `decisions`.
 
-    Nothing outside of them can be read or written: DuckDB's access to files and network is off, and stays off.
+    Nothing else can be read or written: DuckDB's access to files and network is off and locked.
 
     Raises:
-        QueryError: where the query is wrong or asks for what is locked.
+        QueryError: if the query is wrong or needs what is locked.
     """
-    import duckdb  # noqa: PLC0415 - what only shows a study does not wait for it
+    import duckdb  # noqa: PLC0415 - other views of a study need not wait for it
 
     with duckdb.connect(":memory:", config={"python_enable_replacements": "false"}) as database:
         for name, frame in (("trials", study.trials), ("epochs", study.epochs), ("decisions", study.decisions)):
@@ -29,7 +29,7 @@ def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             result = database.sql(sql)
             table = result.to_arrow_table() if result is not None else None  # fetchall() wants pytz for times
             columns = [column.to_pylist() for column in table.columns] if table is not None else []
-        except (duckdb.Error, OverflowError, ValueError) as error:  # a date may lie beyond what Python has
+        except (duckdb.Error, OverflowError, ValueError) as error:  # a date may lie beyond Python's range
             raise QueryError(f"--sql: {error}") from error
     if table is None:
         raise QueryError(f"--sql must be a query with a result, but got {sql!r}")

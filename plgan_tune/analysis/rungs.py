@@ -6,12 +6,12 @@ from plgan_tune.records import Verdict
 
 
 def rung_table(decisions: pd.DataFrame) -> pd.DataFrame:
-    """One row a rung of a study's `decisions`, the first rung first.
+    """Return one row per rung of a study's `decisions`, the first rung first.
 
     Returns:
-        Columns rung (epochs), came, went_on, stopped (trials), cutoff (the latest one; a fraction, NaN where too few
-        came), and by how much the stopped ones missed their cutoffs, in fractions: missed_least with its trial
-        `nearest`, missed_median, missed_most. Those are NaN where nobody was stopped.
+        Columns rung (epochs), came, went_on, stopped (trials), cutoff (the latest one; a fraction, NaN if too few
+        trials came), and by how much stopped trials missed their cutoffs, in fractions: missed_least with its trial
+        `nearest`, missed_median, missed_most. Those are NaN if no trial was stopped.
     """
     stopped = decisions["verdict"] == Verdict.STOP
     missed = (decisions["value"] - decisions["cutoff"]).where(stopped)

@@ -1,7 +1,7 @@
 """Statistics of an evaluation: a configuration's error over seeds, and its paired difference from a reference.
 
-Seeds are few and errors are means over many images, so intervals are Student's t (Student 1908). A difference is taken
-seed by seed: two configurations of one seed share its labels and initial draws, and what a lucky draw does to both
+Seeds are few and errors are means over many images, so intervals are Student's t (Student 1908). Differences are paired
+by seed: two configurations of one seed share its labels and initial draws, so the effect of a lucky draw on both
 cancels.
 """
 
@@ -23,13 +23,13 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean and what is known of it.
+    """A mean with its deviation and interval.
 
     Attributes:
-        count: of the values.
-        mean: NaN where there are none.
-        deviation: of the sample (its variance divided by count - 1); NaN below two values.
-        low: lower end of the mean's 95 % interval; NaN below two values, which bound nothing.
+        count: number of values.
+        mean: NaN if there are no values.
+        deviation: sample deviation (the variance divides by count - 1); NaN for fewer than two values.
+        low: lower end of the mean's 95 % interval; NaN for fewer than two values, which bound nothing.
         high: its upper end.
     """
 
@@ -41,7 +41,9 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Mean of independent, roughly normal values with Student's interval: mean +- t(count - 1) deviation / sqrt(count).
+    """Return the mean of independent, roughly normal values with Student's interval.
+
+    The interval is mean +- t(count - 1) deviation / sqrt(count).
 
     Args:
         values: finite.
@@ -59,10 +61,10 @@ def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimat
 
 
 def paired_difference(values: "pd.Series[float]", reference: "pd.Series[float]") -> Estimate:
-    """Mean of `values` - `reference` over the seeds that both have, with its interval.
+    """Return the mean of `values` - `reference` over the seeds that both have, with its interval.
 
     Args:
-        values: a measure by seed, the index; NaN where a seed has none.
+        values: a measure by seed, the index; NaN if a seed has none.
         reference: likewise.
     """
     difference = (values - reference).dropna()
@@ -70,10 +72,10 @@ def paired_difference(values: "pd.Series[float]", reference: "pd.Series[float]")
 
 
 PATENT: Final = "patent"
-"""The configuration of the patent's own settings, from which the others differ."""
+"""The configuration of the patent's settings, the reference of all differences."""
 
 JUDGE: Final = "judge"
-"""The classifier by which generated images are scored; it is no competitor."""
+"""The classifier that scores generated images; it does not compete."""
 
 SUMMARY = (
     "configuration",
@@ -93,24 +95,24 @@ SUMMARY = (
 
 
 def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """One row a configuration, the lowest mean first, those without an error last.
+    """Return one row per configuration, the lowest mean first, those without an error last.
 
     Args:
-        evaluations: rows of the table `evaluations`, at most one a configuration and seed; errors are fractions.
-        reference: the configuration from which the others differ; where it is not there, differences are NaN.
+        evaluations: rows of the table `evaluations`, at most one per configuration and seed; errors are fractions.
+        reference: the configuration from which differences are taken; if it is missing, they are NaN.
 
     Returns:
-        `SUMMARY`: seeds that were trained; of them `count` came to an error (the others diverged or failed); mean,
-        deviation and interval of test_error; means of test_error_raw and val_error_last; number, mean and interval of
-        the pairs' differences, NaN for the reference itself.
+        `SUMMARY`: number of trained seeds; `count`, how many of them have an error (the others diverged or failed);
+        mean, deviation and interval of test_error; means of test_error_raw and val_error_last; number, mean and
+        interval of the pairs' differences, NaN for the reference itself.
 
     Raises:
-        ValueError: where a configuration has a seed twice, which would be paired with itself.
+        ValueError: if a configuration has a seed twice, which would be paired with itself.
     """
     twice = evaluations[evaluations.duplicated(["configuration", "seed"])]
     if len(twice):
         names = ", ".join(f"{name} {seed}" for name, seed in zip(twice.configuration, twice.seed, strict=True))
-        raise ValueError(f"at most one row a configuration and seed can be averaged, but there are more of {names}")
+        raise ValueError(f"at most one row per configuration and seed can be averaged, but there are more of {names}")
     by_seed = {str(name): rows.set_index("seed") for name, rows in evaluations.groupby("configuration", sort=False)}
     nothing = pd.Series(dtype=float)
     of_reference = by_seed[reference].test_error if reference in by_seed else nothing
@@ -125,24 +127,24 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def verdict(low: float, high: float) -> str:
-    """What the interval of a paired difference of errors says: better, worse, or nothing."""
+    """Return what the interval of a paired difference of errors shows: better, worse, or not significant."""
     if isnan(low):
-        return "one pair tells nothing"
+        return "one pair is not enough"
     if high < 0:
         return "better"
     return "worse" if low > 0 else "not significant"
 
 
 def beside_published(study: Study) -> pd.DataFrame | None:
-    """What `evaluate` measured of a study, and what was published of its data; None where nothing was evaluated.
+    """Return what `evaluate` measured of a study and published results on its data; None if nothing was evaluated.
 
-    Errors of `--refit` are left out: they are of more labels than the study's and than the published ones.
+    Errors of `--refit` are left out: they use more labels than the study and the published results.
 
     Returns:
-        Rows of name, error, low, high (fractions), seeds (that were trained), count (of them that came to an error),
-        broken (the others, in words), difference, difference_low and difference_high (from the patent's settings, seed
-        by seed; NaN where nothing is paired) and verdict, the lowest error first. Of a published error low and high are
-        its printed deviation, and all numbers after them are NaN.
+        Rows of name, error, low, high (fractions), seeds (trained), count (seeds with an error), broken (the other
+        trials, in words), difference, difference_low and difference_high (from the patent's settings, paired by seed;
+        NaN if nothing is paired) and verdict, the lowest error first. For a published error, low and high come from its
+        printed deviation, and all numbers after them are NaN.
     """
     table = read_evaluations(study.location, study.study_id).to_pandas()
     ours = table[(table.configuration != JUDGE) & ~table.refit]
@@ -182,7 +184,7 @@ BESIDE = (
 
 
 def _broken(evaluations: pd.DataFrame) -> dict[str, str]:
-    """By configuration the trials that came to no error, and why."""
+    """Return, by configuration, the trials without an error, and why."""
     rows = evaluations[evaluations.test_error.isna()]
     words = rows.trial_id.astype(str) + " (" + rows.status.astype(str) + ")"
     return {str(name): ", ".join(some) for name, some in words.groupby(rows.configuration)}

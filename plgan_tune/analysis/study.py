@@ -1,4 +1,4 @@
-"""A study as data frames: what it asked for and what its log holds, running or finished."""
+"""A study as data frames: its specification and the content of its log, running or finished."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from plgan_tune.store.schemas import cell, value_of
 from plgan_tune.study.study_file import read_study_file
 
 REPORT_FILE: Final = "report.html"
-"""In a study's folder: the study in pictures."""
+"""The report's name in a study's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Study:
     """One study.
 
     Attributes:
-        location: its folder.
-        spec: what was asked for.
-        trials: one row a trial by number, the columns of `results/README.md`; searched keys are `spec.columns`.
-        epochs: one row an epoch of a trial, by seq. Of an epoch that several attempts trained, the latest's.
-        decisions: of early stopping, by seq.
-        searching: whether a search is writing it.
-        study_id: which its files carry; None where it was begun before there were ids.
+        location: the study's folder.
+        spec: its specification.
+        trials: one row per trial, by number, with the columns of `results/README.md`; searched keys are `spec.columns`.
+        epochs: one row per epoch of a trial, by seq; the latest attempt's if several attempts trained it.
+        decisions: decisions of early stopping, by seq.
+        searching: whether a search is writing the study.
+        study_id: id that its files carry; None for a study from before ids existed.
     """
 
     location: Location
@@ -46,6 +46,7 @@ class Study:
 
     @property
     def name(self) -> str:
+        """Name of the study's folder."""
         return self.location.name
 
     @property
@@ -55,7 +56,7 @@ class Study:
 
     @property
     def validation(self) -> int:
-        """Images that an error is counted on."""
+        """Number of images that an error is counted on."""
         return self.spec.any_trial().data.validation
 
     @property
@@ -66,7 +67,7 @@ class Study:
 
     @property
     def inside(self) -> "pd.Series[bool]":
-        """Which trials lie in the current domains, which a resume may have made narrower."""
+        """Which trials lie in the current domains; a resume may have narrowed them."""
         inside = pd.Series(True, index=self.trials.index)
         for path, column in self.spec.columns.items() if len(self.trials) else ():
             domain, kind, cells = self.spec.domains[path], self.spec.types[path], self.trials[column]
@@ -80,17 +81,17 @@ class Study:
         return inside
 
     def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:
-        """The point of a row of `trials`, as the sampler suggested it: searched path -> value."""
+        """Return the point of a row of `trials`, as the sampler suggested it: searched path -> value."""
         types, options = self.spec.types, self.spec.options
         return {
             path: _value(row[column], types[path], options.get(path, ())) for path, column in self.spec.columns.items()
         }
 
     def trial(self, trial_id: str) -> TrialSpec:
-        """The configuration of a trial.
+        """Return the configuration of a trial.
 
         Raises:
-            KeyError: where the study has no such trial.
+            KeyError: if the study has no such trial.
         """
         rows = self.trials[self.trials["trial_id"] == trial_id].to_dict("records")
         if not rows:
@@ -99,7 +100,7 @@ class Study:
 
 
 def _value(stored: Any, kind: type, options: Sequence[Value]) -> Value:
-    """A frame holds whole numbers as floats where one is missing, and None as NaN."""
+    """Restore a value: a frame holds integers as floats if one is missing, and None as NaN."""
     return None if pd.isna(stored) else value_of(kind(stored), options)
 
 
@@ -108,10 +109,10 @@ def _span(trials: pd.DataFrame) -> str:
 
 
 def read_study(place: str | Path) -> Study:
-    """The study in a folder or at an fsspec URL. It may be running: what is on the store by now is read.
+    """Read the study in a folder or at an fsspec URL. If it is running, read what has been written so far.
 
     Raises:
-        StoreError: where no study is there, its file cannot be read, its trials are not what the file asks for, or as
+        StoreError: if there is no study, its file cannot be read, its trials do not match the file, or as in
             `read_tables`.
     """
     location = Location.at(place)
@@ -128,13 +129,13 @@ def read_study(place: str | Path) -> Study:
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:
-    """Ids as categories: a million of them as text would take the room of all numbers together."""
+    """Store ids as categories: a million of them as text would take as much memory as all numbers together."""
     frame: pd.DataFrame = table.to_pandas(strings_to_categorical=True)
     return frame.assign(trial_id=frame["trial_id"].cat.set_categories(ids))
 
 
 def _latest(epochs: pd.DataFrame) -> pd.DataFrame:
-    """A trial's later attempts report some epochs again."""
+    """Keep the latest report of each epoch: a trial's later attempts report some epochs again."""
     if (epochs["attempt"] == 1).all():
         return epochs
     return epochs.drop_duplicates(["trial_id", "epoch"], keep="last", ignore_index=True)

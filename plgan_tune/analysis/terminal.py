@@ -1,4 +1,4 @@
-"""A study on a terminal: at a glance, its best trials, what to mind, what matters."""
+"""A study on a terminal: overview, best trials, findings, importance of keys."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,20 +15,20 @@ from plgan_tune.console.format import STYLES, Prose, brief, duration, named, per
 from plgan_tune.records import TrialStatus
 
 LONG = 8
-"""Characters from which on a column's name is broken."""
+"""A column's name is wrapped if it has more characters."""
 
 BAR = 15
-"""Characters of a whole bar."""
+"""Characters of a full bar."""
 
 GAP = 2
 """Characters between two columns."""
 
 LIMITLESS = 10_000
-"""Columns of a terminal on which nothing is too wide."""
+"""Width of a terminal on which nothing is too wide."""
 
 
 def view(study: Study, top: int) -> RenderableType:
-    """All that is quick to work out; `importance_table` is not."""
+    """Return all parts that are quick to compute; `importance_table` is not."""
     ranked = ranking(study, top)
     parts: list[RenderableType] = [_glance(study, overview(study), ranked)]
     if ranked:
@@ -74,14 +74,14 @@ def _epochs(study: Study, sums: Overview) -> str:
 
 def _time(sums: Overview) -> str:
     took, busy = duration(sums.took), duration(sums.busy)
-    return f"{took} from the first trial's start to the latest news; trials trained in {busy} of it"
+    return f"{took} from the first trial's start to the latest event; trials trained in {busy} of it"
 
 
 def _pace(sums: Overview) -> str:
-    said = f"{sums.epochs_per_hour:,.0f} epochs an hour of training"
+    said = f"{sums.epochs_per_hour:,.0f} epochs per hour of training"
     if sums.images_per_second is None:
         return said
-    return f"{said}, {sums.images_per_second:,.0f} images a second in each trial"
+    return f"{said}, {sums.images_per_second:,.0f} images per second in each trial"
 
 
 def _found(study: Study, best: Ranked) -> Text:
@@ -98,7 +98,7 @@ def _ordinal(number: int) -> str:
 
 
 class _Best:
-    """The best trials: a line each where they are narrow enough, else a column each, as many in a row as fit."""
+    """The best trials: one line each if that fits, else one column each, as many next to each other as fit."""
 
     def __init__(self, study: Study, ranked: Sequence[Ranked]) -> None:
         self._study = study
@@ -174,7 +174,7 @@ def _listed(sentences: Sequence[str]) -> list[RenderableType]:
 
 
 def importance_table(found: Importances) -> RenderableType:
-    """A bar for each searched key, with the interval of its resamples, and whether chance alone could draw it."""
+    """Return a bar for each searched key, with the interval of its resamples and its significance."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, width=BAR)
@@ -192,7 +192,7 @@ def importance_table(found: Importances) -> RenderableType:
 
 
 def comparison(studies: Sequence[Study]) -> RenderableType:
-    """One line a study, and what stands against comparing them."""
+    """Return one line per study, and a note if their errors are not comparable."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for name in ("study", "trials", "completed", "epochs", "time", "best", "95 %", "by"):
         justify: JustifyMethod = "left" if name in ("study", "by") else "right"
@@ -213,5 +213,5 @@ def comparison(studies: Sequence[Study]) -> RenderableType:
     splits = {split for study in studies for split in study.trials["split_hash"].dropna().unique()}
     if len(splits) <= 1:
         return table
-    note = f"their errors were counted on {len(splits)} different splits of images: they compare in part only"
+    note = f"their errors were counted on {len(splits)} different splits of images, so they are only partly comparable"
     return Group(table, Prose(note, "yellow"))

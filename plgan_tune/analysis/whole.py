@@ -1,4 +1,4 @@
-"""Whether a study's tables are what its file asks for: edited by hand they may be anything."""
+"""Checks that a study's tables match its file: they may have been edited by hand."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
@@ -19,13 +19,17 @@ Row = Mapping[Hashable, Any]
 
 
 def check_columns(study: Location, spec: StudySpec, trials: Any) -> None:
-    """Raises StoreError where the table of trials lacks a searched key's column, or has it of another type."""
-    if not trials.num_rows:  # a study without a trial yet may have no column of its keys
+    """Check the columns of the searched keys in the table of trials.
+
+    Raises:
+        StoreError: if a column is missing or of another type.
+    """
+    if not trials.num_rows:  # a study without trials may lack the columns
         return
     file, asked = study.join(*TRIALS).url, trials_schema(spec.columns, spec.types)
     for path, column in spec.columns.items():
         if column not in trials.column_names:
-            raise StoreError(f"{file} must have a column {column}, for {STUDY_FILE} searches trial.{path}")
+            raise StoreError(f"{file} must have a column {column}, because {STUDY_FILE} searches trial.{path}")
         kind, found = asked.field(column).type, trials.schema.field(column).type
         if found != kind:
             raise StoreError(
@@ -34,7 +38,11 @@ def check_columns(study: Location, spec: StudySpec, trials: Any) -> None:
 
 
 def check_epochs(study: Location, epochs: Any) -> None:
-    """Raises StoreError where an epoch of an attempt is there twice."""
+    """Check that no epoch of an attempt occurs twice.
+
+    Raises:
+        StoreError: if one does.
+    """
     keys = ["trial_id", "attempt", "epoch"]
     frame = epochs.select(keys).to_pandas(strings_to_categorical=True)
     twice = frame[frame.duplicated(keys)]
@@ -42,17 +50,23 @@ def check_epochs(study: Location, epochs: Any) -> None:
         trial_id, attempt, epoch = twice.iloc[0]
         raise StoreError(
             f"{study.join(EPOCHS).url} must hold an attempt's epoch once, but epoch {epoch} of {trial_id}'s attempt "
-            f"{attempt} is there twice"
+            f"{attempt} occurs twice"
         )
 
 
 def check_trials(
     study: Location, spec: StudySpec, trials: pd.DataFrame, point: Callable[[Row], Mapping[str, Value]]
 ) -> None:
-    """Raises StoreError where a trial has ended without its end's time or error, or is one that none can be.
+    """Check that ended trials have a time and an error, and that all trials are valid configurations.
 
     Args:
-        point: the searched values of a row of `trials`.
+        study: the study's folder.
+        spec: its specification.
+        trials: its trials.
+        point: returns the searched values of a row of `trials`.
+
+    Raises:
+        StoreError: if a trial fails a check.
     """
     file = study.join(*TRIALS).url
     completed = trials["status"] == TrialStatus.COMPLETED
@@ -60,7 +74,7 @@ def check_trials(
     for which, column, words in ((ended, "ended_at", "has ended"), (completed, "val_error_last", "has completed")):
         without = trials[which & trials[column].isna()]
         if len(without):
-            raise StoreError(f"{file}: {without['trial_id'].iloc[0]} {words}, so {column} must hold something")
+            raise StoreError(f"{file}: {without['trial_id'].iloc[0]} {words}, so {column} must have a value")
     places = sorted({place for path in spec.columns for place in _extremes(file, spec, trials, path)})
     for row in trials.iloc[places].to_dict("records"):
         try:
@@ -68,13 +82,13 @@ def check_trials(
         except ValidationError as error:
             path = ".".join(map(str, error.errors()[0]["loc"]))
             value = f"{path} is {show(values[path])}" if path in values else error.errors()[0]["msg"]
-            raise StoreError(f"{file}: {row['trial_id']} must be a trial that can be, but {value}") from error
-        except (ValueError, KeyError) as error:  # text that is no list, a kind that is none
-            raise StoreError(f"{file}: {row['trial_id']} must be a trial that can be, but got {error}") from error
+            raise StoreError(f"{file}: {row['trial_id']} must be a valid trial, but {value}") from error
+        except (ValueError, KeyError) as error:  # text that is not a list, an unknown kind
+            raise StoreError(f"{file}: {row['trial_id']} must be a valid trial, but got {error}") from error
 
 
 def _extremes(file: str, spec: StudySpec, trials: pd.DataFrame, path: str) -> Iterator[int]:
-    """Rows that break a key's rule where any does: its least and greatest value, or one of each option."""
+    """Yield rows that violate a key's rule if any row does: its lowest and highest value, or one of each option."""
     column, domain = spec.columns[path], spec.domains[path]
     if not len(trials):
         return

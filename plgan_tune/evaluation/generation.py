@@ -1,4 +1,4 @@
-"""How good generated images are: the classifier score, and with weights at hand Inception score and FID."""
+"""Measures of generated images: the classifier score, and with Inception weights also Inception score and FID."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,10 +16,10 @@ from plgan_tune.study.errors import StudyError
 from plgan_tune.training.checkpoint import Checkpoint
 
 IMAGES: Final = 10_000
-"""Generated a trial. Both scores depend on their number, so it is always the same."""
+"""Images generated per trial. The scores depend on their number, so it is constant."""
 
 BATCH: Final = 100
-"""Images of one pass of the generator, whose batch normalisation uses the batch's own statistics: the patent's."""
+"""Images of one pass of the generator, whose batch normalisation uses the batch's statistics: the patent's size."""
 
 SPLITS: Final = 10
 """Parts of the images over which the Inception score is averaged (Salimans et al. 2016)."""
@@ -27,11 +27,12 @@ SPLITS: Final = 10
 
 @torch.no_grad()
 def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES) -> Tensor:
-    """Images of a checkpoint's generator, (images, channels, size, size) uint8 on the CPU; the same at every call.
+    """Return images of a checkpoint's generator, (images, channels, size, size) uint8 on the CPU; always the same.
 
     Args:
-        device: where the generator works; z is drawn on the CPU.
-        images: a multiple of `BATCH`.
+        checkpoint: the generator's weights and its trial.
+        device: where the generator runs; z is drawn on the CPU.
+        images: number of images, a multiple of `BATCH`.
     """
     generator = build_pair(checkpoint).generator.to(device)
     generator.load_state_dict(checkpoint.content["generator"])
@@ -39,7 +40,7 @@ def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES
     dtype = next(generator.parameters()).dtype
     parts = []
     for batch in range(images // BATCH):
-        # The sample grid's draw is number 0 of this stream.
+        # Number 0 of this stream is the sample grid's draw.
         draws = Draws(rng_for(trial.seed, batch + 1, Stream.SAMPLES), BATCH, dtype=dtype)
         pixels = generator(draw_latent(draws, trial.model).to(device))
         pixels = pixels if trial.model.kind == "mlp" else (pixels + 1) / 2
@@ -48,10 +49,11 @@ def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES
 
 
 def classifier_score(probabilities: Tensor) -> float:
-    """exp(mean over images of KL(p(y|x) || p(y))), p(y) the mean of p(y|x): the Inception score's formula.
+    """Return exp(mean over images of KL(p(y|x) || p(y))), with p(y) the mean of p(y|x): the Inception score's formula.
 
-    Salimans et al. 2016, eq. in section 4, with a classifier of the data themselves in place of Inception. 1 where
-    every image looks alike to the classifier; the number of classes where each is sure and all classes are as frequent.
+    Salimans et al. 2016, eq. in section 4, with a classifier of the data themselves instead of Inception. The score is
+    1 if the classifier gives all images the same probabilities, and the number of classes if it is certain of each
+    image and all classes are equally frequent.
 
     Args:
         probabilities: (n, classes), rows of sum 1.
@@ -67,7 +69,7 @@ class Fidelity:
     """Inception score and FID by torch-fidelity.
 
     Attributes:
-        weights: file of the Inception network's weights, as torch-fidelity has them.
+        weights: file of the Inception network's weights, in torch-fidelity's format.
         real: the images that FID compares with, (n, channels, size, size) uint8.
     """
 
@@ -75,8 +77,8 @@ class Fidelity:
     real: Tensor
 
     def measure(self, images: Tensor) -> tuple[float, float]:
-        """Inception score (mean over 10 parts) and FID of uint8 images (n, channels, size, size)."""
-        from torch_fidelity import calculate_metrics  # noqa: PLC0415 - an extra, looked for by `check_weights`
+        """Return Inception score (mean over 10 parts) and FID of uint8 images (n, channels, size, size)."""
+        from torch_fidelity import calculate_metrics  # noqa: PLC0415 - an extra, checked by `check_weights`
 
         found = calculate_metrics(
             input1=_Colour(images),
@@ -93,7 +95,7 @@ class Fidelity:
 
 
 class _Colour(Dataset[Tensor]):
-    """Images as torch-fidelity takes them: three channels."""
+    """Images with three channels, as torch-fidelity needs them."""
 
     def __init__(self, images: Tensor) -> None:
         self._images = images
@@ -106,19 +108,19 @@ class _Colour(Dataset[Tensor]):
 
 
 def check_weights(file: Path) -> None:
-    """Whether Inception score and FID can be measured, before anything is trained. Nothing is ever downloaded.
+    """Check, before anything is trained, that Inception score and FID can be measured. Nothing is downloaded.
 
     Raises:
-        StudyError: where the package or the file is not there, or the file holds no weights.
+        StudyError: if the package or the file is missing, or the file holds no weights.
     """
     if find_spec("torch_fidelity") is None:
         raise StudyError("--inception-weights needs the package torch-fidelity: pip install 'plgan-tune[fidelity]'")
     if not file.is_file():
         raise StudyError(f"--inception-weights must be a file of Inception weights, but there is no file {file}")
     try:
-        # torch-fidelity itself would run what a pickle asks for.
+        # torch-fidelity itself would run the code in a pickle.
         held = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile, pickle and torch each have their own
-        raise StudyError(f"--inception-weights must be a file of weights, but {file} is none: {error}") from error
+        raise StudyError(f"--inception-weights must be a file of weights, but {file} is not: {error}") from error
     if not isinstance(held, dict) or "fc.weight" not in held:
         raise StudyError(f"--inception-weights must hold torch-fidelity's Inception network, but {file} does not")

@@ -1,4 +1,4 @@
-"""What an evaluation's trials come to on the test images: measured once, at the last epoch, from the checkpoint."""
+"""Measures an evaluation's trials on the test images: once, at the last epoch, from the checkpoint."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Gauge:
     """What trials are measured with.
 
     Attributes:
-        images: of the test set, (n, channels, size, size) uint8.
-        labels: theirs, (n,) int64.
+        images: the test images, (n, channels, size, size) uint8.
+        labels: their labels, (n,) int64.
         fidelity: for Inception score and FID; None leaves them out.
-        device: where networks look at images.
-        now: the UTC time.
+        device: where networks run.
+        now: returns the UTC time.
     """
 
     images: Tensor
@@ -43,11 +43,11 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an evaluation came to.
+    """The result of an evaluation.
 
     Attributes:
-        rows: of the trials that were asked for.
-        missing: a sentence for each of them that ended, but whose networks of the last epoch cannot be had.
+        rows: rows of the requested trials.
+        missing: a sentence for each of them that ended, but whose networks of the last epoch cannot be read.
     """
 
     rows: list[EvaluationRow]
@@ -55,13 +55,13 @@ class Measured:
 
 
 def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
-    """Measures the trials that have ended and are not measured yet; writes the rows of all that the log holds.
+    """Measure the trials that have ended and are not measured yet; write the rows of all trials in the log.
 
-    What an earlier start has measured stays as it is, unless scores are asked for that it lacks. A row of a training
-    that the log does not hold, because the folder was removed to start anew, goes.
+    Measures of an earlier start are kept, unless they lack requested scores. The row of a training that is not in the
+    log, because the folder was removed to start over, is dropped.
 
     Raises:
-        StoreError: where the log or the table cannot be read or written.
+        StoreError: if the log or the table cannot be read or written.
     """
     study = evaluation.study
     ended = {row.trial_id: row for row in read_rows(study.location, study.columns, study.study_id).ended}
@@ -72,7 +72,7 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
     try:
         judge = _judge(evaluation, ended, gauge)
     except (StoreError, CheckpointError) as error:
-        no_judge = f"generated images are not scored, for want of their judge: {error}"
+        no_judge = f"generated images are not scored, because their judge cannot be used: {error}"
     for fixed in study.trials:
         trial, row = ended.get(fixed.trial_id), rows.get(fixed.trial_id)
         if trial is None or (row is not None and not _lacks(row, fixed.trial, judge, gauge)):
@@ -81,7 +81,7 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
             rows[fixed.trial_id] = _measured(study.location, trial, fixed.trial, judge, gauge)
         except (StoreError, CheckpointError) as error:
             missing.append(f"{fixed.trial_id} is not measured: {error}")
-        # An Inception network takes minutes a trial, which an interruption shall not cost again.
+        # An Inception network takes minutes per trial: an interruption must not lose them.
         _write(evaluation, rows)
     if len(rows) < len(earlier):
         _write(evaluation, rows)
@@ -97,7 +97,7 @@ def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:
 
 
 def _is_of(row: EvaluationRow, trial: TrialRow) -> bool:
-    """Whether the row is of this training: an evaluation that starts anew names its trials as the one before."""
+    """Return whether the row belongs to this training: an evaluation that starts over uses the same trial names."""
     measured = (row.status, row.epochs, row.split_hash, row.seconds)
     return measured == (trial.status, trial.epochs, trial.split_hash, trial.seconds)
 
@@ -106,7 +106,7 @@ def _is_of(row: EvaluationRow, trial: TrialRow) -> bool:
 class _Judge:
     classifier: Classifier
     of_real: float
-    """Its score of the test images."""
+    """The score of the test images."""
 
 
 def _judge(evaluation: Evaluation, ended: dict[str, TrialRow], gauge: Gauge) -> _Judge | None:
@@ -118,7 +118,7 @@ def _judge(evaluation: Evaluation, ended: dict[str, TrialRow], gauge: Gauge) -> 
 
 
 def _lacks(row: EvaluationRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> bool:
-    """Whether the row has no score that can be measured now."""
+    """Return whether the row lacks a score that can be measured now."""
     without_score = judge is not None and row.classifier_score is None
     return _generates(row, trial) and (without_score or (gauge.fidelity is not None and row.fid is None))
 
@@ -156,7 +156,7 @@ def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge
 
 
 def _errors(checkpoint: Checkpoint, gauge: Gauge) -> tuple[float, float]:
-    """On the test images, of the averaged weights and of the raw ones."""
+    """Return the test errors of the averaged and of the raw weights."""
     averaged, raw = (
         classifier_of(checkpoint, weights).to(gauge.device).error(gauge.images, gauge.labels)
         for weights in ("averaged", "raw")
@@ -165,7 +165,7 @@ def _errors(checkpoint: Checkpoint, gauge: Gauge) -> tuple[float, float]:
 
 
 def _checkpoint(location: Location, row: TrialRow) -> Checkpoint:
-    """Of its last epoch: a store that failed at a trial's end may hold an earlier one, or none."""
+    """Read the checkpoint of the last epoch; a store that failed at a trial's end may hold an earlier one or none."""
     folder = TrialFiles.of(location, row.trial_id).location
     checkpoint = read_checkpoint(folder)
     if checkpoint.content["epoch"] != row.epochs:

@@ -1,4 +1,4 @@
-"""An evaluation: configurations on paired seeds, as the list of trials that the search's own machinery trains."""
+"""An evaluation: configurations on paired seeds, as a list of trials that are trained like those of a search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from plgan_tune.study.fixed_trials import FixedStudy, FixedTrial
 from plgan_tune.study.folder import start_as_mapping
 
 SEEDS: Final = "seeds"
-"""The folder, in the search's, of the study that an evaluation is: its log and its checkpoints."""
+"""The evaluation's folder within the search's: its log and its checkpoints."""
 
 FILE: Final = "evaluation.yaml"
 TYPES: Final = {"configuration": str, "refit": bool}
@@ -39,14 +39,14 @@ class Evaluation:
     """What is trained and measured.
 
     Attributes:
-        name: of the search: its folder's.
-        search: that folder.
-        configurations: without the judge, in the order of the table's making.
-        judge: of generated images; None where none is trained.
-        seeds: of every configuration; the judge has the first alone.
-        refit: whether validation images are trained on too.
-        notes: what the user should know of the choice.
-        study_id: the search's, which its own files carry, too.
+        name: name of the search, that of its folder.
+        search: the search's folder.
+        configurations: all but the judge, in the order in which they are chosen.
+        judge: scores generated images; None if none is trained.
+        seeds: seeds of every configuration; the judge has only the first.
+        refit: whether validation images are also trained on.
+        notes: notes for the user on the choice.
+        study_id: id of the search, which the evaluation's files also carry.
     """
 
     name: str
@@ -60,16 +60,17 @@ class Evaluation:
 
     @property
     def location(self) -> Location:
+        """The evaluation's folder."""
         return self.search.join(SEEDS)
 
     @property
     def trial(self) -> TrialSpec:
-        """Any of the trials: right in all that they share."""
+        """One of the trials, for the values that all share."""
         return self.configurations[0].trial
 
     @property
     def study(self) -> FixedStudy:
-        """Its trials, all of a seed before the next seed's: they share images, and pairs are there early."""
+        """All trials, ordered by seed: trials of a seed share images, and pairs are complete early."""
         trials = [
             fixed_trial(configuration, seed, refit=self.refit)
             for seed in self.seeds
@@ -80,11 +81,12 @@ class Evaluation:
 
     @property
     def judge_trial(self) -> FixedTrial | None:
+        """The judge's trial; None if there is no judge."""
         return None if self.judge is None else fixed_trial(self.judge, self.seeds[0], refit=False)
 
 
 def fixed_trial(configuration: Configuration, seed: int, *, refit: bool) -> FixedTrial:
-    """A configuration's trial with one seed; its name says which."""
+    """Return a configuration's trial with one seed, named after both."""
     return FixedTrial(
         f"{configuration.name}-s{seed}" + "-refit" * refit,
         {"configuration": configuration.name, "refit": refit},
@@ -104,19 +106,23 @@ def plan_evaluation(
     refit: bool,
     study_id: str | None = None,
 ) -> Evaluation:
-    """The `top` best of a search and the patent's own settings, and with `methods` its comparisons.
+    """Choose the `top` best of a search, the patent's settings, and with `methods` the patent's comparisons.
 
-    A judge is trained where the images are grey, for which there is no Inception network.
+    A judge is trained if the images are grey, for which there is no Inception network.
 
     Args:
         search: the search's folder.
+        study: the search's study.
         trials: its trials.
         data: its images.
-        study_id: the search's; None where it was begun before there were ids.
-        seeds: how many; none of them is the search's own.
+        top: how many of the best trials.
+        seeds: how many seeds; none is one of the search.
+        methods: whether to add the patent's comparisons.
+        refit: whether to train on the validation images, too.
+        study_id: id of the search; None for one from before ids existed.
 
     Raises:
-        StudyError: where no trial has completed in the current domains.
+        StudyError: if no trial has completed in the current domains.
     """
     best = best_configurations(study, trials, top)
     outside = sum(row.status is TrialStatus.COMPLETED and not study.holds(row.params) for row in trials)
@@ -125,9 +131,9 @@ def plan_evaluation(
         raise StudyError(f"{search.url} must have a completed trial to evaluate, but has none of {len(trials)}{why}")
     patent = patent_configuration(study)
     twins = [one for one in best if with_seed(one.trial, 0) == with_seed(patent.trial, 0)]
-    notes = [f"{twin.name} has the patent's own settings: its row is {patent.name}'s" for twin in twins]
+    notes = [f"{twin.name} has the patent's settings: see the row {patent.name}" for twin in twins]
     if len(best) < top:
-        notes.append(f"of {top} configurations asked for, {len(best)} have completed")
+        notes.append(f"only {len(best)} of the {top} requested configurations have completed")
     if outside:
         notes.append(f"{outside} completed trials lie outside the current domains and are left out")
     others = method_configurations(patent) if methods else []
@@ -138,11 +144,11 @@ def plan_evaluation(
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
-    """Notes what each configuration is, those of earlier starts kept.
+    """Write the configurations to the evaluation's file, and keep those of earlier starts.
 
     Raises:
-        StudyError: where an earlier start has trained another configuration of the same name.
-        StoreError: where the file cannot be read or written.
+        StudyError: if an earlier start trained another configuration of the same name.
+        StoreError: if the file cannot be read or written.
     """
     file = evaluation.location.join(FILE)
     earlier = _read(file) if file.exists() else {}
@@ -157,7 +163,7 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
         changes.pop("data.path", None)  # the images may lie elsewhere here
         if changes:
             raise StudyError(
-                f"{file.url} must hold what is evaluated, but {name} is another now: {'; '.join(changes.values())}; "
+                f"{file.url} must hold what is evaluated, but {name} has changed: {'; '.join(changes.values())}; "
                 f"to start over, remove the folder {evaluation.location.url}"
             )
     content = {

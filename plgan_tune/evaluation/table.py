@@ -1,4 +1,4 @@
-"""What an evaluation says: tables of its configurations, the published numbers beside them, and how it was measured."""
+"""Prints an evaluation: tables of its configurations, published results, and how it was measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -24,11 +24,13 @@ VERDICT_STYLES = {"better": "green", "worse": "red"}
 def print_evaluation(
     console: Console, evaluation: Evaluation, rows: Sequence[EvaluationRow], searched: Sequence[TrialRow]
 ) -> None:
-    """The tables and what their reader must know. Each fits into 80 columns.
+    """Print the tables, each of at most 80 columns, and sentences that explain them.
 
     Args:
-        rows: of the evaluation, those measured so far; at least one.
-        searched: the search's trials, whose errors stand beside those of the seeds.
+        console: where to print.
+        evaluation: what was trained.
+        rows: rows of the evaluation measured so far; at least one.
+        searched: the search's trials, whose validation errors are shown next to those of the seeds.
     """
     frame = pd.DataFrame([asdict(row) for row in rows if row.configuration != JUDGE])
     lines = summarise(frame, PATENT).to_dict("records")
@@ -39,10 +41,10 @@ def print_evaluation(
         (f"{evaluation.name}: error on the test images, %", _errors(lines)),
         ("difference from the patent's settings, seed by seed, %", _differences(lines)),
         *_published(setting),
-        ("beside it: means over the seeds", _beside(frame, lines, in_search)),
+        ("validation errors and scores: means over the seeds", _beside(frame, lines, in_search)),
     ):
         if table.row_count:
-            say(console, title, "bold")  # as a table's own title it would be broken where a narrow table ends
+            say(console, title, "bold")  # a table's own title would wrap at the width of a narrow table
             console.print(table)
             console.print()
     for sentence in _sentences(evaluation, rows, setting):
@@ -67,7 +69,7 @@ def _errors(lines: Sequence[Mapping[Any, Any]]) -> Table:
 
 
 def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table:
-    """The paired ones, in percentage points; no row where nothing is paired."""
+    """Return the paired differences in percentage points; no row if nothing is paired."""
     table = _table("configuration", "pairs", "mean")
     for column in ("95 % interval", ""):
         table.add_column(column, justify="right")
@@ -94,7 +96,7 @@ def _published(setting: Setting | None) -> Iterator[tuple[str, Table]]:
 
 
 def _beside(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]], in_search: Mapping[str, float | None]) -> Table:
-    """Validation errors, by which the search chose, and scores of generated images."""
+    """Return validation errors, by which the search chose, and scores of generated images."""
     scores = [name for name in SCORES if frame[name].notna().any()]
     table = _table("configuration", "val_error in the search, %", "here, %")
     for name in scores:
@@ -122,18 +124,18 @@ def _sentences(evaluation: Evaluation, rows: Sequence[EvaluationRow], setting: S
         f"Averaged weights at epoch {trial.training.epochs}, on {images:,} test images. {trial.data.labels} labels; "
         f"trained on {trained}{'' if evaluation.refit else '; --refit adds the validation images'}."
     )
-    yield "Deviation is that of the seeds; intervals are Student's t over them, differences are taken seed by seed."
+    yield "Deviations and intervals (Student's t) are over the seeds; differences are paired by seed."
     broken = [row for row in rows if row.test_error is None]
     if broken:
         which = ", ".join(f"{row.trial_id} ({row.status})" for row in broken)
-        yield f"Without an error, so not in any mean, which are too good by that: {which}."
+        yield f"Without an error, so in no mean; the means are therefore too low: {which}."
     for row in rows:
         if row.configuration == JUDGE and row.test_error is not None and evaluation.judge is not None:
             labels = evaluation.judge.trial.data.labels
             error = _percent(row.test_error)
             yield f"The judge of the classifier score learned from {labels:,} labels; its test error is {error} %."
     if setting is None:
-        yield f"Nothing is published for these data with {trial.data.labels} labels."
+        yield f"No results are published for these data with {trial.data.labels} labels."
     elif setting.epochs != trial.training.epochs:
         yield f"The published PL-GAN was trained for {setting.epochs} epochs, these for {trial.training.epochs}."
 

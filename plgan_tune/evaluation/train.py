@@ -1,4 +1,4 @@
-"""Trains an evaluation's trials, as a search trains its own."""
+"""Trains an evaluation's trials in the same way as those of a search."""
 
 from rich.console import Console
 
@@ -24,20 +24,23 @@ def train_fixed(
     now: Now,
     guard: Guard,
 ) -> bool:
-    """Trains what of the list is still to be trained.
+    """Train the trials of the list that have not ended.
 
     Args:
         fixed: the list.
-        spec: the search's: how many trials at a time, how often one may fail, what a trial takes.
-        summary: of the images as this process found them.
-        guard: called before each file of the log; raises FollowedError where another search writes now.
+        spec: the search's study: how many trials at once, how often one may fail, what a trial takes.
+        backend: who trains.
+        summary: summary of the images as this process found them.
+        console: where progress is shown.
+        now: returns the UTC time.
+        guard: called before each file of the log; raises FollowedError if another search writes now.
 
     Returns:
-        Whether every trial has ended; not so where the user has interrupted.
+        Whether every trial has ended; False if the user has interrupted.
 
     Raises:
-        StoreError: where the study cannot be read or written.
-        StudyError: where the backend's machines cannot be had, or no trial can begin.
+        StoreError: if the study cannot be read or written.
+        StudyError: if the back-end's machines are not available, or no trial can start.
     """
     left = fixed.left_behind()
     assignments = fixed.assignments(left.history)

@@ -1,0 +1,1 @@
+"""Networks, layers, losses, schedules and random draws of PL-GAN."""

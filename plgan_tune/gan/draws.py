@@ -1,7 +1,7 @@
 """Randomness as an argument: every draw belongs to a (seed, step, stream) and to the whole, global batch.
 
-torch's CPU generator is no counter-based one, so a rank cannot jump to its own rows: it draws for the global batch
-and keeps its rows. What is drawn then does not depend on the number of ranks.
+torch's CPU generator is not counter-based, so a rank cannot jump to its own rows: it draws for the global batch and
+keeps its rows. The draws therefore do not depend on the number of ranks.
 """
 
 import math
@@ -18,7 +18,7 @@ _MASK = 2**64 - 1
 
 
 class Stream(IntEnum):
-    """What a draw is for. A trial's numbers depend on them: append, never renumber."""
+    """The purpose of a draw. A trial's numbers depend on these values: append, never renumber."""
 
     WEIGHTS_D = 0
     WEIGHTS_G = 1
@@ -37,7 +37,7 @@ class Stream(IntEnum):
 
 
 def seed_for(seed: int, step: int, stream: Stream) -> int:
-    """A 64-bit seed, well mixed (splitmix64, Steele et al. 2014) so that neighbours are unrelated."""
+    """Return a 64-bit seed, well mixed (splitmix64, Steele et al. 2014) so that neighbours are unrelated."""
     state = seed & _MASK
     for word in (step, int(stream)):
         state = (state ^ _mix((word + 0x9E3779B97F4A7C15) & _MASK)) & _MASK
@@ -52,7 +52,7 @@ def _mix(x: int) -> int:
 
 
 def rng_for(seed: int, step: int, stream: Stream, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator on `device`, seeded for one use."""
+    """Return a new generator on `device`, seeded for one use."""
     rng = torch.Generator(device)
     rng.manual_seed(seed_for(seed, step, stream))
     return rng
@@ -62,10 +62,10 @@ class Draws:
     """Random tensors for one pass over a batch.
 
     Args:
-        rng: seeded for this pass; the draws' order is the network's order of layers.
-        batch: images of the global batch in this pass.
+        rng: generator seeded for this pass; draws follow the order of the network's layers.
+        batch: number of images of the global batch in this pass.
         rows: indices of this rank's images in the global batch; None keeps them all.
-        dtype: of what is drawn.
+        dtype: type of the drawn tensors.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Draws:
         self._dtype = dtype
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """N(0, 1), shape (own rows, *shape); see `normals`."""
+        """Draw from N(0, 1), shape (own rows, *shape); see `normals`."""
         return self.normals([math.prod(shape)])[0].view(-1, *shape)
 
     def normals(self, widths: Sequence[int]) -> list[Tensor]:
-        """N(0, 1), one tensor (own rows, width) for each of `widths`, all in one draw.
+        """Draw from N(0, 1), one tensor (own rows, width) for each of `widths`, all in one draw.
 
         On a CPU each number is one of 65,536 equally likely values.
         """
@@ -91,11 +91,11 @@ class Draws:
         return [self._own(part.view(self._batch, -1)) for part in parts]
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
-        """U(0, 1), shape (own rows, *shape)."""
+        """Draw from U(0, 1), shape (own rows, *shape)."""
         return self._own(self._empty(shape).uniform_(generator=self._rng))
 
     def keep(self, shape: Sequence[int], probability: float) -> Tensor:
-        """1 with `probability`, else 0, shape (own rows, *shape)."""
+        """Draw 1 with `probability`, else 0, shape (own rows, *shape)."""
         return self._own(self._empty(shape).bernoulli_(probability, generator=self._rng))
 
     def _empty(self, shape: Sequence[int]) -> Tensor:
@@ -110,9 +110,9 @@ def _from_torch(count: int, dtype: torch.dtype, rng: torch.Generator) -> Tensor:
 
 
 def _from_quantiles(count: int, dtype: torch.dtype, rng: torch.Generator) -> Tensor:
-    """Looks 16 random bits a number up: three times as fast as torch's normal_, whose random bits alone take longer.
+    """Look up each number by 16 random bits: three times as fast as torch's normal_, whose bits alone take longer.
 
-    NumPy's SFC64 makes them twice as fast as torch, from a seed that the generator draws.
+    NumPy's SFC64 makes the bits twice as fast as torch, from a seed that the generator draws.
     """
     seed = torch.empty((), dtype=torch.int64).random_(generator=rng)
     words = SFC64(int(seed)).random_raw(-(-count // 4))
@@ -122,6 +122,6 @@ def _from_quantiles(count: int, dtype: torch.dtype, rng: torch.Generator) -> Ten
 
 @cache
 def _quantiles(dtype: torch.dtype) -> Tensor:
-    """The middles of 65,536 equally likely parts of N(0, 1), up to +-4.3, stretched by 1e-4 to variance 1."""
+    """Return the midpoints of 65,536 equally likely parts of N(0, 1), up to +-4.3, stretched by 1e-4 to variance 1."""
     values: Tensor = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
     return (values / values.square().mean().sqrt()).to(dtype)

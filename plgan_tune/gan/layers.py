@@ -16,9 +16,9 @@ AllSum = Callable[[Tensor], Tensor]
 
 
 class WeightNorm(nn.Module):
-    """y = g v·x / |v| + b (Salimans and Kingma 2016), one g and b an output unit.
+    """y = g v·x / |v| + b (Salimans and Kingma 2016), with one g and b per output unit.
 
-    The unit's scale g / |v| multiplies the output instead of the weights: the same numbers, and cheaper, since an
+    The unit's scale g / |v| multiplies the output instead of the weights: the same result, and cheaper, because an
     output has fewer elements than a weight matrix.
 
     Args:
@@ -34,16 +34,17 @@ class WeightNorm(nn.Module):
         self.b = nn.Parameter(torch.zeros_like(self.g))
 
     def project(self, x: Tensor) -> Tensor:
-        """v·x without scale and bias; units in dimension 1."""
+        """Return v·x without scale and bias; units in dimension 1."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return y, units in dimension 1."""
         scale = self.g / torch.linalg.vector_norm(self.v, dim=self._dims)
         return torch.addcmul(_per_unit(self.b, x), self.project(x), _per_unit(scale, x))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, deviation: float) -> Tensor:
-        """Sets g and b so that the output over this batch has mean 0 and `deviation`; returns that output."""
+        """Set g and b so that the output over this batch has mean 0 and `deviation`; return that output."""
         raw = self.project(x) / _per_unit(torch.linalg.vector_norm(self.v, dim=self._dims), x)
         over = [dim for dim in range(raw.ndim) if dim != 1]
         spread = raw.std(dim=over, correction=0).clamp_min(1e-6)
@@ -63,15 +64,17 @@ class Dense(WeightNorm):
         super().__init__(draw_weights((units, inputs), inputs, units, spread, rng), unit_dim=0)
 
     def project(self, x: Tensor) -> Tensor:
+        """Return v·x, shape (B, units)."""
         return F.linear(x, self.v)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return y, shape (B, units)."""
         y: Tensor = _NormedLinear.apply(x, self.v, self.g, self.b)
         return y
 
 
 class _NormedLinear(torch.autograd.Function):
-    """y = g v·x / |v| + b as one operation: left to autograd, |v| alone costs six more passes over the weights."""
+    """y = g v·x / |v| + b as one operation: with autograd, |v| alone costs six more passes over the weights."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
@@ -115,6 +118,7 @@ class Conv(WeightNorm):
         self._padding = padding
 
     def project(self, x: Tensor) -> Tensor:
+        """Return the convolution without scale and bias, shape (B, units, H', W')."""
         return F.conv2d(x, self.v, stride=self._stride, padding=self._padding)
 
 
@@ -125,11 +129,12 @@ class ConvTransposed(WeightNorm):
         super().__init__(draw_weights((inputs, units, 5, 5), inputs * 25, units * 25, spread, rng), unit_dim=1)
 
     def project(self, x: Tensor) -> Tensor:
+        """Return the convolution without scale and bias, shape (B, units, 2H, 2W)."""
         return double(x, self.v)
 
 
 def draw_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, spread: Spread, rng: torch.Generator) -> Tensor:
-    """Initial weights, drawn on the CPU in float32 whatever the device and precision of the training are."""
+    """Draw initial weights on the CPU in float32, whatever the device and precision of the training."""
     if spread == "xavier":
         bound = (6.0 / (fan_in + fan_out)) ** 0.5
         return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=rng)
@@ -137,15 +142,15 @@ def draw_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, spread: Spre
 
 
 def double(x: Tensor, weight: Tensor) -> Tensor:
-    """5x5 transposed convolution of stride 2 whose output is exactly twice as high and wide."""
+    """Apply a 5x5 transposed convolution of stride 2; the output is exactly twice as high and wide."""
     return F.conv_transpose2d(x, weight, stride=2, padding=2, output_padding=1)
 
 
 class BatchNorm(nn.Module):
-    """(x - mean) / sqrt(variance + 1e-6) + shift, without gain, always by the batch's own statistics.
+    """(x - mean) / sqrt(variance + 1e-6) + shift, without gain, always with the batch's own statistics.
 
-    There are no running statistics: the generator samples as it trains. Under several ranks the statistics are the
-    global batch's.
+    There are no running statistics: the generator samples as it trains. With several ranks the statistics are those of
+    the global batch.
     """
 
     EPS = 1e-6  # improved-gan's
@@ -155,11 +160,11 @@ class BatchNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(units))
 
     def forward(self, x: Tensor, all_sum: AllSum | None = None) -> Tensor:
-        """Shapes (B, units, ...) -> the same. `all_sum` None means that this rank holds the whole batch."""
+        """Normalise x (B, units, ...). `all_sum` None means that this rank holds the whole batch."""
         if all_sum is None:
             return F.batch_norm(x, None, None, None, self.shift, training=True, eps=self.EPS)
         over = [dim for dim in range(x.ndim) if dim != 1]
-        wide = x.to(self.shift.dtype)  # bf16 has no 257, and F.batch_norm too takes its statistics in full
+        wide = x.to(self.shift.dtype)  # bf16 has no 257; F.batch_norm also takes its statistics in full precision
         sums = all_sum(torch.cat([wide.sum(over), wide.new_full((1,), float(x.numel() // x.shape[1]))]))
         count = sums[-1]
         centred = wide - _per_unit(sums[:-1] / count, x)
@@ -169,7 +174,7 @@ class BatchNorm(nn.Module):
 
 
 class Whitening(nn.Module):
-    """A fixed ZCA map, the first thing inside D for real and generated images alike."""
+    """A fixed ZCA map, D's first operation for real and generated images alike."""
 
     mean: Tensor
     matrix: Tensor
@@ -180,20 +185,21 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", matrix)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Its entries are large and cancel: bf16 would add noise of a fifth of the image.
+        """Return whitened images of the same shape."""
+        # The matrix's entries are large and cancel: bf16 would add noise of a fifth of the image.
         with torch.autocast(images.device.type, enabled=False):
             return ((images.to(self.matrix.dtype).flatten(1) - self.mean) @ self.matrix).view_as(images)
 
 
 def add_noise(x: Tensor, deviation: float, noise: Iterator[Tensor] | None) -> Tensor:
-    """x + deviation times the next of `noise`, N(0, 1) of x's shape, while training; x in evaluation (noise None)."""
+    """Add `deviation` times the next of `noise`, N(0, 1) of x's shape; in evaluation (noise None) return x."""
     if noise is None or deviation == 0:
         return x
     return torch.add(x, next(noise), alpha=deviation)
 
 
 def drop_out(x: Tensor, rate: float, draws: Draws | None) -> Tensor:
-    """Inverted dropout while training; x in evaluation (draws None)."""
+    """Apply inverted dropout in training; return x in evaluation (draws None)."""
     if draws is None or rate == 0:
         return x
     return x * (draws.keep(x.shape[1:], 1 - rate) / (1 - rate))

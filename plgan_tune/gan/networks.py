@@ -1,8 +1,8 @@
 """The two pairs of networks: MLP (patent table 4) and convolutional (patent table 5), with improved-gan's variants.
 
-A discriminator is called with images and Draws (None in evaluation) and answers with logits and features; a generator
-is called with latent vectors. Images are (B, channels, size, size), in [0, 1] for the MLP pair (sigmoid output) and
-in [-1, 1] for the convolutional pair (tanh output).
+A discriminator maps images and Draws (None in evaluation) to logits and features; a generator maps latent vectors to
+images. Images are (B, channels, size, size), in [0, 1] for the MLP pair (sigmoid output) and in [-1, 1] for the
+convolutional pair (tanh output).
 """
 
 import math
@@ -33,27 +33,30 @@ from plgan_tune.gan.layers import (
 
 SMALLEST_CONV = 16
 LARGEST_ZCA = 48
-"""Height and width above which the covariance (6,912 squared for colour) costs more than it brings."""
+"""Height and width above which the covariance (6,912 squared for colour) costs more than it gains."""
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What D says of a batch: logits (B, classes), features (B, F) of the chosen hidden layer, before its noise."""
+    """D's output for a batch: logits (B, classes), features (B, F) of the chosen hidden layer, before its noise."""
 
     logits: Tensor
     features: Tensor
 
 
 class ImageShape(NamedTuple):
+    """The shape of a square image."""
+
     channels: int
     size: int
 
     @property
     def pixels(self) -> int:
+        """Number of values of an image, over all channels."""
         return self.channels * self.size**2
 
 
 Apply = Callable[[WeightNorm, Tensor, float], Tensor]
-"""How a pass uses a layer: calls it, or calibrates it to the given deviation first."""
+"""How a pass uses a layer: call it, or calibrate it to the given deviation first."""
 
 
 def _call(layer: WeightNorm, x: Tensor, deviation: float) -> Tensor:  # noqa: ARG001
@@ -65,7 +68,7 @@ def _calibrate(layer: WeightNorm, x: Tensor, deviation: float) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """What both families share: calling, calibrating, and which gains are trained."""
+    """Base of both families: calling, calibrating, and which gains are trained."""
 
     out: Dense
     whitening: Whitening | None
@@ -76,14 +79,16 @@ class Discriminator(nn.Module):
         self._slope = 0.2 if activation == "leaky_relu" else 0.0
 
     def forward(self, images: Tensor, draws: Draws | None = None) -> DiscriminatorOutput:
+        """Classify images; `draws` supplies noise and dropout in training, None leaves both out."""
         return self._judge(self._whiten(images), draws, _call)
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, draws: Draws) -> None:
-        """Data-dependent initialisation: every pre-activation gets mean 0 and deviation 1 (conv output: 0.1)."""
+        """Initialise from data: every pre-activation gets mean 0 and deviation 1 (conv output: 0.1)."""
         self._judge(self._whiten(images), draws, _calibrate)
 
     def freeze_hidden_gains(self) -> None:
+        """Exclude g of every layer but the output from training."""
         for module in self.modules():
             if isinstance(module, WeightNorm) and module is not self.out:
                 module.g.requires_grad_(False)
@@ -171,22 +176,22 @@ class ConvDiscriminator(Discriminator):
 
 
 class Generator(nn.Module):
-    """What both families share: latent vectors in, images out, statistics over all ranks."""
+    """Base of both families: latent vectors in, images out, statistics over all ranks."""
 
     out: WeightNorm | nn.Linear
 
     def forward(self, latent: Tensor, all_sum: AllSum | None = None) -> Tensor:
-        """(B, latent_size) -> (B, channels, size, size)."""
+        """Generate images: (B, latent_size) -> (B, channels, size, size)."""
         return self._generate(latent, all_sum, _call)
 
     @torch.no_grad()
     def calibrate(self, latent: Tensor) -> None:
-        """Data-dependent initialisation of the output layer, where it has weight norm."""
+        """Initialise the output layer from data if it has weight norm."""
         self._generate(latent, None, _calibrate)
 
     @torch.no_grad()
     def start_at_scale_one(self) -> None:
-        """improved-gan's initialisation of the output layer, where it has weight norm: no data are looked at."""
+        """Initialise the output layer as improved-gan does, without data, if it has weight norm."""
         if isinstance(self.out, WeightNorm):
             self.out.g.fill_(1.0)
 
@@ -255,7 +260,11 @@ class Pair(NamedTuple):
 
 
 def check_image(model: ModelSpec, image: ImageShape) -> None:
-    """Raises RuleError where the model cannot work on images of this shape."""
+    """Check that the model can work on images of this shape.
+
+    Raises:
+        RuleError: if it cannot.
+    """
     size = f"{image.size} x {image.size}"
     if model.kind == "conv" and image.size < SMALLEST_CONV:
         least = f"{SMALLEST_CONV} x {SMALLEST_CONV}"
@@ -274,14 +283,17 @@ def build(
     generators: tuple[torch.Generator, torch.Generator],
     whitening: Whitening | None = None,
 ) -> Pair:
-    """Both networks with fresh weights, on the CPU in float32, not yet calibrated.
+    """Build both networks with new weights, on the CPU in float32, not yet calibrated.
 
     Args:
-        generators: random sources for D's and for G's initial weights.
-        whitening: D's first operation where `model.zca` asks for one.
+        model: kind and settings of the pair.
+        image: shape of the images.
+        classes: number of classes, and of D's logits.
+        generators: random generators for D's and for G's initial weights.
+        whitening: D's first operation if `model.zca` is set.
 
     Raises:
-        RuleError: where `check_image` finds that model and images do not fit.
+        RuleError: if model and images do not fit (`check_image`).
     """
     check_image(model, image)
     for_d, for_g = generators
@@ -300,23 +312,23 @@ def build(
 
 
 def scaled(units: int, width: float) -> int:
-    """`units` times `width`, rounded, at least 1."""
+    """Return `units` times `width`, rounded, at least 1."""
     return max(1, round(units * width))
 
 
 def to_unit_range(images: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
-    """uint8 pixels to the range that the pair works in: [0, 1] for mlp, [-1, 1] for conv."""
+    """Convert uint8 pixels to the pair's range: [0, 1] for mlp, [-1, 1] for conv."""
     return images.to(dtype) / 255.0 if kind == "mlp" else images.to(dtype) / 127.5 - 1.0
 
 
 def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
-    """z for G: U(0, 1)^n (patent paragraph 0002) or N(0, 1)^n."""
+    """Draw z for G: U(0, 1)^n (patent paragraph 0002) or N(0, 1)^n."""
     draw = draws.uniform if model.latent == "uniform" else draws.normal
     return draw((model.latent_size,))
 
 
 def _linear(inputs: int, outputs: int, spread: Spread, rng: torch.Generator, *, bias: bool = False) -> nn.Linear:
-    # On "meta", nn.Linear neither takes numbers from the global RNG nor, as nn.utils.skip_init, imports sympy.
+    # On "meta", nn.Linear draws nothing from the global RNG, and does not import sympy as nn.utils.skip_init does.
     layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
     layer.weight = nn.Parameter(draw_weights((outputs, inputs), inputs, outputs, spread, rng))
     if bias:

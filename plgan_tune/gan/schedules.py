@@ -1,4 +1,4 @@
-"""What changes from epoch to epoch: the ramp w and the learning rate. Epochs count from 0 here."""
+"""Values that change from epoch to epoch: the ramp w and the learning rate. Epochs count from 0 here."""
 
 import math
 
@@ -6,9 +6,9 @@ from plgan_tune.config.trial import Ramp
 
 
 def ramp(epoch: int, switch_epoch: int, shape: Ramp) -> float:
-    """w(t) = exp(-10 (1 - t)^2) with t = epoch / T (patent paragraph 0060), constant within an epoch.
+    """Return w(t) = exp(-10 (1 - t)^2) with t = epoch / T (patent paragraph 0060), constant within an epoch.
 
-    `clamp` holds 1 from T on ("then switch"); `literal` takes t beyond 1, so that w falls back to 0 by 2T; `zero` is
+    `clamp` holds 1 from T on ("then switch"); `literal` lets t exceed 1, so that w falls back to 0 by 2T; `zero` is
     the regular GAN's non-saturating loss throughout, `one` the saturating loss throughout.
     """
     match shape:
@@ -24,5 +24,5 @@ def ramp(epoch: int, switch_epoch: int, shape: Ramp) -> float:
 
 
 def learning_rate_factor(epoch: int, decay_epoch: int, min_factor: float) -> float:
-    """clip(2 - epoch / decay_epoch, min_factor, 1) (patent table 2, mended: it never falls below 0)."""
+    """Return clip(2 - epoch / decay_epoch, min_factor, 1) (patent table 2, corrected: never below 0)."""
     return min(max(2.0 - epoch / decay_epoch, min_factor), 1.0)

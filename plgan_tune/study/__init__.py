@@ -1,0 +1,1 @@
+"""What happened in a study and what is left to do: history, state, coordinator, early stopping."""

@@ -1,4 +1,4 @@
-"""What a backend is given of a trial, and what it gives back of each epoch."""
+"""What a back-end gets to train, and what it reports for each epoch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A search rests while its log cannot be written and memory must not take more rows."""
+"""Pauses a search while its log cannot be written and memory must not take more rows."""
 
 import logging
 import time
@@ -13,22 +13,25 @@ MOST_WAITING: Final = 100_000
 """Rows that may wait in memory, about 100 MB."""
 
 POLL: Final = 0.5
-"""Seconds between two looks at the log."""
+"""Seconds between two checks of the log."""
 
 
 class Backpressure:
-    """Holds the thread that takes reports: a trial asks for its next epoch only once its last was taken."""
+    """Blocks the thread that takes reports: a trial starts its next epoch only after its last report was taken."""
 
     def __init__(self, log: LogHealth, most: int = MOST_WAITING, sleep: Callable[[float], None] = time.sleep) -> None:
         self._log, self._most, self._sleep = log, most, sleep
 
     def hold(self, interrupted: Callable[[], bool]) -> None:
-        """Waits while the store fails and more than `most` rows wait, unless the search is to end."""
+        """Wait while the store fails and more than `most` rows wait, unless the search must end."""
         if self._fails() and not self._log.followed and self._log.waiting > self._most:
             self._rest(interrupted)
 
     def why_to_end(self) -> str | None:
-        """Why this search must end: another one writes its log now, and both would write over each other's files."""
+        """Return why this search must end: another one writes its log now, and each would overwrite the other's files.
+
+        None if no other search writes.
+        """
         return self._log.failure if self._log.followed else None
 
     def _rest(self, interrupted: Callable[[], bool]) -> None:

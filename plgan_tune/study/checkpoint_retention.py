@@ -1,4 +1,4 @@
-"""Which checkpoints stay: a thousand trials must not fill a disk."""
+"""Which checkpoints are kept: a thousand trials must not fill a disk."""
 
 import logging
 from threading import Event, Thread
@@ -15,17 +15,20 @@ logger = logging.getLogger(__name__)
 
 
 class Flushed(Protocol):
-    def flush(self) -> None: ...
+    """A log that can be flushed."""
+
+    def flush(self) -> None:
+        """Write all rows that wait."""
 
 
 class CheckpointKeeper:
-    """Removes the files of trials that ended and are not among the best, once their end is in the log.
+    """Removes the files of ended trials that are not among the best, once their end is in the log.
 
-    A context manager with a thread of its own: stores may be slow, and Tune has only one thread.
+    A context manager with its own thread: stores may be slow, and Tune has only one thread.
 
     Args:
         study: the study's folder.
-        state: who ended, and how well.
+        state: which trials ended, and with which error.
         log: flushed before anything is removed.
         keep: how many of the best completed trials keep their files.
     """
@@ -49,8 +52,8 @@ class CheckpointKeeper:
         self._thread.join()
 
     def trial_ended(self) -> None:
-        """Called by the thread that keeps the books, once the log has the trial's end."""
-        # Taken here: of a trial that ends meanwhile the state may know before the log does.
+        """Note that a trial has ended. The recording thread calls it once the log has the trial's end."""
+        # Read the rows here: the state may know of a later end before the log does.
         self._rows = self._state.rows()
         self._news.set()
 
@@ -63,7 +66,7 @@ class CheckpointKeeper:
             try:
                 self._sweep()
             except StoreError as error:
-                logger.warning("checkpoints that are no longer needed stay for now: %s", error)
+                logger.warning("checkpoints that are no longer needed could not be removed yet: %s", error)
 
     def _sweep(self) -> None:
         rows = {row.trial_id: row for row in self._rows}

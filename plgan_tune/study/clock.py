@@ -1,4 +1,4 @@
-"""The time of a search, which nobody sets while it runs."""
+"""A clock for a search, which ignores changes of the system time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from plgan_tune.store.lock import seconds_awake_or_asleep
 
 Now = Callable[[], datetime]
-"""The UTC time."""
+"""Returns the UTC time."""
 
 
 def steady_clock() -> Now:
-    """UTC as the machine's clock says it now; from then on it counts seconds, those of a suspended machine included.
+    """Return a clock that starts at the machine's UTC time and then counts seconds, also while it is suspended.
 
-    A machine's clock that is set meanwhile, by its user or over the network, changes nothing.
+    Later changes of the machine's clock, by its user or over the network, have no effect.
     """
     begun, at = datetime.now(UTC), seconds_awake_or_asleep()
     return lambda: begun + timedelta(seconds=seconds_awake_or_asleep() - at)

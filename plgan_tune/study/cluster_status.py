@@ -7,19 +7,19 @@ from plgan_tune.study.trial_resources import TrialResources
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """The cluster as it stands.
+    """The current state of the cluster.
 
     Attributes:
         share: what each rank of a trial takes.
-        at_a_time: trials that the search runs together where there is room.
+        at_a_time: trials that the search runs at once if there is room.
         nodes: addresses of the living nodes.
-        gpus: of all of them.
-        largest: GPUs of the node that has most of the accelerator that the share asks for.
-        busy: GPUs in use, whoever uses them.
-        holds: trials that the living nodes hold together.
+        gpus: GPUs of all nodes.
+        largest: GPUs of the node with the most GPUs of the requested accelerator.
+        busy: GPUs in use, by this search or others.
+        holds: trials that the living nodes hold at once.
         free: trials that there is room for now.
-        waiting: trials that have found no room.
-        most_busy: GPUs that were ever seen in use.
+        waiting: trials without room.
+        most_busy: highest number of GPUs seen in use.
     """
 
     share: TrialResources
@@ -34,7 +34,7 @@ class ClusterStatus:
     most_busy: float = 0.0
 
     def why_waiting(self) -> str:
-        """`2 trials: each needs 4 GPUs on one host, the largest has 2`."""
+        """Return a sentence such as `2 trials: each needs 4 GPUs on one host, the largest has 2`."""
         trials = f"{self.waiting} trial{'s' * (self.waiting != 1)}"
         share = self.share
         if self.holds:

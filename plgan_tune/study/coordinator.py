@@ -1,4 +1,4 @@
-"""What a backend is given to train, and what becomes of what its trials report. Knows no Ray, Optuna or clock."""
+"""Assigns trials to a back-end and records what they report. Uses neither Ray, Optuna nor a clock."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from plgan_tune.study.state import StudyState
 logger = logging.getLogger(__name__)
 
 NONE_BEGINS: Final = 3
-"""Trials that fail for good before any has begun: the machines are at fault, not the trials."""
+"""Abort after this many permanent failures if no trial ever started: the machines are at fault, not the trials."""
 
 
 class RecordingError(Exception):
@@ -171,7 +171,7 @@ class Coordinator:
             return None
         last = failed[-1]
         return (
-            f"no trial can begin: {len(failed)} failed {last.failures} times each before any could, "
+            f"no trial can start: {len(failed)} failed {last.failures} times each before any started, "
             f"the last with {last.last_error}"
         )
 
@@ -204,7 +204,7 @@ class Coordinator:
             RecordingError: If the results lack a row.
         """
         if self.first_error is not None:
-            raise RecordingError(f"the results in {place} are not whole: an event could not be recorded") from (
+            raise RecordingError(f"the results in {place} are incomplete: an event could not be recorded") from (
                 self.first_error
             )
 
@@ -227,7 +227,7 @@ class Coordinator:
                 split_hash=report.split_hash,
             )
             row = self.state.trial(assignment.trial_id)
-            self._log.trial(row)  # first: the log's trials are never behind its epochs, nor these behind decisions
+            self._log.trial(row)  # first: in the log, trials are never behind epochs, nor epochs behind decisions
             self._log.epoch(epoch)
             self._display.progressed(row)
         return epoch
@@ -244,7 +244,7 @@ class Coordinator:
         self._display.started(row)
 
     def _start_if_unknown(self, assignment: Assignment) -> None:
-        """A backend knows no start of a trial whose process was never there."""
+        """Record the start of a trial whose process never reported one."""
         if assignment.trial_id not in self.state:
             self._start(assignment)
 
@@ -259,7 +259,7 @@ class Coordinator:
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
-        """An exception here would end the search: it is kept and logged once instead."""
+        """Keep an exception and log the first one: it must not end the search."""
         try:
             yield
         except Exception as error:

@@ -11,7 +11,7 @@ from plgan_tune.study.protocols import Rule
 
 
 def build_rule(spec: StudySpec) -> Rule:
-    """The rule that `search.early_stopping` asks for."""
+    """Build the rule of `search.early_stopping`."""
     asha = spec.search.early_stopping.asha
     if asha is None:
         return NeverStop()
@@ -25,17 +25,17 @@ def build_rule(spec: StudySpec) -> Rule:
 
 
 def _start_of(spec: StudySpec) -> StartOf:
-    """Rungs count from a trial's own switch epoch (patent paragraph 0060)."""
+    """Return a function that counts rungs from a trial's own switch epoch (patent paragraph 0060)."""
     return lambda point: spec.trial(point).loss.switch_epoch
 
 
 def left_behind(known: History, spec: StudySpec, rule: Rule) -> Left:
-    """What the log implies under the rule of now, which is given all of it.
+    """Replay the whole log through the current rule and return what it implies.
 
     Args:
         known: what the log holds.
-        spec: the study of now.
-        rule: has been given nothing yet.
+        spec: the study as it is now.
+        rule: a new rule, which this function feeds.
     """
     points = {row.trial_id: row.params for row in known.trials}
     implied = list(replayed(known.reports, rule, points, spec.any_trial().training.epochs))
@@ -58,13 +58,13 @@ def first_disagreement(history: History, implied: Iterable[DecisionRow]) -> Deci
 def replayed(
     reports: Iterable[Report], rule: Rule, points: Mapping[str, Mapping[str, Value]], last: int
 ) -> Iterator[DecisionRow]:
-    """Gives the rule the log's reports in their order; yields what it decides.
+    """Feed the log's reports to the rule in their order and yield its decisions.
 
     Args:
         reports: by seq.
-        rule: has been given nothing yet.
+        rule: a new rule.
         points: trial_id -> its point.
-        last: epochs of a whole training, after which nobody is judged.
+        last: epochs of a whole training; the last epoch is not judged.
     """
     for report in reports:
         if report.epoch < last:

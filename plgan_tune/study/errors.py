@@ -1,8 +1,8 @@
-"""Why a search does not start, or none of its trials."""
+"""Errors of a search that cannot start."""
 
 
 class StudyError(Exception):
-    """A study that cannot be started as asked. The message names the key or option, the rule and the value.
+    """The study cannot be started as requested; the message names the key or option, the rule and the value.
 
-    Or one of which no trial can begin; the message says why the last could not.
+    Also raised if no trial can start; the message says why the last one failed.
     """

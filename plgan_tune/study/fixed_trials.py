@@ -1,4 +1,4 @@
-"""A study of trials that are known, not suggested."""
+"""A study with a fixed list of trials."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ class FixedTrial:
     """One trial of the list.
 
     Attributes:
-        trial_id: the study's own; another start of the study knows the trial by it.
-        point: what tells trials apart, a column each.
+        trial_id: the study's id of it, by which later starts of the study recognise the trial.
+        point: the values that distinguish trials, one column each.
         trial: the whole specification.
     """
 
@@ -27,14 +27,14 @@ class FixedTrial:
 
 @dataclass(frozen=True, slots=True)
 class FixedStudy:
-    """Trials of equal length, in the order in which they are to be trained. None is stopped early; all are kept.
+    """Trials of equal length, in training order. None is stopped early, and all keep their files.
 
     Attributes:
-        name: for the user.
-        location: the study's folder; trials of an earlier start that are not among `trials` stay there as they are.
+        name: name for the user.
+        location: the study's folder. It keeps trials of earlier starts that are not in `trials`.
         trials: at least one.
         types: key of a trial's point -> bool, int, float or str.
-        study_id: which its files carry.
+        study_id: id that its files carry.
     """
 
     name: str
@@ -45,17 +45,19 @@ class FixedStudy:
 
     @property
     def columns(self) -> Mapping[str, str]:
+        """Key of a trial's point -> column name, which is the same."""
         return {key: key for key in self.types}
 
     @property
     def epochs(self) -> int:
+        """Epochs of each trial."""
         return self.trials[0].trial.training.epochs
 
     def left_behind(self) -> Left:
-        """What earlier starts have left; a trial that failed is tried again, for its user asks again.
+        """Return what earlier starts left, with failed trials as running: a new start retries them.
 
         Raises:
-            StoreError: where the log cannot be read.
+            StoreError: if the log cannot be read.
         """
         there = self.location.exists()
         known = read_rows(self.location, self.columns, self.study_id) if there else History()
@@ -63,9 +65,9 @@ class FixedStudy:
         return Left(known, replace(history, trials=tuple(map(_tried_again, history.trials))))
 
     def assignments(self, history: History) -> list[Assignment]:
-        """For each trial that has not ended: a new one's first attempt, or the next of one that had begun.
+        """Return, for each trial that has not ended, its first attempt or the next one if it has started.
 
-        Those that have failed come last: they may fail again, and end it all where none can begin.
+        Trials that failed come last: they may fail again, and the run ends if no trial can start.
         """
         rows = {row.trial_id: row for row in history.trials}
         assignments: list[Assignment] = []
@@ -90,17 +92,20 @@ class FixedStudy:
 
 
 class FixedTrials:
-    """Suggests these assignments in their order; learns nothing."""
+    """Suggests these assignments in their order and ignores results."""
 
     def __init__(self, assignments: Iterable[Assignment]) -> None:
         self._assignments = iter(assignments)
 
     def ask(self) -> Assignment | None:
+        """Return the next assignment; None after the last."""
         return next(self._assignments, None)
 
-    def report(self, trial_id: str, epoch: int, val_error: float) -> None: ...
+    def report(self, trial_id: str, epoch: int, val_error: float) -> None:
+        """Ignore an epoch's error."""
 
-    def tell(self, trial_id: str, status: TrialStatus) -> None: ...
+    def tell(self, trial_id: str, status: TrialStatus) -> None:
+        """Ignore how a trial ended."""
 
 
 def _tried_again(row: TrialRow) -> TrialRow:

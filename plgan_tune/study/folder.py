@@ -1,4 +1,4 @@
-"""A study's folder: which it is, and its two YAML files, what was asked for and the best that was found."""
+"""A study's folder: its location and its two YAML files, the resolved study and the best configuration."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ BEST_FILE = "best.yaml"
 
 
 def with_absolute_path(spec: StudySpec) -> StudySpec:
-    """A trial's process has another working folder than the user."""
+    """Make `data.path` absolute: a trial's process has another working folder than the user."""
     path = spec.any_trial().data.path
     return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
 
@@ -33,10 +33,14 @@ def write_study(
     earlier: Sequence[Any] = (),
     about: Mapping[str, Any] = MappingProxyType({}),
 ) -> StudyFile:
-    """Writes the resolved study, and what it was made with at this start and at `earlier` ones.
+    """Write the resolved study and the provenance of this start and of `earlier` ones.
 
     Args:
-        about: what else is to be known of this start.
+        location: the study's folder.
+        spec: the resolved study.
+        started: UTC time of this start.
+        earlier: entries of earlier starts.
+        about: more entries for this start.
     """
     file = StudyFile(spec, (*earlier, {**start_as_mapping(started), **about}))
     file.write(location)
@@ -44,12 +48,12 @@ def write_study(
 
 
 def start_as_mapping(started: datetime) -> dict[str, str]:
-    """When a study was started, and with which versions."""
+    """Return when a study was started, and with which versions."""
     return {"started_at": started.isoformat(timespec="seconds"), **provenance()}
 
 
 def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int) -> None:
-    """The best configuration, ready for `train --config`."""
+    """Write the best configuration, ready for `train --config`."""
     header = (
         f"# The best of study {location.name}: trial {best.trial_id}, val_error {best.val_error_last} at epoch "
         f"{best.epochs}.\n"
@@ -60,7 +64,7 @@ def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: Trial
 
 
 def default_name(spec: StudySpec, started: datetime) -> str:
-    """The study's name and the UTC time."""
+    """Return the study's name with the UTC time."""
     return f"{spec.study}-{started:%Y%m%d-%H%M%S}"
 
 
@@ -68,13 +72,16 @@ LONGEST_NAME = 200
 
 
 def study_location(results: str | Path, name: str | None, default: str, *, resume: bool) -> Location:
-    """The study's folder, checked to be free, or to be resumed. Nothing is written.
+    """Return the study's folder after a check that it is free, or can be resumed. Nothing is written.
 
     Args:
-        name: that the user chose; None takes `default`.
+        results: folder or URL that holds the studies.
+        name: the user's choice; None takes `default`.
+        default: name of a new study without a choice.
+        resume: whether to resume the study of that name.
 
     Raises:
-        StudyError: naming the option at fault.
+        StudyError: if an option is wrong; the message names it.
     """
     if not str(results):
         raise StudyError("--results must be a folder or URL, but got ''")
@@ -102,13 +109,13 @@ def study_location(results: str | Path, name: str | None, default: str, *, resum
     foreign = [name for name in found if not name.startswith("_")]
     if foreign and STUDY_FILE not in found:
         raise StudyError(
-            f"--name {name}: {location.url} must be a study, or empty to begin one, but it has no {STUDY_FILE} and "
-            f"holds {', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}; if it was a study, put a copy of "
-            f"{STUDY_FILE} back, else take another --name"
+            f"--name {name}: {location.url} must be a study or an empty folder, but it has no {STUDY_FILE} and holds "
+            f"{', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}; if it was a study, put a copy of "
+            f"{STUDY_FILE} back, else choose another --name"
         )
     return location
 
 
 def taken(study: Location) -> str:
-    """What to say where a new study's name is another's."""
+    """Return the message for a new study whose name is already in use."""
     return f"--name {study.name}: {study.url} already exists; add --resume to continue it, or choose another name"

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving (Li et al. 2018) as a replayable rule: epochs in, decisions out. No Ray, no clock."""
+"""Asynchronous successive halving (Li et al. 2018) as a replayable rule, without Ray and without a clock."""
 
 from bisect import bisect_left, insort
 from collections import deque
@@ -12,31 +12,32 @@ StartOf = Callable[[Mapping[str, Value]], int]
 
 
 def from_the_first_epoch(point: Mapping[str, Value]) -> int:  # noqa: ARG001
-    """Rungs count from a trial's start."""
+    """Count rungs from a trial's start."""
     return 0
 
 
 class NeverStop:
-    """Early stopping that stops nobody."""
+    """A rule that stops no trial."""
 
     def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:  # noqa: ARG002
+        """Return None: no decision."""
         return None
 
 
 class Halving:
-    """Judges each trial once a rung, against all values that trials reported AT that rung.
+    """Judges each trial once per rung, against all values that trials reported AT that rung.
 
-    A trial goes on where its value is among the best ceil(n / reduction_factor) of the n values seen at the rung, its
-    own included; of equal values all go on. While fewer than `min_competitors` are there, all go on.
+    A trial continues if its value is among the best ceil(n / reduction_factor) of the n values seen at the rung, its
+    own included; equal values all continue. While a rung has fewer than `min_competitors` values, all trials continue.
 
-    The rule is a function of the epochs' order alone: given the log's rows by their `seq`, it stands where it stood.
+    The rule depends only on the order of the epochs: a replay of the log's rows by `seq` restores its state.
 
     Args:
-        rungs: epochs, ascending, counted from where a trial's rungs start.
-        reduction_factor: one of this many goes on.
-        min_competitors: values at a rung before anyone is stopped there.
-        smoothing: a trial's value is the mean of its last so many epochs' errors, none from before its rungs' start.
-        start_of: where a trial's rungs count from.
+        rungs: epochs, ascending, counted from the start of a trial's rungs.
+        reduction_factor: one in this many trials continues.
+        min_competitors: values that a rung needs before a trial is stopped there.
+        smoothing: a trial's value is the mean error of its last `smoothing` epochs after the start of its rungs.
+        start_of: the epoch from which a trial's rungs count.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class Halving:
         self._start_of = start_of
 
     def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:
-        """The decision on a trial, where the epoch is a rung at which it was not judged yet.
+        """Return the decision on a trial if the epoch is a rung at which it was not judged yet, else None.
 
-        An epoch that an attempt repeats replaces what the attempt before reported, but is not judged again: a rung
-        holds one value a trial.
+        An epoch that an attempt repeats replaces the earlier report, but is not judged again: a rung holds one value
+        per trial.
         """
         trial_id, epoch = report.trial_id, report.epoch
         start = self._start(trial_id, point)
@@ -75,7 +76,7 @@ class Halving:
         return self._decide(report, rung, fmean(value for at, value in recent if at > start))
 
     def _start(self, trial_id: str, point: Mapping[str, Value]) -> int:
-        """Once a trial, for it may build a whole configuration."""
+        """Return where the trial's rungs start. `start_of` is called once per trial: it may build a configuration."""
         start = self._starts.get(trial_id)
         if start is None:
             start = self._starts[trial_id] = self._start_of(point)

@@ -1,4 +1,4 @@
-"""What an earlier start of the same study left: read from its log, and from nothing else."""
+"""What earlier starts of a study left, as read from its log and its study file."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,13 +38,13 @@ MAY_CHANGE = (
 
 
 RULE_SINCE = "rule_since"
-"""Key of a start in the study file: the first seq that its rule of early stopping judges."""
+"""Key of a start in the study file: the first seq that the rule of early stopping judges."""
 
 OUTSIDE = "its point is outside the study's current domains"
 
 
 class HistoryError(Exception):
-    """A study that cannot be gone on with as asked, with the keys that stand against it."""
+    """Resume refused; lists the keys that changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class History:
     """A study's rows.
 
     Attributes:
-        trials: by number.
-        reports: of all trials' epochs, by seq.
+        trials: rows of trials, by number.
+        reports: reports of all trials' epochs, by seq.
         latest: trial_id -> its last epoch's row.
     """
 
@@ -63,49 +63,53 @@ class History:
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
     starts: tuple[Mapping[str, Any], ...] = ()
-    """What each start of the study was made with, as its study file says."""
+    """Provenance of each start of the study, from its study file."""
     decisions: tuple[DecisionRow, ...] = ()
-    """Of early stopping, as the log holds them."""
+    """Decisions of early stopping in the log."""
     changes: tuple[str, ...] = ()
-    """What is asked for now, of the keys that may change, and was not at the last start: `key: old -> new`."""
+    """Changes since the last start, of keys that may change: `key: old -> new`."""
     rule_since: int = 0
-    """The first seq that early stopping's rule of now judges: what came before another rule had decided."""
+    """The first seq that the current rule of early stopping judges; another rule decided on earlier ones."""
 
     @property
     def ended(self) -> tuple[TrialRow, ...]:
+        """Rows of trials that have ended."""
         return tuple(row for row in self.trials if row.status is not TrialStatus.RUNNING)
 
     @property
     def unfinished(self) -> tuple[TrialRow, ...]:
+        """Rows of trials that have not ended."""
         return tuple(row for row in self.trials if row.status is TrialStatus.RUNNING)
 
     @property
     def next_number(self) -> int:
+        """The number after the highest of all trials."""
         return max((row.number + 1 for row in self.trials), default=0)
 
     def to_come(self, trials: int) -> tuple[int, ...]:
-        """The numbers of `trials` trials that have no row, whose driver may have died before it logged them."""
+        """Return which of the first `trials` numbers have no row; a driver may have died before it logged some."""
         begun = {row.number for row in self.trials}
         return tuple(number for number in range(trials) if number not in begun)
 
     def in_all(self, trials: int) -> int:
-        """How many trials the study makes where `trials` are asked for: what has begun ends, though fewer be."""
+        """Return the study's number of trials if `trials` are requested: more if more have started."""
         return len(self.trials) + len(self.to_come(trials))
 
     @property
     def next_seq(self) -> int:
+        """The seq of the next epoch."""
         return self.reports[-1].seq + 1 if self.reports else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What an earlier start has left, as this one goes on from it.
+    """What earlier starts left for this start to continue.
 
     Attributes:
         known: what the log holds.
         history: what its epochs imply.
-        decisions: of early stopping, those that they imply and the log lacks.
-        disagreement: the first logged decision that the rule of now does not repeat, though no key of it has changed.
+        decisions: decisions of early stopping that the epochs imply and the log lacks.
+        disagreement: the first logged decision that the current rule does not repeat, though no key of it has changed.
     """
 
     known: History
@@ -115,27 +119,27 @@ class Left:
 
 
 def as_begun(spec: StudySpec, location: Location) -> StudySpec:
-    """The study under the defaults that it began with at `location`, which may be of an earlier edition than today's.
+    """Return `spec` with the defaults of the edition in which the study at `location` began, if there is one.
 
     Raises:
-        StoreError: where the study's file cannot be read.
+        StoreError: if the study's file cannot be read.
     """
     return in_edition(spec, read_study_file(location).spec.edition) if location.join(STUDY_FILE).exists() else spec
 
 
 def read_history(location: Location, spec: StudySpec) -> History:
-    """The rows of the study at `location`; none where no study is there yet.
+    """Read the history of the study at `location`; it is empty if there is no study yet.
 
     Raises:
-        HistoryError: where the study there differs from `spec` in a key that its rows depend on, or its file is gone.
-        StoreError: where its files cannot be read.
+        HistoryError: if the study differs from `spec` in a key that its rows depend on, or its file is missing.
+        StoreError: if its files cannot be read.
     """
     file = location.join(STUDY_FILE)
     if not file.exists():
         if location.join(*TRIALS).exists():
             raise HistoryError(
-                f"{location.url} holds the rows of a study, but no {STUDY_FILE}, which says what they are of: put a "
-                "copy of it back, or take another --name"
+                f"{location.url} holds the rows of a study, but no {STUDY_FILE} to describe them: put a copy of it "
+                "back, or choose another --name"
             )
         return History()
     held = read_study_file(location)
@@ -158,15 +162,16 @@ def read_rows(
     study_id: str | None,
     options: Mapping[str, Sequence[Value]] = NO_OPTIONS,
 ) -> History:
-    """The rows alone.
+    """Read only the rows of a study, not its file.
 
     Args:
-        columns: what is searched, dotted path -> column name.
-        study_id: which every file must carry; None where the study was begun before there were ids.
-        options: dotted path -> all that a searched key of few values may have.
+        location: the study's folder.
+        columns: dotted path of each searched key -> column name.
+        study_id: id that every file must carry; None for a study from before ids existed.
+        options: dotted path -> all values of a searched key that has few.
 
     Raises:
-        StoreError: as `read_tables`.
+        StoreError: as in `read_tables`.
     """
     tables = read_tables(location, study_id)
     decisions = decision_rows(tables.decisions)
@@ -179,11 +184,12 @@ def read_rows(
 
 
 def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[DecisionRow]) -> History:
-    """The history with those trials ended that its driver did not live to end, or that are no longer searched.
+    """Return the history with the missing ends of trials: decided but not written, or outside the current domains.
 
     Args:
-        spec: the study of now.
-        decisions: those that the driver did not live to write (`unwritten_decisions`).
+        history: what the log holds.
+        spec: the study as it is now.
+        decisions: decisions that the driver died before writing (`unwritten_decisions`).
     """
     stopped = {row.trial_id for row in (*history.decisions, *decisions) if row.verdict is Verdict.STOP}
 
@@ -203,20 +209,20 @@ def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[Decis
 
 
 def unwritten_decisions(history: History, implied: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
-    """Of the decisions that the logged epochs imply, those that the driver did not live to write.
+    """Return the decisions that the logged epochs imply and that the driver died before writing.
 
-    Where the rule has changed, what was decided before stays, and the new one judges what has come since.
+    If the rule has changed, earlier decisions are kept, and the new rule judges only epochs from the change on.
     """
     last = history.decisions[-1].seq if history.decisions else -1
     return tuple(row for row in implied if row.seq > last and row.seq >= history.rule_since)
 
 
 def as_epochs_say(history: History, last: int) -> History:
-    """The history with those trials completed whose epoch `last` is logged, but not their end.
+    """Return the history with its trials' rows corrected by the logged epochs.
 
-    Trials that have ended with epochs that are not logged are under way again: the log writes trials first, and its
-    driver died before it wrote their epochs. Their checkpoints are still there. No row is later than the epochs that
-    are logged: the seq of the others are given anew.
+    A trial whose epoch `last` is logged, but not its end, is completed. An ended trial with epochs that are not logged
+    is running again: the log writes trials first, and the driver died before it wrote the epochs; its checkpoint still
+    exists. No row's seq exceeds that of the next epoch, because later ones are assigned again.
     """
 
     def said(row: TrialRow) -> TrialRow:
@@ -232,13 +238,13 @@ def as_epochs_say(history: History, last: int) -> History:
 
 
 def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, ...]:
-    """What has changed since the last start.
+    """Return the changes since the last start.
 
     Raises:
-        HistoryError: where rows of before and after would not fit together.
+        HistoryError: if earlier and later rows would not fit together.
     """
     changes = describe_changes(earlier.as_mapping(), spec.as_mapping())
-    # A domain may become narrower or wider; a key that was not searched has no column.
+    # A domain may become narrower or wider. A key that was not searched has no column.
     searched = earlier.domains.keys() & spec.domains.keys()
     domains = tuple(f"trial.{path}." for path in searched)
     refused = [change for key, change in changes.items() if not key.startswith((*MAY_CHANGE, *domains))]

@@ -1,4 +1,4 @@
-"""A study's log and files as a driver takes them up: what its last start did not live to write is written first."""
+"""Opens a study's log for a driver: first writes what the last start died before writing."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from plgan_tune.study.state import StudyState
 TABLES: Final = (TRIALS[0], EPOCHS, DECISIONS)
 
 TRIAL_ID: Final = re.compile(r"t\d+|.+-s\d+(-refit)?")
-"""Of a search and of an evaluation; a folder of another name, such as a copy of a trial's, is the user's."""
+"""Ids in a search and in an evaluation. A folder of another name, such as a copy of a trial's, belongs to the user."""
 
 
 @contextmanager
@@ -30,18 +30,20 @@ def open_log(
     guard: Guard = unguarded,
     study_id: str | None = None,
 ) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
-    """The log, and what is to be called when a trial has ended.
+    """Yield the log, and a function to call when a trial has ended.
 
     Args:
+        location: the study's folder.
         columns: searched dotted path -> column name.
         types: searched dotted path -> bool, int, float or str.
+        state: which trials ended, and with which error.
         keep: how many of the best completed trials keep their checkpoints.
-        left: by an earlier start.
-        guard: called before each file of the log; raises FollowedError where another search writes now.
-        study_id: which each file of the log carries.
+        left: what earlier starts left.
+        guard: called before each file of the log; raises FollowedError if another search writes now.
+        study_id: id that each file of the log carries.
 
     Raises:
-        StoreError: where the store cannot be read or written.
+        StoreError: if the store cannot be read or written.
     """
     with (
         StudyLog(location, columns, types, guard=guard, study_id=study_id) as log,
@@ -52,19 +54,19 @@ def open_log(
             remove_unfinished(folder)
         _remove_unknown(location, left.history)
         _log_what_was_lost(log, left)
-        keeper.trial_ended()  # of the driver before, which may not have lived to remove files
+        keeper.trial_ended()  # the previous driver may have died before it removed files
         yield log, keeper.trial_ended
 
 
 def _remove_unknown(location: Location, history: History) -> None:
-    """Removes files of trials that began after the log was last written: their numbers are given anew."""
+    """Remove files of trials that started after the log was last written: their numbers are assigned again."""
     for trial_id in sorted(set(trials_with_files(location)) - {row.trial_id for row in history.trials}):
         if TRIAL_ID.fullmatch(trial_id):
             TrialFiles.of(location, trial_id).remove()
 
 
 def _log_what_was_lost(log: StudyLog, left: Left) -> None:
-    """What the epochs in the log imply and its driver did not live to write."""
+    """Write the rows that the logged epochs imply and the driver died before writing."""
     for before, after in zip(left.known.trials, left.history.trials, strict=True):
         if before != after:
             log.trial(after)

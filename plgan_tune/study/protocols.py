@@ -1,4 +1,4 @@
-"""The doors of a study: what to try, which trials go on, and who listens to the log."""
+"""The interfaces of a study: what to try, which trials continue, and who listens to the log."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -49,7 +49,7 @@ class Rule(Protocol):
             point: Dotted path of each searched key -> its value in this trial.
 
         Returns:
-            The decision, or None where the rule makes none at this epoch.
+            The decision, or None if the rule makes none at this epoch.
         """
 
 
@@ -70,7 +70,7 @@ class LogListener(Protocol):
 
 
 class LogHealth(Protocol):
-    """A log whose rows wait in memory while its store fails, or for good once another search writes there."""
+    """A log whose rows wait in memory while its store fails, or forever once another search writes there."""
 
     @property
     def failure(self) -> str | None:

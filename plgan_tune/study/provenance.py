@@ -1,4 +1,4 @@
-"""What a result was made with."""
+"""Versions that a result was made with."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ PACKAGES = ("plgan-tune", "ray", "optuna", "torch", "torchvision", "numpy", "pan
 
 
 def provenance() -> dict[str, str]:
-    """Versions of Python and of the packages, where installed, that numbers depend on, and this code's git commit."""
+    """Return the versions of Python and of installed packages that results depend on, and this code's git commit."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):  # a machine that only trains has neither Ray nor Optuna
@@ -20,7 +20,7 @@ def provenance() -> dict[str, str]:
 
 
 def _git_commit(folder: Path) -> str | None:
-    """The commit of the repository whose root is `folder`, marked where files differ from it."""
+    """Return the commit of the repository whose root is `folder`, with a mark if files differ from it."""
     if not (folder / ".git").exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which trials are better: the one rule of a search's order."""
+"""The ranking of trials."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,9 @@ from plgan_tune.records import TrialRow, TrialStatus
 
 
 def rank(rows: Iterable[TrialRow]) -> list[TrialRow]:
-    """The completed trials, the lowest error at the LAST epoch first; of equals, the first suggested.
+    """Return the completed trials, the lowest error at the LAST epoch first; of equals, the first suggested.
 
-    A minimum over noisy epochs is luck, and a trial that was stopped has not shown what it comes to.
+    A minimum over noisy epochs is luck, and the final error of a stopped trial is unknown.
     """
     completed = [
         (row.val_error_last, row.number, row)

@@ -1,4 +1,4 @@
-"""A study's bookkeeping: events in, rows out. No Ray, no clock, no files, so that a replay can use it too."""
+"""A study's bookkeeping: events in, rows out. It uses no Ray, clock or files, so that a replay can use it too."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from plgan_tune.study.ranking import rank
 
 
 class Ending(StrEnum):
-    """How a search came to its end."""
+    """Why a search ended."""
 
     DONE = "done"
     OUT_OF_TIME = "out of time"
@@ -20,24 +20,24 @@ class Ending(StrEnum):
 
 
 class StudyState:
-    """Where every trial of a study stands.
+    """The current row of every trial of a study.
 
-    Each event returns the row that a log should now hold. Readers may be on another thread than the one
-    that reports events: they see whole rows, of before or after an event.
+    Each event returns the row that a log should now hold. Readers may be on another thread than the one that reports
+    events: they see whole rows, from before or after an event.
 
     Args:
         study: the study's name.
         trials: how many trials the search makes.
-        epochs: of a whole training.
+        epochs: epochs of a whole training.
         started_at: UTC.
-        deadline: when the time of this start is over, but for the seconds until Tune has started, UTC; None is never.
-        split_hash: of the data, where all trials share them.
+        deadline: end of this start's time, UTC, not counting the seconds until Tune has started; None means never.
+        split_hash: hash of the data split, if all trials share it.
         competing: whether trials compete, so that one is the best.
-        history: rows of an earlier start. A trial it left unfinished waits until it starts again.
+        history: rows of earlier starts. An unfinished trial waits until it starts again.
 
     Attributes:
-        silent: trial_id -> what is said of a trial that reports nothing.
-        notes: what the user should know of trials' files, since this start.
+        silent: trial_id -> the message on a trial that reports nothing.
+        notes: messages on trials' files since this start.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class StudyState:
         self._training_since: datetime | None = None
 
     def start(self, trial_id: str, number: int, params: Mapping[str, Value], seed: int, now: datetime) -> TrialRow:
-        """An attempt starts: the trial's first, or one more of a trial already known.
+        """Record that an attempt starts: the trial's first, or another one of a known trial.
 
         Args:
-            trial_id: the study's own, not Ray's.
+            trial_id: the study's id, not Ray's.
             number: order of suggestion, from 0.
             params: dotted path of each searched key -> its value.
             seed: `trial.seed`.
@@ -118,10 +118,10 @@ class StudyState:
         node: str | None,
         split_hash: str | None,
     ) -> EpochRow:
-        """An epoch ended; `trial(trial_id)` is then the trial's new row.
+        """Record that an epoch ended; afterwards `trial(trial_id)` is the trial's new row.
 
         Raises:
-            KeyError: where the trial never started.
+            KeyError: if the trial never started.
         """
         row = self._rows[trial_id]
         seq, self._seq = self._seq, self._seq + 1
@@ -145,22 +145,22 @@ class StudyState:
         return EpochRow(seq, trial_id, attempt, metrics, reported_at)
 
     def lost(self, trial_id: str, error: str) -> TrialRow:
-        """An attempt failed and another will follow."""
+        """Record that an attempt failed and another will follow."""
         self._lost.add(trial_id)
         return self._keep(replace(self._rows[trial_id], error=error))
 
     def end(self, trial_id: str, status: TrialStatus, now: datetime, error: str | None = None) -> TrialRow:
-        """The trial ended, with why where it diverged or failed.
+        """Record that the trial ended; `error` says why if it diverged or failed.
 
         Raises:
-            KeyError: where the trial never started.
+            KeyError: if the trial never started.
         """
         self._curves.pop(trial_id, None)
         self._lost.discard(trial_id)
         return self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
 
     def _keep(self, row: TrialRow) -> TrialRow:
-        self.silent.pop(row.trial_id, None)  # whatever has happened to it, it was a sign of life
+        self.silent.pop(row.trial_id, None)  # any event is a sign of life
         row = self._rows[row.trial_id] = replace(row, seq=self._seq)
         return row
 
@@ -168,54 +168,55 @@ class StudyState:
         return trial_id in self._rows
 
     def trial(self, trial_id: str) -> TrialRow:
-        """The trial's row as it stands."""
+        """Return the trial's current row."""
         return self._rows[trial_id]
 
     def rows(self) -> tuple[TrialRow, ...]:
-        """Every trial that started, in the order of their starts."""
+        """Return the rows of all trials that started, in the order of their starts."""
         return tuple(self._rows.values())
 
     def running(self) -> tuple[TrialRow, ...]:
+        """Return the rows of running trials."""
         return tuple(row for row in self.rows() if row.status is TrialStatus.RUNNING)
 
     def idle(self, at_a_time: int) -> int:
-        """Trials that should run, `at_a_time` together, and do not: not yet started, or lost and to start again."""
+        """Return how many of `at_a_time` trials should run but do not: not yet started, or lost and to be restarted."""
         under_way = sum(row.trial_id not in self._lost for row in self.running())
         return max(0, min(at_a_time, self.trials - self.ended()) - under_way)
 
     def curve(self, trial_id: str) -> tuple[float, ...]:
-        """val_error of each epoch of a running trial so far; empty for one that ended."""
+        """Return val_error of each epoch of a running trial so far; empty for one that ended."""
         return tuple(self._curves.get(trial_id, ()))
 
     def latest(self, trial_id: str) -> EpochMetrics | None:
-        """The trial's last epoch."""
+        """Return the measures of the trial's last epoch; None if it has none."""
         return self._latest.get(trial_id)
 
     def counts(self) -> Counter[TrialStatus]:
-        """Trials by status, those that wait to start again among the running; a status that no trial has counts 0."""
+        """Count trials by status; those that wait to start again count as running, a missing status as 0."""
         return Counter(row.status for row in (*self.rows(), *self._waiting.values()))
 
     def best(self) -> TrialRow | None:
-        """The completed trial of lowest error at its last epoch; of equals, the first suggested."""
+        """Return the completed trial of lowest error at its last epoch; of equals, the first suggested."""
         return next(iter(rank(self.rows())), None) if self.competing else None
 
     def ended(self) -> int:
-        """How many trials have ended."""
+        """Return how many trials have ended."""
         return sum(row.status is not TrialStatus.RUNNING for row in self.rows())
 
     def epochs_trained(self) -> int:
-        """Epochs that the trials stand at, summed."""
+        """Return the sum of the trials' epochs."""
         return sum(row.epochs for row in (*self.rows(), *self._waiting.values()))
 
     def epochs_saved(self) -> int:
-        """Epochs that early stopping left out. What stopped another trial, a narrower domain, is its row's error."""
+        """Return the epochs that early stopping saved. A narrower domain also stops trials, but with an error."""
         stopped = (row for row in self.rows() if row.status is TrialStatus.STOPPED and row.error is None)
         return sum(self.epochs - row.epochs for row in stopped)
 
     def time_left(self, now: datetime) -> timedelta | None:
-        """A guess: trials to come train as long as those that ended did on average, as fast as this run has until now.
+        """Estimate the time left: trials to come train for the average epochs of ended ones, at the speed of this run.
 
-        None while no trial has ended.
+        Without an ended trial or an epoch of this run, return the time to the deadline; None without a deadline.
         """
         ended = [row.epochs for row in self.rows() if row.status is not TrialStatus.RUNNING]
         trained = self.epochs_trained() - self._already_trained
@@ -230,6 +231,6 @@ class StudyState:
 
 
 def _course(row: TrialRow, history: History) -> list[float]:
-    """val_error of each epoch that the trial stands on; one that an earlier attempt reached is not among them."""
+    """Return val_error of each epoch up to the trial's current one, without later ones of an earlier attempt."""
     curve = history.curves.get(row.trial_id, {})
     return [curve[epoch] for epoch in sorted(curve) if epoch <= row.epochs]

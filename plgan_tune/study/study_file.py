@@ -1,4 +1,4 @@
-"""`study.yaml` in a study's folder: what was asked for, as it was resolved, and what it was made with."""
+"""`study.yaml` in a study's folder: the resolved study and its provenance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from plgan_tune.config.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location, StoreError
 
 STUDY_FILE: Final = "study.yaml"
-"""It is there from a study's beginning."""
+"""It exists from a study's beginning."""
 
 STUDY_ID: Final = "study_id"
 """Key of a study's first start."""
@@ -20,11 +20,11 @@ STUDY_ID: Final = "study_id"
 
 @dataclass(frozen=True, slots=True)
 class StudyFile:
-    """What the file holds; itself a space file.
+    """The file's content. The file is also a valid space file.
 
     Attributes:
         spec: the study as its last start resolved it.
-        starts: when it was started and with which versions, start by start; the first has the study's id.
+        starts: time and versions of each start; the first has the study's id.
     """
 
     spec: StudySpec
@@ -32,19 +32,20 @@ class StudyFile:
 
     @property
     def study_id(self) -> str | None:
-        """Which its tables carry; None where the study was begun before there were ids."""
+        """The id that its tables carry; None for a study from before ids existed."""
         return self.starts[0].get(STUDY_ID) if self.starts else None
 
     def write(self, study: Location) -> None:
+        """Write the file into the study's folder."""
         document = {**self.spec.as_mapping(), MADE_WITH: [dict(start) for start in self.starts]}
         study.join(STUDY_FILE).write_text(dump_yaml(document))
 
 
 def read_study_file(study: Location) -> StudyFile:
-    """The file of the study in this folder.
+    """Read the file of the study in this folder.
 
     Raises:
-        StoreError: where there is none, or it cannot be read, or is of another version.
+        StoreError: if it does not exist, cannot be read, or is of another version.
     """
     file = study.join(STUDY_FILE)
     if study.local and study.local.is_file():

@@ -1,4 +1,4 @@
-"""What a trial takes of a cluster, and what of it fits on nodes."""
+"""The resources of a trial, and how many trials fit on nodes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from plgan_tune.config.study import Placement
 
 @dataclass(frozen=True, slots=True)
 class TrialResources:
-    """What each rank of a trial takes, and where its ranks may be: see `ResourcesSpec`."""
+    """The resources of each rank of a trial, and where its ranks may be placed: see `ResourcesSpec`."""
 
     ranks: int
     cpus: float
@@ -17,14 +17,14 @@ class TrialResources:
     placement: Placement = "pack"
 
     def bundles(self) -> list[dict[str, float]]:
-        """The trial's placement group, one bundle a rank."""
+        """Return the bundles of the trial's placement group, one per rank."""
         bundle = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
         if self.accelerator:
             bundle[f"{ACCELERATOR}{self.accelerator}"] = SOME
         return [dict(bundle) for _ in range(self.ranks)]
 
     def fits(self, node: Mapping[str, float]) -> int:
-        """How many ranks a node with these resources holds. Ranks that share a GPU share a whole one."""
+        """Return how many ranks a node with these resources holds. Ranks that share a GPU share a whole one."""
         if not self.may_be_on(node):
             return 0
         by_cpu = _times(node.get("CPU", 0.0), self.cpus)
@@ -35,11 +35,11 @@ class TrialResources:
         return min(by_cpu, by_gpu)
 
     def may_be_on(self, node: Mapping[str, float]) -> bool:
-        """Whether a node with these resources is of the accelerator that was asked for."""
+        """Return whether a node with these resources has the requested accelerator."""
         return not self.accelerator or f"{ACCELERATOR}{self.accelerator}" in node
 
     def trials_on(self, nodes: Iterable[Mapping[str, float]]) -> int:
-        """How many whole trials these nodes hold together."""
+        """Return how many whole trials these nodes hold at once."""
         fits = [self.fits(node) for node in nodes]
         match self.placement:
             case "pack":
@@ -47,7 +47,7 @@ class TrialResources:
             case "strict_pack":
                 return sum(ranks // self.ranks for ranks in fits)
             case "strict_spread":
-                # So many trials as that each finds its ranks on different nodes; a node holds one rank of each.
+                # As many trials as can each place all ranks on different nodes; a node holds one rank of each.
                 most = sum(fits) // self.ranks
                 return max(n for n in range(most + 1) if sum(min(ranks, n) for ranks in fits) >= n * self.ranks)
 
@@ -60,12 +60,12 @@ class TrialResources:
 
 
 ACCELERATOR = "accelerator_type:"
-"""Before the name of an accelerator: a resource of which Ray gives each node that has some 1."""
+"""Prefix of an accelerator's name: a resource of which Ray gives 1 to each node that has the accelerator."""
 
 SOME = 0.001
-"""Of such a resource: enough to be on that node, and little enough for all that are there."""
+"""Share of such a resource: it places a rank on that node and leaves enough for all others there."""
 
 
 def _times(whole: float, part: float) -> int:
-    """How often `part` goes into `whole`; 0.1 goes into 1 ten times, whatever binary fractions say."""
+    """Return how often `part` fits into `whole`; 0.1 fits into 1 ten times, despite binary rounding."""
     return int(whole / part + 1e-9)

@@ -1,0 +1,1 @@
+"""The engine: state, steps, ranks, epochs and checkpoints of one trial."""

@@ -1,4 +1,4 @@
-"""Adam, whose moments are there before the first step and stay where they are."""
+"""Adam with moments that are allocated before the first step and keep their addresses."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,13 +12,15 @@ from plgan_tune.training.torch_private import add_to_all, step_adam
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015, algorithm 1) over all of a network's parameters at once, by torch's fused kernel.
+    """Adam (Kingma and Ba 2015, algorithm 1) over all of a network's parameters at once, with torch's fused kernel.
 
-    `torch.optim.Adam(fused=True)` calls the same kernel, but imports torch's compiler on its way, more than a second in
-    every process (benchmarks/start.md), and makes its moments in the first step, where a CUDA graph must find them.
+    `torch.optim.Adam(fused=True)` calls the same kernel, but it imports torch's compiler, which takes more than a
+    second in every process (benchmarks/start.md), and it allocates its moments in the first step, where a CUDA graph
+    must already find them.
 
     Args:
-        parameters: all of one device and one dtype; every backward pass reaches each of them.
+        parameters: on one device and of one dtype; every backward pass must reach each of them.
+        optim: betas and eps.
 
     Attributes:
         rate: the learning rate.
@@ -27,8 +29,8 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter], optim: OptimSpec) -> None:
         self._parameters: list[Tensor] = list(parameters)
         self._optim = optim
-        # An eps within the root is what each squared gradient would be larger by: then the mean square, corrected for
-        # its start at 0, is larger by just that.
+        # An eps within the root equals eps added to each squared gradient: the mean square, corrected for its start at
+        # 0, grows by exactly eps. The kernel multiplies what is added here by beta2, hence the division.
         self._root = optim.eps_root * (1 - optim.beta2) / optim.beta2 if optim.eps_root else 0.0
         self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
@@ -37,15 +39,16 @@ class Adam:
         self.rate = DeviceScalar.on(device, torch.float32)
 
     def zero_grad(self) -> None:
+        """Drop all gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves the parameters by their gradients.
+        """Update the parameters from their gradients.
 
         Raises:
-            RuntimeError: where a parameter has no gradient.
+            RuntimeError: if a parameter has no gradient.
         """
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if len(gradients) < len(self._parameters):
@@ -67,11 +70,11 @@ class Adam:
         )
 
     def tensors(self) -> list[Tensor]:
-        """All that steps change beside the parameters."""
+        """Return all tensors that a step changes besides the parameters."""
         return [self._steps, *self._means, *self._squares]
 
     def state_dict(self) -> dict[str, Any]:
-        """The moments, laid out as `torch.optim.Adam.state_dict()["state"]` has them."""
+        """Return the moments in the layout of `torch.optim.Adam.state_dict()["state"]`."""
         moments = zip(self._means, self._squares, strict=True)
         return {
             "state": {
@@ -81,10 +84,10 @@ class Adam:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Takes moments over from `state_dict`'s, or from torch.optim's.
+        """Load moments from this class's `state_dict` or from torch.optim's.
 
         Raises:
-            ValueError: where they are of another number of parameters.
+            ValueError: if the number of parameters differs.
         """
         state = saved["state"]
         if len(state) != len(self._parameters):

@@ -1,4 +1,4 @@
-"""A trial in training as one file: everything that the next epoch depends on, and the rows of the epochs so far."""
+"""A trial in training as one file: all that the next epoch depends on, and the rows of the epochs so far."""
 
 import hashlib
 import io
@@ -17,23 +17,23 @@ from plgan_tune.training.state import TrainState, new_state
 
 FORMAT: Final = "plgan_tune.checkpoint"
 VERSION: Final = 2
-"""2 has the diagnostics in its rows. Rows of another version are not this one's, so none but this is read."""
+"""Version 2 added the diagnostics to the rows. No other version can be read, because its rows differ."""
 
 _DIGEST_BYTES: Final = 32
-"""A sha256 of all before it ends the file: torch reads a zip whose bytes have changed without a word."""
+"""The file ends with a sha256 of its content: torch reads a zip with changed bytes without an error."""
 
 
 class CheckpointError(Exception):
-    """A file that is no checkpoint of ours, is damaged, or belongs to another configuration."""
+    """The file is not a plgan_tune checkpoint, is damaged, or belongs to another configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint's content, read but not yet put into networks.
+    """A checkpoint's content, read but not yet loaded into networks.
 
     Attributes:
         trial: the configuration that was trained.
-        rows: one an epoch, up to the checkpoint's own.
+        rows: one per epoch, up to the checkpoint's.
         content: the tensors and counters, as saved.
     """
 
@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
-    """The file's bytes. No generator is in it: every draw is a function of the seed and the step."""
+    """Return the file's bytes. They hold no generator: every draw is a function of the seed and the step."""
     buffer = io.BytesIO()
     torch.save(
         {
@@ -68,10 +68,10 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
 
 
 def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
-    """Reads a checkpoint; only tensors and plain values are loaded, never code.
+    """Read a checkpoint. Only tensors and plain values are loaded, never code.
 
     Raises:
-        CheckpointError: naming `name`, where the bytes are damaged, foreign or of another version.
+        CheckpointError: if the bytes are damaged, foreign or of another version; the message starts with `name`.
     """
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -89,7 +89,7 @@ def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
 
 
 def _row(saved: Mapping[str, Any]) -> EpochMetrics:
-    """A row of an epoch; a measure that was not there when it was saved is None."""
+    """Return an epoch's row; a measure that did not exist when it was saved is None."""
     known: dict[str, Any] = {field.name: saved.get(field.name) for field in fields(EpochMetrics)}
     return EpochMetrics(**known)
 
@@ -99,19 +99,19 @@ def _brief(error: Exception) -> str:
 
 
 def restore_state(checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
-    """The state as it was saved, to go on as `trial`, which may differ in `training.epochs` only.
+    """Return the saved state, to continue as `trial`, which may differ only in `training.epochs`.
 
     Raises:
-        CheckpointError: naming every key in which `trial` differs from what was trained, or where the images are
-            no longer of the shape or the number of classes that they had.
+        CheckpointError: if `trial` differs from what was trained, naming every such key, or if the images changed their
+            shape or number of classes.
     """
     differing = differences(checkpoint.trial, trial)
     if differing:
-        raise CheckpointError("only training.epochs may change at a resume, but so did " + "; ".join(differing))
+        raise CheckpointError("only training.epochs may change on resume, but got " + "; ".join(differing))
     trained = checkpoint.content["epoch"]
     if trained > trial.training.epochs:
         raise CheckpointError(
-            f"training.epochs must be at least the epochs that are trained, but got {trial.training.epochs} < {trained}"
+            f"training.epochs must be at least the epochs already trained, but got {trial.training.epochs} < {trained}"
         )
     state = new_state(trial, data, device)
     try:
@@ -134,6 +134,6 @@ MAY_CHANGE: Final = frozenset({"training.epochs"})
 
 
 def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
-    """`key: old -> new` for every key, but those that may change, in which two configurations differ."""
+    """Return `key: old -> new` for every key that differs, except those that may change."""
     changes = describe_changes(trained.model_dump(mode="json"), asked.model_dump(mode="json"))
     return [change for key, change in changes.items() if key not in MAY_CHANGE]

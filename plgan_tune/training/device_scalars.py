@@ -1,4 +1,4 @@
-"""Numbers that the steps read, and that change between them."""
+"""Numbers that the steps read and that change between steps."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class DeviceScalar:
-    """A number that steps read and that changes between them.
+    """A number that steps read and that changes between steps.
 
     Attributes:
-        value: a float on a CPU; on a GPU a tensor that stays where it is, as a captured step would keep a float.
+        value: a float on a CPU; on a GPU a tensor that keeps its address, because a captured step would freeze a float.
     """
 
     def __init__(self, value: float | Tensor) -> None:
@@ -18,9 +18,11 @@ class DeviceScalar:
 
     @classmethod
     def on(cls, device: torch.device, dtype: torch.dtype) -> "DeviceScalar":
+        """Return a scalar of value 0 for this device."""
         return cls(torch.zeros((), dtype=dtype, device=device) if device.type == "cuda" else 0.0)
 
     def set_(self, value: float) -> None:
+        """Change the value in place."""
         if isinstance(self.value, Tensor):
             self.value.fill_(value)
         else:
@@ -29,11 +31,11 @@ class DeviceScalar:
 
 @dataclass(frozen=True, slots=True)
 class DeviceScalars:
-    """What the steps read beside tensors that they change; each optimiser has its rate besides.
+    """Numbers that the steps read. The learning rates belong to the optimisers.
 
     Attributes:
         w: the ramp in this epoch.
-        blend: how far the average moves to D's weights at this update.
+        blend: the weight of D's weights in this update of their average.
     """
 
     alpha: DeviceScalar
@@ -44,4 +46,5 @@ class DeviceScalars:
 
     @classmethod
     def on(cls, device: torch.device, dtype: torch.dtype) -> "DeviceScalars":
+        """Return scalars of value 0 for this device."""
         return cls(*(DeviceScalar.on(device, dtype) for _ in range(5)))

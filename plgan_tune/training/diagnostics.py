@@ -1,4 +1,4 @@
-"""What a GAN person looks at: how the two networks stand to each other at the end of an epoch, on a small probe."""
+"""Diagnostics of the balance between the two networks at the end of an epoch, on a small probe."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -14,11 +14,11 @@ from plgan_tune.gan.networks import DiscriminatorOutput, draw_latent, to_unit_ra
 from plgan_tune.training.state import TrainState
 
 PROBE: Final = 200
-"""Images of each kind, whatever the batch size, so that gradient norms of different trials compare."""
+"""Images of each kind, whatever the batch size, so that gradient norms are comparable between trials."""
 
 
 class Diagnostics(NamedTuple):
-    """Columns of `EpochMetrics`, where their meanings stand."""
+    """Columns of `EpochMetrics`, which documents them."""
 
     grad_norm_adversarial: float
     grad_norm_feature: float
@@ -29,13 +29,15 @@ class Diagnostics(NamedTuple):
 
 
 def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
-    """Looks at the raw weights as the generator's step does, noise on, and changes nothing.
+    """Measure the raw weights as the generator's step uses them, noise on, and change nothing.
 
-    The probe is 200 generated images and as many unlabelled ones (all, where the pool has fewer), drawn anew every
-    epoch from a stream of its own. Of several ranks each computes all of it, without a collective: weights and draws
-    are the same on all, so the numbers are too, and it takes no longer than on one.
+    The probe is 200 generated images and as many unlabelled ones (all, if the pool has fewer), drawn for each epoch
+    from a stream of its own. Every rank computes all of it, without a collective: weights and draws are the same on all
+    ranks, so the results are too, and it takes no longer than on one rank.
 
     Args:
+        state: the networks, at the end of an epoch.
+        data: the images.
         w: the epoch's ramp, for V_log.
     """
     trial = state.trial
@@ -68,12 +70,12 @@ def _judge_real(state: TrainState, data: Dataset, rng: torch.Generator) -> Discr
 
 
 def _widened(state: TrainState, judged: DiscriminatorOutput) -> DiscriminatorOutput:
-    """In the type of the losses, where products are autocast to a narrower one."""
+    """Convert to the type of the losses; autocast may have produced a narrower one."""
     return DiscriminatorOutput(judged.logits.to(state.precision.dtype), judged.features.to(state.precision.dtype))
 
 
 def _shares(real: Tensor, fake: Tensor) -> Sequence[Tensor]:
-    """The last four numbers, from logits (n, classes). D(x) > 0.5 is lse > 0, since D = sigmoid(lse)."""
+    """Return the last four diagnostics from logits (n, classes). D(x) > 0.5 means lse > 0, since D = sigmoid(lse)."""
     histogram = _share(fake.argmax(dim=1, keepdim=True) == torch.arange(fake.shape[1], device=fake.device))
     return (
         _share(real.logsumexp(dim=1) > 0),
@@ -84,5 +86,5 @@ def _shares(real: Tensor, fake: Tensor) -> Sequence[Tensor]:
 
 
 def _share(is_so: Tensor) -> Tensor:
-    """In float64, so that 150 of 200 is 0.75."""
+    """Compute the mean in float64, so that 150 of 200 is 0.75."""
     return is_so.to(torch.float64).mean(dim=0)

@@ -1,4 +1,4 @@
-"""The error of a discriminator as a classifier, noise off."""
+"""The error of a discriminator as a classifier, without noise."""
 
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ _CHUNK = {"mlp": 5000, "conv": 250}
 
 
 class Verdict(NamedTuple):
+    """A discriminator's result on labelled images."""
+
     error: float
     """Fraction in [0, 1]."""
     finite: bool
@@ -25,7 +27,7 @@ class Verdict(NamedTuple):
 def classify(
     D: Discriminator, images: Tensor, labels: Tensor, kind: Kind, precision: PrecisionPolicy, ranks: Ranks = ALONE
 ) -> Verdict:
-    """Error of D on uint8 `images` (n, channels, size, size) with `labels` (n,); each rank looks at its own rows."""
+    """Classify uint8 `images` (n, channels, size, size) with `labels` (n,); each rank handles its own rows."""
     own = ranks.rows(len(labels))
     counts = torch.zeros(2, dtype=torch.int64, device=images.device)
     for part, truth in zip(torch.split(images[own], _CHUNK[kind]), torch.split(labels[own], _CHUNK[kind]), strict=True):

@@ -1,7 +1,7 @@
-"""How a process becomes one of a trial's ranks: the process group, its address and its end.
+"""How a process becomes one of a trial's ranks: its process group, the group's address and its end.
 
-A search's gang calls `join_ranks` with what its driver hands out; under torchrun, `join_torchrun` reads it from the
-environment. Without either a trial has one rank and no process group.
+In a search each process of a gang calls `join_ranks` with the arguments from the driver; under torchrun,
+`join_torchrun` reads them from the environment. Otherwise a trial has one rank and no process group.
 """
 
 import os
@@ -21,18 +21,18 @@ from plgan_tune.training.ranks import ALONE, RankLostError, Ranks
 from plgan_tune.training.torch_private import abort_ranks
 
 TIMEOUT: Final = timedelta(minutes=10)
-"""The last resort: how long a rank waits for the others, in the first meeting and in each collective."""
+"""The longest time a rank waits for the others, at the rendezvous and in each collective."""
 
 
 class LaunchError(Exception):
-    """This machine cannot give every rank what it needs."""
+    """This machine has too few GPUs for its ranks."""
 
 
 class Rendezvous(NamedTuple):
     """Where ranks meet.
 
     Attributes:
-        store: to be kept by its owner until it has joined.
+        store: its owner must keep it until it has joined.
         url: `init_method` for every rank.
     """
 
@@ -41,9 +41,13 @@ class Rendezvous(NamedTuple):
 
 
 def open_rendezvous(host: str, timeout: timedelta = TIMEOUT) -> Rendezvous:
-    """Called by rank 0's process: a meeting place on a free port of `host`, its own address as other nodes reach it.
+    """Open a rendezvous on a free port. Rank 0's process calls it.
 
-    The port is taken at once, so no other process can take it before the ranks come.
+    The port is bound at once, so no other process can take it before the ranks join.
+
+    Args:
+        host: this machine's address, as other nodes reach it.
+        timeout: how long the ranks may take to join.
     """
     store = TCPStore(host, 0, is_master=True, timeout=timeout, wait_for_workers=False, multi_tenant=True)
     return Rendezvous(store, f"tcp://{host}:{store.port}")
@@ -53,23 +57,26 @@ def open_rendezvous(host: str, timeout: timedelta = TIMEOUT) -> Rendezvous:
 def join_ranks(
     init_method: str, index: int, count: int, device: torch.device, timeout: timedelta = TIMEOUT
 ) -> Iterator[Ranks]:
-    """This process as rank `index` of `count`, until the block is left: NCCL where `device` is a GPU, else gloo.
+    """Join as rank `index` of `count` for the duration of the block, with NCCL if `device` is a GPU, else with gloo.
 
-        meeting = open_rendezvous(own_address)  # in rank 0's process; the others are told meeting.url
+        meeting = open_rendezvous(own_address)  # in rank 0's process; send meeting.url to the others
         with join_ranks(meeting.url, index=0, count=2, device=torch.device("cpu")) as ranks:
             state = new_state(trial, data, device)
             for metrics in epochs(state, data, ranks):
                 ...
 
-    One process is in one group at a time. It may join another after leaving this one in order, or after an error on a
-    CPU; but not after an error on a GPU, nor where the ranks did not meet: torch keeps what it had begun.
+    A process is in one group at a time. It may join another after it left this one without an error, or with an error
+    on a CPU; but not after an error on a GPU, nor after a failed rendezvous: torch keeps the state it had begun.
 
     Args:
         init_method: `Rendezvous.url`, `file://` on a folder that all ranks share, or `env://`.
-        device: this rank's own, with its index where it is a GPU.
+        index: this process's rank, from 0.
+        count: number of ranks.
+        device: this rank's device, with its index if it is a GPU.
+        timeout: how long to wait for the others, here and in each collective.
 
     Raises:
-        RankLostError: where not all ranks come within `timeout`.
+        RankLostError: if not all ranks join within `timeout`.
     """
     if count == 1:
         yield ALONE
@@ -101,7 +108,7 @@ def join_ranks(
 
 
 def _leave_others_waiting(*, on_gpu: bool) -> None:
-    """gloo closes its connections, and the others see it at once. NCCL would wait for them, who wait for this rank."""
+    """Leave after an error. With gloo the others notice at once; NCCL would wait for them, which wait for this rank."""
     if on_gpu:
         abort_ranks()
     else:
@@ -109,7 +116,7 @@ def _leave_others_waiting(*, on_gpu: bool) -> None:
 
 
 class Place(NamedTuple):
-    """Where a process trains: its rank and its device."""
+    """A process's rank and device."""
 
     ranks: Ranks
     device: torch.device
@@ -117,11 +124,11 @@ class Place(NamedTuple):
 
 @contextmanager
 def join_torchrun(environ: Mapping[str, str] = os.environ, timeout: timedelta = TIMEOUT) -> Iterator[Place]:
-    """This process's place as torchrun's environment says it; without torchrun one rank, on the GPU if there is one.
+    """Join the group that torchrun's environment names; without torchrun, use one rank, on the GPU if there is one.
 
     Raises:
-        LaunchError: where torchrun starts more ranks than the machine has GPUs.
-        RankLostError: where not all ranks come within `timeout`.
+        LaunchError: if torchrun starts more ranks than the machine has GPUs.
+        RankLostError: if not all ranks join within `timeout`.
     """
     gpus = torch.cuda.device_count()
     if "TORCHELASTIC_RUN_ID" not in environ:
@@ -140,9 +147,9 @@ def join_torchrun(environ: Mapping[str, str] = os.environ, timeout: timedelta = 
 
 @contextmanager
 def _gloo_reaching(init_method: str) -> Iterator[None]:
-    """gloo listens on the interface that leads to the meeting place.
+    """Make gloo listen on the interface that reaches the rendezvous.
 
-    By default it listens where the machine's name points, which on Debian is 127.0.1.1: no other node gets there.
+    By default it listens on the address of the machine's name, which on Debian is 127.0.1.1: no other node reaches it.
     """
     host = os.environ.get("MASTER_ADDR") if init_method == "env://" else urlparse(init_method).hostname
     name = _interface_towards(host) if host else None
@@ -157,10 +164,10 @@ def _gloo_reaching(init_method: str) -> Iterator[None]:
 
 
 def _interface_towards(host: str) -> str | None:
-    """The network interface by which this machine reaches `host` (IPv4); None where that is not known."""
+    """Return the network interface through which this machine reaches `host` (IPv4); None if unknown."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, 1))  # of a datagram socket: chooses a route, sends nothing
+            probe.connect((host, 1))  # on a datagram socket this chooses a route and sends nothing
             own = probe.getsockname()[0]
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""The engine: a trial as a stream of epochs. It yields what it measured and calls nobody back."""
+"""The engine: a trial as a stream of epochs. It yields its measurements and takes no callbacks."""
 
 import math
 import time
@@ -24,8 +24,8 @@ TERMS = ("loss_supervised", "loss_unsupervised", "loss_adversarial", "loss_featu
 Clock = Callable[[], float]
 
 
-class Diverged(Exception):  # noqa: N818 - it ends a trial, not a programme
-    """A loss or a logit is no longer a finite number."""
+class Diverged(Exception):  # noqa: N818 - it ends a trial, not a program
+    """A loss or a logit is not finite."""
 
     def __init__(self, epoch: int, term: str, step: int | None = None) -> None:
         at = "" if step is None else f", step {step}"
@@ -40,20 +40,20 @@ def epochs(
     ranks: Ranks = ALONE,
     clock: Clock = time.perf_counter,
 ) -> Iterator[EpochMetrics]:
-    """Trains from where `state` stands to the trial's last epoch, one `EpochMetrics` an epoch.
+    """Train from the epoch of `state` to the trial's last and yield one `EpochMetrics` per epoch.
 
-    `state` has moved on when a row is yielded, so a caller may save it between rows.
+    `state` is up to date when a row is yielded, so a caller may save it between rows.
 
     Raises:
-        Diverged: where a loss term or D's output stops being finite, with the epoch and the term.
+        Diverged: if a loss term or D's output stops being finite, with the epoch and the term.
     """
     yield from run(StepRunner(state, data, ranks), clock)
 
 
 def run(runner: StepRunner, clock: Clock = time.perf_counter) -> Iterator[EpochMetrics]:
-    """`epochs` by a program that an earlier trial may have left."""
+    """Train as `epochs` does, with a runner that an earlier trial may have left."""
     state = runner.state
-    # Equal already where the ranks' machines are alike; calibration and whitening may round otherwise where not.
+    # On equal machines the tensors are equal already; on others calibration and whitening may round differently.
     runner.ranks.broadcast_(state.tensors())
     _keep_freed_memory()
     state.precision.allow_tf32()
@@ -62,10 +62,10 @@ def run(runner: StepRunner, clock: Clock = time.perf_counter) -> Iterator[EpochM
 
 
 def _keep_freed_memory() -> None:
-    """Makes glibc keep what a step frees for the next step; elsewhere it does nothing.
+    """Make glibc keep the memory that a step frees for the next step. Without glibc this does nothing.
 
-    To give it back to the system and to take it again, zeroed, is 5 to 10 % of a step of the MLP pair on a CPU. glibc
-    gives back less than twice the largest block that it has seen freed, counting blocks up to 32 MiB (mallopt(3)).
+    Returning it to the system and getting it back, zeroed, takes 5 to 10 % of a step of the MLP pair on a CPU. glibc
+    keeps up to twice the largest block it has seen freed, counting blocks up to 32 MiB (mallopt(3)).
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
@@ -114,10 +114,10 @@ class EpochPlan(NamedTuple):
 
 
 def plan_epoch(trial: TrialSpec, data: Dataset, epoch: int) -> EpochPlan:
-    """Draws the epoch's batches: floor(pool / batch) generator steps, at least one, the remainder dropped.
+    """Draw the epoch's batches: floor(pool / batch) generator steps, at least one; drop the remainder.
 
     Labelled rows are independent permutations tiled to the epoch's length (patent table 1); the generator step's
-    unlabelled rows come from a permutation of their own.
+    unlabelled rows come from a separate permutation.
     """
     batch, k = trial.training.batch_size, trial.training.discriminator_steps
     pool, labelled = data.split.pool, data.split.labelled
@@ -134,13 +134,13 @@ def plan_epoch(trial: TrialSpec, data: Dataset, epoch: int) -> EpochPlan:
 
 
 def _tiled(count: int, length: int, rng: torch.Generator) -> Tensor:
-    """Independent permutations of `count`, end to end, cut at `length`."""
+    """Concatenate independent permutations of `count` and cut them at `length`."""
     repeats = -(-length // count)
     return torch.cat([torch.randperm(count, generator=rng) for _ in range(repeats)])[:length]
 
 
 def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
-    """All steps of an epoch. Returns this rank's part of the four terms of each step, shape (steps, 4)."""
+    """Run all steps of an epoch. Return this rank's part of the four terms of each step, shape (steps, 4)."""
     state = runner.state
     steps, k, batch = plan.labelled.shape
     own = runner.ranks.rows(batch)
@@ -155,7 +155,7 @@ def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
 
 
 def _finite_means(terms: Tensor, epoch: int) -> list[float]:
-    """Means over steps, read from the device once; the first broken step says which term broke."""
+    """Return means over steps, read from the device once; raise Diverged with the first step that is not finite."""
     means: list[float] = terms.mean(dim=0).tolist()
     broken = terms.isfinite().logical_not().nonzero().tolist()
     if broken:

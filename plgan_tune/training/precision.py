@@ -1,4 +1,4 @@
-"""Which numbers a trial computes with."""
+"""The number formats that a trial computes with."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ class PrecisionPolicy:
 
     Attributes:
         dtype: of weights, noise and losses.
-        products: what matrix products and convolutions are autocast to, if another.
+        products: type to which matrix products and convolutions are autocast; None keeps `dtype`.
         tf32: whether a GPU may round the factors of float32 products to 10 bits of mantissa.
-        channels_last: whether convolutions work on channels last, as tensor cores do.
+        channels_last: whether convolutions use the channels-last layout, as tensor cores do.
+        device_type: `cpu` or `cuda`.
     """
 
     dtype: torch.dtype
@@ -26,18 +27,19 @@ class PrecisionPolicy:
     device_type: str
 
     def autocast(self) -> AbstractContextManager[object]:
+        """Return a context that autocasts products, if the policy asks for it."""
         if self.products is None:
             return nullcontext()
         return torch.autocast(self.device_type, dtype=self.products)
 
     def allow_tf32(self) -> None:
-        """torch keeps this for the whole process: said anew at a trial's start."""
+        """Apply `tf32`. torch's setting is process-wide, so every trial applies its own at its start."""
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
         torch.backends.cudnn.allow_tf32 = self.tf32
 
 
 def precision_policy_for(precision: Precision, kind: Kind, device: torch.device) -> PrecisionPolicy:
-    """`auto` on a GPU is bf16 products for the convolutional pair, TF32 for the MLP pair; on a CPU all is float32."""
+    """Return a trial's policy: `auto` is bf16 products (conv) or TF32 (mlp) on a GPU, and float32 on a CPU."""
     on_gpu = device.type == "cuda"
     if precision == "auto":
         products = torch.bfloat16 if on_gpu and kind == "conv" else None

@@ -1,7 +1,7 @@
 """The ranks of one trial: which rows each owns, and the only collectives.
 
-Every rank runs the same program on its own rows of the global batch; what is summed here is what makes the numbers
-independent of how many they are (docs/engine.md).
+Every rank runs the same program on its own rows of the global batch. The sums here make the results independent of the
+number of ranks (docs/engine.md).
 """
 
 import re
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class RankLostError(Exception):
-    """A collective did not complete: another rank has died, or has not come to it in time."""
+    """A collective did not complete: another rank died, or did not reach it in time."""
 
 
 class RankFailedError(Exception):
@@ -32,40 +32,40 @@ class RankFailedError(Exception):
 class Ranks:
     """This process's place among a trial's ranks. `ALONE` is a trial of one rank, which needs no process group.
 
-    Every method that sums, copies or agrees is a collective: all ranks call it, in the same order, and it raises
-    `RankLostError` where one of them does not.
+    Every method that sums, copies or agrees is a collective: all ranks must call it, in the same order; it raises
+    `RankLostError` if one of them does not.
     """
 
     index: int = 0
     count: int = 1
 
     def rows(self, batch: int) -> slice:
-        """This rank's images of a global batch of `batch`; shards differ by at most one image."""
+        """Return this rank's images of a global batch of `batch`; shards differ by at most one image."""
         return slice(batch * self.index // self.count, batch * (self.index + 1) // self.count)
 
     def row_indices(self, batch: int, parts: int, device: torch.device) -> Tensor | None:
-        """Own rows in a pass over `parts` global batches laid end to end; None where that is all of them."""
+        """Return this rank's rows in a pass over `parts` concatenated global batches; None if it has all of them."""
         if self.count == 1:
             return None
         own = torch.arange(batch, device=device)[self.rows(batch)]
         return torch.cat([own + part * batch for part in range(parts)])
 
     def all_sum(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks, differentiable: the gradient of a sum is the sum of the ranks' gradients."""
+        """Return the sum over ranks, differentiable: the gradient of a sum is the sum of the ranks' gradients."""
         if self.count == 1:
             return tensor
         summed: Tensor = _AllSum.apply(tensor)
         return summed
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replaces each gradient by its sum over ranks, all in one collective."""
+        """Replace each gradient by its sum over ranks, all in one collective."""
         if self.count == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         _unflatten(_summed(_flatten(gradients)), gradients)
 
     def broadcast_(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors of one type by rank 0's, all in one collective."""
+        """Replace tensors of one type by rank 0's, all in one collective."""
         if self.count == 1:
             return
         flat = _flatten(tensors)
@@ -74,11 +74,11 @@ class Ranks:
         _unflatten(flat, tensors)
 
     def run_on_rank0(self, make: Callable[[], T]) -> T:
-        """What `make` returns on rank 0, where alone it is called, on every rank; it must pickle.
+        """Call `make` on rank 0 only and return its result, which must pickle, on every rank.
 
         Raises:
             Exception: on rank 0, what `make` raised.
-            RankFailedError: on the others.
+            RankFailedError: on the other ranks, if `make` raised.
         """
         if self.count == 1:
             return make()
@@ -92,18 +92,18 @@ class Ranks:
         return made
 
     def any_true(self, value: bool) -> bool:
-        """Whether `value` is true on any rank."""
+        """Return whether `value` is true on any rank."""
         return any(self._from_all(value))
 
     @contextmanager
     def sync_errors(self) -> Iterator[None]:
-        """A block that all ranks leave together: where one raises in it, every rank raises at its end.
+        """Make all ranks leave a block together: if one raises in it, every rank raises at its end.
 
-        So no rank goes on to wait for one that has failed, and each can say why. The block may hold no collective.
+        No rank then waits for one that has failed, and each can report why. The block must not contain a collective.
 
         Raises:
-            Exception: this rank's own.
-            RankFailedError: where only others have raised, with the message of the first of them.
+            Exception: what this rank raised.
+            RankFailedError: if only others raised, with the message of the first of them.
         """
         failure: Exception | None = None
         try:
@@ -130,10 +130,10 @@ ALONE: Final = Ranks()
 
 
 def check_ranks(count: int, batch_size: int) -> None:
-    """For whoever starts the ranks, before starting them.
+    """Check the number of ranks before they are started.
 
     Raises:
-        RuleError: where a rank would be without an image.
+        RuleError: if a rank would get no image of a batch.
     """
     if count > batch_size:
         raise RuleError(
@@ -153,7 +153,7 @@ class _AllSum(torch.autograd.Function):
 
 
 def _summed(tensor: Tensor) -> Tensor:
-    """`tensor`, which holds the sum over ranks afterwards."""
+    """Sum `tensor` over ranks in place and return it."""
     with _collective():
         dist.all_reduce(tensor)
     return tensor
@@ -161,16 +161,16 @@ def _summed(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _collective() -> Iterator[None]:
-    """gloo's and NCCL's errors name sockets and buffers: say what they mean for a trial."""
+    """Translate errors of gloo and NCCL, which name sockets and buffers, into their meaning for a trial."""
     try:
         yield
-    except RuntimeError as error:  # also the base of torch's own distributed errors
+    except RuntimeError as error:  # also the base class of torch's distributed errors
         what = re.sub(
             r"^\[\S*\] |(\n|\. This is typically).*", "", str(error), flags=re.DOTALL
         )  # gloo's file and advice
         raise RankLostError(
-            f"rank {dist.get_rank()} of {dist.get_world_size()} waited in vain for another rank, which has died or "
-            f"hangs; its own error, where it could print one, is the cause ({what})"
+            f"rank {dist.get_rank()} of {dist.get_world_size()} got no answer from another rank, which has died or "
+            f"hangs; the cause is that rank's own error, if it printed one ({what})"
         ) from error
 
 

@@ -16,7 +16,7 @@ ROWS = 10
 
 @torch.no_grad()
 def sample_grid(state: TrainState) -> bytes:
-    """A PNG of 10 x 10 images from the generator; the same z at every call, so that grids compare over epochs."""
+    """Return a PNG of 10 x 10 generated images, with the same z at every call so that grids of epochs compare."""
     model = state.trial.model
     rng = rng_for(state.trial.seed, 0, Stream.SAMPLES, state.device)
     images = state.generator(draw_latent(Draws(rng, ROWS * ROWS, dtype=state.precision.dtype), model))
@@ -28,9 +28,9 @@ def sample_grid(state: TrainState) -> bytes:
 
 
 def tiled(images: Tensor) -> Tensor:
-    """Images of shape (ROWS**2, channels, size, size) as one of shape (channels, side, side), between grey lines.
+    """Tile images (ROWS**2, channels, size, size) into one (channels, side, side) with grey lines between them.
 
-    As torchvision.utils.make_grid has it; torchvision itself takes four seconds to import, in every process of a trial.
+    Same as torchvision.utils.make_grid, but torchvision takes four seconds to import, in every process of a trial.
     """
     _, channels, size, _ = images.shape
     side = ROWS * (size + 1)

@@ -1,4 +1,4 @@
-"""One configuration's training outside a search: epochs pass through, rows and files go to a sink."""
+"""Training of one configuration outside a search: yields epochs and sends rows and files to a sink."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -14,15 +14,20 @@ from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.state import TrainState
 
 CHECKPOINT_SECONDS = 120.0
-"""Between checkpoints where `training.checkpoint_every` is null."""
+"""Between checkpoints if `training.checkpoint_every` is null."""
 
 
 class Sink(Protocol):
     """Where a session's rows and files go."""
 
-    def epoch(self, metrics: EpochMetrics, /) -> None: ...
-    def checkpoint(self, content: bytes, /) -> None: ...
-    def samples(self, png: bytes, /) -> None: ...
+    def epoch(self, metrics: EpochMetrics, /) -> None:
+        """Take an epoch's row."""
+
+    def checkpoint(self, content: bytes, /) -> None:
+        """Take a checkpoint's bytes."""
+
+    def samples(self, png: bytes, /) -> None:
+        """Take a sample grid."""
 
 
 def session(
@@ -33,15 +38,18 @@ def session(
     ranks: Ranks = ALONE,
     clock: Clock = time.perf_counter,
 ) -> Generator[EpochMetrics, None, None]:
-    """Trains to the last epoch and yields each one, its row already with the sink.
+    """Train to the last epoch; yield each epoch after its row is in the sink.
 
-    A checkpoint and a sample grid are written at the end, and where the caller closes the iterator between epochs.
-    After an error in mid-epoch the last checkpoint stays: the state is then no epoch's.
+    A checkpoint and a sample grid are written at the end, or when the caller closes the iterator between epochs. After
+    an error within an epoch the last checkpoint is kept, because the state is then between epochs.
 
     Args:
         state: new, or restored from a checkpoint.
-        earlier: rows of the epochs that `state` has behind it.
-        ranks: this process's place; of several ranks one alone has a session, the others only their `epochs`.
+        earlier: rows of the epochs that `state` has already completed.
+        data: the images.
+        sink: takes rows, checkpoints and the sample grid.
+        ranks: this process's place; with several ranks only one has a session, the others only run `epochs`.
+        clock: seconds, for measures and checkpoints.
     """
     rows = list(earlier)
     saved_at, saved_epoch = clock(), -1
@@ -66,6 +74,6 @@ def _finish(state: TrainState, rows: list[EpochMetrics], sink: Sink, saved_epoch
 
 
 def is_due(trial: TrialSpec, epoch: int, seconds: float) -> bool:
-    """Whether `training.checkpoint_every` asks for a checkpoint after `epoch`, `seconds` after the last one."""
+    """Return whether a checkpoint is due after `epoch`, `seconds` after the last (`training.checkpoint_every`)."""
     every = trial.training.checkpoint_every
     return seconds >= CHECKPOINT_SECONDS if every is None else epoch % every == 0

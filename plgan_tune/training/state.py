@@ -1,4 +1,4 @@
-"""What training changes: two networks, their optimisers, the average of D's weights, and how far it has come."""
+"""The state that training changes: two networks, their optimisers, the average of D's weights, and the progress."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -25,14 +25,15 @@ STREAMS_G = (Stream.LATENT_G, Stream.NOISE_REAL, Stream.NOISE_FAKE)
 
 @dataclass(slots=True)
 class TrainState:
-    """A trial in training. Nothing here is random: every draw is a function of (seed, step, stream).
+    """A trial in training. It holds no random state: every draw is a function of (seed, step, stream).
 
     Attributes:
         image: channels and size of the images that the networks work on.
-        classes: their names; a logit's place is that of its class.
-        averaged: D with the moving average of its weights; what val_error tests.
+        classes: names of the classes, in the order of the logits.
+        averaged: D with the moving average of its weights; val_error is its error.
+        trained_d: D's parameters that its step updates.
         scalars: numbers of the trial, the epoch and the step.
-        rngs: of a step's streams, seeded anew for each step.
+        rngs: generators of a step's streams, reseeded for each step.
         epoch: epochs completed.
         step: discriminator updates made.
     """
@@ -54,16 +55,16 @@ class TrainState:
     step: int = 0
 
     def tensors(self) -> list[Tensor]:
-        """Weights and buffers of all networks."""
+        """Return weights and buffers of all networks."""
         networks: tuple[nn.Module, ...] = (self.discriminator, self.generator, self.averaged)
         return [tensor for network in networks for tensor in network.state_dict().values()]
 
     def memory(self) -> list[Tensor]:
-        """All that training changes: `tensors()` and the optimisers' own."""
+        """Return all tensors that training changes: `tensors()` and those of the optimisers."""
         return [*self.tensors(), *self.adam_d.tensors(), *self.adam_g.tensors()]
 
     def before_epoch(self, w: float, lr_discriminator: float, lr_generator: float) -> None:
-        """Turns the numbers that stay for an epoch."""
+        """Set the numbers that are constant within an epoch."""
         loss, scalars = self.trial.loss, self.scalars
         scalars.alpha.set_(loss.alpha)
         scalars.beta.set_(loss.beta)
@@ -73,7 +74,7 @@ class TrainState:
         self.adam_g.rate.set_(lr_generator)
 
     def before_d(self) -> None:
-        """Seeds D's draws, counts its update and turns the average's decay, min(average_decay, n / (n + 10)).
+        """Seed D's draws, count its update n and set the average's decay to min(average_decay, n / (n + 10)).
 
         A fixed decay would lag many epochs behind or remember the initial weights; either misleads early stopping.
         """
@@ -82,17 +83,17 @@ class TrainState:
         self.scalars.blend.set_(1.0 - min(self.trial.optim.average_decay, self.step / (self.step + 10)))
 
     def before_g(self) -> None:
-        """Seeds the draws of G's step."""
+        """Seed the draws of G's step."""
         self._seed(STREAMS_G)
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Moves the average to D's weights by `scalars.blend`."""
+        """Move the average towards D's weights by `scalars.blend`."""
         lerp_all(list(self.averaged.parameters()), list(self.discriminator.parameters()), self.scalars.blend.value)
 
     @torch.no_grad()
     def take_over(self, other: "TrainState") -> None:
-        """Becomes `other`, a trial of the same shapes, in these tensors."""
+        """Copy `other`, a trial of the same shapes, into these tensors."""
         self.trial, self.precision, self.epoch, self.step = other.trial, other.precision, other.epoch, other.step
         copy_all(self.memory(), other.memory())
 
@@ -102,10 +103,10 @@ class TrainState:
 
 
 def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
-    """Networks with fresh weights, each calibrated where its weight norm starts from data, and empty optimisers.
+    """Build networks with new weights and their optimisers; calibrate a network if its weight norm starts from data.
 
     Raises:
-        ValueError: where model and images do not fit.
+        ValueError: if model and images do not fit.
     """
     precision = precision_policy_for(trial.training.precision, trial.model.kind, device)
     weights = (rng_for(trial.seed, 0, Stream.WEIGHTS_D), rng_for(trial.seed, 0, Stream.WEIGHTS_G))
@@ -138,7 +139,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
 
 
 def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, dtype: torch.dtype) -> None:
-    """On 500 unlabelled images, with its noise (METHOD: improved-gan's initialisation)."""
+    """Calibrate on 500 unlabelled images, with noise (METHOD: improved-gan's initialisation)."""
     device = data.images.device
     pool = data.split.pool
     for_d = rng_for(trial.seed, 0, Stream.CALIBRATE_D)
@@ -149,6 +150,6 @@ def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, 
 
 
 def _calibrate_generator(G: Generator, trial: TrialSpec, device: torch.device, dtype: torch.dtype) -> None:
-    """On 500 draws of z."""
+    """Calibrate on 500 draws of z."""
     for_g = rng_for(trial.seed, 0, Stream.CALIBRATE_G, device)
     G.calibrate(draw_latent(Draws(for_g, CALIBRATION_IMAGES, dtype=dtype), trial.model))

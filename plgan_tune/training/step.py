@@ -22,11 +22,11 @@ from plgan_tune.training.state import TrainState
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What every step of a trial shares.
+    """What all steps of a trial share.
 
     Attributes:
-        rows: this rank's rows in a pass over one global batch; None is all.
-        rows_of_three: likewise over three batches laid end to end.
+        rows: this rank's rows in a pass over one global batch; None means all.
+        rows_of_three: the same for three concatenated batches.
     """
 
     state: TrainState
@@ -35,21 +35,24 @@ class StepContext:
     rows_of_three: Tensor | None
 
     def draws(self, stream: Stream, parts: int = 1) -> Draws:
-        """Random numbers of this step's `stream`, for a pass over `parts` global batches (1 or 3)."""
+        """Return the draws of this step's `stream` for a pass over `parts` global batches (1 or 3)."""
         state = self.state
         rows = self.rows if parts == 1 else self.rows_of_three
         return Draws(state.rngs[stream], parts * state.trial.training.batch_size, rows, state.precision.dtype)
 
     def fakes(self, stream: Stream) -> Tensor:
+        """Generate this rank's images from z of `stream`."""
         latent = draw_latent(self.draws(stream), self.state.trial.model)
         return self.state.generator(latent, self.ranks.all_sum if self.ranks.count > 1 else None)  # type: ignore[no-any-return]
 
 
 def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> Tensor:
-    """Updates D on labelled, unlabelled and as many generated images in one concatenated pass, after `before_d`.
+    """Update D on labelled, unlabelled and as many generated images in one concatenated pass, after `before_d`.
 
     Args:
-        labelled: this rank's images, (b, channels, size, size), with `labels` (b,).
+        context: what all steps share.
+        labelled: this rank's images, (b, channels, size, size).
+        labels: classes of `labelled`, (b,).
         unlabelled: this rank's images, (b, channels, size, size).
 
     Returns:
@@ -81,7 +84,7 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
 
 
 def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
-    """Updates G on other unlabelled images and fresh fakes, after `before_g`; D is frozen, its noise on.
+    """Update G on other unlabelled images and new fakes, after `before_g`; D is frozen, its noise on.
 
     Returns:
         This rank's part of V_log and V_feature, shape (2,), detached; parts of all ranks add up to the values.
@@ -96,7 +99,7 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     real_mean = ranks.all_sum(real.to(dtype).sum(dim=0)) / batch
     fake_mean = ranks.all_sum(judged.features.to(dtype).sum(dim=0)) / batch
     V_log = adversarial(judged.logits.to(dtype), scalars.w.value).sum() / batch
-    # Every rank holds the whole V_feature, so each contributes its share of it to the sum over ranks.
+    # Every rank holds the whole V_feature, so each contributes 1 / count of it to the sum over ranks.
     V_feature = feature_distance(real_mean, fake_mean, trial.loss.feature_norm) / ranks.count
     state.adam_g.zero_grad()
     (scalars.alpha.value * V_log + scalars.beta.value * V_feature).backward()  # type: ignore[no-untyped-call]
@@ -107,7 +110,7 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
 
 @contextmanager
 def _frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Passes in the block leave these parameters out of their graphs."""
+    """Exclude these parameters from the graphs of passes in the block."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

@@ -1,8 +1,8 @@
-"""The two steps of one trial after another, over tensors that stay where they are, so that a GPU can replay them.
+"""Runs the two steps of successive trials on tensors with fixed addresses, so that a GPU can replay them.
 
-On a CPU, and for several ranks, the steps run as they stand. On a GPU each of the two is captured once as a CUDA graph:
-one launch instead of some hundred. A graph keeps addresses, so what changes from step to step is written to where it
-looks: rows, numbers (`DeviceScalar`), seeds of generators. A later trial of the same shapes takes the tensors over
+On a CPU, and with several ranks, the steps run eagerly. On a GPU each of the two is captured once as a CUDA graph: one
+launch instead of some hundred. A graph keeps addresses, so all that changes between steps is written in place: rows,
+numbers (`DeviceScalar`), seeds of generators. A later trial of the same shapes reuses the tensors
 (`TrainState.take_over`), and with them the graphs.
 """
 
@@ -23,15 +23,16 @@ from plgan_tune.training.step import StepContext, discriminator_step, generator_
 logger = logging.getLogger(__name__)
 
 Play = Callable[[], Tensor]
-"""Takes a step over the rows, numbers and seeds of now; returns its terms, shape (2,), until the next call."""
+"""Takes a step with the current rows, numbers and seeds; returns its terms, shape (2,), valid until the next call."""
 
 WARM_UP = 3
-"""Steps before a capture: libraries choose and allocate at their first calls (torch's notes on CUDA graphs)."""
+"""Steps before a capture: libraries choose kernels and allocate in their first calls (torch's notes on CUDA graphs)."""
 
 TOLERANCE = 1e-2
-"""By how much terms of a replayed step may differ from those of a plain one, relative or, below 1, absolute.
+"""How far terms of a replayed step may differ from those of an eager one, relative or, below 1, absolute.
 
-Convolutions sum in an order of their own each time, in bf16; a seed or an update that a graph missed shows in full.
+Convolutions in bf16 sum in a different order each time; a seed or an update that a graph missed makes a much larger
+difference.
 """
 
 
@@ -41,15 +42,15 @@ HOW_WEIGHTS_START = {
     "generator_initial_spread",
     "generator_weight_norm_init",
 }
-"""Keys of the model that are of its first tensors only, which a later trial brings along."""
+"""Keys of the model that affect only its initial tensors, which a later trial brings itself."""
 
 
 class StepRunner:
-    """A trial's steps.
+    """Runs a trial's steps.
 
     Args:
-        state: what they change; its tensors stay with the runner.
-        data: on the state's device.
+        state: the state that they change; its tensors stay with the runner.
+        data: the images, on the state's device.
         ranks: this process's place.
     """
 
@@ -67,24 +68,24 @@ class StepRunner:
         self._prepared = device.type != "cuda"
 
     def fits(self, trial: TrialSpec, data: Dataset) -> bool:
-        """Whether a trial on these data may take this program over."""
+        """Return whether a trial on these data can reuse this runner."""
         return data is self.data and _fixed(trial) == _fixed(self.state.trial)
 
     def discriminator(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
-        """D's step on these rows of the data, this rank's, shape (b,); see `discriminator_step`."""
+        """Take D's step on this rank's rows of the data, each (b,); see `discriminator_step`."""
         self._labelled.copy_(labelled)
         self._unlabelled.copy_(unlabelled)
         self.state.before_d()
         return self._play_d()
 
     def generator(self, unlabelled: Tensor) -> Tensor:
-        """G's step on these rows of the data, this rank's, shape (b,); see `generator_step`."""
+        """Take G's step on this rank's rows of the data, (b,); see `generator_step`."""
         self._others.copy_(unlabelled)
         self.state.before_g()
         return self._play_g()
 
     def prepare(self) -> None:
-        """Captures the steps where that is possible and still to be done; else says once why it is not."""
+        """Capture the steps once, if possible; otherwise log the reason once."""
         if self._prepared:
             return
         self._prepared = True
@@ -103,7 +104,7 @@ class StepRunner:
         self._play_d, self._play_g = play_d, play_g
 
     def trial_run(self, play_d: Play, play_g: Play) -> Tensor:
-        """Terms of two rounds by these plays, shape (2, 4); afterwards nothing has changed."""
+        """Return the terms of two rounds of these plays, shape (2, 4), and restore the state."""
         terms = []
         with unchanged(self.state):
             for round_ in range(2):
@@ -115,7 +116,7 @@ class StepRunner:
             return torch.stack(terms)
 
     def _place_rows(self, first: int) -> None:
-        """Some rows of the right kind, for steps that only warm up or compare."""
+        """Fill in some valid rows, for steps that only warm up or compare."""
         split = self.data.split
         for rows, pool in (
             (self._labelled, split.labelled),
@@ -141,7 +142,7 @@ class StepRunner:
 
 
 def _fixed(trial: TrialSpec) -> tuple[object, ...]:
-    """What of a trial is in its steps beside numbers that are written to a device."""
+    """Return the parts of a trial that its steps fix, all but the numbers that are written to a device."""
     loss, optim, training = trial.loss, trial.optim, trial.training
     model = trial.model.model_dump(exclude=HOW_WEIGHTS_START)
     return (
@@ -151,11 +152,11 @@ def _fixed(trial: TrialSpec) -> tuple[object, ...]:
 
 
 class CaptureError(Exception):
-    """A captured step does not do what the plain one does."""
+    """A captured step gives other terms than the eager one."""
 
 
 def capture_graph(step: Play, generators: Sequence[torch.Generator]) -> Play:
-    """The step as one CUDA graph, its generators' seeds read at each replay."""
+    """Capture the step as one CUDA graph that reads its generators' seeds at each replay."""
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
@@ -170,14 +171,18 @@ def capture_graph(step: Play, generators: Sequence[torch.Generator]) -> Play:
 
 
 def check_alike(runner: StepRunner, play_d: Play, play_g: Play) -> None:
-    """Raises CaptureError where two rounds by these plays do not come to the terms of the plain steps."""
+    """Check that two rounds of these plays give the terms of the eager steps.
+
+    Raises:
+        CaptureError: if they do not.
+    """
     plain, played = runner.trial_run(runner._plain_d, runner._plain_g), runner.trial_run(play_d, play_g)
     if not torch.allclose(played, plain, rtol=TOLERANCE, atol=TOLERANCE):
         raise CaptureError(f"replayed terms {played.tolist()} are not the plain ones {plain.tolist()}")
 
 
 def _warm_up(steps: Sequence[Play]) -> None:
-    """On a stream of its own, as a capture will be."""
+    """Run the steps on a separate stream, as a capture does."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -189,7 +194,7 @@ def _warm_up(steps: Sequence[Play]) -> None:
 
 @contextmanager
 def unchanged(state: TrainState) -> Iterator[None]:
-    """Puts the state back as it was at the block's beginning, in the same tensors."""
+    """Restore the state at the end of the block, in the same tensors."""
     step, before = state.step, [(tensor, tensor.clone()) for tensor in state.memory()]
     try:
         yield
@@ -201,7 +206,7 @@ def unchanged(state: TrainState) -> Iterator[None]:
 
 
 def step_runner_for(state: TrainState, data: Dataset, ranks: Ranks, earlier: StepRunner | None) -> StepRunner:
-    """`earlier`'s tensors and graphs for this trial where they fit it, else a program of its own."""
+    """Return `earlier` with this trial's state if it fits, for its tensors and graphs, else a new runner."""
     if earlier is None or not earlier.fits(state.trial, data):
         return StepRunner(state, data, ranks)
     earlier.state.take_over(state)

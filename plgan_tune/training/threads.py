@@ -1,4 +1,4 @@
-"""How many threads torch computes with on a CPU: a sum's last digit depends on them."""
+"""The number of CPU threads that torch computes with: the last digit of a sum depends on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch computes with `count` threads in this block, and with as many as before after it."""
+    """Make torch compute with `count` threads in this block, then restore their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,6 +1,6 @@
-"""torch's names without a promise: each is used here alone, and `tests/training/test_torch_private.py` calls each.
+"""torch's private names: each is used only here, and `tests/training/test_torch_private.py` calls each.
 
-A torch that renames one fails there first, with what the name is for.
+If torch renames one, that test fails first and says what the name is for.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ def step_adam(
     beta2: float,
     eps: float,
 ) -> None:
-    """One step of Adam on all parameters by torch's fused kernel, as `torch.optim.Adam(fused=True)` makes it.
+    """Take one step of Adam on all parameters with torch's fused kernel, as `torch.optim.Adam(fused=True)` does.
 
     Args:
         parameters: changed in place.
-        gradients: one a parameter.
+        gradients: one per parameter.
         means: of the gradients, changed in place.
         squares: means of the squared gradients, changed in place.
         steps: this step's number, from 1; shape ().
@@ -53,17 +53,17 @@ def step_adam(
 
 
 def add_to_all(tensors: list[Tensor], number: float) -> None:
-    """Adds a number to every element of every tensor, in place and in one launch."""
+    """Add a number to every element of every tensor, in place and in one launch."""
     torch._foreach_add_(tensors, number)
 
 
 def lerp_all(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float | Tensor) -> None:
-    """Moves each tensor towards its end by `weight` of the way, in place and in one launch.
+    """Move each tensor towards its end by the fraction `weight`, in place and in one launch.
 
     Args:
         tensors: changed in place.
         ends: of the same shapes.
-        weight: a tensor of shape () stays where it is, for a CUDA graph to read again.
+        weight: a float, or a tensor of shape () that keeps its address, so that a CUDA graph reads it at each replay.
     """
     if isinstance(weight, Tensor):
         torch._foreach_lerp_(tuple(tensors), tuple(ends), [weight.expand_as(end) for end in ends])
@@ -72,10 +72,10 @@ def lerp_all(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float | 
 
 
 def copy_all(tensors: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
-    """Copies each source into its tensor, in one launch."""
+    """Copy each source into its tensor, in one launch."""
     torch._foreach_copy_(list(tensors), list(sources))
 
 
 def abort_ranks() -> None:
-    """Ends the collectives of this process's group that wait for ranks that are gone."""
+    """Abort the collectives of this process's group, which may wait for dead ranks."""
     dist.distributed_c10d._get_default_group().abort()

@@ -1,0 +1,1 @@
+"""The search: sampler, warm start, dry run and the driver."""

@@ -1,4 +1,4 @@
-"""A study's domains as Optuna knows them, and Optuna without its announcements."""
+"""A study's domains as Optuna distributions, and a block in which Optuna logs no announcements."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from plgan_tune.config.study import encode
 
 
 def distributions(domains: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of each searched key; a list of a choice stands as its JSON text."""
+    """Return Optuna's distribution of each searched key; a list among a choice's options becomes JSON text."""
     return {path: _distribution(domain) for path, domain in domains.items()}
 
 
@@ -31,12 +31,12 @@ def _distribution(domain: Domain) -> BaseDistribution:
 
 
 _VERBOSITY = Lock()
-"""Optuna's is the whole process's, and the mirror has a thread of its own."""
+"""Guards Optuna's verbosity, which is process-wide: the mirror changes it from its own thread."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna announces every study at INFO, in the middle of our display."""
+    """Suppress Optuna's announcement of every study at INFO, which would break the display."""
     with _VERBOSITY:
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)

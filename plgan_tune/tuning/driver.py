@@ -1,4 +1,4 @@
-"""A study from its specification to its results: the rooms put together."""
+"""Runs a study from its specification to its results."""
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -131,11 +131,11 @@ def run_study(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A search as it was asked for and found possible; nothing has been written yet.
+    """A requested search that passed all checks; nothing has been written yet.
 
     Attributes:
         older: the studies of `search.warm_start`.
-        summary: of the images.
+        summary: summary of the images.
     """
 
     spec: StudySpec
@@ -160,14 +160,14 @@ def _checked(
 
 
 def _check_free(study: Location) -> None:
-    """Looks again, now that nobody else can take it; raises StudyError where another search has taken it meanwhile."""
-    # What begins with "_" is a lock or another's attempt.
+    """Check again, now under the lock; raise StudyError if another search has taken the folder meanwhile."""
+    # Names that begin with "_" are a lock or another search's attempt.
     if any(not name.startswith("_") for name in study.list()):
         raise StudyError(taken(study))
 
 
 def _say_what_is_known(asked: _Asked, history: History, console: Console) -> None:
-    """What is to be known before anything is trained."""
+    """Print what the user should know before anything is trained."""
     begins = asked.location if asked.resume else None
     for note in notes_before(asked.spec, history, asked.older, begins=begins):
         say(console, f"note: {note}", "yellow")
@@ -178,9 +178,9 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
 
 @contextmanager
 def _named(asked: _Asked, history: History) -> Iterator[str | None]:
-    """The study's file is there from the beginning, so that no later search takes the name. Answers with its id.
+    """Write the study's file at once, so that no later search takes the name, and yield the study's id.
 
-    A new study that is refused before its first trial leaves nothing.
+    If a new study is refused before its first trial, the folder is removed.
     """
     location = asked.location
     is_new = not location.join(STUDY_FILE).exists()
@@ -207,7 +207,7 @@ def _search(
 ) -> StudyResult:
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
-        data = load_dataset(images)  # warms this node's cache; a bad image is found before any process starts
+        data = load_dataset(images)  # fills this node's cache and finds a bad image before any process starts
     rule = stop(spec)
     left = left_behind(history, spec, rule)
     if left.disagreement is not None:
@@ -255,7 +255,7 @@ def _ending(state: StudyState, asked_to_stop: bool) -> Ending:
 def _listening(
     location: Location, spec: StudySpec, history: History, listeners: Sequence[LogListener]
 ) -> Iterator[Sequence[LogListener]]:
-    """The study for optuna-dashboard, whose file must be a local one, and who else listens."""
+    """Yield all listeners: the mirror for optuna-dashboard, if its file can be local, and the caller's."""
     if location.local is None:
         yield listeners
         return

@@ -1,4 +1,4 @@
-"""What a search would do, said before it does it."""
+"""Prints what a search would do, without doing it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,11 @@ from plgan_tune.tuning.warm_start import Older
 
 
 def check_trials(study: StudySpec, image: ImageShape) -> None:
-    """Raises RuleError where a trial of the study cannot work: its model on the images, its batch over the ranks."""
+    """Check that every trial of the study can work: its model on the images, its batch over the ranks.
+
+    Raises:
+        RuleError: if one cannot.
+    """
     for trial in corner_trials(study):
         check_image(trial.model, image)
         check_ranks(study.resources.ranks, trial.training.batch_size)
@@ -35,11 +39,12 @@ class Plan:
     """The extent of a search.
 
     Attributes:
-        most_epochs: in all, where nobody else is stopped.
-        least_epochs: in all, where all others are stopped at the first rung but one; somebody always leads.
+        study: the resolved study.
+        most_epochs: total if no further trial is stopped.
+        least_epochs: total if all remaining trials but one are stopped at the first rung; one always leads.
         data: the training images.
-        trials: in all.
-        history: of a study that is gone on with.
+        trials: total number.
+        history: rows of earlier starts; empty for a new study.
     """
 
     study: StudySpec
@@ -51,11 +56,11 @@ class Plan:
 
 
 def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa: B008 - frozen
-    """Reads the data's schema and first image; starts no Ray.
+    """Plan a search. This reads the data's schema and first image and does not start Ray.
 
     Raises:
-        DataError: where the data are missing, broken or too few.
-        RuleError: where a model does not fit the images, or a batch the ranks.
+        DataError: if the data are missing, broken or too few.
+        RuleError: if a model does not fit the images, or a batch the ranks.
     """
     trial = study.any_trial()
     asha = study.search.early_stopping.asha
@@ -77,21 +82,24 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
 def notes_before(
     spec: StudySpec, history: History, older: Sequence[Older], *, begins: Location | None = None
 ) -> list[str]:
-    """What the user should know of what is gone on with and started from.
+    """Return notes for the user on the study that is resumed and on the older studies.
 
     Args:
-        begins: where a study was to be gone on with.
+        spec: the study.
+        history: rows of its earlier starts.
+        older: the studies of `search.warm_start`.
+        begins: the folder of the study to resume; None for a new study.
     """
     notes = [f"no study is in {typed(begins)} yet: this search starts it"] if begins and not history.starts else []
     notes += [f"changed since the last start: {change}" for change in history.changes]
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     if outside:
-        notes.append(f"outside the current domains, so kept but not told to the sampler: {', '.join(outside)}")
+        notes.append(f"outside the current domains, so kept but not passed to the sampler: {', '.join(outside)}")
     return [*notes, *(study.note for study in older)]
 
 
 def earliest_start(study: StudySpec) -> int:
-    """The first epoch from which any trial's rungs count."""
+    """Return the earliest epoch from which any trial's rungs count."""
     asha = study.search.early_stopping.asha
     if asha is None or asha.align == "epoch":
         return 0
@@ -99,20 +107,20 @@ def earliest_start(study: StudySpec) -> int:
 
 
 def rungs_in_words(study: StudySpec) -> str:
-    """At which epochs early stopping compares trials, and the first that is dropped."""
+    """Return the epochs at which early stopping compares trials, and the first that is dropped."""
     asha = study.search.early_stopping.asha
     stops = rungs(asha, study.any_trial().training.epochs) if asha else ()
     if asha is None or not stops:
         return "none: no trial is stopped early"
     text = ", ".join(map(str, stops))
     if asha.align == "switch":
-        return f"{text} epochs after a trial's own switch epoch, as far as they are before its last"
+        return f"{text} epochs after a trial's own switch epoch, if before its last epoch"
     dropped = asha.grace_period * asha.reduction_factor ** len(stops)
     return f"{text}; the next, {dropped}, is dropped: it is not before the last epoch"
 
 
 def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
-    """The resolved study as YAML, then its extent, then what its user should know."""
+    """Print the resolved study as YAML, then its extent, then notes for the user."""
     text = dump_yaml(plan.study.as_mapping())
     if console.is_terminal:
         console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
@@ -129,7 +137,7 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
 
 
 def already_in_words(history: History) -> str:
-    """What of a study is there that is gone on with."""
+    """Return how far a resumed study has come."""
     epochs = sum(row.epochs for row in history.trials)
     ended = len(history.ended)
     return f"{ended:,} trial{'s' * (ended != 1)} ended, {len(history.unfinished):,} unfinished; {epochs:,} epochs"
@@ -140,16 +148,14 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     fewest, most = min(data.images_per_class), max(data.images_per_class)
     balance = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     resources = study.resources
-    gpus = (
-        "1 GPU where the cluster has any" if resources.gpus_per_rank == "auto" else f"{resources.gpus_per_rank:g} GPU"
-    )
+    gpus = "1 GPU if the cluster has any" if resources.gpus_per_rank == "auto" else f"{resources.gpus_per_rank:g} GPU"
     return [
         (
             "images",
-            f"{sum(data.images_per_class):,} with a label ({balance} a class, {len(data.classes)} classes), "
+            f"{sum(data.images_per_class):,} with a label ({balance} per class, {len(data.classes)} classes), "
             f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}",
         ),
-        ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
+        ("searched", ", ".join(study.domains) or "nothing: all trials have the same configuration"),
         ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
@@ -157,8 +163,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         (
             "a trial takes",
             f"{resources.ranks} rank{'s' * (resources.ranks > 1)}, each {resources.cpus_per_rank:g} CPU and {gpus}"
-            + (f", where there is {resources.accelerator}" if resources.accelerator else "")
-            + {"pack": "", "strict_pack": "; all on one host", "strict_spread": "; each on another host"}[
+            + (f", on nodes with {resources.accelerator}" if resources.accelerator else "")
+            + {"pack": "", "strict_pack": "; all on one host", "strict_spread": "; each on a different host"}[
                 resources.placement
             ],
         ),

@@ -1,4 +1,4 @@
-"""The study as optuna-dashboard opens it: a journal file that is derived from the rows and read by nobody here."""
+"""The study in a form that optuna-dashboard opens: a journal file derived from the rows, which is never read here."""
 
 import logging
 from collections.abc import Mapping
@@ -34,12 +34,13 @@ STATES: Final = {
 
 
 class OptunaMirror:
-    """Takes the rows that the log takes. A context manager with a thread of its own: each line is synced to the disk.
+    """Writes all rows of the log to an Optuna journal.
 
-    The file is written anew from `history`. Where it cannot be written, the search goes on without it.
+    A context manager with its own thread, because each line is synced to the disk. The file is rewritten from
+    `history`. If it cannot be written, the search continues without it.
 
     Args:
-        path: of the file.
+        path: the file.
         spec: names the study and its domains; trials outside them are left out.
         history: rows of earlier starts.
     """
@@ -63,12 +64,15 @@ class OptunaMirror:
         self._thread.join()
 
     def trial(self, row: TrialRow) -> None:
+        """Queue a trial's row."""
         self._waiting.put(row)
 
     def epoch(self, row: EpochRow) -> None:
+        """Queue an epoch's row."""
         self._waiting.put(row)
 
-    def decision(self, row: DecisionRow) -> None: ...
+    def decision(self, row: DecisionRow) -> None:
+        """Ignore the row: Optuna's journal has no decisions."""
 
     def _mirror(self) -> None:
         try:
@@ -82,8 +86,8 @@ class OptunaMirror:
                     self._follow(storage, news)
                 else:
                     self._begin(storage, study, news, {})
-        except Exception as error:  # whatever is wrong with it, nothing hangs on it
-            logger.warning("%s is no longer kept: %s", self._path, error)
+        except Exception as error:  # the search does not depend on the mirror
+            logger.warning("%s is no longer updated: %s", self._path, error)
 
     def _opened(self) -> tuple[JournalStorage, int]:
         self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What to try: Optuna's ask and tell."""
+"""Suggests points with Optuna's ask-and-tell interface."""
 
 import math
 import warnings
@@ -23,21 +23,22 @@ from plgan_tune.tuning.distributions import distributions, quiet
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
-"""The Optuna constraint a diverged or failed trial breaks, by the epochs it fell short of its last one."""
+"""The Optuna constraint that a diverged or failed trial violates, by the number of epochs it lacks to its last one."""
 
 
 WORST = 1.0
-"""The highest error that there is."""
+"""The highest possible error."""
 
 
 def build_sampler(search: SearchSpec, already: int = 0, told: Sequence[FrozenTrial] = ()) -> BaseSampler:
-    """The sampler that `search.sampler` names, seeded, every setting stated: Optuna's defaults move.
+    """Build the sampler that `search.sampler` names, seeded, with every setting explicit: Optuna's defaults change.
 
     Args:
         search: names the sampler and its seed.
-        already: trials that earlier starts of the study suggested; the sampler's random numbers are not theirs.
-        told: finished trials that its study will know. CMA-ES keeps what it has learned in trials that it suggested
-            itself, so of others it has to be told apart.
+        already: number of trials that earlier starts of the study suggested; the random numbers must differ from
+            theirs.
+        told: finished trials that the sampler's study will hold. CMA-ES learns only from trials that it suggested
+            itself, so these are passed to it separately.
     """
     seed = search.seed if already == 0 else int(SeedSequence([search.seed, already]).generate_state(1)[0])
     match search.sampler:
@@ -54,26 +55,30 @@ def build_sampler(search: SearchSpec, already: int = 0, told: Sequence[FrozenTri
 
 
 def check_sampler(search: SearchSpec) -> None:
-    """Raises RuleError where the sampler's own package is not there."""
+    """Check that the sampler's package is installed.
+
+    Raises:
+        RuleError: if it is not.
+    """
     if search.sampler.cmaes is not None and find_spec("cmaes") is None:
         raise RuleError("search.sampler: cmaes needs the package cmaes (pip install cmaes)", "none installed")
 
 
 def _cmaes(seed: int, startup: int, completed: list[FrozenTrial]) -> CmaEsSampler:
     with warnings.catch_warnings():
-        # Experimental, but without it early stopping would leave it the few completed trials alone.
+        # consider_pruned_trials is experimental, but without it only the few completed trials would count.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return CmaEsSampler(
             seed=seed,
             n_startup_trials=startup,
             consider_pruned_trials=True,
             source_trials=completed if len(completed) >= CMAES_SOURCES else None,
-            warn_independent_sampling=False,  # of choices: it has no other way
+            warn_independent_sampling=False,  # CMA-ES can only sample choices independently
         )
 
 
 CMAES_SOURCES = 10
-"""Completed trials from which CMA-ES can start: it takes the best tenth of them (Nomura et al. 2021)."""
+"""Completed trials that CMA-ES needs for a warm start: it uses the best tenth of them (Nomura et al. 2021)."""
 
 
 def _tpe(seed: int, startup: int) -> TPESampler:
@@ -97,9 +102,9 @@ class _Asked:
     epochs: int
     """Epochs of a whole training."""
     reported: int = 0
-    """Latest epoch Optuna knows; an attempt that starts from a checkpoint repeats earlier ones."""
+    """Latest epoch that Optuna knows; an attempt that starts from a checkpoint repeats earlier ones."""
     error: float | None = None
-    """At that epoch, where this start has seen it."""
+    """Error at that epoch; None if this start has not seen it."""
 
 
 BROKEN: Final = (TrialStatus.DIVERGED, TrialStatus.FAILED)
@@ -107,7 +112,7 @@ BROKEN: Final = (TrialStatus.DIVERGED, TrialStatus.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How Optuna is told that a trial has ended."""
+    """How a trial's end is reported to Optuna."""
 
     state: TrialState
     value: float | None = None
@@ -119,24 +124,23 @@ class OptunaSampler:
 
     The points of `search.first` come first, in their order; keys that such a point leaves out are sampled.
 
-    What the sampler is told (`TPESampler._split_trials` of Optuna 5.0, read for this):
+    How a trial's end is reported (based on `TPESampler._split_trials` of Optuna 5.0):
 
     - completed: COMPLETE with the error at the LAST epoch, the search's objective;
     - stopped early: PRUNED. TPE ranks pruned trials after complete ones, deeper first, then by the error at
       the last epoch, which is therefore reported, too;
-    - diverged or failed: PRUNED with a broken constraint. FAIL would not do: TPE ignores it and proposes the
-      same region again. A made-up bad value on a COMPLETE trial would not do either: complete trials rank
-      before all pruned ones, so where early stopping leaves few complete trials it counts among the good. An
-      infeasible trial ranks after every feasible one, the longest-lived first, and pushes away. Where half of
-      a square diverges and nearly all other trials are stopped, TPE proposes the bad half 93 % of the time
-      after FAIL, 66 % after a worst value, 18 % after the constraint (trials 20 to 59, eight seeds).
-      CMA-ES and the Gaussian process know no constraint: they are told COMPLETE with an error of WORST.
+    - diverged or failed: PRUNED with a violated constraint. FAIL does not work: TPE ignores it and proposes the
+      same region again. An invented bad value on a COMPLETE trial does not work either: complete trials rank
+      before all pruned ones, so if early stopping leaves few complete trials it counts among the good ones. An
+      infeasible trial ranks after every feasible one, the longest-lived first, and repels. If half of a square
+      diverges and nearly all other trials are stopped, TPE proposes the bad half 93 % of the time after FAIL,
+      66 % after a worst value, 18 % after the constraint (trials 20 to 59, eight seeds).
+      CMA-ES and the Gaussian process do not support constraints: they get COMPLETE with an error of WORST.
 
-    The finished trials of `older` studies are told first, as if they had been this one's. `build` makes the sampler;
-    by default the one that `search.sampler` names.
+    The finished trials of `older` studies are added first, as if they were this study's. `build` makes the sampler; by
+    default the one that `search.sampler` names.
 
-    NaN is never told. No trial that has ended stays running in Optuna, where constant_liar would hold it for bad
-    for ever.
+    NaN is never reported. No ended trial stays running in Optuna, where constant_liar would treat it as bad forever.
     """
 
     def __init__(
@@ -168,7 +172,7 @@ class OptunaSampler:
                 self.study.enqueue_trial(dict(spec.search.first[number]))
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
-        """A trial of the log as the sampler would know it, had it been told while the trial ran."""
+        """Convert a trial of the log to what the sampler would hold if it had followed the trial."""
         error = row.val_error_last if row.status is TrialStatus.COMPLETED else None
         end = self._end(error, broken=row.status is not TrialStatus.STOPPED, missing=self._epochs - row.epochs)
         return optuna.trial.create_trial(
@@ -181,7 +185,7 @@ class OptunaSampler:
         )
 
     def _end(self, error: float | None, *, broken: bool, missing: int) -> _End:
-        """Of a trial that completed with an error, broke with epochs missing, or else was stopped early."""
+        """Return the end of a trial that completed with `error`, else was `broken`, else was stopped early."""
         if error is not None:
             return _End(TrialState.COMPLETE, error)
         if not broken:
@@ -191,7 +195,7 @@ class OptunaSampler:
         return _End(TrialState.PRUNED, violation=max(1, missing))
 
     def ask(self) -> Assignment | None:
-        """The next trial; None after `search.trials`."""
+        """Return the next trial; None after `search.trials`."""
         if not self._unfinished and not self._to_come:
             return None
         asked = self.study.ask(self._distributions)
@@ -206,14 +210,14 @@ class OptunaSampler:
         return Assignment(trial_id, number, attempt, logged, point, trial)
 
     def _next_start(self) -> tuple[int, int, Mapping[int, float]]:
-        """Number, attempt and logged curve: of a trial that an earlier start left unfinished, else of a new one."""
+        """Return number, attempt and logged curve of an unfinished trial of an earlier start, else of a new one."""
         if self._unfinished:
             row = self._unfinished.pop(0)
             return row.number, row.attempt + 1, self._curves.get(row.trial_id, {})
         return self._to_come.popleft(), 1, {}
 
     def report(self, trial_id: str, epoch: int, val_error: float) -> None:
-        """Reports the epoch's error with the epoch itself as its step."""
+        """Report an epoch's error to Optuna, with the epoch as the step."""
         asked = self._asked.get(trial_id)
         if asked is None or epoch <= asked.reported or not math.isfinite(val_error):
             return
@@ -221,7 +225,7 @@ class OptunaSampler:
         asked.reported, asked.error = epoch, val_error
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
-        """Tells how the trial ended. One that completed without an error is broken."""
+        """Report how the trial ended. One that completed without an error counts as broken."""
         asked = self._asked.pop(trial_id, None)
         if asked is None:
             return
@@ -234,5 +238,5 @@ class OptunaSampler:
 
 
 def trial_name(number: int) -> str:
-    """The study's own id of its trial `number`, from 0."""
+    """Return the study's id of its trial `number`, which counts from 0."""
     return f"t{number:04d}"

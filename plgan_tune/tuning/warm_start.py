@@ -1,4 +1,4 @@
-"""What older studies know of this one's space: their finished trials, told to the sampler before it is asked."""
+"""Warm start: finished trials of older studies, which the sampler gets before its first suggestion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from plgan_tune.study.study_file import read_study_file
 
 @dataclass(frozen=True, slots=True)
 class Older:
-    """What one older study brings.
+    """What one older study contributes.
 
     Attributes:
-        trials: its finished trials that lie in this study's domains, their points completed to its keys.
+        trials: its finished trials within this study's domains, with values for all of this study's keys.
         curves: trial_id -> epoch -> val_error.
-        note: what was taken and what not, for the user.
+        note: what was taken and what was not, for the user.
     """
 
     trials: tuple[TrialRow, ...]
@@ -27,10 +27,10 @@ class Older:
 
 
 def read_older(spec: StudySpec) -> list[Older]:
-    """The studies of `search.warm_start`.
+    """Read the studies of `search.warm_start`.
 
     Raises:
-        StoreError: where one of them is not there, or cannot be read.
+        StoreError: if one of them does not exist or cannot be read.
     """
     return [_read(spec, Location.at(place)) for place in spec.search.warm_start]
 
@@ -42,7 +42,7 @@ def _read(spec: StudySpec, location: Location) -> Older:
         raise StoreError(f"search.warm_start: {error}") from error
     foreign = sorted(older.domains.keys() - spec.domains.keys())
     if foreign:
-        why = f"for it searches {', '.join(foreign)}, which this study does not"
+        why = f"because it searches {', '.join(foreign)}, which this study does not"
         return Older((), {}, f"warm start from {location.url}: took none, {why}")
     history = read_history(location, older)
     complete = [replace(row, params={**_fixed_values(older, spec, row), **row.params}) for row in history.ended]
@@ -51,12 +51,12 @@ def _read(spec: StudySpec, location: Location) -> Older:
     if len(taken) < len(complete):
         said.append(f"{len(complete) - len(taken)} lie outside the current domains")
     if differing := _differing(older, spec):
-        said.append(f"their errors may not compare, since it has {', '.join(differing)}")
+        said.append(f"their errors may not be comparable, since it has {', '.join(differing)}")
     return Older(taken, history.curves, f"warm start from {location.url}: {'; '.join(said)}")
 
 
 def _fixed_values(older: StudySpec, spec: StudySpec, row: TrialRow) -> dict[str, Value]:
-    """A trial's values of the keys that its study did not search and this one does: defaults hang on other keys."""
+    """Return a trial's values of the keys that only this study searches; defaults may depend on other keys."""
     fixed = [path for path in spec.domains if path not in older.domains]
     if not fixed:
         return {}
@@ -65,6 +65,6 @@ def _fixed_values(older: StudySpec, spec: StudySpec, row: TrialRow) -> dict[str,
 
 
 def _differing(older: StudySpec, spec: StudySpec) -> list[str]:
-    """`key value` for each key that both studies fix, but not alike."""
+    """Return `key value` for each key that both studies fix to different values."""
     theirs, ours = (flatten(study.template) for study in (older, spec))
     return [f"{key} {theirs[key]!r}" for key in theirs if key in ours and theirs[key] != ours[key]]

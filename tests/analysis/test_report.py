@@ -463,7 +463,7 @@ def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Syn
     text = Elements(html).text
     for said in ("0.90 %", "deviation 0.06 %", "3 of 5", "-1.00", "-1.25", "-0.75", "better"):
         assert said in text
-    assert "too good by that: best-s2 (diverged), best-s4 (failed)." in text
+    assert "the means are therefore too low: best-s2 (diverged), best-s4 (failed)." in text
     assert findings(study)
     for sentence in findings(study):
         assert sentence in text
@@ -605,7 +605,7 @@ def made(synthetic: Synthetic, kind: str, folder: Path) -> Study:
         ("interrupted", ["no search writes here, but 2 trials have not ended"]),
         ("none completed", ["No trial has completed yet"]),
         ("no trial", ["No trial has completed yet", "No epoch has been trained yet", "No trial has been placed"]),
-        ("no early stopping", ["Early stopping has judged no trial", "Nobody was stopped early"]),
+        ("no early stopping", ["Early stopping has judged no trial", "No trial was stopped early"]),
         ("one key", ["need two searched keys", "loss.beta had one value"]),
         ("no key", ["No key was searched", "loss.alpha and loss.beta had one value"]),
         ("aligned at the switch", ["Rungs count from each trial's own switch"]),

@@ -114,7 +114,7 @@ TRIALS, EPOCHS = "trials/trials.parquet", "epochs/part-00000.parquet"
 @pytest.mark.parametrize(
     ("file", "edit", "reason"),
     [
-        (TRIALS, lambda t: t.drop_columns(["params_beta"]), "must have a column params_beta, for study.yaml searches"),
+        (TRIALS, lambda t: t.drop_columns(["params_beta"]), "must have a column params_beta, because study.yaml"),
         (
             TRIALS,
             another("params_alpha", lambda c: c.cast(pa.string())),
@@ -123,18 +123,18 @@ TRIALS, EPOCHS = "trials/trials.parquet", "epochs/part-00000.parquet"
         (TRIALS, another("params_alpha", lambda c: pa.nulls(len(c))), "params_alpha must hold double, as study.yaml"),
         (TRIALS, another("params_alpha", first(None)), "t0000 must have a params_alpha"),
         (TRIALS, another("params_switch_epoch", first(None)), "t0000 must have a params_switch_epoch"),
-        (TRIALS, another("params_alpha", first(-7.0)), "t0000 must be a trial that can be, but loss.alpha is -7.0"),
-        (TRIALS, another("params_alpha", first(float("inf"))), "can be, but loss.alpha is .inf"),
-        (TRIALS, another("params_switch_epoch", first(10**12)), "can be, but loss.switch_epoch is 1000000000000"),
-        (TRIALS, another("ended_at", first(None)), "t0000 has ended, so ended_at must hold something"),
-        (TRIALS, another("val_error_last", first(None)), "t0000 has completed, so val_error_last must hold something"),
+        (TRIALS, another("params_alpha", first(-7.0)), "t0000 must be a valid trial, but loss.alpha is -7.0"),
+        (TRIALS, another("params_alpha", first(float("inf"))), "a valid trial, but loss.alpha is .inf"),
+        (TRIALS, another("params_switch_epoch", first(10**12)), "valid trial, but loss.switch_epoch is 1000000000000"),
+        (TRIALS, another("ended_at", first(None)), "t0000 has ended, so ended_at must have a value"),
+        (TRIALS, another("val_error_last", first(None)), "t0000 has completed, so val_error_last must have a value"),
         (TRIALS, another("trial_id", first("t0001")), "must have a row a trial, but trial_id t0001 stands twice"),
         (
             TRIALS,
             lambda t: t.append_column("epochs", t.column("epochs")),
             "every column once, but epochs is there twice",
         ),
-        (EPOCHS, another("epoch", first(2)), "once, but epoch 2 of t0000's attempt 1 is there twice"),
+        (EPOCHS, another("epoch", first(2)), "once, but epoch 2 of t0000's attempt 1 occurs twice"),
     ],
 )
 def test_what_was_edited_by_hand_is_named_with_its_reason(
@@ -168,7 +168,7 @@ def test_a_key_that_was_not_searched_is_named(synthetic: Synthetic) -> None:
     """Tables of before, a file that asks for more."""
     study = synthetic(30, 6)
     write_file(study, {"loss.unsupervised_scale": {"uniform": [0.1, 1.0]}})
-    with pytest.raises(StoreError, match=r"trials\.parquet must have a column params_unsupervised_scale, for study"):
+    with pytest.raises(StoreError, match=r"trials\.parquet must have a column params_unsupervised_scale, because"):
         read_study(study.location.path)
 
 
@@ -179,10 +179,10 @@ def test_a_key_that_was_not_searched_is_named(synthetic: Synthetic) -> None:
             "loss.ramp",
             ["clamp", "one"],
             ["one", "never"],
-            "t0001 must be a trial that can be, but loss.ramp is 'never'",
+            "t0001 must be a valid trial, but loss.ramp is 'never'",
         ),
-        ("model.hidden", [[10], [20]], ["[10]", "[20"], "t0001 must be a trial that can be"),
-        ("profile", ["recipe", "patent"], ["patent", "mine"], "t0001 must be a trial that can be"),
+        ("model.hidden", [[10], [20]], ["[10]", "[20"], "t0001 must be a valid trial"),
+        ("profile", ["recipe", "patent"], ["patent", "mine"], "t0001 must be a valid trial"),
     ],
 )
 def test_an_option_that_there_is_not_is_named(

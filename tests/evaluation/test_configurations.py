@@ -134,8 +134,8 @@ def test_a_best_trial_with_the_patent_s_settings_is_trained_once(tiny: StudySpec
     made = plan_evaluation(Location.at("x"), tiny, [twin, searched[2]], GREY, top=3, seeds=1, methods=False, refit=True)
     assert [one.name for one in made.configurations] == ["t0002", "patent"]
     assert made.notes == (
-        "t0001 has the patent's own settings: its row is patent's",
-        "of 3 configurations asked for, 2 have completed",
+        "t0001 has the patent's settings: see the row patent",
+        "only 2 of the 3 requested configurations have completed",
     )
 
 

@@ -134,7 +134,7 @@ def test_what_is_said(done: tuple[Path, Result]) -> None:
     assert f"{done[0].name}: error on the test images, %" in said.splitlines()
     assert "difference from the patent's settings" in said
     assert "trained on the labelled images; --refit adds the validation images" in said
-    assert "Nothing is published for these data with 20 labels." in said
+    assert "No results are published for these data with 20 labels." in said
     assert "--refit" in said
 
 
@@ -333,7 +333,7 @@ def test_a_trial_without_its_last_checkpoint_is_named_and_the_others_measured(
     assert "judge-s1 is not measured: " in result.output
     assert "a checkpoint of epoch 2, the trial's last, but its newest is of epoch 1" in result.output
     assert "patent-s1 is not measured: there is no checkpoint in " in result.output
-    assert "generated images are not scored, for want of their judge" in result.output
+    assert "generated images are not scored, because their judge cannot be used" in result.output
     rows = table(fresh)
     assert sorted(rows.trial_id) == ["patent-s2", "t0001-s1", "t0001-s2"]
     assert rows.classifier_score.isna().all()
@@ -346,7 +346,7 @@ def test_a_configuration_that_has_changed_its_meaning_is_refused(fresh: Path) ->
     file.write_text(file.read_text().replace("width: 0.03", "width: 0.05"))
     result = evaluated(fresh, "--top", "1", "--seeds", "1")
     assert result.exit_code == 2
-    assert "t0001 is another now: model.width: 0.05 -> 0.03" in result.output
+    assert "t0001 has changed: model.width: 0.05 -> 0.03" in result.output
 
 
 @pytest.mark.parametrize(

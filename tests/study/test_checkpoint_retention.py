@@ -116,7 +116,7 @@ def test_no_checkpoint_goes_while_a_table_cannot_be_written(table: str, caplog: 
         coordinator = coordinator_of(state, log, on_end)
         for number, error in enumerate((0.5, 0.3)):
             train(coordinator, log, store.study, number, error)
-        until(lambda: "checkpoints that are no longer needed stay for now" in caplog.text)
+        until(lambda: "checkpoints that are no longer needed could not be removed yet" in caplog.text)
         assert store.removals == []
         assert trials_with_files(store.study) == ["t0", "t1"]
         store.refused = None

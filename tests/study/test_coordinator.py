@@ -201,7 +201,7 @@ def test_where_three_trials_fail_before_any_starts_none_will(backend: Backend) -
         backend.retry(number, f"OSError: no images, {number}")
         backend.fail(number, "OSError")
     assert backend.coordinator.why_none_starts() == (
-        "no trial can begin: 3 failed 1 times each before any could, the last with OSError: no images, 2"
+        "no trial can start: 3 failed 1 times each before any started, the last with OSError: no images, 2"
     )
     backend.start(3)
     assert backend.coordinator.why_none_starts() is None
@@ -285,7 +285,7 @@ def test_a_failing_log_neither_ends_the_search_nor_floods_it(caplog: pytest.LogC
         backend.fail(1, "OSError")
     assert len(caplog.records) == 1
     assert "no space left" in caplog.text
-    with pytest.raises(RecordingError, match="the results in results/test are not whole") as broken:
+    with pytest.raises(RecordingError, match="the results in results/test are incomplete") as broken:
         backend.coordinator.check_whole("results/test")
     assert isinstance(broken.value.__cause__, OSError)
     best = backend.coordinator.state.best()

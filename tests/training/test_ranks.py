@@ -134,7 +134,7 @@ def test_an_error_of_one_rank_is_raised_by_all(told: list[Told]) -> None:
 def test_a_rank_that_does_not_come_is_waited_for_until_the_timeout(index: int, told: list[Told]) -> None:
     name, message, seconds = told[index].failures["one is late"]
     assert name == "RankLostError"
-    assert f"rank {index} of 3 waited in vain for another rank" in message
+    assert f"rank {index} of 3 got no answer from another rank" in message
     assert 0.9 < seconds < 20
 
 

@@ -70,4 +70,4 @@ def test_where_it_cannot_be_written_the_rows_still_go_on(tmp_path: Path, caplog:
     with OptunaMirror(tmp_path / "nowhere" / "optuna.log", SPEC, History()) as mirror:
         for number in range(5):
             mirror.trial(make_trial(number, TrialStatus.RUNNING))
-    assert caplog.text.count("is no longer kept") == 1
+    assert caplog.text.count("is no longer updated") == 1

@@ -207,7 +207,7 @@ def test_another_sampler_is_told_the_trials_of_before_but_those_outside_a_narrow
     sampler = "search.sampler={tpe: {startup_trials: 1}}"
     result = study.search("search.trials=5", "search.first=[]", sampler, "trial.loss.alpha={uniform: [0.1, 0.5]}")
     assert result.exit_code == 0, result.output
-    assert "note: outside the current domains, so kept but not told to the sampler: t0001, t0002\n" in result.output
+    assert "note: outside the current domains, so kept but not passed to the sampler: t0001, t0002\n" in result.output
     for key in ("search.sampler", "search.first", "trial.loss.alpha.uniform"):
         assert f"note: changed since the last start: {key}" in result.output
     check_kept(interrupted, study)

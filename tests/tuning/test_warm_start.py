@@ -108,7 +108,7 @@ def test_what_lies_outside_is_not_taken_and_what_differs_is_said(tmp_path: Path,
     (older,) = read_older(spec)
     assert older.note == (
         f"warm start from {path}: took 1 of 2 finished trials; 1 lie outside the current domains; "
-        "their errors may not compare, since it has training.epochs 6"
+        "their errors may not be comparable, since it has training.epochs 6"
     )
 
 
@@ -116,7 +116,7 @@ def test_a_study_of_other_keys_brings_nothing(tmp_path: Path, leave: Leave) -> N
     path = leave(tmp_path / "older", study({"beta": UNIT}), [{"loss.beta": 0.25}] * 2)
     (older,) = read_older(study({"alpha": UNIT}, [path]))
     assert older.trials == ()
-    assert older.note.endswith("took none, for it searches loss.beta, which this study does not")
+    assert older.note.endswith("took none, because it searches loss.beta, which this study does not")
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The best trial from within, and the best trials' generated images."""
+"""Figures of the best trial's losses and gradients, and the best trials' generated images."""
 
 import base64
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ LOSSES = {
 }
 """Column -> name, colour and dash."""
 GRIDS = 3
-NONE_COMPLETED = Absent("No trial has completed yet, so there is no best trial to look into.")
+NONE_COMPLETED = Absent("No trial has completed yet, so there is no best trial.")
 
 
 def loss_terms(study: Study) -> Drawn:
-    """The four terms of the losses over the best trial's epochs."""
+    """Plot the four loss terms over the best trial's epochs."""
     if study.ranked.empty:
         return NONE_COMPLETED
     rows = _epochs_of_best(study)
@@ -64,18 +64,18 @@ def loss_terms(study: Study) -> Drawn:
 
 
 def gradient_ratio(study: Study) -> Drawn:
-    """alpha |grad V_log| / (beta |grad V_feature|) over the best trial's epochs: which loss moves the generator."""
+    """Plot alpha |grad V_log| / (beta |grad V_feature|) over the best trial's epochs: which loss drives G."""
     if study.ranked.empty:
         return NONE_COMPLETED
     alpha, beta = _weight_of_best(study, "alpha"), _weight_of_best(study, "beta")
     if alpha == 0 or beta == 0:
-        return Absent("The best trial trains on one of the two losses alone, so their gradients have no ratio.")
+        return Absent("The best trial trains on only one of the two losses, so their gradients have no ratio.")
     rows = _epochs_of_best(study)
     feature = (beta * rows["grad_norm_feature"]).to_numpy(dtype=float)
     log = (alpha * rows["grad_norm_adversarial"]).to_numpy(dtype=float)
     ratio = np.divide(log, feature, out=np.full(len(rows), np.nan), where=feature > 0)
     if not (np.isfinite(ratio) & (ratio > 0)).any():
-        return Absent("The best trial's epochs hold no gradient norms to compare.")
+        return Absent("The best trial's epochs have no gradient norms to compare.")
     trace = {
         "type": "scatter",
         "mode": "lines",
@@ -98,7 +98,7 @@ def gradient_ratio(study: Study) -> Drawn:
         height=380,
         margin={"l": 56, "r": 16, "t": 44, "b": 48},
         xaxis=titled("epoch", rangemode="tozero"),
-        yaxis=titled("V_log's part over V_feature's", type="log", **_decades(ratio)),
+        yaxis=titled("V_log's part / V_feature's", type="log", **_decades(ratio)),
         shapes=[even, *_switch(rows)],
     )
 
@@ -109,7 +109,7 @@ def _weight_of_best(study: Study, name: str) -> float:
 
 
 def _decades(ratio: NDArray[np.float64]) -> dict[str, object]:
-    """From half a decade beside 1 on, so that the line of even parts is always in sight."""
+    """Return an axis that covers half a decade on both sides of 1, so that the line of equal parts is visible."""
     logs = np.log10(ratio[np.isfinite(ratio) & (ratio > 0)])
     low, high = min(-0.5, logs.min() - 0.1), max(0.5, logs.max() + 0.1)
     steps = (1, 3) if high - low < 4 else (1,)
@@ -132,10 +132,10 @@ class Grid:
     """A trial's generated images.
 
     Attributes:
-        trial_id: whose.
-        error: at its last epoch, a fraction.
+        trial_id: the trial.
+        error: its error at the last epoch, a fraction.
         uri: the PNG as a data URI.
-        width: pixels to show it at, a whole multiple of its own.
+        width: width in pixels at which it is shown, an integer multiple of its own.
     """
 
     trial_id: str
@@ -145,9 +145,9 @@ class Grid:
 
 
 def sample_grids(study: Study) -> list[Grid]:
-    """The grids of the best completed trials that have one, the best first, at most `GRIDS`."""
+    """Return at most `GRIDS` grids of completed trials that have one, the best trial's first."""
     found: list[Grid] = []
-    best = study.ranked.head(4 * GRIDS)  # a search keeps the files of its best trials only
+    best = study.ranked.head(4 * GRIDS)  # a search keeps only the files of its best trials
     for trial_id, error in zip(best["trial_id"], best["val_error_last"], strict=True):
         png = TrialFiles.of(study.location, trial_id).samples()
         if png is not None and len(found) < GRIDS:

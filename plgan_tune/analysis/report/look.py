@@ -1,4 +1,4 @@
-"""How every figure looks. Colours are names of the page's own (page.css), so that plots follow light and dark."""
+"""The look of all figures. Colours are the page's custom properties (page.css), so that plots follow light and dark."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from plgan_tune.console.format import word
 from plgan_tune.records import TrialStatus
 
 Trace = Mapping[str, Any]
-"""A Plotly trace as its JSON has it."""
+"""A Plotly trace in the form of its JSON."""
 
 INK: Final = "var(--ink)"
 MUTED: Final = "var(--muted)"
@@ -31,16 +31,16 @@ SYMBOLS: Final = {
     TrialStatus.RUNNING: "square-open",
     TrialStatus.COMPLETED: "circle",
 }
-"""Statuses in the order in which they are drawn, the last on top. Symbols tell them apart without colour."""
+"""Statuses in drawing order, the last on top. Symbols distinguish them without colour."""
 
 
 def belongs_to(status: str) -> Trace:
-    """The part of a trace by which the page's buttons find what they take away."""
+    """Return the part of a trace by which the page's buttons find what to hide."""
     return {"meta": {"status": status}}
 
 
 def with_trials(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` with each one's `trial`, which is its row in `study.trials`, and that trial's `status`."""
+    """Return `rows` with columns `trial`, the trial's row in `study.trials`, and `status`, that trial's status."""
     place = pd.Series(study.trials.index, index=study.trials["trial_id"])
     codes, names = pd.factorize(rows["trial_id"])
     trial = place.reindex(names.astype(str)).to_numpy()[codes]
@@ -52,10 +52,10 @@ class Group:
     """What a figure shows of the trials of one status.
 
     Attributes:
-        word: what the status is called.
-        colour: its own.
-        symbol: its own.
-        rows: of the frame that was grouped.
+        word: name of the status.
+        colour: its colour.
+        symbol: its symbol.
+        rows: its rows of the grouped frame.
     """
 
     word: str
@@ -70,7 +70,7 @@ class Group:
 
 
 def by_status(study: Study, rows: pd.DataFrame) -> Iterator[Group]:
-    """The groups that `rows`, with a column `status`, hold, in the order in which they are drawn."""
+    """Yield the groups of `rows`, which have a column `status`, in drawing order."""
     for status, symbol in SYMBOLS.items():
         some = rows[rows["status"] == status]
         if not some.empty:
@@ -79,10 +79,10 @@ def by_status(study: Study, rows: pd.DataFrame) -> Iterator[Group]:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """In place of a figure that the study holds nothing for.
+    """Replaces a figure for which the study has no data.
 
     Attributes:
-        why: a sentence.
+        why: the reason, in a sentence.
     """
 
     why: str
@@ -92,6 +92,7 @@ Drawn = go.Figure | Absent
 
 
 def colour(status: TrialStatus) -> str:
+    """Return the colour of a status."""
     return f"var(--{status})"
 
 
@@ -104,13 +105,18 @@ def figure(
     left_out: str = "",
     **layout: Any,
 ) -> go.Figure:
-    """A figure of `traces`; axes and `layout` are laid over the house style.
+    """Make a figure in the report's style.
 
     Args:
-        left_out: what is not drawn because there is too much of it, in sentences.
+        traces: the figure's traces.
+        height: in pixels.
+        xaxis: settings that override the style's.
+        yaxis: likewise.
+        left_out: sentences on what is not drawn because there is too much of it.
+        **layout: more settings that override the style's.
 
     Raises:
-        ValueError: for a name or value that Plotly does not know.
+        ValueError: if Plotly does not know a name or value.
     """
     style = {
         "template": {},
@@ -140,23 +146,23 @@ _AXIS: Final[dict[str, Any]] = {
 
 
 def titled(text: str, **axis: Any) -> dict[str, Any]:
-    """An axis with a title."""
+    """Return an axis with a title."""
     return {"title": {"text": text, "font": {"size": 12.5, "color": MUTED}, "standoff": 10}} | axis
 
 
 def compact(values: Any) -> NDArray[np.float32]:
-    """`values` as numbers of four bytes: seven digits, more than a plot shows."""
+    """Convert `values` to numbers of four bytes: seven digits, more than a plot shows."""
     return np.asarray(values, dtype=float).astype(np.float32)
 
 
 def whole(values: Any) -> NDArray[np.unsignedinteger]:
-    """Whole numbers from 0 in as few bytes as hold the largest."""
+    """Convert whole numbers from 0 to the smallest type that holds the largest."""
     numbers = np.asarray(values, dtype=np.uint64)
     return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
-    """An axis of fractions in percent; a logarithmic one where they differ by more than a factor of four."""
+    """Return an axis of fractions in percent, logarithmic if they differ by more than a factor of four."""
     found = np.asarray(errors, dtype=float)
     found = found[np.isfinite(found)]
     if not spans_decades(found):
@@ -176,20 +182,20 @@ def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
 
 
 def spans_decades(errors: Any) -> bool:
-    """Whether an axis of these errors is logarithmic."""
+    """Return whether an axis of these errors is logarithmic."""
     found = np.asarray(errors, dtype=float)
     found = found[np.isfinite(found)]
     return len(found) > 0 and bool(found.max() > 4 * found.min() > 0)
 
 
 def elapsed(seconds: float) -> tuple[str, float]:
-    """The unit in which so long a time reads best, and the seconds in it."""
+    """Return the unit that suits this duration, and its length in seconds."""
     units = (("days", 86400.0, 3), ("hours", 3600.0, 2), ("minutes", 60.0, 2))
     return next(((unit, size) for unit, size, least in units if seconds >= least * size), ("seconds", 1.0))
 
 
 def line_at(x: float, text: str = "") -> dict[str, Any]:
-    """A thin vertical line over a figure's height, with `text` at the top."""
+    """Return a thin vertical line over a figure's height, with `text` at the top."""
     return {
         "type": "line",
         "x0": x,
@@ -204,5 +210,5 @@ def line_at(x: float, text: str = "") -> dict[str, Any]:
 
 
 def opacity(count: int) -> float:
-    """Of each of so many things that lie over one another."""
+    """Return the opacity of each of `count` overlapping marks."""
     return float(np.clip(5 / math.sqrt(max(count, 1)), 0.35, 0.9))

@@ -1,6 +1,6 @@
 "use strict";
 
-// Draws the figures in `#data`, colours them by the page's own custom properties, and filters by status.
+// Draws the figures in `#data`, colours them by the page's custom properties, and filters by status.
 (() => {
   const { figures, trials } = JSON.parse(document.getElementById("data").textContent);
   const ids = trials.columns[0].values;
@@ -12,7 +12,7 @@
     return new arrays[dtype](Uint8Array.from(atob(bdata), (c) => c.charCodeAt(0)).buffer);
   }
 
-  // A colour is written `var(--name)`; Plotly wants its value.
+  // A colour is written `var(--name)`; Plotly needs its value.
   function coloured(value, style) {
     if (typeof value === "string") {
       return value.startsWith("var(") ? style.getPropertyValue(value.slice(4, -1)).trim() : value;
@@ -22,7 +22,7 @@
     return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, coloured(one, style)]));
   }
 
-  // Points know their trial by its row; its name is written out here, once for all of them.
+  // Points refer to their trial by its row; replace it with the trial's name here.
   function named(trace) {
     if (trace.type === "parcoords") return without(trace);
     if (trace.customdata) {
@@ -48,12 +48,12 @@
     layout.font = { ...layout.font, family: getComputedStyle(document.body).fontFamily };
     // A finger that drags over a figure scrolls the page.
     layout.dragmode = touched.matches ? false : "zoom";
-    layout.uirevision = "same"; // what its reader has chosen in it outlives a redraw
+    layout.uirevision = "same"; // a redraw keeps the reader's selections
     const options = { responsive: true, displayModeBar: false, showTips: false };
     return Plotly.react(`figure-${name}`, data.map(named), layout, options);
   }
 
-  // A figure is drawn when it comes near the window: software that stands in for a graphics card takes seconds for all.
+  // A figure is drawn when it comes near the window: without a graphics card, all of them take seconds.
   const root = document.documentElement;
   const drawn = new Set();
   let queue = Promise.resolve();
@@ -61,7 +61,7 @@
     drawn.add(name);
     queue = queue
       .then(() => draw(name))
-      .catch((error) => console.error(`figure ${name}:`, error)) // the figures after it are drawn all the same
+      .catch((error) => console.error(`figure ${name}:`, error)) // continue with the figures after it
       .then(() => new Promise((done) => setTimeout(done)));
   }
   const observer = new IntersectionObserver(
@@ -157,7 +157,7 @@
         if (data.some((trace) => trace.type === "parcoords")) drawSoon(name);
         const places = data.flatMap((trace, place) => (trace.meta && trace.meta.status === status ? [place] : []));
         const figure = document.getElementById(`figure-${name}`);
-        // One that has not been drawn yet is drawn without what is hidden.
+        // A figure that has not been drawn yet is drawn later without hidden trials.
         if (places.length && figure.data) Plotly.restyle(figure, { visible: !hidden.has(status) }, places);
       }
     });

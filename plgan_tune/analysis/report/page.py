@@ -1,4 +1,4 @@
-"""The report: one HTML file that holds all that it shows and needs no network."""
+"""The report: one self-contained HTML file that needs no network."""
 
 import json
 import math
@@ -30,13 +30,13 @@ from plgan_tune.store.location import Location
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A part of the page with a title of its own.
+    """A part of the page with its own title.
 
     Attributes:
-        name: its anchor; letters and dashes.
-        title: what is shown.
-        look_for: the caption: what to look for.
-        drawn: its figures by name, side by side where the page is wide enough.
+        name: anchor; letters and dashes.
+        title: the title.
+        look_for: the caption, which says what to look for.
+        drawn: figures by name, side by side if the page is wide enough.
         group: `one` figure over the page's width, a `pair`, or `many` small ones.
         least: width in pixels below which its figures scroll sideways.
     """
@@ -50,38 +50,39 @@ class Panel:
 
     @property
     def figures(self) -> dict[str, Any]:
+        """Figures by their name on the page, without absent ones."""
         return {f"{self.name}-{key}": made for key, made in self.drawn.items() if not isinstance(made, Absent)}
 
     @property
     def left_out(self) -> list[str]:
-        """What its figures do not draw because there is too much of it, each sentence once."""
+        """Sentences on what its figures do not draw because there is too much of it, each once."""
         return list(dict.fromkeys(made.layout.meta["left_out"] for made in self.figures.values()))
 
     @property
     def absent(self) -> list[str]:
-        """Why what is not there is not, each reason once."""
+        """Reasons why figures are absent, each once."""
         return list(dict.fromkeys(made.why for made in self.drawn.values() if isinstance(made, Absent)))
 
 
 def write_report(study: Study, file: Location) -> None:
-    """Writes `report_html`, with what was evaluated, and keys' importance.
+    """Write `report_html` with evaluation results and keys' importance.
 
     Raises:
-        StoreError: where it cannot be written.
+        StoreError: if it cannot be written.
     """
     file.write_text(report_html(study, importances(study), beside_published(study)))
 
 
 def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFrame | None = None) -> str:
-    """The study as a page, running or finished; what it holds nothing for is said in a sentence.
+    """Return a running or finished study as a page; a sentence replaces each figure without data.
 
     Args:
-        study: as read from its store; the sample grids are read from there, too.
+        study: the study; its sample grids are read from its store.
         found: how much each key matters.
         seeds: rows of `beside_published`.
 
     Raises:
-        StoreError: where a sample grid cannot be read.
+        StoreError: if a sample grid cannot be read.
     """
     sums = overview(study)
     panels = {
@@ -132,7 +133,7 @@ def _template() -> jinja2.Template:
 
 
 def _for_script(data: Mapping[str, Any]) -> str:
-    """JSON that no text in it can end: `</script>` and `<!--` need the sign that is escaped."""
+    """Return JSON that cannot end its script: `</script>` and `<!--` need the escaped character."""
     return json.dumps(data, cls=PlotlyJSONEncoder, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -142,7 +143,7 @@ def _search_panels(study: Study) -> list[Panel]:
             "best-so-far",
             "Best so far",
             "The line is the lowest error at a last epoch; a dot is a trial where it ended. Look for where the line "
-            "last fell: a long flat end says that more trials of this space would bring little.",
+            "last fell: a long flat end means that more trials of this space would gain little.",
             {"time": timeline.best_over_time(study), "epochs": timeline.best_over_epochs(study)},
             "pair",
         ),
@@ -150,24 +151,25 @@ def _search_panels(study: Study) -> list[Panel]:
             "curves",
             "Learning curves",
             f"A line is a trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch "
-            f"on the generator's final loss. {_about_rungs(study)}Look for curves that were cut while they still fell, "
-            "and for those that rise after their switch.",
+            f"on the generator's final loss. {_about_rungs(study)}Look for curves that were cut while still falling, "
+            "and for curves that rise after their switch.",
             {"all": timeline.learning_curves(study)},
         ),
         Panel(
             "rungs",
             "Early stopping, rung by rung",
-            "Right of the cutoff are the trials that were stopped, and by how much they missed; who came before there "
-            "was a cutoff is not drawn, and the height within a rung says nothing. Look for many just right of it: "
-            "those were hardly worse than what went on; a longer grace period would judge them better.",
+            "Trials to the right of the cutoff were stopped; the distance is how far they missed it. Trials that "
+            "reached a rung before it had a cutoff are not drawn, and the height within a rung has no meaning. Look "
+            "for many trials just right of the cutoff: they were hardly worse than those that continued, and a longer "
+            "grace period would judge them better.",
             {"misses": timeline.misses(study)},
         ),
         Panel(
             "timeline",
             "Trials on nodes",
-            "A bar is an attempt of a trial, on the trial's last node; a row is what a node ran at one time. Look for "
-            "gaps, where a node trained nothing, for the search rested or trials were being started, and for a ragged "
-            "end, where a few long trials kept the rest waiting.",
+            "A bar is an attempt of a trial, on the trial's last node; a node has a row for each trial that it ran at "
+            "once. Look for gaps, where a node trained nothing because the search was paused or trials were starting, "
+            "and for a ragged end, where the other nodes waited for a few long trials.",
             {"all": timeline.timeline(study)},
         ),
     ]
@@ -176,7 +178,7 @@ def _search_panels(study: Study) -> list[Panel]:
 def _about_rungs(study: Study) -> str:
     asha = study.spec.search.early_stopping.asha
     if asha is None:
-        return "Nobody was stopped early. "
+        return "No trial was stopped early. "
     if asha.align == "switch":
         return "Rungs count from each trial's own switch. "
     return "Dotted lines with their epochs are the rungs of early stopping. "
@@ -188,17 +190,17 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
         Panel(
             "importance",
             "What the error depends on",
-            "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials. A grey bar's key matters no "
-            "more than among trials with shuffled errors: it is not significant. Look for the coloured ones: "
-            "those keys deserve the trials; the others have shown no influence yet.",
+            "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials. A key with a grey bar is not "
+            "significant: it matters no more than among trials with shuffled errors. Look for the coloured bars: those "
+            "keys deserve further trials; the others have shown no influence yet.",
             {"all": space.importance_bars(found)},
         ),
         Panel(
             "slices",
             "One key at a time",
-            "Each trial's last error over the values of a key; open circles were stopped early, so they stand where "
-            "they reached, and the star is the best. Look for a valley, and for a best at the edge: then the "
-            "domain is too narrow.",
+            "Each trial's last error over the values of a key. Open circles were stopped early, so theirs is the error "
+            "at that epoch; the star is the best. Look for a valley, and for a best value at the edge: then the domain "
+            "is too narrow.",
             {str(place): made for place, made in enumerate(sliced.values())}
             or {"none": Absent("No key was searched: all trials have the same configuration.")},
             "many",
@@ -206,16 +208,16 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
         Panel(
             "plane",
             "Alpha and beta together",
-            "The colour is a mean of the trials nearby, shown or not, all at the same epoch; the star is the best. "
-            "On a straight line through the origin alpha / beta is the same. Look for a valley along such a line: "
-            "then only the ratio matters.",
+            "The colour is the mean of nearby trials, drawn or not, all at the same epoch; the star is the best. On a "
+            "straight line through the origin, alpha / beta is constant. Look for a valley along such a line: then "
+            "only the ratio matters.",
             {"all": space.plane(study)},
         ),
         Panel(
             "parallel",
             "All keys together",
-            "A line is a trial; the strongest colour is the lowest error. Drag along an axis to keep only what passes "
-            "there, and click it to undo. Look for axes where the best lines come close together.",
+            "A line is a trial; the strongest colour is the lowest error. Drag along an axis to keep only the lines "
+            "that pass there; click the axis to undo. Look for axes where the best lines are close together.",
             {"all": space.parallel_coordinates(study)},
             least=105 * (len(study.spec.domains) + 2),
         ),
@@ -227,16 +229,16 @@ def _best_panels(study: Study) -> list[Panel]:
         Panel(
             "losses",
             "Loss terms",
-            "C_sup is of the labels, C_unsup of real against generated; V_log and V_feature are the generator's before "
-            "alpha and beta. Look for a jump at the switch, the dotted line, and for a V_log that climbs: the "
-            "discriminator then wins.",
+            "C_sup is the loss on labels, C_unsup that of real against generated images; V_log and V_feature are the "
+            "generator's terms without alpha and beta. Look for a jump at the switch, the dotted line, and for a "
+            "rising V_log: then the discriminator wins.",
             {"best": best.loss_terms(study)},
         ),
         Panel(
             "gradients",
-            "Who moves the generator",
-            "alpha |∇V_log| / (beta |∇V_feature|): above 1 the adversarial loss leads, below 1 feature matching. Look "
-            "for a ratio far from 1 throughout: the weaker loss then hardly counts, and could be left out.",
+            "Gradients of the generator",
+            "alpha |∇V_log| / (beta |∇V_feature|): above 1 the adversarial loss dominates, below 1 feature matching. "
+            "Look for a ratio far from 1 in all epochs: the weaker loss then hardly counts and could be left out.",
             {"best": best.gradient_ratio(study)},
         ),
     ]
@@ -244,7 +246,7 @@ def _best_panels(study: Study) -> list[Panel]:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A figure of the header: what it is, its value, a remark."""
+    """A number in the header: its label, its value and a remark."""
 
     label: str
     value: str
@@ -256,10 +258,10 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
         _best_error(study),
         Fact("Trials", f"{sums.trials:,}", f"of {study.spec.search.trials:,}"),
         Fact("Epochs trained", f"{sums.epochs:,}", _saved(sums)),
-        Fact("Time", duration(sums.took), f"{sums.epochs_per_hour:,.0f} epochs an hour of training"),
+        Fact("Time", duration(sums.took), f"{sums.epochs_per_hour:,.0f} epochs per hour of training"),
     ]
     if sums.images_per_second is not None:
-        facts.append(Fact("Images a second", f"{sums.images_per_second:,.0f}", "in one trial"))
+        facts.append(Fact("Images per second", f"{sums.images_per_second:,.0f}", "in one trial"))
     return facts
 
 
@@ -282,7 +284,7 @@ def _running_last(study: Study, counts: Mapping[TrialStatus, int]) -> dict[str, 
 
 
 def _settings(study: Study) -> dict[str, str]:
-    """Searched keys of the best trial."""
+    """Return the best trial's values of the searched keys."""
     if study.ranked.empty:
         return {}
     row = study.ranked.iloc[0]
@@ -290,7 +292,7 @@ def _settings(study: Study) -> dict[str, str]:
 
 
 def _trials(study: Study) -> dict[str, Any]:
-    """The table of all trials by column, the best first, then those that did not complete."""
+    """Return the table of all trials by column, and its order: the best first, then those that did not complete."""
     trials = study.trials
     columns = [
         {"label": "trial", "values": trials["trial_id"].tolist()},
@@ -313,6 +315,6 @@ def _trials(study: Study) -> dict[str, Any]:
 
 
 def _numbers(cells: "pd.Series[Any]") -> list[float | None]:
-    """To four significant digits; None for NaN, which JSON does not have."""
+    """Round to four significant digits; NaN becomes None, because JSON has no NaN."""
     numbers = cells.to_numpy(dtype=float, na_value=math.nan).tolist()
     return [None if math.isnan(number) else float(f"{number:.4g}") for number in numbers]

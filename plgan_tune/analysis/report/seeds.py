@@ -1,4 +1,4 @@
-"""Configurations trained again with other seeds, beside published numbers."""
+"""Figure of configurations that were trained with other seeds, and of published numbers."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from plgan_tune.analysis.report.look import Trace, compact, figure, titled
 
 
 def seeds_figure(seeds: pd.DataFrame) -> Any:
-    """A point with its 95 % interval for each row; hollow, with its printed deviation, where it was published.
+    """Plot each row as a point with its 95 % interval; published ones are hollow, with their printed deviation.
 
     Args:
         seeds: rows of `beside_published`.

@@ -1,4 +1,4 @@
-"""The space that was searched: which values did well, and which keys matter."""
+"""Figures of the searched space: which values did well, and which keys matter."""
 
 import json
 import math
@@ -48,18 +48,18 @@ ALPHA, BETA = "loss.alpha", "loss.beta"
 GRID = 60
 
 LINES = 500
-"""So many are drawn of more than `MOST_TRIALS` trials: without a graphics card one takes 2 ms."""
+"""Number of lines drawn for more than `MOST_TRIALS` trials: without a graphics card one line takes 2 ms."""
 
 
 def parallel_coordinates(study: Study) -> Drawn:
-    """A line a trial through its searched values, its epochs and its last error, by which it is coloured."""
+    """Plot each trial as a line through its searched values, its epochs and its last error, which sets its colour."""
     trials = study.trials[study.trials["val_error_last"].notna()].sort_values("val_error_last", ascending=False)
     if len(study.spec.domains) < 2:
-        return Absent("Parallel coordinates need two searched keys; the slices show all there is.")
+        return Absent("Parallel coordinates need two searched keys; the slices show everything.")
     if len(trials) < 2:
         return Absent("Parallel coordinates need two trials that have trained an epoch.")
     error = trials["val_error_last"]
-    ends = [100 * error.min(), 100 * error.max()]  # said, so that lines that are taken off do not move it
+    ends = [100 * error.min(), 100 * error.max()]  # explicit, so that hiding lines does not move the axis
     low, high = error.quantile([0, 0.9])
     count = len(trials)
     if count > MOST_TRIALS:
@@ -79,7 +79,7 @@ def parallel_coordinates(study: Study) -> Drawn:
         "rangefont": {"color": "rgba(0,0,0,0)", "size": 1},
         "unselected": {"line": {"color": FAINT, "opacity": 0.25}},
     }
-    some = f"Of {count:,} trials {len(trials):,} are drawn: the best, and others evenly over each status's last errors."
+    some = f"Of {count:,} trials {len(trials):,} are drawn: the best, and others spread over each status's last errors."
     return figure(
         [trace],
         height=420,
@@ -97,21 +97,21 @@ def _dimension(study: Study, path: str, trials: pd.DataFrame) -> dict[str, Any]:
 
 
 def short_name(study: Study, path: str) -> str:
-    """A searched key's last name; its path where two share that."""
+    """Return the last part of a searched key's path, or the whole path if two keys share that part."""
     return study.spec.columns[path].removeprefix("params_")
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A searched key as an axis: decades of a logarithmic domain, a choice's options by their place.
+    """A searched key as an axis: decades of a logarithmic domain, a choice's options by their position.
 
-    A resumed study may hold values outside the current domains; the axis reaches to them.
+    A resumed study may hold values outside the current domains; the axis includes them.
 
     Attributes:
-        places: of a column's cells on the axis; NaN where a cell has none.
-        low, high: the axis's ends, which are apart.
-        options: of a choice, as text.
-        log: whether places are decades.
+        places: positions of a column's cells on the axis; NaN if a cell has none.
+        low, high: the axis's ends, which differ.
+        options: a choice's options, as text.
+        log: whether positions are decades.
     """
 
     places: NDArray[np.float64]
@@ -122,6 +122,7 @@ class Axis:
 
     @classmethod
     def of(cls, domain: Domain, cells: "pd.Series[Any]") -> "Axis":
+        """Return the axis of a domain and of a column of its values."""
         if isinstance(domain, Choice):
             found = [text(cell) for cell in cells]
             options = tuple(dict.fromkeys([*(text(encode(domain, option)) for option in domain.options), *found]))
@@ -137,7 +138,7 @@ class Axis:
         return cls(values, low, high, log=log) if low < high else cls(values, low - 0.5, high + 0.5, log=log)
 
     def ticks(self) -> dict[float, str]:
-        """Place -> text where the axis is not one of plain numbers."""
+        """Return position -> text, empty for an axis of plain numbers."""
         if self.options:
             return {float(at): option for at, option in enumerate(self.options)}
         if not self.log:
@@ -152,7 +153,7 @@ class Axis:
         return places
 
     def as_plotly(self, margin: float = 0.04) -> dict[str, Any]:
-        """Range and ticks; `margin` beyond both ends is a part of their distance."""
+        """Return range and ticks, with `margin`, a fraction of the range, beyond both ends."""
         room = 0 if self.options else margin * (self.high - self.low)
         ticks = self.ticks()
         shown = {"tickvals": list(ticks), "ticktext": list(ticks.values())} if ticks else {"nticks": 6}
@@ -160,7 +161,7 @@ class Axis:
 
 
 def text(value: Any, digits: int = 6) -> str:
-    """An option or a cell, which a column of numbers may hold as another type of number."""
+    """Format an option or a cell; a column of numbers may hold it as another type of number."""
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -171,7 +172,7 @@ def text(value: Any, digits: int = 6) -> str:
 
 
 def slices(study: Study) -> dict[str, Drawn]:
-    """For each searched key the trials' last errors over its values."""
+    """Plot the trials' last errors over the values of each searched key."""
     trials = study.trials[study.trials["val_error_last"].notna()]
     if trials.empty:
         return {path: Absent("No trial has trained an epoch yet.") for path in study.spec.domains}
@@ -210,11 +211,11 @@ def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
 
 
 def plane(study: Study) -> Drawn:
-    """The error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of the trials nearby."""
+    """Plot the error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of nearby trials."""
     if missing := [path for path in (ALPHA, BETA) if path not in study.spec.domains]:
         return Absent(f"The plane needs both weights searched, but {' and '.join(missing)} had one value.")
     if any(isinstance(study.spec.domains[path], Choice) for path in (ALPHA, BETA)):
-        return Absent("The plane needs alpha and beta of a range each, but one is a choice.")
+        return Absent("The plane needs ranges of alpha and beta, but one is a choice.")
     epoch, errors = errors_at_equal_epoch(study)
     trials = study.trials.assign(error=study.trials["trial_id"].map(errors))
     trials = trials[trials["error"].notna()]
@@ -277,7 +278,7 @@ def plane(study: Study) -> Drawn:
 def _smoothed(
     error: NDArray[np.float64], axes: tuple[Axis, Axis], grid: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Nadaraya and Watson's kernel mean on the grid, one row a y; its width shrinks as trials^(-1/6) (Scott's rule)."""
+    """Return Nadaraya and Watson's kernel mean on the grid, one row per y; width ~ trials^(-1/6) (Scott's rule)."""
     width = 0.35 * len(error) ** (-1 / 6)
     along_x, along_y = (
         np.exp(-0.5 * ((at[:, None] - axis.places) / ((axis.high - axis.low) * width)) ** 2)
@@ -285,12 +286,12 @@ def _smoothed(
     )
     weight = along_y @ along_x.T
     mean = (along_y * error) @ along_x.T / np.maximum(weight, 1e-12)
-    # A kernel mean holds where there are trials; elsewhere the page shows through.
+    # A kernel mean is valid only near trials; elsewhere the plot is transparent.
     return np.where(weight > 0.3, mean, np.nan)
 
 
 def importance_bars(found: Importances | None) -> Drawn:
-    """Each key's share of all keys' importance with its 90 % interval."""
+    """Plot each key's share of all keys' importance with its 90 % interval."""
     if found is None:
         return Absent(
             f"Importance needs two searched keys and {LEAST} trials with errors that differ at the same epoch."

@@ -1,4 +1,4 @@
-"""What is drawn of more than a browser draws at once. What a figure leaves out, its caption says."""
+"""Thins out figures with more marks than a browser can draw. The caption says what a figure leaves out."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,22 @@ import pandas as pd
 from plgan_tune.analysis.study import Study
 
 MOST_DOTS: Final = 1500
-"""So many dots of a figure are all drawn: a browser takes half a millisecond for one."""
+"""Highest number of dots that are all drawn: a browser takes half a millisecond for one."""
 
 PLACES: Final = (48, 32)
-"""Columns and rows of a figure with more dots. A place is about as large as a dot."""
+"""Columns and rows of places in a figure with more dots. A place is about as large as a dot."""
 
 FEWER_PLACES: Final = (32, 24)
-"""Of a small figure."""
+"""The same for a small figure."""
 
 MOST_TRIALS: Final = 1000
-"""So many trials are all drawn as lines."""
+"""Highest number of trials that are all drawn as lines."""
 
 SPREAD: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""The quantiles that stand for trials whose lines are not drawn."""
+"""Quantiles that represent trials whose lines are not drawn."""
 
 MOST_BARS: Final = 1500
-"""So many attempts of trials are all drawn as bars."""
+"""Highest number of attempts that are all drawn as bars."""
 
 
 def one_a_place(
@@ -37,14 +37,15 @@ def one_a_place(
     log: bool = False,
     places: tuple[int, int] = PLACES,
 ) -> pd.DataFrame:
-    """One row for each place of a figure, with `others`: how many more lie there.
+    """Return one row per place of a figure, with a column `others`: how many more lie there.
 
-    All rows, where they are few. Each status by itself, so that taking one off shows what was below it.
+    If rows are few, all are returned. Each status is thinned separately, so that hiding one shows what was below it.
 
     Args:
-        rows: with columns of these names.
-        x, y: where they are drawn.
-        apart: by what else than their place rows differ.
+        rows: the rows to draw.
+        x: column of the horizontal position.
+        y: column of the vertical position.
+        apart: columns in which rows at one place must agree.
         log: whether the figure's y axis is logarithmic.
         places: columns and rows of the figure.
     """
@@ -54,7 +55,7 @@ def one_a_place(
     column = _columns(rows[x].to_numpy(dtype=float), places[0])
     row = _cells(np.log10(height) if log else height, places[1])
     placed = rows[list(apart)].astype(str).assign(column=column, row=row)
-    # The lowest of a column stay, as an error's best are looked for; elsewhere the first, so that no pattern shows.
+    # Keep the lowest of a column, because the best errors matter; elsewhere the first, so that no pattern appears.
     lowest = row == placed.groupby("column")["row"].transform("min")
     placed["key"] = np.where(lowest, height, np.arange(len(rows)))
     here = placed.groupby([*apart, "column", "row"])["key"]
@@ -62,13 +63,13 @@ def one_a_place(
 
 
 def _columns(values: Any, count: int) -> Any:
-    """Cells, or one for each value of few: whole numbers two of which fell into a cell would make stripes."""
+    """Return each value's cell; few distinct values get one each: integers that share a cell would make stripes."""
     found, place = np.unique(values, return_inverse=True)
     return place if len(found) <= 2 * count else _cells(values, count)
 
 
 def _cells(values: Any, count: int) -> Any:
-    """Which of `count` equal parts of the values' range each is in; values without a place are together in one more."""
+    """Return which of `count` equal parts of the values' range each is in; NaN and infinity share an extra part."""
     known = np.isfinite(values)
     low, high = (values[known].min(), values[known].max()) if known.any() else (0.0, 0.0)
     part = (values - low) / (high - low or 1.0) * count
@@ -76,7 +77,7 @@ def _cells(values: Any, count: int) -> Any:
 
 
 def strength(others: Any, alone: float) -> Any:
-    """The opacity of a dot that stands for others: what all of them drawn over one another would have.
+    """Return the opacity of a dot that represents others: that of all of them drawn on top of each other.
 
     Args:
         others: how many more lie at each dot's place.
@@ -87,17 +88,22 @@ def strength(others: Any, alone: float) -> Any:
 
 
 def and_others(others: Any) -> list[str]:
-    """What follows a trial's name where it stands for others."""
+    """Return the text after a trial's name if it represents others."""
     return [f" and {count:,} more" if count else "" for count in np.asarray(others).tolist()]
 
 
 def spread_evenly(study: Study, trials: pd.DataFrame, most: int) -> "pd.Index[int]":
-    """Rows of about `most` trials: the best third, and of each status others, evenly over their last errors.
+    """Choose about `most` trials: the best, up to a third, and others of each status, spread over their last errors.
 
-    A status has at least 20 of them, if it has that many trials.
+    A status gets at least 20, if it has that many trials.
 
     Args:
+        study: the study.
         trials: rows of `study.trials` with a last error.
+        most: about how many to choose.
+
+    Returns:
+        Their index in `trials`.
     """
     best = study.ranked.index.intersection(trials.index, sort=False)[: most // 3]
     rest = trials.drop(best).sort_values("val_error_last")
@@ -111,14 +117,14 @@ def _evenly(ordered: "pd.Index[int]", share: float) -> "pd.Index[int]":
 
 
 def bars_together(bars: pd.DataFrame, most: int) -> tuple[pd.DataFrame, float]:
-    """Bars that began on a row within one stretch of time, a status as one; and the stretch, 0 where all are few.
+    """Merge bars of a status that began on a row within one stretch of time; return them and the stretch in seconds.
 
-    Such a bar is as long as what it stands for was together, so that the time in which a row was empty stays empty;
-    where it begins may be wrong by a stretch.
+    If bars are few, all are kept and the stretch is 0. A merged bar is as long as its bars together, so that idle time
+    of a row stays empty; its start may be wrong by a stretch.
 
     Args:
-        bars: with columns `row`, `status`, `trial`, `began` and `until`, those of a row apart from one another.
-        most: so many bars of each status are drawn, or 20 a row.
+        bars: columns `row`, `status`, `trial`, `began` and `until`; bars of a row do not overlap.
+        most: number of bars of each status that are drawn, or 20 per row.
     """
     if len(bars) <= most:
         return bars.assign(others=0), 0.0
@@ -131,7 +137,7 @@ def bars_together(bars: pd.DataFrame, most: int) -> tuple[pd.DataFrame, float]:
         length=("length", "sum"),
         others=("trial", "size"),
     )
-    # The one that began last may go on beyond the stretch, so it comes last.
+    # The bar that began last may extend beyond the stretch, so it comes last.
     found = found.reset_index().sort_values(["row", "cell", "last"], ignore_index=True)
     here = found.groupby(["row", "cell"])
     began = here["first"].transform("min") + here["length"].cumsum() - found["length"]
@@ -139,10 +145,11 @@ def bars_together(bars: pd.DataFrame, most: int) -> tuple[pd.DataFrame, float]:
 
 
 def quantiles(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The errors' `SPREAD` at each epoch, or at about `most` of them, with the last one.
+    """Return the quantiles `SPREAD` of the errors at each epoch, or at about `most` epochs including the last.
 
     Args:
-        rows: of one status, with columns `epoch` and `val_error`.
+        rows: rows of one status, with columns `epoch` and `val_error`.
+        most: about how many epochs to return.
     """
     found: pd.DataFrame = rows.groupby("epoch")["val_error"].quantile(np.array(SPREAD)).unstack().dropna()
     kept = np.arange(0, len(found), max(1, -(-len(found) // most)))
@@ -150,17 +157,18 @@ def quantiles(rows: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def said(*sentences: str) -> str:
+    """Join the sentences that are not empty."""
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def said_of_dots(rows: pd.DataFrame) -> str:
-    """What a figure of `one_a_place` of these rows leaves out."""
+    """Return a sentence on what a figure of `one_a_place` of these rows leaves out."""
     if len(rows) <= MOST_DOTS:
         return ""
-    return f"Of {len(rows):,} dots those of a status at one place are drawn as one, the stronger the more they are."
+    return f"Of {len(rows):,} dots those of a status at one place are drawn as one; a stronger dot represents more."
 
 
 def parts(frame: pd.DataFrame) -> Iterator[tuple[str, Any, Any]]:
-    """The bands of `quantiles` from the widest: what each holds, its lower and its upper edge."""
+    """Yield the bands of `quantiles`, the widest first: name, lower edge and upper edge."""
     yield "nine in ten", frame[SPREAD[0]], frame[SPREAD[4]]
     yield "the middle half", frame[SPREAD[1]], frame[SPREAD[3]]

@@ -1,4 +1,4 @@
-"""The course of a search: how its best fell, how its trials learned, where they were stopped, when each ran."""
+"""Figures of a search over time: its best error, learning curves, early stopping, and when each trial ran."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -53,17 +53,17 @@ from plgan_tune.console.format import duration
 from plgan_tune.records import TrialStatus, Verdict
 
 MOST_POINTS = 100_000
-"""Of more points of curves, evenly spaced ones are drawn."""
+"""If curves have more points, evenly spaced ones are drawn."""
 
 CURVES = 150
-"""So many are drawn of more than `MOST_TRIALS` trials, over bands that stand for all."""
+"""Number of curves drawn for more than `MOST_TRIALS` trials, over bands that represent all."""
 
 BAND = 200
-"""So many epochs of a band are drawn."""
+"""Number of epochs of a band that are drawn."""
 
 
 def best_over_time(study: Study) -> Drawn:
-    """The lowest error at a last epoch so far, against the time in which trials trained: a pause brings nothing."""
+    """Plot the lowest error at a last epoch so far over the time in which trials trained, without pauses."""
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
     starts, ends = stretches(study.epochs)
@@ -75,14 +75,14 @@ def best_over_time(study: Study) -> Drawn:
 
 
 def best_over_epochs(study: Study) -> Drawn:
-    """The lowest error at a last epoch so far, against the epochs that all trials together had trained by then."""
+    """Plot the lowest error at a last epoch so far over the epochs that all trials together had trained by then."""
     arrived = pd.Series(np.arange(1, len(study.epochs) + 1), index=study.epochs["trial_id"].astype(str))
     at = study.trials["trial_id"].map(arrived.groupby(level=0).last())
     return _best_so_far(study, study.trials.assign(at=at), "epochs trained, by all trials together")
 
 
 def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
-    """Args: trials: with a column `at`, when they came to their last epoch; NaN where nobody knows."""
+    """Plot over the column `at` of `trials`, when they reached their last epoch; NaN if unknown."""
     ended = trials[trials["ended_at"].notna() & trials["val_error_last"].notna() & trials["at"].notna()]
     completed = ended[ended["status"] == TrialStatus.COMPLETED].sort_values("at")
     if completed.empty:
@@ -106,7 +106,7 @@ def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
 def trial_dots(
     study: Study, trials: pd.DataFrame, x: str, size: float = 7, places: tuple[int, int] = PLACES
 ) -> Iterator[Trace]:
-    """A trace a status: each trial's last error over its column `x`, one a place where there are many."""
+    """Yield a trace per status: each trial's last error over its column `x`, one per place if there are many."""
     alone = max(0.5, opacity(len(trials) // 8))
     error = "val_error_last"
     drawn = one_a_place(trials, x, error, log=spans_decades(trials[error]), places=places)
@@ -132,9 +132,9 @@ def trial_dots(
 
 
 def learning_curves(study: Study) -> Drawn:
-    """Every trial's error over its epochs: a trace a status, the best above all.
+    """Plot every trial's error over its epochs: one trace per status, the best trial on top.
 
-    Of many trials some are drawn, over bands that stand for all.
+    If there are many trials, some are drawn, over bands that represent all.
     """
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
@@ -167,8 +167,8 @@ def learning_curves(study: Study) -> Drawn:
 
 def _left_out(trials: int, drawn: int, every: int) -> str:
     some = (
-        f"Of {trials:,} trials {drawn:,} are drawn as lines: the best, and others evenly over each status's last "
-        "errors. The bands and the dashed line are of all trials of a status that trained an epoch: nine in ten of "
+        f"Of {trials:,} trials {drawn:,} are drawn as lines: the best, and others spread over each status's last "
+        "errors. The bands and the dashed line show all trials of a status that trained an epoch: nine in ten of "
         "them, the middle half, and their median."
     )
     thinned = f"Of the lines one epoch in {every} is drawn, and every trial's last."
@@ -176,7 +176,7 @@ def _left_out(trials: int, drawn: int, every: int) -> str:
 
 
 def _bands(group: Group, found: pd.DataFrame) -> Iterator[Trace]:
-    """Where nine in ten of a status's trials and the middle half of them are at each epoch."""
+    """Yield the bands that hold nine in ten, and the middle half, of a status's trials at each epoch."""
     epochs = whole(found.index)
     for name, low, high in parts(found):
         yield {
@@ -210,13 +210,13 @@ def _median(group: Group, found: pd.DataFrame) -> Trace:
 
 
 def _thinned(rows: pd.DataFrame, every: int) -> pd.DataFrame:
-    """Each trial's first and last epoch stay."""
+    """Keep one epoch in `every`, and each trial's first and last."""
     ends = ~rows["trial"].duplicated() | ~rows["trial"].duplicated(keep="last")
     return rows[ends | (rows["epoch"] % every == 0)]
 
 
 def _curves(group: Group, every: int) -> Trace:
-    """One trace for all: a row without an error lifts the pen between two trials."""
+    """Return one trace for all trials of a group; a point without an error separates two trials."""
     rows = _thinned(group.rows, every)
     count = rows["trial"].nunique()
     ends = np.flatnonzero(np.diff(rows["trial"])) + 1
@@ -278,15 +278,15 @@ def _best_curve(rows: pd.DataFrame) -> Iterator[Trace]:
 
 
 def misses(study: Study) -> Drawn:
-    """By how much each trial missed the cutoff at each rung, or was better."""
+    """Plot how far each trial was above or below the cutoff at each rung."""
     if study.decisions.empty:
         return Absent("Early stopping has judged no trial.")
     judged = study.decisions[study.decisions["cutoff"].notna()]
     if judged.empty:
-        return Absent("Too few trials have reached a rung for any decision.")
+        return Absent("Too few trials have reached a rung for a decision.")
     judged = with_trials(study, judged)
     steps = sorted(judged["rung"].unique().tolist())
-    # Spread over the rung's height by the order of arrival, so that equal trials do not hide one another.
+    # Spread over the rung's height in order of arrival, so that equal trials do not hide each other.
     spread = (judged.groupby("rung").cumcount() * 0.618) % 1 - 0.5
     height = judged["rung"].map({rung: step for step, rung in enumerate(steps)}) + 0.6 * spread
     judged = judged.assign(height=height, missed=100 * (judged["value"] - judged["cutoff"]))
@@ -294,7 +294,7 @@ def misses(study: Study) -> Drawn:
     drawn = one_a_place(judged, "missed", "height", apart=("status", "verdict"))
     traces: list[Trace] = []
     verdicts = (
-        (Verdict.CONTINUE, "went on", MUTED, "circle"),
+        (Verdict.CONTINUE, "continued", MUTED, "circle"),
         (Verdict.STOP, "was stopped", colour(TrialStatus.STOPPED), SYMBOLS[TrialStatus.STOPPED]),
     )
     for verdict, outcome, tint, symbol in verdicts:
@@ -316,7 +316,7 @@ def misses(study: Study) -> Drawn:
                     "line": {"width": 1.5, "color": tint},
                 },
                 "hovertemplate": (
-                    f"%{{text}}%{{hovertext}} {outcome}<br>%{{x:+.2f}} points off the cutoff<extra></extra>"
+                    f"%{{text}}%{{hovertext}} {outcome}<br>%{{x:+.2f}} points from the cutoff<extra></extra>"
                 ),
             }
             traces.append(trace)
@@ -336,9 +336,9 @@ def misses(study: Study) -> Drawn:
 
 
 def timeline(study: Study) -> Drawn:
-    """When each trial trained on which node: a bar an attempt, a row for each that a node ran at a time.
+    """Plot when each trial trained on which node: one bar per attempt, one row per trial that a node ran at once.
 
-    Of a trial's nodes the last alone is known.
+    Only the last node of a trial is known.
     """
     placed = _attempts(study)
     if placed.empty:
@@ -387,14 +387,14 @@ def timeline(study: Study) -> Drawn:
 def _of_bars(attempts: int, stretch: float) -> str:
     return (
         f"Of {attempts:,} attempts those of a status that began on a row within {duration(timedelta(seconds=stretch))} "
-        "are drawn as one bar, as long as they were together."
+        "are drawn as one bar, as long as all of them together."
     )
 
 
 def _attempts(study: Study) -> pd.DataFrame:
-    """Each attempt that trained, by its start: its `trial`'s row, node and status; `began` and `until`.
+    """Return each attempt that trained, by its start: its `trial`'s row, node and status; `began` and `until`.
 
-    In seconds since the search began.
+    Times are seconds since the search began.
     """
     zero = (study.epochs["reported_at"].min() - study.trials["started_at"].min()).total_seconds()
     began, until = spans(study.epochs)
@@ -406,7 +406,7 @@ def _attempts(study: Study) -> pd.DataFrame:
 
 
 def _lanes(nodes: list[str], starts: list[float], ends: list[float]) -> list[tuple[str, int]]:
-    """For each trial, by its start, its node and the first row of that node which is free by then."""
+    """Return for each attempt, by its start, its node and the first row of that node that is free then."""
     free: dict[str, list[float]] = {}
     found = []
     for node, start, end in zip(nodes, starts, ends, strict=True):
