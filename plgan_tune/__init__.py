@@ -9,8 +9,8 @@ rows = train_trial(load_trial("results/second/best.yaml"), out="trained/second")
 classifier = load_classifier("trained/second")
 ```
 
-Importing the package is fast: each name is loaded with its module at its first use, so PyTorch and Ray are imported
-only by the names that need them. The function that trains is `plgan_tune.train.train`. The package exports it as
+Importing the package is fast: each name is loaded with its module at its first use, so only the names that need PyTorch
+or Ray import them. The function that trains is `plgan_tune.train.train`. The package exports it as
 `train_trial`, because the name `plgan_tune.train` belongs to the module of that command: Python sets it on the package
 whenever the module is imported, so `from plgan_tune import train` would give the module or the function, depending on
 what was imported before.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from plgan_tune.config.load import load_study, load_trial
     from plgan_tune.train import train as train_trial
     from plgan_tune.tuning.driver import run_study
-else:  # a type checker that saw it would take any name for one that there is
+else:  # a type checker that saw __getattr__ would accept any name
 
     def __getattr__(name: str) -> Any:
         match name:

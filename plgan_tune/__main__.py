@@ -21,7 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 
 def main() -> None:
-    """Starts the command that the first word of the command line names, with the words after it."""
+    """Start the command that the first word of the command line names, with the words after it."""
     match sys.argv[1:]:
         case [command, *words] if command in COMMANDS:
             _command(command)(words, prog_name=f"{_program()} {command}")
@@ -57,7 +57,7 @@ def _refuse(word: str) -> NoReturn:
 
 
 def _program() -> str:
-    """How this was started."""
+    """Return the name under which this program was started."""
     return "python -m plgan_tune" if Path(sys.argv[0]).name == "__main__.py" else "plgan-tune"
 
 

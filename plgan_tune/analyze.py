@@ -1,4 +1,4 @@
-"""`python -m plgan_tune.analyze`: what a study found, from its Parquet files alone."""
+"""`python -m plgan_tune.analyze`: shows what a study found, from its Parquet files alone."""
 
 import csv
 import re
@@ -55,7 +55,7 @@ def main(
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Export this trial instead of the best.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until the search ends.")] = False,
 ) -> None:
-    """Say what a study found: its best trials, what to mind, which keys matter."""
+    """Show what a study found: its best trials, warnings, and which keys matter."""
     console = terminal()
     with refusing(StoreError, QueryError):
         for place in results:
@@ -63,11 +63,11 @@ def main(
         asked = {"--sql": sql is not None, "--export": export is not None, "--html": html is not None, "--watch": watch}
         given = [option for option, is_given in asked.items() if is_given]
         if len(given) > 1:
-            refuse(f"{' and '.join(given)} exclude each other: each says what is done instead of the summary")
+            refuse(f"{' and '.join(given)} exclude each other: each replaces the summary")
         if len(results) > 1 and given:
             refuse("--sql, --export, --html and --watch take one study, but several are given")
         if trial is not None and export is None:
-            refuse("--trial says what --export writes, which is not given")
+            refuse("--trial needs --export: it names the trial to export")
         if len(results) > 1:
             _compare(console, results)
             return
@@ -88,7 +88,7 @@ def main(
 
 
 def _compare(console: Console, results: Sequence[str]) -> None:
-    """A study that cannot be read keeps no other from being shown, and is named after them."""
+    """Compare the studies that can be read, then refuse the others with their errors."""
     studies, broken = [], []
     for place in results:
         try:
@@ -105,20 +105,20 @@ def _print_importance(console: Console, study: Study) -> None:
     found = importances(study)
     console.print()
     if found is None:
-        needs = f"it takes two searched keys and {LEAST} trials that reached a common epoch with errors that differ"
+        needs = f"needs two searched keys and {LEAST} trials that reached a common epoch with different errors"
         say(console, f"what matters: {needs}", "dim")
     else:
         console.print(importance_table(found))
 
 
 def _print_query(console: Console, study: Study, sql: str) -> None:
-    """A table on a terminal, CSV in a file or pipe."""
+    """Print a table on a terminal, and CSV in a file or pipe."""
     names, rows = query(study, sql)
     if not console.is_terminal:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([_in_csv(cell) for cell in row] for row in (names, *rows))
         return
-    # What stands in brackets would be taken for a style.
+    # As plain strings, text in brackets would be parsed as a style.
     headers = [Text(visible(name)) for name in names]
     cells = [[Text("" if cell is None else visible(str(cell))) for cell in row] for row in rows]
     table = Table(*map(Column, headers), box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
@@ -132,7 +132,7 @@ def _print_query(console: Console, study: Study, sql: str) -> None:
 
 
 def _print_a_line_a_cell(console: Console, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
-    """A row under the other, where they are wider than the terminal."""
+    """Print one line per cell, for rows that are wider than the terminal."""
     for row in rows:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(style="dim", no_wrap=True)
@@ -144,11 +144,11 @@ def _print_a_line_a_cell(console: Console, headers: Sequence[Text], rows: Sequen
 
 
 _FORMULA: Final = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]", re.IGNORECASE)
-"""How a text begins that a spreadsheet would run, full-width signs included. A number in text is none."""
+"""The start of a text that a spreadsheet would run as a formula, full-width signs included. Numbers are not matched."""
 
 
 def _in_csv(cell: object) -> object:
-    """A number as it is; a text that no spreadsheet runs and no terminal obeys, in a pipe to `less` or from a file."""
+    """Return a number unchanged, and a text escaped so that no spreadsheet runs it and it cannot control a terminal."""
     if cell is None or isinstance(cell, int | float | Decimal):
         return cell
     text = str(cell)
@@ -156,7 +156,7 @@ def _in_csv(cell: object) -> object:
 
 
 def _export(console: Console, study: Study, trial_id: str | None, file: Path) -> None:
-    """The configuration of a trial, whole, as `train --config` reads it."""
+    """Write the full configuration of a trial to a file that `train --config` reads."""
     if trial_id is None:
         if study.ranked.empty:
             refuse(f"--export: no trial of {study.location.url} has completed; --trial ID exports one of the others")
@@ -176,7 +176,8 @@ def _export(console: Console, study: Study, trial_id: str | None, file: Path) ->
 
 
 def _write_html(console: Console, study: Study, file: Path) -> None:
-    """Plotly and Optuna take a second to import."""
+    """Write the report."""
+    # Imported here, because Plotly and Optuna take a second.
     from plgan_tune.analysis.report.page import write_report  # noqa: PLC0415
 
     with console.status("drawing the report"):
@@ -185,7 +186,7 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
 
 
 def _watch(console: Console, place: str, top: int) -> None:
-    """Until no search writes the study any more, or Ctrl-C. On a terminal it waits for a folder that is not there."""
+    """Refresh the view until no search writes the study, or Ctrl-C. On a terminal, wait for a missing folder."""
     study = Location.at(place)
     if redrawn(console) and not study.exists():
         with console.status(Text(f"there is no {typed(study)} yet; Ctrl-C ends the wait")):
@@ -194,7 +195,7 @@ def _watch(console: Console, place: str, top: int) -> None:
     writer = _Writer(study.join(LOCK))
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            lives = writer.lives(time.monotonic())  # before the study is read, which is then the last of it
+            lives = writer.lives(time.monotonic())  # before the study is read, so that the last view is whole
             live.update(view(replace(read_study(place), searching=lives), top), refresh=True)
             if not lives:
                 return
@@ -203,13 +204,14 @@ def _watch(console: Console, place: str, top: int) -> None:
 
 @dataclass(slots=True)
 class _Writer:
-    """Who holds a study's lock. One on another host has died when it has renewed nothing for a lease."""
+    """The holder of a study's lock. On another host, it counts as dead if it has not renewed the lock for a lease."""
 
     lock: Location
     seen: Owner | None = None
     since: float = 0.0
 
     def lives(self, now: float) -> bool:
+        """Return whether the holder is alive at `now`, in seconds."""
         owner = Owner.seen(self.lock)
         if owner != self.seen:
             self.seen, self.since = owner, now
@@ -218,7 +220,7 @@ class _Writer:
 
 
 WATCH_SECONDS = 5.0
-"""Between two looks: a search writes as often."""
+"""Seconds between two refreshes, the interval at which a search writes."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A trained classifier in use: a checkpoint as a module that takes images as they are."""
+"""Use a trained classifier: load a checkpoint as a module that takes uint8 images."""
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ from plgan_tune.training.checkpoint import Checkpoint, CheckpointError, decode_c
 Weights = Literal["averaged", "raw"]
 
 AT_A_TIME = {"mlp": 5000, "conv": 250}
-"""Images: the convolutional pair's activations are large."""
+"""Images per pass; few for the convolutional pair, whose activations are large."""
 
 
 class Classifier(nn.Module):
@@ -209,7 +209,7 @@ def read_checkpoint(path: str | Path | Location) -> Checkpoint:
 
 
 def _newest(place: Location) -> Location:
-    """The checkpoint's file."""
+    """Return the file of the newest checkpoint at a place."""
     if place.name.endswith(".pt"):
         return place
     names = place.list()
@@ -222,12 +222,12 @@ def _newest(place: Location) -> Location:
 
 
 def _best_trial(study: Location) -> str:
-    """As `best.yaml` has it: the lowest error at the last epoch; of equals, the first suggested."""
+    """Return the id of the trial of `best.yaml`: lowest error at the last epoch; of equals, the first suggested."""
     held = read_study_file(study)
     rows = trial_rows(read_trials(study, held.study_id), held.spec.columns, held.spec.options)
     best_first = rank(rows)
     if not best_first:
-        raise StoreError(f"{study.url} must have a completed trial, whose classifier it then is, but has none")
+        raise StoreError(f"{study.url} must have a completed trial, whose classifier is loaded, but has none")
     return best_first[0].trial_id
 
 

@@ -65,9 +65,9 @@ def main(
         Path | None, typer.Option(metavar="FILE", help="Measure Inception score and FID with these weights.")
     ] = None,
 ) -> None:
-    """Train a search's best configurations and the patent's anew, and measure their test errors.
+    """Train a search's best configurations and the patent's with fresh seeds, and measure their test errors.
 
-    The same command goes on with what an earlier one has left, and trains only what is not there yet.
+    The same command continues an earlier one, and trains only what is missing.
     """
     console = terminal()
     with refusing(DataError, RuleError, StoreError, StudyError, LockedError, CheckpointError):
@@ -107,8 +107,8 @@ def main(
 
 
 def _print_next(console: Console, search: Location) -> None:
-    """Where the rows are, and the command that puts the table into the study's report."""
-    lines = [f"A row a configuration and seed: {typed(search)}/evaluations"]
+    """Print where the rows are, and the command that adds the table to the study's report."""
+    lines = [f"One row per configuration and seed: {typed(search)}/evaluations"]
     if search.local is not None:  # --html writes a local file
         draw = [python(), "-m", "plgan_tune.analyze", typed(search), "--html", f"{typed(search)}/{REPORT_FILE}"]
         lines += ["The study's report with this table:", f"  {shell_line(draw)}"]
@@ -124,7 +124,7 @@ def evaluate(
     console: Console,
     go_on: str,
 ) -> Measured | None:
-    """Trains and measures what is not there yet; None where it was interrupted."""
+    """Train and measure what is missing. Return None if the user interrupted it."""
     fixed, now = evaluation.study, steady_clock()
     backend.check()
     check_writable(evaluation.location)
@@ -139,19 +139,19 @@ def evaluate(
                 done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check)
             if not done:
                 return None
-            with console.status("looking at the test images"):
+            with console.status("measuring on the test images"):
                 return measure(evaluation, gauge)
     except KeyboardInterrupt:
         return None
 
 
 def _alone(study: StudySpec) -> StudySpec:
-    """The study with one rank a trial, as this process trains it."""
+    """Return the study with one rank per trial, for training in this process."""
     return replace(study, resources=study.resources.model_copy(update={"ranks": 1}))
 
 
 def _gauge(study: StudySpec, inception_weights: Path | None) -> Gauge:
-    """The test images are read before anything is trained: what is wrong with them is found now."""
+    """Return the gauge. It reads the test images before any training, so that errors in them appear now."""
     if inception_weights is not None:
         check_weights(inception_weights)
     images, labels = load_test(study.any_trial().data)
@@ -174,7 +174,7 @@ def _again(
     data_path: str | None,
     inception_weights: Path | None,
 ) -> str:
-    """The command that resumes: this one."""
+    """Return the command that resumes: this same command."""
     given: dict[str, Option] = {
         "--top": top,
         "--seeds": seeds,

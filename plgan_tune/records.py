@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import Any
 
 Value = bool | int | float | str | None
-"""What a searched key can take, as a results file holds it."""
+"""A value of a searched key, as a results file holds it."""
 
 
 class TrialStatus(StrEnum):
-    """Where a trial stands.
+    """The state of a trial.
 
     A trial that early stopping ended is `stopped`; one whose loss is no longer finite is `diverged`.
     """
@@ -28,23 +28,23 @@ class TrialStatus(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What early stopping decides of a trial at a rung."""
+    """What early stopping decides for a trial at a rung."""
 
     CONTINUE = "continue"
     STOP = "stop"
 
 
 def column(meaning: str, unit: str = "", least: float | None = None, most: float | None = None) -> Any:
-    """A dataclass field with its meaning, unit and bounds, which the results schema shows and a reader checks."""
+    """Return a dataclass field with its meaning, unit and bounds, which the schema shows and readers check."""
     return field(metadata={"meaning": meaning, "unit": unit, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """What one epoch of training measured. Losses are means over the epoch's steps.
+    """The measures of one epoch of training. Losses are means over the epoch's steps.
 
     `epoch`, `val_error`, the learning rates and `seconds` are always present. Any other measure is None if the trial's
-    method has no such quantity, or if the version that wrote the row did not have it yet.
+    method has no such quantity, or if the version that wrote the row did not measure it yet.
     """
 
     epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs", least=1)
@@ -111,7 +111,7 @@ class EpochRow:
 
 @dataclass(frozen=True, slots=True)
 class TrialRow:
-    """One trial as it stands now."""
+    """The current state of one trial."""
 
     seq: int = column("the seq that the study's next epoch had when this row was made", least=0)
     trial_id: str = column("the study's own trial id")

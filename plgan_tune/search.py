@@ -1,4 +1,4 @@
-"""`python -m plgan_tune.search`: searches a space on Ray, from a laptop to a cluster."""
+"""`python -m plgan_tune.search`: searches a space on Ray, on a laptop or a cluster, or in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,7 +117,7 @@ def main(
 
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """What is wrong with the data, or with how they fit, is said of the space file."""
+    """Refuse data errors, and data that do not fit the model, with the name of the space file."""
     try:
         yield
     except (DataError, RuleError) as error:
@@ -127,7 +127,7 @@ def _naming(file: Path) -> Iterator[None]:
 def _resume(
     name: str, space: Path | None, overrides: list[str] | None, results: str, address: str | None, in_process: bool
 ) -> str:
-    """The command that resumes the study."""
+    """Return the command that resumes the study."""
     given: dict[str, Option] = {
         "--space": space,
         "--set": overrides or (),
@@ -141,17 +141,17 @@ def _resume(
 
 
 def _leave_report(console: Console, study: Location) -> None:
-    """A picture that cannot be drawn must not cost a search its end, nor Plotly, two seconds of imports, its start."""
+    """Write the report. A failure must not fail the search, nor Plotly's import, two seconds, delay its start."""
     file = study.join(REPORT_FILE)
     try:
         with console.status("drawing the report"):
             from plgan_tune.analysis.report.page import write_report  # noqa: PLC0415
 
             write_report(read_study(study.url), file)
-    except Exception as error:  # whatever it is, the results are on the store
+    except Exception as error:  # in any case, the results are in the store
         say(console, f"no report: {type(error).__name__}: {error}", "yellow")
         return
-    console.print("See it all in a browser:", style="dim")
+    console.print("Open the report in a browser:", style="dim")
     say(console, f"  {typed(file)}")
 
 

@@ -38,7 +38,7 @@ from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.threads import torch_threads
 
 Watch = Callable[[EpochMetrics], bool]
-"""Sees every epoch; answers whether to go on."""
+"""Called with every epoch; returns whether to continue."""
 
 
 def train(
@@ -67,13 +67,13 @@ def train(
         trial: The configuration.
         out: A folder or an fsspec URL.
         resume: Continue from the checkpoint in `out`. `trial` may then differ in `training.epochs` only.
-        begun: Called once, before the first epoch, when nothing can be refused any more.
+        begun: Called once before the first epoch, after all checks have passed.
         watch: Called after every epoch. If it returns False on any rank, all ranks save a checkpoint and stop.
         device: The default is the GPU if there is one.
         ranks: This process's place among the ranks of the trial (`plgan_tune.training.launch`). Only rank 0 writes to
             `out`.
-        threads: Of this process on a CPU. The last digits of a sum depend on them. `load_trial_and_threads` reads those
-            of a search's `best.yaml`.
+        threads: CPU threads of this process. The last digits of a sum on a CPU depend on them.
+            `load_trial_and_threads` reads those of a search's `best.yaml`.
 
     Returns:
         One row for each epoch, including those before a resume.
@@ -100,7 +100,7 @@ def train(
 def _prepared(
     trial: TrialSpec, location: Location, device: torch.device, ranks: Ranks, *, resume: bool
 ) -> tuple[list[EpochMetrics], TrainState, Dataset]:
-    """The epochs of before a resume, and what the next one takes."""
+    """Return the epochs before a resume, and the state and data for the next one."""
     content = ranks.run_on_rank0(lambda: _saved(location, resume=resume))
     with ranks.sync_errors():
         check_ranks(ranks.count, trial.training.batch_size)
@@ -122,7 +122,7 @@ def _train(
 
 
 def _saved(location: Location, *, resume: bool) -> bytes | None:
-    """The checkpoint to go on from; None at a start, where there must be none, in a folder that can be written."""
+    """Return the checkpoint to resume from; None at a start, which needs a writable folder without a training."""
     saved = location.join(CHECKPOINT)
     there = sorted({CHECKPOINT, EPOCHS, STUDY_FILE}.intersection(location.list()))
     if resume and CHECKPOINT not in there:
@@ -142,7 +142,7 @@ def _saved(location: Location, *, resume: bool) -> bytes | None:
 def _recorded(
     state: TrainState, earlier: list[EpochMetrics], data: Dataset, location: Location, ranks: Ranks
 ) -> Iterator[Iterator[EpochMetrics]]:
-    """The epochs to come; on rank 0 their rows and files go to `location`."""
+    """Yield the epochs to train; on rank 0, write their rows and files to `location`."""
     if ranks.index > 0:
         yield epochs(state, data, ranks)
         return
@@ -167,7 +167,7 @@ def main(
         str | None, typer.Option(metavar="DIR", help="Where files go; default a new folder in trained/.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from DIR/checkpoint.pt; only the epochs may change.")
+        bool, typer.Option("--resume", help="Continue from DIR/checkpoint.pt; only the epochs may change.")
     ] = False,
     threads: Annotated[
         int | None,
@@ -181,7 +181,7 @@ def main(
 ) -> None:
     """Train ONE configuration, on the GPU if there is one.
 
-    On several, a process each:
+    On several GPUs, with one process for each:
 
         torchrun --nproc-per-node=N -m plgan_tune.train --config FILE
     """
@@ -190,16 +190,16 @@ def main(
         with join_torchrun() as place:
             code = _train_and_tell(place, asked)
     except (RankLostError, LaunchError) as error:
-        # Each rank says it: the one that could say more may be rank 0, and dead.
+        # Every rank prints this, because rank 0 may be dead.
         say(terminal(stderr=True), str(error), "red")
         raise typer.Exit(1) from None
-    # What all ranks know rank 0 reports. At another's exit with an error torchrun would end it, still writing.
+    # Only rank 0 returns the status: at another rank's error, torchrun would end rank 0 while it still writes.
     raise typer.Exit(code if place.ranks.index == 0 else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the user has typed."""
+    """The options that the user gave."""
 
     config: Path
     overrides: tuple[str, ...]
@@ -209,7 +209,7 @@ class _Asked:
 
 
 def _train_and_tell(place: Place, asked: _Asked) -> int:
-    """Returns the exit status."""
+    """Train, report the result, and return the exit status."""
     ranks, device = place
     console = terminal(quiet=ranks.index > 0)
     try:
@@ -252,7 +252,7 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
 
 
 def _configuration(asked: _Asked) -> tuple[TrialSpec, int]:
-    """What the file says, and the threads. What it leaves out of a training that is resumed is as that began."""
+    """Return the configuration and threads. At a resume, keys that the file omits keep their values from the start."""
     trial, threads = load_trial_and_threads(asked.config, asked.overrides)
     threads = asked.threads or threads
     saved = None if asked.out is None or not asked.resume else Location.at(asked.out).join(CHECKPOINT)
@@ -264,7 +264,7 @@ def _configuration(asked: _Asked) -> tuple[TrialSpec, int]:
 
 
 def _on_what(place: Place, threads: int) -> str:
-    """`training on the CPU, 2 ranks of 1 thread each`."""
+    """Return a line such as `training on the CPU, 2 ranks of 1 thread each`."""
     ranks, device = place
     where = "the CPU" if device.type == "cpu" else f"{device}, {torch.cuda.get_device_name(device)}"
     each = f"{threads} {'CPU ' * (device.type != 'cpu')}thread{'s' * (threads != 1)}"
@@ -306,10 +306,12 @@ def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, wher
 
 
 class _Progress:
-    """A bar on a terminal, a line an epoch elsewhere, from the moment that training begins. A context manager.
+    """A progress bar on a terminal, one line per epoch elsewhere, once training has begun. A context manager.
 
     Args:
-        on_what: what trains, said before.
+        console: Where to print.
+        trial: The configuration that trains.
+        on_what: A line about the device, printed before the first epoch.
     """
 
     def __init__(self, console: Console, trial: TrialSpec, on_what: str) -> None:
@@ -331,10 +333,12 @@ class _Progress:
         self._bar.stop()
 
     def begun(self) -> None:
+        """Print the device, and start the bar."""
         say(self._console, self._on_what, "dim")
         self._bar.start()
 
     def epoch(self, metrics: EpochMetrics) -> bool:
+        """Show an epoch; return True, to continue."""
         text = describe(metrics, losses=not redrawn(self._console) or self._console.width >= WIDE)
         self._bar.update(self._task, completed=metrics.epoch, description=text)
         if not redrawn(self._console):
@@ -343,11 +347,11 @@ class _Progress:
 
 
 WIDE: Final = 110
-"""From this many columns on, the losses stand beside the bar."""
+"""From this many columns on, the losses are shown beside the bar."""
 
 
 def describe(metrics: EpochMetrics, *, losses: bool = True) -> str:
-    """An epoch in a line: error, losses of D and of G, speed."""
+    """Return an epoch as one line: error, losses of D and of G, speed."""
     parts = [f"val_error {percent(metrics.val_error)}"]
     if losses:
         parts += [

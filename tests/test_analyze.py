@@ -135,7 +135,7 @@ def test_export_is_what_train_reads(studies: Path, tmp_path: Path) -> None:
         (["nowhere"], "a study is a folder, but there is no"),
         (["first", "--export", "first/study.yaml"], "must be a new file that can be written, but: File exists"),
         (["first", "--export", "new.yaml", "--trial", "t9999"], "has no trial t9999; it has t0000 to t0059"),
-        (["first", "--trial", "t0001"], "--trial says what --export writes"),
+        (["first", "--trial", "t0001"], "--trial needs --export"),
         (["first", "second", "--sql", "SELECT 1"], "take one study"),
         (["first", "--sql", "SELECT * FROM nothing"], "--sql: Catalog Error"),
     ],

@@ -1,0 +1,1 @@
+"""Back-ends that train trials: in this process, or on Ray."""

@@ -1,10 +1,14 @@
-"""Addresses of Ray clusters, as far as they can be checked without Ray."""
+"""Check addresses of Ray clusters without importing Ray."""
 
 from plgan_tune.backends.errors import ClusterError
 
 
 def check_protocol(address: str) -> None:
-    """Raises ClusterError where the address is one of Ray Client."""
+    """Refuse the address of a Ray Client server.
+
+    Raises:
+        ClusterError: If the address starts with `ray://`.
+    """
     if address.startswith("ray://"):
         raise ClusterError(
             f"--address takes auto or host:port, but got {address}: Ray Client would take the display and the "

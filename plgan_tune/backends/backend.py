@@ -1,4 +1,4 @@
-"""Who trains a study's trials: the door that `InProcess` and `RayBackend` go through."""
+"""The interface of a back-end, which trains a study's trials. `InProcess` and `RayBackend` implement it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,14 +18,14 @@ from plgan_tune.study.coordinator import Coordinator
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a back-end has to know of a study before it trains.
+    """What a back-end needs to know about a study before it trains.
 
     Attributes:
         study: The study's folder, which every process of the back-end must reach.
         search: How many trials in all and at a time, how often a trial may fail, how long a trial and all may take.
         resources: What a trial takes.
         data: The data of every trial.
-        summary: The images as this process found them.
+        summary: The images that this process found.
     """
 
     study: Location
@@ -44,10 +44,10 @@ class Trainer(Protocol):
 
     @property
     def cluster(self) -> ClusterStatus | None:
-        """The machines as they are now; None if there is only this process."""
+        """The current state of the machines; None if there is only this process."""
 
     def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:
-        """Train what the coordinator hands out, until it has no more, the time is over or the user stops the search.
+        """Train the coordinator's assignments until there are no more, the time is over or the user stops the search.
 
         Unfinished trials save a checkpoint. Their end is not reported to the coordinator.
 
@@ -65,7 +65,7 @@ class Trainer(Protocol):
 
 
 class Backend(Protocol):
-    """Who trains: this process, Ray, or a system of your own."""
+    """A system that trains trials: this process, Ray, or one of your own."""
 
     def check(self) -> None:
         """Check that the back-end can be reached, before anything is read or written.
@@ -78,11 +78,11 @@ class Backend(Protocol):
         """Take the machines for the time of a `with` block.
 
         Args:
-            workload: What the machines are to train.
+            workload: What to train.
             console: Where messages to the user go.
 
         Returns:
-            A context manager; the trainer is what it yields.
+            A context manager that yields the trainer.
 
         Raises:
             ClusterError: If the cluster cannot be joined or is too small, or one of its nodes cannot train.

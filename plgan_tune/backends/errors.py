@@ -1,11 +1,11 @@
-"""Why a backend does not train."""
+"""Errors of a back-end."""
 
 from plgan_tune.study.errors import StudyError
 
 
 class ClusterError(StudyError):
-    """A cluster that cannot be joined, or that cannot hold a single trial. The message says what to do."""
+    """The cluster cannot be joined or cannot hold a single trial. The message says what to do."""
 
 
 class RayDiedError(StudyError):
-    """A search whose own Ray has died. What is in its log is whole, and a resume continues it."""
+    """The search's own Ray has died. The log is intact, so a resume continues the search."""

@@ -1,4 +1,4 @@
-"""Trials one after another in this process, without Ray."""
+"""Train one trial after another in this process, without Ray."""
 
 import logging
 import socket
@@ -35,7 +35,7 @@ class InProcess:
     `search.concurrent` and `search.trial_timeout` have no effect here.
 
     Args:
-        stop_requested: Called after every epoch; True stops the search. The default is whether Ctrl-C was pressed.
+        stop_requested: Called after every epoch; True stops the search. By default, Ctrl-C stops it.
         device: The default is the GPU if there is one, unless `resources.gpus_per_rank` is 0.
     """
 
@@ -63,12 +63,12 @@ class InProcess:
 
 
 class InProcessTrainer:
-    """See `Trainer`.
+    """The `Trainer` of `InProcess`.
 
     Args:
         workload: What to train.
-        device: Where.
-        stop_requested: As of `InProcess`.
+        device: Where to train.
+        stop_requested: See `InProcess`.
     """
 
     cluster = None
@@ -99,7 +99,7 @@ class InProcessTrainer:
             return stop_requested() or backpressure.why_to_end() is not None
 
     def _train_trial(self, assignment: Assignment, coordinator: Coordinator, must_end: Callable[[], bool]) -> None:
-        """Trains a trial until it ends or all must. One that fails starts again from its checkpoint."""
+        """Train a trial until it ends or the search stops. After a failure, restart it from its checkpoint."""
         while coordinator.may_try(assignment):
             failure = self._train_attempt(assignment, coordinator, must_end)
             if failure is None:
@@ -110,7 +110,7 @@ class InProcessTrainer:
     def _train_attempt(
         self, assignment: Assignment, coordinator: Coordinator, must_end: Callable[[], bool]
     ) -> Exception | None:
-        """Why the attempt failed; None where the trial has ended or all must."""
+        """Return why the attempt failed; None if the trial has ended or the search stops."""
         try:
             self._worker.begin(assignment)
         except Exception as error:
@@ -128,7 +128,7 @@ class InProcessTrainer:
                 return None
 
     def _save(self) -> None:
-        """A store that fails costs the epochs since the last checkpoint, not the search's end."""
+        """Write a checkpoint. If the store fails, only the epochs since the last checkpoint are lost."""
         try:
             self._worker.save()
         except StoreError as error:
@@ -136,7 +136,7 @@ class InProcessTrainer:
 
 
 def describe(error: Exception) -> str:
-    """An exception as a trial's row holds it: type and message on one line."""
+    """Return an exception's type and message on one line, as a trial's row holds them."""
     return " ".join(traceback.format_exception_only(error)[-1].split())
 
 

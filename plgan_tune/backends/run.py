@@ -1,4 +1,4 @@
-"""Trials from their suggestion to their last row: a backend, a study's log and its display put together."""
+"""Run trials from suggestion to last row: connect a back-end, a study's log and its display."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,12 +20,12 @@ from plgan_tune.study.state import StudyState
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a backend's run ended.
+    """How a back-end's run ended.
 
     Attributes:
-        asked_to_stop: whether the user ended it.
-        threads: of each rank.
-        cluster: as it was at the end; None where trials trained in this process.
+        asked_to_stop: Whether the user stopped it.
+        threads: CPU threads of each rank.
+        cluster: The cluster's state at the end; None if trials trained in this process.
     """
 
     asked_to_stop: bool
@@ -45,17 +45,27 @@ def run_trials(
     now: Callable[[], datetime],
     listening: AbstractContextManager[Sequence[LogListener]] | None = None,
 ) -> Run:
-    """Trains what is suggested until all trials have ended, the time is over or the user asks to stop.
+    """Train suggested trials until all have ended, the time is over or the user stops the search.
 
     Args:
-        log_session: the study's log and what is called at a trial's end; entered once the machines are there, so that
-            a cluster that refuses leaves nothing.
-        listening: whoever takes the rows after the log, entered after it.
+        backend: Trains the trials.
+        workload: What the back-end needs to know about the study.
+        suggestions: Suggests configurations.
+        rule: Decides which trials to stop early.
+        state: The study's state, updated with every event.
+        log_session: Yields the study's log and a function to call at each trial's end. Entered after the back-end is
+            open, so that a failed connection leaves no files.
+        console: Where to draw the display.
+        now: Returns the current time in UTC.
+        listening: Yields listeners that receive the rows after the log. Entered after the log.
+
+    Returns:
+        How the run ended.
 
     Raises:
-        StoreError: where the study cannot be read or written.
-        RecordingError: where an event could not be recorded.
-        StudyError: where the machines cannot be had, or no trial can begin.
+        StoreError: If the study cannot be read or written.
+        RecordingError: If an event could not be recorded.
+        StudyError: If the back-end is not available or no trial can start.
     """
     listening = listening or nullcontext(())
     with backend.open(workload, console) as trainer, log_session as (log, trial_ended), listening as listeners:

@@ -1,4 +1,4 @@
-"""One rank of a trial in the process that runs it: data and device stay, trials come and go."""
+"""Run one rank of a trial. Data and device stay loaded from trial to trial."""
 
 import time
 from collections.abc import Iterator
@@ -30,9 +30,10 @@ from plgan_tune.training.step_runner import StepRunner, step_runner_for
 
 
 def device_for(gpus: float) -> torch.device:
-    """Return the GPU that Ray gave a rank. Ray shows all of a node's GPUs to one that asked for none.
+    """Return the device of a rank: the GPU that Ray assigned, or the CPU if `gpus` is 0.
 
-    A rank that has a part of a GPU may fill as much of its memory: one that wants more fails alone, not its neighbours.
+    Ray shows all of a node's GPUs to a process that requested none. A rank with a fraction of a GPU may use that
+    fraction of its memory, so that one that needs more fails alone and not its neighbours.
     """
     if not gpus:
         return torch.device("cpu")
@@ -44,13 +45,13 @@ def device_for(gpus: float) -> torch.device:
 
 @dataclass(slots=True)
 class _Attempt:
-    """A trial's start that is under way.
+    """The current attempt of a trial.
 
     Attributes:
-        rows: of the epochs that `state` has behind it.
-        unlogged: those of them that an earlier attempt saved but did not live to report.
-        whole: name of the trial's last checkpoint that was read or written, where there is one.
-        notes: for the user, that no result has brought yet.
+        rows: Rows of the epochs that `state` has completed.
+        unlogged: Those of `rows` that an earlier attempt saved but did not report.
+        whole: Name of the trial's last checkpoint that was read or written, if any.
+        notes: Notes to the user that no report has carried yet.
     """
 
     number: int
@@ -72,7 +73,7 @@ class TrialWorker:
     Args:
         ranks: This process's place among the ranks of a trial; `ALONE` if there is one.
         device: Where it trains.
-        node: The address of this machine, as results give it.
+        node: The address of this machine, for the results.
         study: The folder of the study.
         threads: CPU threads.
     """
@@ -130,7 +131,7 @@ class TrialWorker:
         attempt = self._attempt
         if attempt.unlogged:
             return self._report_epoch(attempt, attempt.unlogged.pop(0))
-        self._attempt = None  # an epoch that breaks leaves a state that is no epoch's, not to be saved
+        self._attempt = None  # an epoch that fails midway leaves a state that must not be saved
         try:
             metrics = next(attempt.epochs)
         except Diverged as error:
@@ -155,7 +156,7 @@ class TrialWorker:
         attempt.saved_at, attempt.saved_epoch = time.monotonic(), attempt.state.epoch
 
     def _save_or_say_why_not(self, attempt: _Attempt) -> None:
-        """A store that fails for a while costs a checkpoint, not the attempt: the next that is due is tried again."""
+        """Write a checkpoint. If the store fails, only add a note: the attempt continues, and the next may succeed."""
         try:
             self.save()
         except StoreError as error:
@@ -169,7 +170,7 @@ class TrialWorker:
 
         try:
             retry(write)
-        except StoreError as error:  # its epochs count without it
+        except StoreError as error:  # the trial's epochs count without it
             attempt.notes.append(f"its last checkpoint and samples are missing: {error}")
 
     def _report_epoch(self, attempt: _Attempt, metrics: EpochMetrics) -> EpochReport:
@@ -199,7 +200,7 @@ class TrialWorker:
 
 
 def newest_checkpoint(files: TrialFiles) -> tuple[Checkpoint | None, str | None, list[str]]:
-    """The trial's latest checkpoint that can be read, its name, and what is to be said of those that cannot."""
+    """Return the trial's latest readable checkpoint, its name, and a note on each newer one that is damaged."""
     notes: list[str] = []
     for file in files.newest_first():
         try:

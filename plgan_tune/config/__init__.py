@@ -1,0 +1,1 @@
+"""Space files and configurations: domains, keys, defaults, checks and loading."""

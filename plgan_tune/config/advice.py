@@ -1,4 +1,4 @@
-"""What is allowed but seldom meant, and the arithmetic of early stopping."""
+"""Notes on settings that are valid but rarely intended, and the rungs of early stopping."""
 
 from plgan_tune.config.check import corners
 from plgan_tune.config.defaults import with_defaults
@@ -7,7 +7,7 @@ from plgan_tune.config.trial import TrialSpec
 
 
 def rungs(asha: AshaSpec, epochs: int) -> tuple[int, ...]:
-    """Epochs at which trials are compared: grace_period * reduction_factor**k < epochs (Li et al. 2018)."""
+    """Return the epochs at which trials are compared: grace_period * reduction_factor**k < epochs (Li et al. 2018)."""
     found = []
     rung = asha.grace_period
     while rung < epochs:
@@ -17,7 +17,7 @@ def rungs(asha: AshaSpec, epochs: int) -> tuple[int, ...]:
 
 
 def corner_trials(study: StudySpec) -> list[TrialSpec]:
-    """Configurations at the ends of the study's domains, under every profile and kind that it searches."""
+    """Return the configurations at the ends of the study's domains, for every profile and kind that it searches."""
     return [
         TrialSpec.model_validate(with_defaults(set_paths(study.template, point), study.edition))
         for point in corners(study.template, study.domains)
@@ -25,7 +25,7 @@ def corner_trials(study: StudySpec) -> list[TrialSpec]:
 
 
 def advice(study: StudySpec) -> list[str]:
-    """A sentence on each thing in a valid study that its user should know before it starts; mostly empty."""
+    """Return notes that a user should read before a valid study starts; usually none."""
     trials = corner_trials(study)
     return [*_about_trials(trials), *_about_start(study, trials), *_about_search(study, trials[0].training.epochs)]
 
@@ -67,5 +67,5 @@ def _about_search(study: StudySpec, epochs: int) -> list[str]:
     if not study.domains:
         sentences.append(f"no key of trial holds a domain: all {search.trials} trials have the same configuration")
     if len(search.first) > search.trials:
-        sentences.append(f"search.first has {len(search.first)} points, of which search.trials tries {search.trials}")
+        sentences.append(f"search.first has {len(search.first)} points, but search.trials is {search.trials}")
     return sentences

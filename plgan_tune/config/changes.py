@@ -1,4 +1,4 @@
-"""How two configurations differ, key by key."""
+"""Describe how two configurations differ, key by key."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from plgan_tune.config.study import flatten
 
 
 def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted path -> `path: old -> new`, of each key that one of the nested mappings lacks or gives another value.
+    """Return dotted path -> `path: old -> new` for each key that differs or that one of the nested mappings lacks.
 
     The keys of `before` come first, in their order.
     """

@@ -1,6 +1,6 @@
-"""Defaults of the two profiles, by kind of network, and of each edition. The only place that knows a profile's name.
+"""Defaults of the two profiles, by kind of network, and of each edition. Only this module knows a profile's name.
 
-`patent` is CN108665058B as printed, misprints mended; `recipe` is what openai/improved-gan, its evident
+`patent` is CN108665058B as printed, with misprints corrected. `recipe` is what openai/improved-gan, its evident
 ancestor, needs to reach about 0.9 % on MNIST with 100 labels.
 """
 
@@ -98,8 +98,8 @@ _FIRST: Starts = {
 }
 
 EDITIONS: tuple[Starts, ...] = (_FIRST,)
-"""How weights start in each edition; the last is today's. An edition never changes, for studies, checkpoints and
-configurations of its time live on: other numbers are a new edition, added at the end (`edition.py`)."""
+"""How weights start in each edition; the last is the current one. An edition never changes, because studies,
+checkpoints and configurations still use it. New numbers are a new edition, appended here (`edition.py`)."""
 
 PROFILE = "recipe"
 KIND = "mlp"
@@ -107,23 +107,23 @@ SEED = 0
 
 
 def latest_edition() -> int:
-    """Today's; editions are counted from 1."""
+    """Return the number of the current edition, counted from 1."""
     return len(EDITIONS)
 
 
 def start_of(model: Mapping[str, Any], edition: int) -> Mapping[str, Any]:
-    """How the weights of a model start whose `kind` and `weight_norm_init` are given."""
-    # What is neither is refused elsewhere, and may be of any type.
+    """Return how the weights of a model start, given its `kind` and `weight_norm_init`."""
+    # Any other value, of any type, is refused elsewhere.
     scale = "data" if model["weight_norm_init"] == "data" else "xavier"
     return EDITIONS[edition - 1][scale, model["kind"]]
 
 
 def with_defaults(trial: Mapping[str, Any], edition: int | None = None) -> dict[str, Any]:
-    """The trial mapping with every missing key filled in, in the order of the method's key list.
+    """Return the trial mapping with every missing key filled in, in the order of the method's key list.
 
     Args:
-        trial: a mapping without domains; `profile` and `model.kind`, where given, must be valid names.
-        edition: whose defaults; None is today's.
+        trial: A mapping without domains. `profile` and `model.kind`, if given, must be valid names.
+        edition: The edition of the defaults; None is the current one.
     """
     profile = trial.get("profile", PROFILE)
     kind = (trial.get("model") or {}).get("kind", KIND)

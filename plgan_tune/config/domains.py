@@ -1,4 +1,4 @@
-"""Domains: what a searched key may be. Written in YAML as a mapping of one name, `{uniform: [0, 1]}`."""
+"""Domains of searched keys. In YAML, a domain is a mapping of one name: `{uniform: [0, 1]}`."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Final, Union
 from plgan_tune.config.errors import RuleError, show
 
 MOST_OPTIONS: Final = 1000
-"""Of a choice, each of which is tried out when the file is read. No sampler learns anything of more."""
+"""Most options of a choice. Each is checked when the file is read, and no sampler learns from more."""
 
 _LONGEST = 100
 
@@ -16,7 +16,11 @@ Leaf = Scalar | list[Any]
 
 
 def check_length(value: object) -> None:
-    """Raises RuleError for a list of more items than any network has layers: each would be judged."""
+    """Refuse a list that is longer than any network is deep, because each item would be checked.
+
+    Raises:
+        RuleError: If the list has more than 100 items.
+    """
     if isinstance(value, list) and len(value) > _LONGEST:
         raise RuleError(f"a list has at most {_LONGEST} items", f"{len(value):,}: {show(value)}")
 
@@ -26,7 +30,7 @@ def _is_number(value: object) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -51,7 +55,7 @@ def _check_range(low: object, high: object, *, integer: bool, log: bool) -> None
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """A real number, every part of [low, high] as likely."""
+    """A real number, uniform in [low, high]."""
 
     low: float
     high: float
@@ -60,15 +64,17 @@ class Uniform:
         _check_range(self.low, self.high, integer=False, log=False)
 
     def contains(self, value: object) -> bool:
+        """Return whether the domain holds the value."""
         return isinstance(value, int | float) and _is_number(value) and self.low <= value <= self.high
 
     def corners(self) -> tuple[Leaf, ...]:
-        return (float(self.low), float(self.high))  # a key of whole numbers must refuse these
+        """Return both ends."""
+        return (float(self.low), float(self.high))  # as floats, which a key of whole numbers refuses
 
 
 @dataclass(frozen=True, slots=True)
 class LogUniform:
-    """A positive real number, every order of magnitude of [low, high] as likely."""
+    """A positive real number in [low, high], uniform in its logarithm."""
 
     low: float
     high: float
@@ -77,15 +83,17 @@ class LogUniform:
         _check_range(self.low, self.high, integer=False, log=True)
 
     def contains(self, value: object) -> bool:
+        """Return whether the domain holds the value."""
         return isinstance(value, int | float) and _is_number(value) and self.low <= value <= self.high
 
     def corners(self) -> tuple[Leaf, ...]:
-        return (float(self.low), float(self.high))  # a key of whole numbers must refuse these
+        """Return both ends."""
+        return (float(self.low), float(self.high))  # as floats, which a key of whole numbers refuses
 
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """A whole number of [low, high], both ends included."""
+    """A whole number in [low, high], both ends included."""
 
     low: int
     high: int
@@ -94,15 +102,17 @@ class Int:
         _check_range(self.low, self.high, integer=True, log=False)
 
     def contains(self, value: object) -> bool:
+        """Return whether the domain holds the value."""
         return isinstance(value, int) and _is_integer(value) and self.low <= value <= self.high
 
     def corners(self) -> tuple[Leaf, ...]:
+        """Return both ends."""
         return (self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
 class LogInt:
-    """A positive whole number of [low, high], every order of magnitude as likely."""
+    """A positive whole number in [low, high], uniform in its logarithm."""
 
     low: int
     high: int
@@ -111,9 +121,11 @@ class LogInt:
         _check_range(self.low, self.high, integer=True, log=True)
 
     def contains(self, value: object) -> bool:
+        """Return whether the domain holds the value."""
         return isinstance(value, int) and _is_integer(value) and self.low <= value <= self.high
 
     def corners(self) -> tuple[Leaf, ...]:
+        """Return both ends."""
         return (self.low, self.high)
 
 
@@ -135,13 +147,14 @@ class Choice:
                 raise RuleError("options must differ", f"{show(option)} twice in {show(self.options)}")
 
     def contains(self, value: object) -> bool:
+        """Return whether the domain holds the value."""
         return any(_same(value, option) for option in self.options)
 
     def option(self, value: object) -> Leaf:
-        """The option that `value` is: 1 and 1.0 are one.
+        """Return the option that equals `value`; 1 and 1.0 are equal.
 
         Raises:
-            ValueError: where it is none.
+            ValueError: If no option does.
         """
         for option in self.options:
             if _same(value, option):
@@ -149,11 +162,12 @@ class Choice:
         raise ValueError(f"{show(value)} is none of {show(self.options)}")
 
     def corners(self) -> tuple[Leaf, ...]:
+        """Return all options."""
         return self.options
 
 
 def _same(a: object, b: object) -> bool:
-    """Equality that keeps True and 1 apart."""
+    """Return whether two values are equal; True and 1 are not."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
@@ -163,10 +177,10 @@ NAMES: Final = ("uniform", "log_uniform", "int", "log_int", "choice")
 
 
 def parse_domain(mapping: dict[str, Any]) -> Domain:
-    """Reads `{uniform: [low, high]}` and its kin.
+    """Parse a domain such as `{uniform: [low, high]}`.
 
     Raises:
-        RuleError: where the mapping is no valid domain.
+        RuleError: If the mapping is not a valid domain.
     """
     if len(mapping) != 1:
         raise RuleError(f"a domain has exactly one name of {', '.join(NAMES)}", show(mapping))
@@ -192,7 +206,7 @@ def parse_domain(mapping: dict[str, Any]) -> Domain:
 
 
 def domain_as_mapping(domain: Domain) -> dict[str, list[Any]]:
-    """The inverse of `parse_domain`."""
+    """Return the mapping that `parse_domain` parses."""
     match domain:
         case Uniform(low, high):
             return {"uniform": [low, high]}

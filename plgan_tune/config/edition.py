@@ -1,7 +1,8 @@
-"""Which edition's defaults a file means: its own time's, though it may not say so.
+"""Find out which edition of the defaults a file uses.
 
-Defaults that changed would change what earlier versions have written. A study and a space file may name their edition.
-Files of before editions lack it, and some keys; a space file that names none is of today.
+If defaults changed, they would change the meaning of files that earlier versions wrote. A study and a space file may
+name their edition. Files from before there were editions lack it, and some keys. A space file that names none uses the
+current edition.
 """
 
 from collections.abc import Mapping
@@ -22,16 +23,16 @@ FIRST: Final = 1
 YOUNGER: Final = frozenset(
     {"model.initial_spread", "model.generator_initial_spread", "model.generator_weight_norm_init"}
 )
-"""Keys that a configuration of before editions lacks, however whole it is."""
+"""Keys that even a complete configuration from before editions lacks."""
 
 ALLOWED: Final = f"one of {', '.join(str(number) for number in range(FIRST, len(EDITIONS) + 1))}"
 
 
 def edition_of(file: Mapping[str, Any]) -> int:
-    """The edition of a file's defaults; today's where it names none that there is.
+    """Return the edition of a file's defaults; the current one if the file names an unknown edition.
 
-    Of before editions are a study that names none, and a configuration that gives every key but those that are younger:
-    a `best.yaml`, an export.
+    If the file names none, two kinds of files are from before editions: a study, and a configuration that gives every
+    key except the younger ones, such as a `best.yaml` or an export. Any other file uses the current edition.
     """
     if EDITION in file:
         return file[EDITION] if _is_known(file[EDITION]) else latest_edition()
@@ -39,14 +40,14 @@ def edition_of(file: Mapping[str, Any]) -> int:
 
 
 def check_edition(file: Mapping[str, Any]) -> list[Finding]:
-    """What is wrong with the edition that a file names."""
+    """Return what is wrong with the edition that a file names."""
     if EDITION not in file or _is_known(file[EDITION]):
         return []
     return [Finding((EDITION,), f"must be {ALLOWED}, an edition that this plgan-tune knows", show(file[EDITION]))]
 
 
 def completed(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration that some version has written whole, with the keys that are younger than it."""
+    """Return a configuration that some version wrote in full, with the keys that this version lacked."""
     model = configuration["model"]
     return {**configuration, "model": {**start_of(model, FIRST), **model}}
 
@@ -73,4 +74,4 @@ _REQUIRED: Final = frozenset(
     for section, _, leaf in [path.rpartition(".")]
     if (SECTIONS[section] if section else TrialSpec).model_fields[leaf].is_required()
 )
-"""Keys that every configuration written whole gives: the others came later, with a default of their own."""
+"""Keys that every complete configuration gives. The others came later and have their own defaults."""

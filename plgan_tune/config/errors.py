@@ -1,4 +1,4 @@
-"""What is wrong with a specification: where, the rule, the value. All problems of a file travel together."""
+"""Errors of a specification: place, rule and value. All problems of a file are raised together."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 KeyPath = tuple[str | int, ...]
-"""Keys from the top of a file down; a number is a place in a list."""
+"""Keys from the top of a file down; a number is an index into a list."""
 
 _SHOWN_CHARACTERS = 100
 
@@ -15,8 +15,8 @@ class RuleError(ValueError):
     """A value that breaks a rule.
 
     Attributes:
-        rule: what must hold, and with it what is allowed.
-        value: what was given, as text.
+        rule: What must hold, and what is allowed.
+        value: The given value, as text.
     """
 
     def __init__(self, rule: str, value: str) -> None:
@@ -30,7 +30,7 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A broken rule at a key, before anyone says which file the key stands in."""
+    """A broken rule at a key, without the file's name."""
 
     path: KeyPath
     rule: str
@@ -40,12 +40,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A broken rule and where it was broken.
+    """A broken rule with its place.
 
     Attributes:
-        where: the file, `--set`, or `mapping` for a study that a script has put together.
-        key: dotted path; empty for the file as a whole.
-        line: counted from 1; None where there is none.
+        where: The file, `--set`, or `mapping` for a study that a script has built.
+        key: Dotted path; empty for the file as a whole.
+        rule: What must hold.
+        value: The given value, as text.
+        line: Counted from 1; None if there is none.
     """
 
     where: str
@@ -60,11 +62,11 @@ class Problem:
 
 
 SHOWN_PROBLEMS = 100
-"""So many of a specification's problems are told; the others are counted."""
+"""At most this many problems of a specification are shown; the others are counted."""
 
 
 class SpecError(Exception):
-    """A specification that cannot be used; its text has one problem a line."""
+    """A specification that cannot be used. Its text has one problem per line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(tuple(problems))
@@ -77,18 +79,18 @@ class SpecError(Exception):
 
 
 def dotted(path: KeyPath) -> str:
-    """`("search", "first", 0, "loss.alpha")` as `search.first[0].loss.alpha`."""
+    """Return a path as text: `search.first[0].loss.alpha` for `("search", "first", 0, "loss.alpha")`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
 
 def lies_under(path: KeyPath, parents: Set[KeyPath]) -> bool:
-    """Whether `path` is one of `parents` or stands below one. Takes no longer where there are many of them."""
+    """Return whether `path` is one of `parents` or lies below one, in a time that does not depend on their number."""
     return any(path[:depth] in parents for depth in range(len(path) + 1))
 
 
 def show(value: object) -> str:
-    """A value as the space file would write it, on one line and not longer than a reader wants."""
+    """Return a value as a space file would write it, on one line of at most 100 characters."""
     text = ""
     for part in _flow(value):
         text += part
@@ -98,7 +100,7 @@ def show(value: object) -> str:
 
 
 def _flow(value: object) -> Iterator[str]:
-    """In parts, for of a long value the first are enough."""
+    """Yield the text in parts, because a long value needs only the first ones."""
     match value:
         case None | bool():
             yield json.dumps(value)

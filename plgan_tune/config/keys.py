@@ -1,4 +1,4 @@
-"""Every key of a space file and what may stand there, read off the models: no bound is written twice."""
+"""Every key of a space file and its allowed values, derived from the models so that no bound is written twice."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -12,13 +12,13 @@ from plgan_tune.config.study import ResourcesSpec, SearchSpec
 from plgan_tune.config.trial import TrialSpec
 
 Keys = dict[str, "Keys | str"]
-"""A section's keys; text is a leaf and says what is allowed, `a whole number >= 1`."""
+"""A section's keys. A text is a leaf, and says what is allowed: `a whole number >= 1`."""
 
 _BOUNDS: Final = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 def keys_of(model: type[BaseModel]) -> Keys:
-    """The keys of a model, from its JSON schema."""
+    """Return the keys of a model, from its JSON schema."""
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
 
@@ -35,12 +35,12 @@ def keys_of(model: type[BaseModel]) -> Keys:
 
 
 def allowed(node: Keys | str) -> str:
-    """What may stand at a key, as it goes after "must be"."""
+    """Return what is allowed at a key, as text that follows "must be"."""
     return node if isinstance(node, str) else f"a mapping of {', '.join(node) or 'nothing'}"
 
 
 def descend(keys: Keys, path: KeyPath) -> tuple[KeyPath, Keys | str]:
-    """Follows `path` as far as keys are known: the part that is known, and what stands there."""
+    """Follow `path` as far as its keys are known; return that part, and its keys or what is allowed there."""
     node: Keys | str = keys
     for depth, part in enumerate(path):
         if not isinstance(node, dict) or not isinstance(part, str) or part not in node:
@@ -50,7 +50,7 @@ def descend(keys: Keys, path: KeyPath) -> tuple[KeyPath, Keys | str]:
 
 
 def must_be_known(key: object, known: Iterable[str]) -> str:
-    """The rule that an unknown key breaks, with the nearest known key or, where none is near, all of them."""
+    """Return the rule that an unknown key breaks, with the nearest known key or, if none is near, all of them."""
     known = list(known)
     ending = [name for name in known if name.endswith(f".{key}")]
     near = ending or get_close_matches(str(key), known, n=1)
@@ -58,7 +58,7 @@ def must_be_known(key: object, known: Iterable[str]) -> str:
 
 
 def every_path(keys: Keys, prefix: str = "") -> Iterator[str]:
-    """Sections and leaves, by dotted path."""
+    """Yield the dotted path of every section and leaf."""
     for name, node in keys.items():
         yield f"{prefix}{name}"
         if isinstance(node, dict):
@@ -96,4 +96,4 @@ KNOWN: Final[Keys] = {
     "resources": keys_of(ResourcesSpec),
     "trial": keys_of(TrialSpec),
 }
-"""A whole space file."""
+"""The keys of a space file."""

@@ -1,4 +1,4 @@
-"""A space file, with what `--set` changes in it, as a validated study or as one configuration."""
+"""Load a space file, with the overrides of `--set`, as a validated study or as one configuration."""
 
 from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
@@ -17,7 +17,7 @@ from plgan_tune.config.yaml import LONGEST, Document, read_yaml, too_long
 _MOST_OVERRIDES = 1000
 
 MOST_THREADS = 1024
-"""Of one process; torch aborts where the system cannot start as many."""
+"""Most threads of one process; torch aborts if the system cannot start as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class LoadedStudy:
 
     Attributes:
         study: The validated study.
-        notes: For example that `--set` fixed a key of a point in `search.first`.
+        notes: For example, that `--set` fixed a key of a point in `search.first`.
     """
 
     study: StudySpec
@@ -83,7 +83,7 @@ def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | N
     Args:
         path: A YAML 1.2 file. Only `trial.data.source`, `labels` and `validation` have no default.
         overrides: As for `load_study`.
-        edition: Whose defaults count if the file names no edition; None takes those of the file's own time.
+        edition: The edition of defaults if the file names none; None infers it from the file's keys.
 
     Returns:
         The validated configuration.
@@ -97,12 +97,12 @@ def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | N
 def load_trial_and_threads(
     path: str | Path, overrides: Sequence[str] = (), edition: int | None = None
 ) -> tuple[TrialSpec, int]:
-    """Reads one configuration as `load_trial` does, and how many CPU threads train it.
+    """Read one configuration as `load_trial` does, and the number of CPU threads that train it.
 
-    The threads are its file's `resources.cpus_per_rank`, as a search takes them: rounded down, and 1 at least.
+    The threads are `resources.cpus_per_rank` of the file, as in a search: rounded down, and at least 1.
 
     Raises:
-        SpecError: with every problem of the file, its resources included, and of the overrides.
+        SpecError: With every problem of the file, including its resources, and of the overrides.
     """
     return _load_configuration(path, overrides, edition, with_resources=True)
 
@@ -130,7 +130,7 @@ def _check_threads(mapping: Mapping[str, Any]) -> int | list[Finding]:
 
 
 def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
-    """The study of a mapping that a script or notebook has put together, under the same rules as a file.
+    """Return the study of a mapping that a script or notebook has built, under the same rules as a file.
 
     Example:
         >>> data = {"source": "digits", "labels": 20, "validation": 400}
@@ -140,7 +140,7 @@ def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
         {'optim.lr_generator': LogUniform(low=0.0001, high=0.01)}
 
     Raises:
-        SpecError: with every problem of the mapping.
+        SpecError: With every problem of the mapping.
     """
     checked = check_study(_plain(mapping))
     if isinstance(checked, StudySpec):
@@ -149,7 +149,7 @@ def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
 
 
 def in_edition(study: StudySpec, edition: int) -> StudySpec:
-    """The study as its file reads under another edition's defaults; as it is where the file names its edition."""
+    """Return the study of the same file under another edition's defaults; unchanged if the file names its edition."""
     if study.edition == edition or EDITION not in study.left_out:
         return study
     given = {path: value for path, value in flatten(study.as_mapping()).items() if path not in study.left_out}
@@ -158,7 +158,7 @@ def in_edition(study: StudySpec, edition: int) -> StudySpec:
 
 
 def study_from_document(document: Document, where: str) -> StudySpec:
-    """The study of a file that has been read.
+    """Return the study of a file that has been read.
 
     Args:
         document: The file's content.
@@ -176,14 +176,14 @@ def study_from_document(document: Document, where: str) -> StudySpec:
 
 
 def default_space() -> Path:
-    """The space file of the embedded digits: inside an installed package, beside it in a checkout."""
+    """Return the space file of the embedded digits: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "search_spaces"
     return (installed if installed.is_dir() else package.parent / "search_spaces") / "digits.yaml"
 
 
 def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_Override], Any, list[Problem]]:
-    """The file, the overrides that can be applied, the mapping they give, and the problems of both."""
+    """Return the file, the applicable overrides, the resulting mapping, and the problems of both."""
     document = _read_file(Path(path))
     overrides = _not_too_many(overrides)
     problems = [_problem(item, str(path), document, set()) for item in document.findings]
@@ -199,7 +199,7 @@ def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_O
 
 
 def _not_too_many(overrides: Sequence[str]) -> Sequence[str]:
-    """Raises SpecError where reading them would take longer than a user waits."""
+    """Raise SpecError if reading them would take too long."""
     if len(overrides) > _MOST_OVERRIDES:
         raise _refused("", f"may be given at most {_MOST_OVERRIDES} times", f"{len(overrides):,}")
     return overrides
@@ -208,7 +208,7 @@ def _not_too_many(overrides: Sequence[str]) -> Sequence[str]:
 def _read_file(path: Path) -> Document:
     try:
         with path.open("rb") as file:
-            content = file.read(LONGEST + 1)  # of /dev/zero there is no end
+            content = file.read(LONGEST + 1)  # /dev/zero has no end
         if len(content) > LONGEST:
             return Document(None, findings=(too_long(len(content)),), unread=((),))
         return read_yaml(content.decode("utf-8-sig"))
@@ -242,7 +242,7 @@ def _read_override(text: str) -> _Override:
 
 
 def _with_override(mapping: Any, override: _Override) -> Any:
-    """The mapping with one key set; sections on the way are made where they are missing."""
+    """Return the mapping with one key set, and missing sections on the way created."""
     result = {} if mapping is None else mapping
     section = result
     for depth, key in enumerate(override.path):
@@ -262,7 +262,7 @@ def _refused(key: str, rule: str, value: str) -> SpecError:
 
 
 def _without_fixed(mapping: Any, overridden: Set[KeyPath]) -> tuple[Any, tuple[str, ...]]:
-    """Takes the keys that `--set` has fixed out of the points to try first, with a note on each."""
+    """Remove the keys that `--set` has fixed from the points to try first; return a note on each."""
     search = mapping.get("search") if isinstance(mapping, dict) else None
     first = search.get("first") if isinstance(search, dict) else None
     if not isinstance(first, list):
@@ -295,13 +295,13 @@ def _is_domain(mapping: Any, path: str) -> bool:
 def _placed(
     findings: Sequence[Finding], where: str, document: Document, overrides: Sequence[_Override]
 ) -> list[Problem]:
-    """The findings as problems; what the YAML reader has refused is not named twice."""
+    """Return the findings as problems, without what the YAML reader has refused already."""
     paths, unread = {override.path for override in overrides}, set(document.unread)
     return [_problem(item, where, document, paths) for item in findings if not lies_under(item.path, unread)]
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """The file's problems by line, then those of `--set`."""
+    """Sort the file's problems by line; those of `--set` come last."""
     return sorted(problems, key=lambda problem: (problem.where == "--set", problem.line or 0))
 
 
@@ -315,7 +315,7 @@ def _problem(finding: Finding, where: str, document: Document, overridden: Set[K
 
 
 def _plain(value: Any) -> Any:
-    """Mappings as dicts and tuples as lists, as YAML would give them."""
+    """Turn mappings into dicts and tuples into lists, as YAML would give them."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -26,24 +26,30 @@ from plgan_tune.config.trial import LEAVES, Count, Frozen, Positive, Size, Trial
 from plgan_tune.config.urls import check_no_password
 
 Point = Mapping[str, Scalar]
-"""Values of the searched keys by dotted path under `trial`. A list of a choice stands as its JSON text."""
+"""Values of the searched keys by dotted path under `trial`. A list of a choice is its JSON text."""
 
 
 class TpeSpec(Frozen):
+    """TPE, the tree-structured Parzen estimator."""
+
     startup_trials: Count = 20
     """Finished trials before TPE takes over from random sampling."""
 
 
 class RandomSpec(Frozen):
-    pass
+    """Random sampling."""
 
 
 class CmaesSpec(Frozen):
+    """CMA-ES."""
+
     startup_trials: Count = 20
     """Finished trials before CMA-ES takes over from random sampling."""
 
 
 class GpSpec(Frozen):
+    """A Gaussian process."""
+
     startup_trials: Count = 20
     """Finished trials before the Gaussian process takes over from random sampling."""
 
@@ -86,13 +92,13 @@ class AshaSpec(Frozen):
     grace_period: Positive
     """Epochs before the first decision."""
     reduction_factor: Annotated[int, Field(ge=2, le=1_000_000_000)] = 3
-    """One of this many trials goes on from each rung."""
+    """One in this many trials continues from each rung."""
     min_competitors: Positive = 3
-    """Values at a rung before anyone is stopped there."""
+    """Values at a rung before a trial is stopped there."""
     smoothing: Positive = 1
     """A trial's value is the mean of its last so many epochs' errors."""
     align: Literal["epoch", "switch"] = "epoch"
-    """Where rungs count from: a trial's start, or its own switch epoch, before which nobody is judged."""
+    """Where rungs count from: a trial's start, or its switch epoch, before which no trial is judged."""
 
 
 class EarlyStoppingSpec(Frozen):
@@ -115,19 +121,21 @@ class EarlyStoppingSpec(Frozen):
 
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Of a study and of its folder."""
+"""The name of a study and of its folder."""
 
 NAME_LENGTH: Final = 80
 
 
 class SearchSpec(Frozen):
+    """How to search: trials, limits, sampler, early stopping and first points."""
+
     trials: Size = 50
     hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """End the search after this time; null is no limit."""
     metric: Literal["val_error"] = "val_error"
     mode: Literal["min"] = "min"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the sampler."""
+    """Seed of the sampler."""
     concurrent: Literal["auto"] | Positive = "auto"
     """Trials at a time; auto is as many as the cluster holds."""
     max_failures: Count = 3
@@ -139,9 +147,9 @@ class SearchSpec(Frozen):
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
     warm_start: tuple[str, ...] = Field(default=(), strict=False)
-    """Folders or URLs of older studies, whose finished trials the sampler is told first."""
+    """Folders or URLs of older studies, whose finished trials the sampler learns from first."""
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
-    """Each a `Point` to try before the sampler is asked; it may leave searched keys to the sampler."""
+    """`Point`s to try before the sampler suggests any. A point may leave searched keys to the sampler."""
 
     @field_validator("warm_start")
     @classmethod
@@ -160,11 +168,11 @@ class ResourcesSpec(Frozen):
     ranks: Annotated[int, Field(ge=1, le=10_000)] = 1
     cpus_per_rank: Annotated[float, Field(gt=0)] = 1
     gpus_per_rank: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    """auto is one where the cluster has GPUs, else none; below 1 ranks share a GPU and its memory."""
+    """auto is one if the cluster has GPUs, else none. Below 1, ranks share a GPU and its memory."""
     accelerator: str | None = None
-    """Train on nodes with this accelerator only, by Ray's name for it, such as H100; null is any."""
+    """Train only on nodes with this accelerator, by Ray's name for it, such as H100; null is any."""
     placement: Placement = "pack"
-    """pack: ranks on as few nodes as there is room on; strict_pack: on one; strict_spread: on different ones."""
+    """pack: ranks on as few nodes as possible; strict_pack: on one node; strict_spread: each on another node."""
 
     @field_validator("gpus_per_rank")
     @classmethod
@@ -182,7 +190,7 @@ class ResourcesSpec(Frozen):
 
 
 def threads_of(cpus: float) -> int:
-    """The CPU threads of a rank that has `cpus` cores or a part of one."""
+    """Return the CPU threads of a rank that has `cpus` cores or a part of one."""
     return max(1, int(cpus))
 
 
@@ -191,11 +199,13 @@ class StudySpec:
     """A validated space file.
 
     Attributes:
-        study: its name.
-        template: the `trial` section without the searched keys, every default in it that they do not decide.
-        domains: dotted path under `trial` -> domain, in the order of `LEAVES`.
-        edition: whose defaults these are, and those that searched keys decide.
-        left_out: keys of the file, by their dotted path from its top, that it leaves to their defaults.
+        study: Its name.
+        search: How to search.
+        resources: What a trial takes.
+        template: The `trial` section without the searched keys, with every default that they do not decide.
+        domains: Dotted path under `trial` -> domain, in the order of `LEAVES`.
+        edition: The edition of all defaults, including those that searched keys decide.
+        left_out: Keys that the file leaves to their defaults, by their dotted path from its top.
     """
 
     study: str
@@ -207,10 +217,10 @@ class StudySpec:
     left_out: frozenset[str] = field(default=frozenset(), compare=False)
 
     def trial(self, point: Point) -> TrialSpec:
-        """The configuration at `point`, which holds every searched key.
+        """Return the configuration at `point`, which holds every searched key.
 
         Raises:
-            KeyError: where `point` lacks a searched key or has another.
+            KeyError: If `point` lacks a searched key or has another key.
         """
         if point.keys() != self.domains.keys():
             raise KeyError(f"point has {sorted(point)}, the study searches {sorted(self.domains)}")
@@ -218,7 +228,7 @@ class StudySpec:
         return TrialSpec.model_validate(with_defaults(set_paths(self.template, values), self.edition))
 
     def holds(self, point: Point) -> bool:
-        """Whether `point`, of this study or of one that searched the same keys elsewhere, lies in its domains."""
+        """Return whether `point`, of this study or of another that searched the same keys, lies in the domains."""
         options = self.options
         return point.keys() == self.domains.keys() and all(
             point[path] in options[path] if path in options else domain.contains(point[path])
@@ -226,9 +236,9 @@ class StudySpec:
         )
 
     def as_mapping(self) -> dict[str, Any]:
-        """The study as a space file says it, every default that no searched key decides filled in.
+        """Return the study as a space file, with every default that no searched key decides.
 
-        A space file of this mapping loads as a study equal to this one.
+        A space file of this mapping loads as an equal study.
         """
         domains = {path: domain_as_mapping(domain) for path, domain in self.domains.items()}
         search = self.search.model_dump(mode="json")
@@ -244,11 +254,11 @@ class StudySpec:
         }
 
     def any_trial(self) -> TrialSpec:
-        """The configuration at the first corner of every domain: right in all that cannot be searched."""
+        """Return the configuration at the first corner of every domain, for keys that cannot be searched."""
         return self.trial({path: encode(domain, domain.corners()[0]) for path, domain in self.domains.items()})
 
     def with_path(self, path: str) -> "StudySpec":
-        """The same study with its data at `path`."""
+        """Return the same study with its data at `path`."""
         template = set_paths(self.template, {"data.path": path})
         return replace(self, template=template, left_out=self.left_out - {"trial.data.path"})
 
@@ -259,7 +269,7 @@ class StudySpec:
 
     @property
     def options(self) -> dict[str, tuple[Scalar, ...]]:
-        """Searched path of a choice -> its options, as a point holds them."""
+        """Searched path of a choice -> its options, encoded as in a point."""
         return {
             path: tuple(encode(domain, option) for option in domain.options)
             for path, domain in self.domains.items()
@@ -268,7 +278,7 @@ class StudySpec:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Searched path -> its column, `params_<leaf>`; the full path where two leaves share a name."""
+        """Searched path -> its column, `params_<leaf>`, or with the full path if two leaves share a name."""
         leaves = [path.rpartition(".")[2] for path in self.domains]
         return {
             path: f"params_{path if leaves.count(leaf) > 1 else leaf}"
@@ -277,7 +287,7 @@ class StudySpec:
 
 
 def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`mapping` with each dotted path of `values` set: new mappings all the way down, the same values in them."""
+    """Return `mapping` with each dotted path of `values` set. All mappings are copied, values are not."""
     result = _new_mappings(mapping)
     for path, value in values.items():
         *parents, leaf = path.split(".")
@@ -293,7 +303,7 @@ def _new_mappings(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by their dotted path: the inverse of `set_paths` on an empty mapping."""
+    """Return the leaves by dotted path: the inverse of `set_paths` on an empty mapping."""
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
         if isinstance(value, dict):
@@ -325,12 +335,12 @@ def _column_type(domain: Domain) -> type:
 
 
 def encode(domain: Domain, value: Leaf) -> Scalar:
-    """A value as samplers and results files hold it: lists of a choice become JSON text."""
+    """Return a value as samplers and results files hold it: a list of a choice becomes JSON text."""
     return json.dumps(value) if isinstance(domain, Choice) and isinstance(value, list) else value  # type: ignore[return-value]
 
 
 def held(domain: Domain, value: Leaf) -> Scalar:
-    """A value of the domain as samplers hold it: 1 of a real domain is 1.0, a choice is its own option, encoded."""
+    """Return a value of the domain as samplers hold it: 1 in a real domain as 1.0, a choice as its encoded option."""
     match domain:
         case Uniform() | LogUniform():
             assert isinstance(value, int | float)
@@ -342,7 +352,7 @@ def held(domain: Domain, value: Leaf) -> Scalar:
 
 
 def decode(domain: Domain, value: Scalar) -> Leaf:
-    """The inverse of `encode`."""
+    """Return the value that `encode` has encoded."""
     if isinstance(domain, Choice) and isinstance(value, str) and value.startswith("["):
         decoded: Leaf = json.loads(value)
         return decoded

@@ -1,6 +1,6 @@
-"""One trial's configuration: every decision of the method is a typed key here.
+"""One trial's configuration: every decision of the method is a typed key.
 
-A profile only chooses defaults (`defaults.py`); nothing below or after this module asks for its name.
+A profile only chooses defaults (`defaults.py`); no other code depends on its name.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -12,9 +12,9 @@ from plgan_tune.config.urls import check_no_password
 
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
-"""Of what is only compared with: its end is as good as never."""
+"""For numbers that are only compared with; the upper bound amounts to never."""
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
-"""Of what is made or worked off one by one."""
+"""For numbers of things that are created or processed one by one."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -30,7 +30,7 @@ Precision = Literal["auto", "float32", "float64", "bf16"]
 WeightNormInit = Literal["xavier", "data"]
 GeneratorWeightNormInit = Literal["xavier", "data", "one"]
 Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier"]
-"""How weights are drawn: from a normal distribution of this deviation, or from Glorot and Bengio's uniform one."""
+"""How weights are drawn: from a normal distribution with this deviation, or Glorot and Bengio's uniform one."""
 
 CONV_FEATURES = 10
 """The conv discriminator's hidden activations: nine convolutions and the global pool."""
@@ -43,13 +43,13 @@ class Frozen(BaseModel):
 
 
 class DataSpec(Frozen):
-    """Which images, and how they are divided. Part of a study's identity: never searched."""
+    """The images and how they are split. Never searched, because it identifies a study."""
 
     source: Source
     path: str | None = None
     """Root, folder or URL of the source; null is the source's own default."""
     size: Annotated[int, Field(ge=4, le=4096)] | None = None
-    """Resize the shorter side to this and centre-crop; null takes them as they are, all square alike."""
+    """Resize the shorter side to this and centre-crop; null keeps images as they are, all square and of one size."""
     labels: Positive
     """Images that keep their label, class-balanced."""
     validation: Positive
@@ -60,7 +60,7 @@ class DataSpec(Frozen):
     """Whether the labelled images are also in the unlabelled pool (improved-gan: yes)."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     refit: bool = False
-    """Whether the validation images are trained on too, with their labels; val_error then judges nothing."""
+    """Whether to train on the validation images too, with their labels; val_error is then meaningless."""
 
     @field_validator("path")
     @classmethod
@@ -77,31 +77,31 @@ class ModelSpec(Frozen):
     hidden: Annotated[tuple[Size, ...], Field(strict=False)] | None
     """Units of the MLP discriminator's hidden layers before `width`; null for conv."""
     activation: Literal["relu", "leaky_relu"]
-    """Of D; leaky has slope 0.2."""
+    """Activation of D; leaky has slope 0.2."""
     noise_input: Weight
     """Standard deviation of Gaussian noise on D's input while training."""
     noise_hidden: Weight
     """Standard deviation of Gaussian noise on D's hidden activations while training; MLP only."""
     dropout: Annotated[tuple[BelowOne, BelowOne, BelowOne], Field(strict=False)] | None
-    """Of the conv discriminator: on the input, after the first and the second block; null for the MLP."""
+    """Dropout of the conv discriminator: on the input, after the first and the second block; null for the MLP."""
     latent: Literal["uniform", "normal"]
     latent_size: Size
     initial_spread: Spread
-    """Of D's weights. Under weight norm only their direction matters to the output, but their size to Adam."""
+    """Spread of D's weights. With weight norm their size does not change the output, but Adam's steps."""
     weight_norm_init: WeightNormInit
-    """Where D's scale g starts: at the norm of the weights, or where pre-activations of data have deviation 1."""
+    """Initial scale g of D: the norm of the weights, or where pre-activations of data have deviation 1."""
     train_hidden_gain: bool
     """Whether weight norm's g of D's hidden layers is trained."""
     generator_initial_spread: Spread
-    """Of G's weights."""
+    """Spread of G's weights."""
     generator_weight_norm: bool
     """Weight norm on G's output layer."""
     generator_weight_norm_init: GeneratorWeightNormInit
-    """Where the scale g of that layer starts: as D's, by draws of z in place of data, or at 1."""
+    """Initial scale g of that layer: as D's, with draws of z in place of data, or 1."""
     zca: bool
     """A fixed ZCA whitening as D's first operation."""
     feature_layer: int
-    """Which of D's hidden activations V_feature compares; -1 is the last, as in a list."""
+    """The hidden activations of D that V_feature compares, by index; -1 is the last."""
 
     @field_validator("hidden", "dropout", "noise_input", "noise_hidden", "zca")
     @classmethod
@@ -146,19 +146,19 @@ class LossSpec(Frozen):
 
 
 class OptimSpec(Frozen):
-    """Adam, its decay, and the average of the weights that val_error tests."""
+    """Adam, its learning rate decay, and the averaged weights that val_error measures."""
 
     lr_discriminator: Rate
     lr_generator: Rate
     decay_epoch: Positive
-    """Learning rates fall linearly from this epoch on and are at `min_factor` by twice this epoch."""
+    """Learning rates fall linearly from this epoch on, and reach `min_factor` at twice this epoch."""
     min_factor: Fraction
     beta1: BelowOne
     beta2: BelowOne
     eps: Annotated[float, Field(gt=0.0, le=1.0)]
-    """Added to the root of Adam's mean square."""
+    """Added to the square root of Adam's mean square."""
     eps_root: Fraction = 0.0
-    """Added to the mean square within the root (improved-gan: 1e-8)."""
+    """Added to the mean square inside the square root (improved-gan: 1e-8)."""
     average_decay: BelowOne
     """Upper bound of the moving average's decay min(average_decay, n / (n + 10)) at update n."""
 
@@ -166,14 +166,16 @@ class OptimSpec(Frozen):
     @classmethod
     def _needs_a_mean(cls, value: float, info: ValidationInfo) -> float:
         if value and info.data.get("beta2") == 0:
-            raise RuleError("eps_root must be 0 where beta2 is 0: Adam then has no mean square", show(value))
+            raise RuleError("eps_root must be 0 if beta2 is 0: Adam then has no mean square", show(value))
         return value
 
 
 class TrainingSpec(Frozen):
+    """Epochs, batches, precision and checkpoints."""
+
     epochs: Size
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
-    """Of each of the labelled, unlabelled and generated parts of a discriminator step; over all ranks."""
+    """Size of each of the labelled, unlabelled and generated parts of a discriminator step, over all ranks."""
     discriminator_steps: Size
     """k: discriminator updates per generator update."""
     precision: Precision
@@ -182,7 +184,7 @@ class TrainingSpec(Frozen):
 
 
 class TrialSpec(Frozen):
-    """One configuration, every default filled in."""
+    """One configuration, with every default filled in."""
 
     profile: Profile
     seed: Annotated[int, Field(ge=0, lt=2**63)]
@@ -209,10 +211,10 @@ LEAVES: Final = tuple(
 
 
 def trial_as_mapping(trial: TrialSpec) -> dict[str, Any]:
-    """The trial as a file for `train --config` says it, every key given."""
+    """Return the trial as a file for `train --config`, with every key."""
     return {"trial": trial.model_dump(mode="json")}
 
 
 def configuration_as_mapping(study: str, trial: TrialSpec, threads: int) -> dict[str, Any]:
-    """A configuration of a study as `train` repeats it, with the CPU threads that have trained it."""
+    """Return a configuration of a study as a file for `train --config`, with the CPU threads that trained it."""
     return {"study": study, "resources": {"cpus_per_rank": threads}, **trial_as_mapping(trial)}

@@ -1,4 +1,4 @@
-"""URLs as users give them: where things are, and never a password."""
+"""URLs that users give, which must not hold a password."""
 
 import re
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from plgan_tune.config.errors import RuleError
 
 _PASSWORD: Final = re.compile(r"(://)[^/@]*:[^/@]*@|^((?:https?|ftp)://)[^/@]+@", re.IGNORECASE)
-"""On the web a token alone may stand where a user does."""
+"""`user:password@`; in web and FTP addresses also `user@`, which may be a token."""
 
 
 def check_no_password(url: str) -> str:
-    """The URL itself; it will stand in study.yaml, in logs and on command lines.
+    """Return the URL, which study.yaml, logs and command lines will show.
 
     Raises:
-        RuleError: where it holds a password, which the message leaves out.
+        RuleError: If it holds a password. The message leaves the password out.
     """
     if _PASSWORD.search(url):
         raise RuleError(

@@ -1,4 +1,7 @@
-"""YAML 1.2 in and out, for files of strangers: no tag, no alias, no key twice, and the line of every key."""
+"""Read and write YAML 1.2.
+
+The reader is for untrusted files: it refuses tags, aliases and duplicate keys, and keeps the line of every key.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +26,7 @@ from plgan_tune.config.domains import NAMES
 from plgan_tune.config.errors import Finding, KeyPath, show
 
 LONGEST = 2**19
-"""Characters of a text. For so many this reader takes up to ten seconds; a space file has some thousand."""
+"""Most characters of a text. This reader takes up to ten seconds for that many; a space file has some thousand."""
 
 _MOST_KEYS = 1000
 _MOST_ITEMS = 10_000
@@ -34,13 +37,13 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a YAML text says.
+    """The content of a YAML text.
 
     Attributes:
-        value: mappings, lists and scalars; None where the text is empty or malformed.
-        lines: key path -> line, counted from 1.
-        findings: everything this reader refuses, in the order of the text.
-        unread: keys whose value is not what the text meant, for it was refused.
+        value: Mappings, lists and scalars; None if the text is empty or malformed.
+        lines: Key path -> line, counted from 1.
+        findings: Everything that the reader refuses, in the order of the text.
+        unread: Keys whose value was refused, and so differs from the text.
     """
 
     value: Any
@@ -50,7 +53,7 @@ class Document:
 
 
 def read_yaml(text: str) -> Document:
-    """Reads one YAML 1.2 document. Raises nothing: what is refused stands in `findings`."""
+    """Read one YAML 1.2 document. Raises nothing: everything that is refused is in `findings`."""
     if len(text) > LONGEST:
         return Document(None, findings=(too_long(len(text)),), unread=((),))
     reader = _Reader(YAML(typ="safe", pure=True))
@@ -62,15 +65,15 @@ def read_yaml(text: str) -> Document:
 
 
 def too_long(characters: int) -> Finding:
-    """What is wrong with a text that has so many characters, or more."""
+    """Return the finding for a text of this many characters or more."""
     return Finding((), f"must be at most {LONGEST // 1024:,} KiB long", f"{characters / 1024:,.0f} KiB or more")
 
 
 def dump_yaml(mapping: Mapping[str, Any]) -> str:
-    """YAML 1.2 text of a mapping, its keys in their order, lists and domains on one line each.
+    """Return a mapping as YAML 1.2 text, with keys in order, and each list and domain on one line.
 
     Args:
-        mapping: of text to mappings, lists, text, numbers, booleans and None.
+        mapping: Text -> mappings, lists, text, numbers, booleans or None.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
@@ -83,7 +86,7 @@ def dump_yaml(mapping: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True)
 class _Reader:
-    """Builds values from the parser's events, which alone still know an explicit tag from an implied one."""
+    """Builds values from the parser's events, because only they tell an explicit tag from an implied one."""
 
     yaml: YAML
     lines: dict[KeyPath, int] = field(default_factory=dict)
@@ -91,6 +94,7 @@ class _Reader:
     unread: list[KeyPath] = field(default_factory=list)
 
     def document(self, text: str) -> Any:
+        """Return the value of the document."""
         value, documents = None, 0
         events = self.yaml.parse(text)
         for event in events:
@@ -108,12 +112,10 @@ class _Reader:
         if depth > _DEEPEST:
             raise _refusal(f"nested deeper than {_DEEPEST} levels", event)
         if tag := getattr(event, "tag", None):
-            self._leave_unread(
-                event, path, "no tag may stand here, values are plain YAML", str(tag).replace(_TAG, "!!")
-            )
+            self._leave_unread(event, path, "no tag is allowed: values are plain YAML", str(tag).replace(_TAG, "!!"))
         match event:
             case AliasEvent():
-                self._leave_unread(event, path, "no alias may stand here, write the value out", f"*{event.anchor}")
+                self._leave_unread(event, path, "no alias is allowed: write the value out", f"*{event.anchor}")
                 return None
             case SequenceStartEvent():
                 return self._sequence(events, path, depth)
@@ -153,7 +155,7 @@ class _Reader:
 
     def _scalar(self, event: Event, path: KeyPath) -> Any:
         assert isinstance(event, ScalarEvent)
-        # A refused tag is put aside, so that the rest of the file can still be judged.
+        # A refused tag is ignored here, so that the rest of the file is still checked.
         plain = event.style is None
         tag = self.yaml.resolver.resolve(ScalarNode, event.value, (plain, not plain))
         node = ScalarNode(tag, event.value)
@@ -180,7 +182,7 @@ class _Reader:
 
 
 class _Representer(SafeRepresenter):
-    """Lists and domains in flow style; no alias, even where one list object stands at two keys."""
+    """Writes lists and domains in flow style, and no alias, even if two keys hold the same list object."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

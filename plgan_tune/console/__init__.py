@@ -1,0 +1,1 @@
+"""The terminal: display, number formats, shell commands, exit statuses and signals."""

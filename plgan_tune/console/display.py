@@ -1,4 +1,4 @@
-"""What the user sees of a search: live on a terminal, elsewhere a line an event, and a summary at the end."""
+"""Display a search: live on a terminal, elsewhere one line per event, and a summary at the end."""
 
 import os
 from collections import Counter
@@ -37,24 +37,23 @@ Clock = Callable[[], datetime]
 ClusterLook = Callable[[], ClusterStatus | None]
 
 WIDE = 100
-"""From this many columns on, bars and curves get more room."""
+"""From this many columns on, bars and curves are wider."""
 
 ECHO = len("^C^C")
-"""What a terminal writes after the last character of the picture. On a full line it would begin another, and the
-picture be drawn one line too low from then on."""
+"""Columns for what a terminal echoes at Ctrl-C after the last character of the display. On a full line the echo would
+start another line, and the display would then be drawn one line too low."""
 
 NOTES = 3
-"""The last so many stand in the picture, the first in the summary."""
+"""The display shows this many of the last notes, the summary of the first."""
 
 LABELLED = 4
-"""From this many lines on, one of them says what the columns of running trials are."""
+"""From this many lines on, the first names the columns of running trials."""
 
 
 class LiveDisplay:
-    """The study in place: a header and one line a running trial. A context manager; leaves nothing behind.
+    """The live display: a header and one line per running trial. A context manager that clears it at the end.
 
-    It redraws from the state four times a second, so events only mark what they changed by changing the
-    state.
+    It redraws from the state four times a second, so it needs no events.
     """
 
     def __init__(self, console: Console, state: StudyState, now: Clock, cluster: ClusterLook) -> None:
@@ -73,20 +72,31 @@ class LiveDisplay:
     def __exit__(self, *exc: object) -> None:
         self._live.stop()
 
-    def started(self, row: TrialRow, /) -> None: ...
-    def progressed(self, row: TrialRow, /) -> None: ...
-    def ended(self, row: TrialRow, /) -> None: ...
-    def looked(self) -> None: ...
-    def silent(self, trial_id: str, /) -> None: ...
-    def noted(self, note: str, /) -> None: ...
+    def started(self, row: TrialRow, /) -> None:
+        """Do nothing: the state has it."""
+
+    def progressed(self, row: TrialRow, /) -> None:
+        """Do nothing: the state has it."""
+
+    def ended(self, row: TrialRow, /) -> None:
+        """Do nothing: the state has it."""
+
+    def looked(self) -> None:
+        """Do nothing: the next redraw shows the cluster."""
+
+    def silent(self, trial_id: str, /) -> None:
+        """Do nothing: the state has it."""
+
+    def noted(self, note: str, /) -> None:
+        """Do nothing: the state has it."""
 
     def stopping(self, waits_for: str, /) -> None:
-        """Nothing is printed here, which would tear the picture."""
+        """Show what the stop waits for at the next redraw; printing here would tear the display."""
         self._stopping = waits_for
 
 
 class PlainDisplay:
-    """One line a finished trial, a new best and a change of the nodes, for files and pipes. A context manager."""
+    """The display for files and pipes: a line per finished trial, new best or change of nodes. A context manager."""
 
     def __init__(self, console: Console, state: StudyState, now: Clock, cluster: ClusterLook) -> None:
         self._console = console
@@ -108,12 +118,15 @@ class PlainDisplay:
     def __exit__(self, *exc: object) -> None: ...
 
     def started(self, row: TrialRow, /) -> None:
+        """Print a line for a trial that starts again."""
         if row.attempt > 1:
             self._print(f"{row.trial_id} starts again, attempt {row.attempt}: {row.error or 'the search had ended'}")
 
-    def progressed(self, row: TrialRow, /) -> None: ...
+    def progressed(self, row: TrialRow, /) -> None:
+        """Do nothing: epochs have no line."""
 
     def ended(self, row: TrialRow, /) -> None:
+        """Print how the trial ended, and whether it is the new best."""
         left = self._state.time_left(self._now())
         self._print(
             f"[{self._state.ended()}/{self._state.trials}] {row.trial_id} {row.status}, {_how_it_ended(row)}"
@@ -125,7 +138,7 @@ class PlainDisplay:
             self._print(f"new best: {best.trial_id} {percent(best.val_error_last)} with {_point(best)}")
 
     def looked(self) -> None:
-        """Says which nodes there are where that has changed, and how many trials wait where it is not as last time."""
+        """Print the nodes if they have changed, and why trials wait if their number has changed."""
         cluster = self._cluster()
         if cluster is None:
             return
@@ -139,15 +152,17 @@ class PlainDisplay:
             )
 
     def silent(self, trial_id: str, /) -> None:
+        """Print that the trial is silent."""
         self._print(f"{trial_id} is silent: {self._state.silent[trial_id]}")
 
     def noted(self, note: str, /) -> None:
+        """Print the note."""
         self._print(f"note: {note}")
 
     def stopping(self, waits_for: str, /) -> None:
-        """Written past the console, which may be in the middle of a line of its own."""
+        """Print what the stop waits for, bypassing the console, which may be in the middle of a line."""
         if not self._console.quiet:
-            with suppress(OSError):  # whoever reads it may be gone
+            with suppress(OSError):  # the reader may be gone
                 os.write(1, f"\nstopping: {visible(waits_for)}\n".encode())
 
     def _print(self, line: str) -> None:
@@ -157,22 +172,25 @@ class PlainDisplay:
 def build_display(
     console: Console, state: StudyState, now: Clock, cluster: ClusterLook = lambda: None
 ) -> LiveDisplay | PlainDisplay:
-    """Live on a terminal that can go back in its text, plain lines elsewhere.
+    """Return a live display for a terminal that can redraw, and plain lines elsewhere.
 
     Args:
-        console: where to draw.
-        state: read at every redraw; the display never changes it.
-        now: UTC.
-        cluster: how full the cluster is; None where that is not known.
+        console: Where to draw.
+        state: Read at every redraw; the display never changes it.
+        now: Returns the current time in UTC.
+        cluster: Returns the cluster's status; None if it is unknown.
     """
     return LiveDisplay(console, state, now, cluster) if redrawn(console) else PlainDisplay(console, state, now, cluster)
 
 
 class Screen:
-    """One picture of the study at `now`, as wide as the console and no higher.
+    """One frame of the live display at `now`, as wide as the console and no higher.
 
     Args:
-        stopping: what it waits for where it is asked to stop.
+        state: The state to show.
+        now: UTC.
+        cluster: The cluster's status, if known.
+        stopping: What a stop waits for; empty if the search is not stopping.
     """
 
     def __init__(
@@ -251,7 +269,7 @@ def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> Render
     table.add_column(no_wrap=True, width=24 if wide else 12)
     table.add_column(no_wrap=True, width=len("switched"))
     if labelled:
-        table.add_row("trial", "", "epoch", "val_error", "its course", "ramp w", style="dim")
+        table.add_row("trial", "", "epoch", "val_error", "curve", "ramp w", style="dim")
     for row in shown:
         table.add_row(
             Text(row.trial_id, "cyan"),
@@ -270,7 +288,7 @@ def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> Render
 
 
 def _phase(state: StudyState, row: TrialRow) -> Text:
-    """w of the last epoch until the generator's loss has switched over."""
+    """Return the last epoch's w, until the generator's loss has switched."""
     if row.trial_id in state.silent:
         return Text("silent", "yellow")
     latest = state.latest(row.trial_id)
@@ -292,19 +310,19 @@ def print_summary(
     resume: str | None = None,
     cluster: ClusterStatus | None = None,
 ) -> None:
-    """What a search leaves the user with, then the commands to type next.
+    """Print the summary of a search, then the next commands to type.
 
-    Commands are printed whole, whatever the width, to be copied.
+    Commands are never broken, whatever the width, so that they can be copied.
 
     Args:
-        console: where to print.
-        state: of the study.
+        console: Where to print.
+        state: The study's state.
         now: UTC.
-        results: the study's own folder or URL.
-        python: how the user calls the interpreter.
-        ending: how the search came to its end.
-        resume: the command that goes on, where trials have not ended.
-        cluster: the cluster at the search's end.
+        results: The study's own folder or URL.
+        python: The interpreter, as the user types it.
+        ending: How the search ended.
+        resume: The command that resumes, if trials are unfinished.
+        cluster: The cluster's status at the search's end.
     """
     console.print(summary(state, now, results=results, ending=ending, cluster=cluster))
     for what, command in _next_commands(state, results, python, resume):
@@ -320,7 +338,7 @@ def summary(
     ending: Ending = Ending.DONE,
     cluster: ClusterStatus | None = None,
 ) -> RenderableType:
-    """The panel at a search's end: the best configuration, its error, and what the search did."""
+    """Return the panel at a search's end: the best configuration, its error, and what the search did."""
     best = state.best()
     ran = duration(now - state.started_at)
     title = f"{state.study}: {ending}, this run took {ran}"
@@ -387,14 +405,14 @@ def _add_notes(table: Table, notes: Sequence[str]) -> None:
 
 def _next_commands(state: StudyState, results: str, python: str, resume: str | None) -> list[tuple[str, str]]:
     interpreter = quoted(python)
-    commands = [("Go on with this study:", resume)] if resume else []
+    commands = [("Resume this study:", resume)] if resume else []
     if state.best() is not None:
         best = quoted(f"{results.rstrip('/')}/best.yaml")
         train = f"{interpreter} -m plgan_tune.train --config {best}"
         commands.append(("Train the best configuration again, to the same numbers:", train))
         evaluate = f"{interpreter} -m plgan_tune.evaluate {quoted(results)}"
         commands.append(("Train the best three and the patent's settings on five new seeds, and test them:", evaluate))
-    commands.append(("Say what was found:", f"{interpreter} -m plgan_tune.analyze {quoted(results)}"))
+    commands.append(("Show what was found:", f"{interpreter} -m plgan_tune.analyze {quoted(results)}"))
     return commands
 
 
@@ -411,5 +429,5 @@ def _how_it_ended(row: TrialRow) -> str:
 
 
 def _point(row: TrialRow) -> str:
-    """`alpha 0.5, beta 0.25`; no-break spaces keep a name and its value on one line."""
+    """Return `alpha 0.5, beta 0.25`, with no-break spaces that keep a name and its value on one line."""
     return ", ".join(f"{name}\N{NO-BREAK SPACE}{brief(value)}" for name, value in named(row.params).items())

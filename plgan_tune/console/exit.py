@@ -1,4 +1,4 @@
-"""How a command answers --help, and how it says no: one message on standard error, status 2."""
+"""The --help of a command, and how it refuses: one message on standard error, and status 2."""
 
 import inspect
 import textwrap
@@ -16,21 +16,22 @@ from plgan_tune.console.format import say, terminal, visible
 
 
 class Command(TyperCommand):
-    """A command that repeats its words visibly where it cannot read them.
+    """A command that escapes control characters when it repeats words that it cannot parse.
 
-    Its help names a value only where one is given: `--resume`, not `--resume <bool>`.
+    Its help shows a value only for options that take one: `--resume`, not `--resume <bool>`.
     """
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """What must be given, then that there are options."""
+        """Return the required parameters, then `[OPTIONS]`."""
         shown = [param for param in self.get_params(ctx) if param.required]
         return [*(_typed(param) for param in shown), "[OPTIONS]"]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Print the help: usage, docstring, arguments and options."""
         console = terminal()
         console.print(Text(self.get_usage(ctx), "bold"))
         for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
-            is_code = paragraph.startswith(" ")  # to be copied as it stands
+            is_code = paragraph.startswith(" ")  # kept verbatim for copying
             shown = paragraph if is_code else textwrap.fill(" ".join(paragraph.split()), console.width)
             console.print(Text(f"\n{shown}"), soft_wrap=True)
         by_kind: dict[str, list[Any]] = {"argument": [], "option": []}
@@ -43,6 +44,7 @@ class Command(TyperCommand):
                     console.print(line, soft_wrap=True)
 
     def parse_args(self, *args: Any) -> list[str]:
+        """Parse the words; escape control characters in the message of an error."""
         try:
             return super().parse_args(*args)
         except Exception as error:
@@ -52,14 +54,14 @@ class Command(TyperCommand):
 
 
 def _typed(param: Any) -> str:
-    """A parameter as it is typed: `RESULTS`, `--set KEY=VALUE`, `--resume`."""
+    """Return a parameter as it is typed: `RESULTS`, `--set KEY=VALUE`, `--resume`."""
     if param.param_type_name == "argument":
         return str(param.metavar)
     return param.opts[0] if param.is_flag else f"{param.opts[0]} {param.metavar}"
 
 
 def _listed(params: Sequence[Any], width: int) -> Iterator[Text]:
-    """A parameter a line, and its meaning beside it, without spaces at a line's end."""
+    """Yield each parameter with its meaning beside it, without trailing spaces."""
     margin = max(len(_typed(param)) for param in params) + 4
     for param in params:
         about = "; ".join(_about(param))
@@ -87,12 +89,13 @@ def _about(param: Any) -> Iterator[str]:
 
 
 def refuse(message: str) -> NoReturn:
+    """Print the message on standard error, and exit with status 2."""
     say(terminal(stderr=True), message, "red")
     raise typer.Exit(2)
 
 
 def refuse_password(option: str, place: str) -> None:
-    """A URL that holds a password is refused, and not shown."""
+    """Refuse a URL that holds a password, without showing the password."""
     try:
         check_no_password(place)
     except RuleError as error:
@@ -101,7 +104,7 @@ def refuse_password(option: str, place: str) -> None:
 
 @contextmanager
 def refusing(*kinds: type[Exception]) -> Iterator[None]:
-    """What the user can mend, errors of these kinds, is refused with its message; Ctrl-C ends with 130."""
+    """Refuse errors of these kinds, which the user can correct, with their message; exit with 130 at Ctrl-C."""
     try:
         yield
     except kinds as error:

@@ -1,4 +1,4 @@
-"""Numbers, times and searched values as people read them, and the terminal that they are read on."""
+"""Format numbers, times and searched values for people, and print them safely on a terminal."""
 
 import logging
 import re
@@ -22,31 +22,30 @@ STYLES: Mapping[TrialStatus, str] = {
     TrialStatus.FAILED: "red",
     TrialStatus.RUNNING: "cyan",
 }
-"""A terminal's colour of each status."""
+"""The colour of each status on a terminal."""
 
 
 _STEERING: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves, colours or clears a terminal, reorders a line, or cannot be written: no letter of any script."""
+"""Characters that move, colour or clear a terminal, reorder a line, or cannot be written. No script's letters."""
 
 
 def visible(text: str) -> str:
-    r"""The text with what steers a terminal written out, ESC as `\x1b`; line ends and tabs stay."""
+    r"""Return the text with terminal control characters escaped, ESC as `\x1b`. Line ends and tabs are kept."""
     return _STEERING.sub(lambda found: escaped(found[0]), text)
 
 
 def escaped(character: str) -> str:
-    r"""A character as `\x1b` or `\u202e`, which bash reads back in `$'...'`."""
+    r"""Return a character as `\x1b` or `\u202e`, which bash reads back in `$'...'`."""
     return f"\\x{ord(character):02x}" if character.isascii() else f"\\u{ord(character):04x}"
 
 
 def terminal(**options: Any) -> Console:
-    """The console of every command: nothing that it shows can steer a terminal, whoever wrote it.
+    """Return the console of a command. It escapes control characters in all text, whatever its source.
 
-    Text is shown as it is, not read as rich's markup. Python's last resort for warnings, standard error, shows them
-    likewise.
+    Text is not parsed as rich's markup. Warnings that Python's last-resort handler prints are escaped, too.
 
     Args:
-        options: of rich's `Console`.
+        options: Options of rich's `Console`.
     """
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_VisibleFormatter())
@@ -54,10 +53,10 @@ def terminal(**options: Any) -> Console:
 
 
 class _Terminal(Console):
-    """Strings and texts are made visible before they are measured and wrapped, and whatever else is at the end."""
+    """Escapes strings and texts before they are measured and wrapped, and anything else at the end."""
 
     picture: Live | None = None
-    """The latest that was redrawn on it."""
+    """The latest live display on it."""
 
     def set_live(self, live: Live) -> bool:
         self.picture = live
@@ -74,10 +73,10 @@ class _Terminal(Console):
 
 
 class Prose:
-    """Text that is broken at words alone, for a terminal or a column of a table.
+    """Text that wraps only between words, for a terminal or a column of a table.
 
-    What is to be typed is not broken where it fits: a line that begins with spaces, and what stands in backticks or in
-    quotes after an option. A number stays with its unit. No-break spaces hold, which rich breaks at.
+    Text to be typed is not broken if it fits: a line that begins with spaces, and text in backticks or in quotes after
+    an option. A number stays with its unit. No-break spaces are respected, unlike in rich.
     """
 
     def __init__(self, text: str | Text, style: str = "") -> None:
@@ -111,7 +110,7 @@ def _broken(line: Text, width: int) -> Iterator[Text]:
 
 
 def say(console: Console, text: str | Text, style: str = "") -> None:
-    """Prints prose: broken at words on a terminal, a line as it is in a file or pipe, where programs read it."""
+    """Print prose: wrapped between words on a terminal, unwrapped in a file or pipe, which programs read."""
     if console.is_terminal:
         console.print(Prose(text, style), overflow="ignore", crop=False, highlight=False)
     else:
@@ -123,7 +122,7 @@ def _as_text(text: str | Text, style: str) -> Text:
 
 
 def close_picture(console: Console) -> None:
-    """Ends what is redrawn on a command's console, from any thread; a picture that has ended stays as it is."""
+    """Stop the live display on a command's console, from any thread. A display that has ended is not changed."""
     if isinstance(console, _Terminal) and console.picture is not None:
         console.picture.stop()
 
@@ -134,7 +133,7 @@ class _VisibleFormatter(logging.Formatter):
 
 
 def _visible_text(text: Text) -> Text:
-    """Styles stay on their characters. Rich has left out backspaces and carriage returns, when the text was made."""
+    """Escape a text; styles keep their characters. Rich has dropped backspaces and carriage returns already."""
     if not _STEERING.search(text.plain):
         return text
     starts = list(accumulate((len(visible(character)) for character in text.plain), initial=0))
@@ -145,22 +144,22 @@ def _visible_text(text: Text) -> Text:
 
 
 def word(status: TrialStatus, *, searching: bool) -> str:
-    """A status as people are told of it: a trial that has not ended is unfinished where no search trains it."""
+    """Return a status for people: a running trial is `unfinished` if no search trains it."""
     return "unfinished" if status is TrialStatus.RUNNING and not searching else status.value
 
 
 def redrawn(console: Console) -> bool:
-    """Whether what the console shows can be drawn anew; what a dumb terminal has printed stays."""
+    """Return whether the console can redraw what it shows, which a dumb terminal cannot."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 def percent(error: float | None) -> str:
-    """A fraction as a percentage, `15.28 %`; a dash for none."""
+    """Return a fraction as a percentage, `15.28 %`; a dash for None."""
     return "-" if error is None else f"{100 * error:.2f} %"
 
 
 def duration(time: timedelta) -> str:
-    """`42 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Return a time as text: `42 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
     seconds = max(0, round(time.total_seconds()))
     for size, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if seconds >= size:
@@ -169,7 +168,7 @@ def duration(time: timedelta) -> str:
 
 
 def named(params: Mapping[str, Value]) -> dict[str, Value]:
-    """Searched values by their leaf; by the full path where two leaves share a name."""
+    """Return searched values by leaf, or by full path if two leaves share a name."""
     leaves = [path.rpartition(".")[2] for path in params]
     return {
         path if leaves.count(leaf) > 1 else leaf: value
@@ -178,13 +177,14 @@ def named(params: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def brief(value: Value, digits: int = 3) -> str:
+    """Return a searched value as text, a float with so many significant digits."""
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) -> str:
-    """The curve of `values` between its own lowest and highest, at most `width` characters, oldest first.
+    """Draw `values` between their minimum and maximum in at most `width` characters, oldest first.
 
-    A longer curve is averaged in `width` equal stretches.
+    A longer curve is averaged over `width` equal parts.
     """
     glyphs = "_.-=*#" if ascii_only else "▁▂▃▄▅▆▇█"
     if len(values) > width:

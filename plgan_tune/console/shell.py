@@ -1,4 +1,4 @@
-"""What the commands print for the user to type: names as they are typed in this folder."""
+"""Format commands that the user can type in the current folder."""
 
 import shlex
 import sys
@@ -10,34 +10,34 @@ from plgan_tune.store.location import Location
 
 
 def from_here(path: Path) -> str:
-    """A path as it is typed in this folder: relative where it lies below, else whole."""
+    """Return a path as typed in the current folder: relative if it lies below, else absolute."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def typed(location: Location) -> str:
-    """A place as it is typed in this folder: a local path relative where it lies below, else whole."""
+    """Return a location as typed in the current folder: a local path as `from_here` gives it, else the URL."""
     return from_here(location.local) if location.local else location.url
 
 
 def python() -> str:
-    """The interpreter as it is typed here."""
+    """Return the interpreter as typed in the current folder."""
     return from_here(Path(sys.executable))
 
 
 def torchrun() -> str:
-    """This environment's torchrun as it is typed here."""
+    """Return this environment's torchrun as typed in the current folder."""
     return from_here(Path(sys.executable).with_name("torchrun"))
 
 
 def quoted(word: str) -> str:
-    """A word as a shell reads it back; one that would steer a terminal in bash's `$'...'`."""
+    """Quote a word for a shell; one with control characters in bash's `$'...'`."""
     if visible(word) == word and "\t" not in word and "\n" not in word:
         return shlex.quote(word)
     return "$'" + "".join(map(_in_bash, word)) + "'"
 
 
 def _in_bash(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not UTF-8
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not valid UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     if character in "\\'":
         return f"\\{character}"
@@ -45,16 +45,16 @@ def _in_bash(character: str) -> str:
 
 
 def shell_line(words: Sequence[str]) -> str:
-    """A command line to copy, whatever its words hold."""
+    """Return a command line to copy, with every word quoted."""
     return " ".join(map(quoted, words))
 
 
 Option = str | int | Path | bool | None | Sequence[str]
-"""What an option was given: False and None are an option that was not, True a flag, several texts one that repeats."""
+"""An option's value. False and None: not given; True: a flag; several texts: a repeated option."""
 
 
 def option_words(options: Mapping[str, Option]) -> list[str]:
-    """The words of a command line that give these options again, in their order."""
+    """Return the words of a command line that give these options, in order."""
     words: list[str] = []
     for option, given in options.items():
         match given:

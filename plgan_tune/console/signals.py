@@ -1,4 +1,4 @@
-"""How a signal stops a command: batch systems announce the end by SIGTERM or SIGUSR1, a user by Ctrl-C."""
+"""Stop a command at a signal: SIGTERM or SIGUSR1 from a batch system, or Ctrl-C from a user."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from rich.console import Console
 from plgan_tune.console.format import close_picture, redrawn, say, visible
 
 ANNOUNCED: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGUSR1)
-"""By what batch systems announce the end."""
+"""The signals by which batch systems announce the end."""
 
 
 @contextmanager
@@ -29,12 +29,12 @@ def _handlers_restored(before: Mapping[int, Any]) -> Iterator[None]:
 
 @contextmanager
 def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
-    """SIGTERM and SIGUSR1 stop what the block does as Ctrl-C does.
+    """Let SIGTERM and SIGUSR1 stop the block as Ctrl-C does.
 
-    A batch system may not wait until it has stopped: the command that goes on is printed at once.
+    A batch system may not wait until it has stopped, so the command to resume is printed at once.
     """
     waiting: SimpleQueue[str | None] = SimpleQueue()
-    # A handler may have interrupted the console in a line of its own: another thread waits for its end.
+    # A handler may interrupt the console in the middle of a line: another thread waits for the end of the line.
     speaker = Thread(target=_say_all, args=[console, waiting, go_on])
 
     def stop(*_: object) -> None:
@@ -57,31 +57,32 @@ def _say_all(console: Console, waiting: SimpleQueue[str | None], go_on: str) -> 
 
 
 def say_before_the_end(console: Console, why: str, go_on: str) -> None:
-    """Prints the command that goes on, where this process may be ended at any moment; above a picture, if any."""
+    """Print the command to resume, above a live display if any, because this process may be killed at any moment."""
     text = f"{why}. If the process is killed first, resume with:\n  {go_on}"
     if redrawn(console):
         say(console, text, "yellow")
         return
-    with suppress(OSError):  # whoever reads it may be gone
+    with suppress(OSError):  # the reader may be gone
         os.write(1, f"{visible(text)}\n".encode())
 
 
 def say_how_to_resume(console: Console, why: str, go_on: str) -> None:
+    """Print why the command has ended, and the command to resume."""
     say(console, f"{why}. Resume with:", "yellow")
     say(console, f"  {go_on}")
 
 
 RAY_SECONDS: Final = 15.0
-"""For a command whose own Ray has died to end by itself. Without its GCS, Ray ends the process after a minute, and has
-the last word."""
+"""Time for a command whose own Ray has died to end by itself. Without its GCS, Ray ends the process after a minute, and
+prints the last lines."""
 
 
 @contextmanager
 def ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], None]]:
-    """What to call, in any thread, when the block's own Ray has died, with a sentence on what has.
+    """Yield a function to call, in any thread, with a message when the block's own Ray has died.
 
-    The command that goes on is printed at once. A block that does not end then is ended with its process, status 1, and
-    the command stands last.
+    It prints the command to resume at once. If the block does not end within RAY_SECONDS, the process exits with status
+    1, and the command to resume is the last line.
     """
     ends: list[Timer] = []
 
@@ -106,7 +107,7 @@ def ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], No
 
 @contextmanager
 def signals_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 raise KeyboardInterrupt in the block, which then leaves the terminal in order."""
+    """Let SIGTERM and SIGUSR1 raise KeyboardInterrupt in the block, so that it restores the terminal."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -117,13 +118,14 @@ def signals_as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def asked_to_stop(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C, SIGTERM or SIGUSR1 has come: the first lets the epoch end, so that a checkpoint can be written.
+    """Yield a function that returns whether Ctrl-C, SIGTERM or SIGUSR1 has arrived.
 
-    A second does what it did before the block. SIGTERM and SIGUSR1 stay with a program that handles them itself. On
-    another thread than the main one, no signal is taken.
+    The first signal lets the epoch end, so that a checkpoint can be written. A second one does what it did before the
+    block. If the program handles SIGTERM or SIGUSR1 itself, its handlers are kept. Outside the main thread, no signal
+    is handled.
 
     Args:
-        on_first: called in the handler of the first.
+        on_first: Called in the handler of the first signal.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():

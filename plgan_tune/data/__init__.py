@@ -1,0 +1,1 @@
+"""Images, splits and whitening, from files to tensors."""

@@ -1,7 +1,7 @@
-"""Decoded images on disk: once a node, whatever the number of trials, ranks and studies.
+"""Cache decoded images on disk, once per node for all trials, ranks and studies.
 
-An entry is a folder of three files and their checksums. It is written under another name and moved, so a
-folder with its final name is whole; a lock keeps all but one process from decoding; checksums show damage.
+An entry is a folder of three files and their checksums. It is written under a temporary name and renamed, so a folder
+with its final name is complete. A lock lets only one process decode, and checksums reveal damage.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import HalfName, Pixels, Rows, Stamp
 
 VERSION = 1
-"""Of an entry's layout and of the way images are decoded: another number leaves old entries unread."""
+"""Version of an entry's layout and of the decoding. Entries of another version are not read."""
 
 _FILES = ("images.npy", "labels.npy", "classes.json")
 _CHECKSUMS = "checksums.json"
@@ -33,12 +33,12 @@ _log = logging.getLogger(__name__)
 
 
 class _DamageError(Exception):
-    """The entry is not what was written."""
+    """The entry differs from what was written."""
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Images (n, channels, size, size), labels (n,), -1 where none, and the names of the classes."""
+    """Images (n, channels, size, size), labels (n,), -1 for none, and the names of the classes."""
 
     images: Pixels
     labels: Rows
@@ -46,7 +46,7 @@ class Decoded:
 
 
 def cache_folder() -> Path:
-    """PLGAN_TUNE_CACHE where it is set, else plgan_tune in XDG_CACHE_HOME or ~/.cache."""
+    """Return PLGAN_TUNE_CACHE if it is set, else plgan_tune in XDG_CACHE_HOME or ~/.cache."""
     chosen = os.environ.get("PLGAN_TUNE_CACHE")
     if chosen:
         return Path(chosen).expanduser().resolve()
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def key_of(spec: DataSpec, name: HalfName, stamps: list[Stamp]) -> str:
-    """Names the entry: equal keys, equal images. Labels and validation only choose among the images."""
+    """Return the entry's name: equal keys mean equal images. Labels and validation only select among the images."""
     identity = {
         "version": VERSION,
         "half": name,
@@ -69,19 +69,19 @@ def key_of(spec: DataSpec, name: HalfName, stamps: list[Stamp]) -> str:
 
 
 def cached(folder: Path, key: str, read: Callable[[], Reading]) -> Decoded:
-    """The entry `key` of the cache, memory-mapped; `read` decodes it where it is absent or damaged.
+    """Return the entry `key` of the cache, memory-mapped; if it is absent or damaged, decode it with `read`.
 
-    Any number of processes of a node may ask at once: one decodes, the others wait for it.
+    Any number of processes of a node may call this at once: one decodes, the others wait for it.
 
     Raises:
-        DataError: from `read`, or where the folder cannot be written.
+        DataError: From `read`, or if the folder cannot be written.
     """
     entry = folder / key
     try:
         if entry.exists():
             return _load(entry)
     except _DamageError:
-        pass  # looked at again under the lock, where it may have been mended meanwhile
+        pass  # checked again under the lock, since another process may have repaired it
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
@@ -94,7 +94,7 @@ def cached(folder: Path, key: str, read: Callable[[], Reading]) -> Decoded:
 
 
 def _load_or_make(entry: Path, read: Callable[[], Reading]) -> Decoded:
-    """Under the entry's lock."""
+    """Load the entry, or create it. The caller holds the entry's lock."""
     if entry.exists():
         try:
             return _load(entry)
@@ -102,7 +102,7 @@ def _load_or_make(entry: Path, read: Callable[[], Reading]) -> Decoded:
             _log.warning("%s is damaged (%s): removed, and the images are decoded again", entry, damage)
             shutil.rmtree(entry)
     unfinished = entry.with_name(f"_{entry.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed here
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed here
     try:
         unfinished.mkdir()
         _write(unfinished, read())
@@ -117,7 +117,7 @@ def _write(folder: Path, reading: Reading) -> None:
     with images.open("wb") as out:
         header = {"descr": "|u1", "fortran_order": False, "shape": reading.shape}
         np.lib.format.write_array_header_1_0(out, header)
-        # Written, not mapped: on a full disk a mapping kills the process, where writing raises.
+        # Written, not mapped: on a full disk, a mapping kills the process, but a write raises.
         for block in reading.blocks:
             out.write(block.tobytes())
     np.save(labels, reading.labels)
@@ -133,7 +133,7 @@ def _load(entry: Path) -> Decoded:
         for file in _FILES:
             if checksums[file] != _checksum(entry / file):
                 raise _DamageError(f"{file} has another checksum")
-        # Copy on write: torch wants memory that it may write to, and the file stays as it is.
+        # Copy on write: torch needs writable memory, and the file must not change.
         pixels = np.load(images, mmap_mode="c")
         return Decoded(pixels, np.load(labels), tuple(json.loads(classes.read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError, TypeError) as error:

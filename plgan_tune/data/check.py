@@ -1,4 +1,4 @@
-"""What can be known of the data without decoding them: for the dry run, and before a search starts."""
+"""Check the data without decoding them, for the dry run and before a search starts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ class DataSummary:
     """The training images that a trial would hold, after `limit`.
 
     Attributes:
-        classes: names.
-        images_per_class: images with a label, validation included, in the order of `classes`.
-        unlabelled: images that have no label.
+        classes: Their names.
+        images_per_class: Images with a label, including validation, in the order of `classes`.
+        unlabelled: Images without a label.
         channels: 1 for grey, 3 for colour.
-        size: height and width in pixels.
+        size: Height and width in pixels.
     """
 
     classes: tuple[str, ...]
@@ -35,16 +35,17 @@ class DataSummary:
 
     @property
     def images(self) -> int:
+        """All images, with and without a label."""
         return sum(self.images_per_class) + self.unlabelled
 
 
 def check_data(spec: DataSpec, cache: Path | None = None) -> DataSummary:
-    """Finds the training images, reads schema and labels, decodes the first image, sees if the split fits.
+    """Find the training images, read schema and labels, decode the first image, and check that the split fits.
 
-    Of Parquet files it reads the label column and one image; a torchvision set is downloaded where absent.
+    Of Parquet files, only the label column and one image are read. A missing torchvision set is downloaded.
 
     Raises:
-        DataError: where the data are missing or broken, or do not fit `spec`.
+        DataError: If the data are missing or damaged, or do not fit `spec`.
     """
     half = open_half(spec, "train", cache or cache_folder())
     kept = half.labels[limit_rows(half.labels, spec)]
@@ -64,10 +65,10 @@ def check_data(spec: DataSpec, cache: Path | None = None) -> DataSummary:
 
 
 def check_room(spec: DataSpec, summary: DataSummary, cache: Path | None = None) -> None:
-    """Sees that the cache holds the decoded images, or has room for them.
+    """Check that the cache holds the decoded images, or that its disk has space for them.
 
     Raises:
-        DataError: with the bytes that are missing.
+        DataError: If the space is too small; the message gives the needed and the free MB.
     """
     if not is_cached(spec):
         return

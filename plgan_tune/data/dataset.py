@@ -1,4 +1,4 @@
-"""A data set as a trial holds it: one uint8 tensor of images, drawn from by index."""
+"""A trial's data set: one uint8 tensor of images, from which batches are drawn by index."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,13 +19,13 @@ from plgan_tune.data.zca import fit_zca
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The training images, those without a label included, after `limit`.
+    """The training images, including those without a label, after `limit`.
 
     Attributes:
         images: (n, channels, size, size) uint8.
-        labels: (n,) int64, -1 where an image has none; those of `split.pool` are not to be used.
-        classes: names; a label is a place in it.
-        split: which rows are labelled, unlabelled and validation.
+        labels: (n,) int64, -1 for none. The labels of `split.pool` must not be used.
+        classes: Their names; a label is an index into them.
+        split: Which rows are labelled, unlabelled and validation.
     """
 
     images: Tensor
@@ -34,7 +34,7 @@ class Dataset:
     split: Split
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """All tensors on `device`."""
+        """Return a copy with all tensors on `device`."""
         split = replace(
             self.split,
             labelled=self.split.labelled.to(device),
@@ -45,7 +45,7 @@ class Dataset:
 
     @cached_property
     def whitening(self) -> tuple[Tensor, Tensor]:
-        """Mean and map of `fit_zca` on the pool, on the CPU; computed once, since a trial's data are the study's."""
+        """Mean and matrix of `fit_zca` on the pool, on the CPU. Computed once: all trials of a study share the data."""
         pool = self.images[self.split.pool].flatten(1).to(torch.float32) / 127.5 - 1.0
         return fit_zca(pool.cpu())
 
@@ -61,18 +61,19 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
+        """The number of classes."""
         return len(self.classes)
 
 
 def load_dataset(spec: DataSpec, cache: Path | None = None) -> Dataset:
-    """The training images and their split. The test images are not touched.
+    """Load the training images and their split. The test images are not read.
 
     Args:
-        spec: what to load.
-        cache: folder of decoded images; None is the user's (see `cache_folder`).
+        spec: What to load.
+        cache: The folder of decoded images; None is `cache_folder()`.
 
     Raises:
-        DataError: where the data are missing, broken, or do not fit `spec`.
+        DataError: If the data are missing or damaged, or do not fit `spec`.
     """
     folder = cache or cache_folder()
     held = _decoded_train(spec, folder)
@@ -82,12 +83,12 @@ def load_dataset(spec: DataSpec, cache: Path | None = None) -> Dataset:
 
 
 def load_test(spec: DataSpec, cache: Path | None = None) -> tuple[Tensor, Tensor]:
-    """The test images (n, channels, size, size) uint8 and their labels (n,) int64. A search never calls it.
+    """Load the test images (n, channels, size, size) uint8 and their labels (n,) int64. A search never calls this.
 
-    They come in the channels and size of the training images.
+    They have the channels and size of the training images.
 
     Raises:
-        DataError: where the data are missing or broken, or a test image has no label or a class of its own.
+        DataError: If the data are missing or damaged, or a test image has no label or a class that training lacks.
     """
     folder = cache or cache_folder()
     held = _decoded_test(spec, folder)

@@ -1,4 +1,4 @@
-"""Encoded images to pixels: one mode and one square size for a whole data set."""
+"""Decode images to pixels, with one mode and one square size for the whole data set."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,33 +13,33 @@ from PIL import Image
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import Encoded, Half, Pixels, Rows
 
-# Named, so that no other of Pillow's decoders (some start foreign programs) sees bytes of unknown origin.
+# Listed, so that Pillow's other decoders, some of which start external programs, never see untrusted bytes.
 _FORMATS: Final = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
 _GREY: Final = ("1", "L", "LA", "La")
 _WITH_PALETTE: Final = ("P", "PA")
 _SHARE = 32
-"""Images a thread takes at a time: handing over a 28x28 PNG costs as much as decoding it."""
+"""Images that a thread takes at a time: handing over a 28x28 PNG costs as much as decoding it."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every image becomes: 1 (grey) or 3 (red, green, blue) channels of `size` x `size` pixels."""
+    """The form of all decoded images: 1 (grey) or 3 (red, green, blue) channels of `size` x `size` pixels."""
 
     channels: int
     size: int
     resize: bool
-    """Whether to scale and crop to `size`, or to refuse an image that has another."""
+    """Whether to scale and crop to `size`; if not, an image of another size is refused."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Images on their way: all is known but the pixels, which come in blocks.
+    """Images while they are decoded: everything is known except the pixels, which come in blocks.
 
     Attributes:
         shape: (n, channels, size, size).
-        labels: (n,), -1 where none.
-        classes: their names.
-        blocks: uint8 of shape (k, channels, size, size), n images in all, in order.
+        labels: (n,), -1 for none.
+        classes: Their names.
+        blocks: uint8 of shape (k, channels, size, size), n images in total, in order.
     """
 
     shape: tuple[int, int, int, int]
@@ -49,10 +49,10 @@ class Reading:
 
 
 def form_of(half: Half, size: int | None) -> Form:
-    """The form that the first image of `half` sets.
+    """Return the form that the first image of `half` determines.
 
     Raises:
-        DataError: where there is no image, it cannot be decoded, or it is not square and `size` is null.
+        DataError: If there is no image, it cannot be decoded, or it is not square and `size` is null.
     """
     first = next(half.encoded(np.zeros(1, np.int64)))[0]
     image = _open(first, half, 0)
@@ -65,9 +65,9 @@ def form_of(half: Half, size: int | None) -> Form:
 
 
 def read(half: Half, rows: Rows, form: Form) -> Reading:
-    """The images of `rows` (ascending) in `form`, decoded while `blocks` is consumed.
+    """Return the images of `rows` (ascending) in `form`, decoded while `blocks` is consumed.
 
-    That raises DataError, naming file and row, for an image that cannot be decoded or has another size.
+    Consuming it raises DataError, with file and row, for an image that cannot be decoded or has another size.
     """
     shape = (rows.size, form.channels, form.size, form.size)
     return Reading(shape, half.labels[rows], half.classes, _blocks(half, rows, form))
@@ -104,12 +104,12 @@ def _pixels(encoded: Encoded, half: Half, row: int, form: Form) -> Pixels:
 
 
 def _open(encoded: Encoded, half: Half, row: int) -> Image.Image:
-    """The decoded image, of mode L or RGB."""
+    """Return the decoded image, of mode L or RGB."""
     if encoded is None:
         raise DataError(f"{half.where(row)}: an image must be the bytes of a PNG or JPEG file, but got null")
     try:
         return _plain(_decoded(encoded))
-    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+    except Exception as error:  # Pillow's decoders raise many types of errors for a damaged file
         raise DataError(f"{half.where(row)}: the image cannot be decoded: {error}") from error
 
 
@@ -124,16 +124,16 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"its channels must have 8 bits each, but its mode is {image.mode}")
     if image.mode in _WITH_PALETTE:
-        return image.convert("RGBA").convert("RGB")  # straight to RGB warns where the palette is transparent
+        return image.convert("RGBA").convert("RGB")  # directly to RGB warns if the palette is transparent
     mode = "L" if image.mode in _GREY else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:
-    """The shorter side scaled to `size` (bilinear, antialiased), then the central square."""
+    """Scale the shorter side to `size` (bilinear, antialiased), and crop the central square."""
     shorter = min(image.size)
     width, height = (max(size, round(side * size / shorter)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    # Pillow's bilinear widens its triangle when it shrinks an image: it is the antialiased kind.
+    # Pillow's bilinear filter widens when it shrinks an image, so it is antialiased.
     scaled = image.resize((width, height), Image.Resampling.BILINEAR)
     return scaled.crop((left, top, left + size, top + size))

@@ -1,4 +1,4 @@
-"""scikit-learn's 8x8 digits: 1,797 images that come with the installation; no download, no cache."""
+"""scikit-learn's 8x8 digits: 1,797 images that scikit-learn installs, without download or cache."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,14 +18,14 @@ INSTALLED = "sklearn/datasets/data/digits.csv.gz"
 
 TEST_IMAGES = 360
 _TEST_SEED = 360
-"""Fixed: every study of the digits has the same test set."""
+"""Fixed, so that every study of the digits has the same test set."""
 
 
 def open_digits(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: ARG001
-    """Values 0..16 become round(v * 255 / 16); 360 images, 36 of each class, are the test set.
+    """Open a half of the digits. Values 0..16 become round(v * 255 / 16). The test set has 36 images of each class.
 
     Raises:
-        DataError: where `path` is given.
+        DataError: If `path` is given.
     """
     if spec.path is not None:
         raise DataError(
@@ -45,11 +45,11 @@ def open_digits(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: A
 
 
 def _table() -> NDArray[np.float64]:
-    """A row an image, its 64 values and its label: what `sklearn.datasets.load_digits` reads.
+    """Return one row per image, with its 64 values and its label, as `sklearn.datasets.load_digits` does.
 
-    To import scikit-learn for it would take a second, in every process of a search.
+    Importing scikit-learn for it would take a second in every process of a search.
     """
-    with suppress(PackageNotFoundError, FileNotFoundError):  # as where it is laid out in another way
+    with suppress(PackageNotFoundError, FileNotFoundError):  # in case the file lies elsewhere
         return np.loadtxt(str(distribution("scikit-learn").locate_file(INSTALLED)), delimiter=",")
     from sklearn.datasets import load_digits  # noqa: PLC0415 - a second
 

@@ -1,5 +1,5 @@
-"""What every part of this room raises about a user's data."""
+"""The error that this package raises about a user's data."""
 
 
 class DataError(ValueError):
-    """The data do not fit the specification; the message names place, rule, value and what is allowed."""
+    """The data do not fit the specification. The message gives the place, the rule, the value and what is allowed."""

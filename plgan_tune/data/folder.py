@@ -13,23 +13,23 @@ _ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", "
 
 
 def stamp_folder(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:  # noqa: ARG001
-    """Every image file of the half."""
+    """Return the stamp of every image file of the half."""
     root = _root(spec, name)
     stats = [(file, file.stat()) for file, _ in _files(root, name, _classes(root))]
     return [(str(file), stat.st_size, str(stat.st_mtime_ns)) for file, stat in stats]
 
 
 def open_folder(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: ARG001
-    """Lists the half's files; the folders of train/, sorted by name, are the classes of both halves.
+    """List the half's files. The folders of train/, sorted by name, are the classes of both halves.
 
     Raises:
-        DataError: where a folder is missing, holds no images, or test/ has a class that train/ has not.
+        DataError: If a folder is missing or holds no images, or test/ has a class that train/ lacks.
     """
     root = _root(spec, name)
     classes = _classes(root)
     files = _files(root, name, classes)
     if not files:
-        raise DataError(f"{root / name}: images (ending in {', '.join(sorted(_ENDINGS))}) must be there, but got none")
+        raise DataError(f"{root / name}: it must hold images (ending in {', '.join(sorted(_ENDINGS))}), but got none")
 
     def encoded(rows: Rows) -> Iterator[Sequence[Encoded]]:
         for batch in batches(rows):
@@ -62,7 +62,7 @@ def _folders(root: Path) -> list[str]:
 
 
 def _files(root: Path, name: HalfName, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    """Image files with their label, the labelled first."""
+    """Return the image files with their labels, labelled files first."""
     foreign = sorted(set(_folders(root / name)) - set(classes))
     if foreign:
         raise DataError(f"{root / name}: every class must be one of train/, but got {foreign}, not in {list(classes)}")

@@ -1,4 +1,4 @@
-"""A source's training or test half before decoding: what each source module hands over."""
+"""A source's training or test half before decoding, as each source module returns it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ HalfName = Literal["train", "test"]
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Encoded = bytes | Pixels | None
-"""An image as its source holds it: an encoded file, pixels (h, w) or (h, w, 3), or None where missing."""
+"""An image as its source holds it: an encoded file, pixels (h, w) or (h, w, 3), or None if missing."""
 
 Stamp = tuple[str, int, str]
-"""A file's full name, its size in bytes, and its time of change or ETag: what tells versions apart."""
+"""A file's full name, its size in bytes, and its modification time or ETag, to distinguish versions."""
 
 NO_LABEL = -1
 BATCH = 256
-"""Images read at a time: few enough that large photographs fit into memory, enough to keep threads busy."""
+"""Images read at a time: few enough for large photographs to fit in memory, enough to keep threads busy."""
 
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """One half of a source; nothing is decoded yet.
+    """One half of a source, not decoded yet.
 
     Attributes:
-        labels: (n,) class of each image, -1 where it has none.
-        classes: names, and a label is a place in it; a test half may leave them to the training half.
-        where: row -> the file and row that a message names.
-        encoded: ascending rows -> their images in that order, in batches.
+        labels: (n,) class of each image, -1 for none.
+        classes: Their names; a label is an index into them. A test half may leave them empty.
+        where: Row -> its file and row, for messages.
+        encoded: Ascending rows -> their images in that order, in batches.
     """
 
     labels: Rows
@@ -43,14 +43,14 @@ class Half:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How the images of a `data.source` are found.
+    """How to find the images of a `data.source`.
 
     Attributes:
-        open: the half's labels and undecoded images. Its path is of the cache, for what has to be downloaded.
-        stamp: the files that the half consists of, in the version they have now, found without reading them. None
-            where the images come with the installation: they are decoded anew each time, and never cached.
+        open: Returns the half's labels and undecoded images. Its path is the cache, for downloads.
+        stamp: Returns the half's files and their current versions without reading them. None for images that come with
+            the installation, which are decoded each time and never cached.
 
-    Both raise DataError where the data are missing or not in the source's layout.
+    Both raise DataError if the data are missing or not in the source's layout.
     """
 
     open: Callable[[DataSpec, HalfName, Path], Half]
@@ -58,5 +58,6 @@ class Source:
 
 
 def batches(rows: Rows) -> Iterator[Rows]:
+    """Yield the rows in batches of BATCH."""
     for start in range(0, rows.size, BATCH):
         yield rows[start : start + BATCH]

@@ -20,12 +20,12 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import BATCH, NO_LABEL, Encoded, Half, HalfName, Rows, Stamp
 
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-"""Where fsspec's file systems say which version of a file this is."""
+"""Keys in which fsspec's file systems give a file's version."""
 
 
 @dataclass(frozen=True, eq=False)
 class _File:
-    """One Parquet file and what its schema and label column say."""
+    """One Parquet file, with the content of its schema and label column."""
 
     system: Any
     path: str
@@ -33,24 +33,24 @@ class _File:
     """Path of the column of encoded images."""
     labels: Rows
     names: tuple[str, ...]
-    """Class names of its metadata; none where it has none."""
+    """Class names in its metadata, if any."""
 
 
 def stamp_parquet(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:  # noqa: ARG001
-    """The half's files."""
+    """Return the stamp of every file of the half."""
     system, found = _find(spec, name)
     return [(system.unstrip_protocol(info["name"]), int(info["size"]), _version(info)) for info in found]
 
 
 def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: ARG001
-    """Reads schemas and label columns of `train*.parquet` or `test*.parquet`, in the order of their names.
+    """Read schemas and label columns of `train*.parquet` or `test*.parquet`, in the order of their names.
 
-    The image column is the one whose type is a struct with binary `bytes`, or binary; the label column is the
-    one named `label`, else the only one of an integer type. Null labels are images without a label.
+    The image column is the one whose type is binary or a struct with binary `bytes`. The label column is the one named
+    `label`, else the only one of an integer type. Images with a null label are unlabelled.
 
     Raises:
-        DataError: where there is no such file, it is not Parquet, a column is missing or not unique, or a
-            label is negative.
+        DataError: If there is no such file, it is not Parquet, a column is missing or not unique, or a label is
+            negative.
     """
     system, found = _find(spec, name)
     files = [_inspect(system, info["name"]) for info in found]
@@ -79,9 +79,9 @@ def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
     try:
         system, folder = fsspec.core.url_to_fs(spec.path)
         if isinstance(system, LocalFileSystem):
-            folder = str(Path(folder).resolve())  # one cache entry, however the folder is called
+            folder = str(Path(folder).resolve())  # one cache entry for all spellings of the folder's path
         infos = system.ls(folder, detail=True)
-    except Exception as error:  # stores have errors of their own; without credentials S3's is no OSError
+    except Exception as error:  # stores raise their own types; S3's without credentials is not an OSError
         raise DataError(
             f"{spec.path}: trial.data.path must be a folder or URL that holds train*.parquet and test*.parquet (as "
             f"`Dataset.to_parquet` of Hugging Face's datasets writes them), but got: {error!r}"
@@ -120,7 +120,7 @@ def _image_column(schema: Any, path: str) -> str:
 
 
 def _bytes_of(field: Any) -> str | None:
-    """The path of the binary column that a field is or has."""
+    """Return the path of the binary column that a field is or contains."""
     if _is_binary(field.type):
         return str(field.name)
     inside = field.type.get_field_index("bytes") if pa.types.is_struct(field.type) else -1
@@ -165,7 +165,7 @@ def _names(schema: Any, label: str) -> tuple[str, ...]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return tuple(map(str, features[label]["names"]))
-    except (KeyError, TypeError, ValueError):  # other writers leave other metadata, or none
+    except (KeyError, TypeError, ValueError):  # other writers write different metadata or none
         return ()
 
 
@@ -182,7 +182,7 @@ def _class_names(labels: Rows, files: Sequence[_File]) -> tuple[str, ...]:
 
 
 def _images(file: _File, rows: Rows) -> Iterator[list[Encoded]]:
-    """The encoded images of these rows; row groups that hold none of them are not read."""
+    """Yield the encoded images of these rows. Row groups without any of them are not read."""
     if not rows.size:
         return
     try:

@@ -1,4 +1,4 @@
-"""`data.source` to what reads it: the only place that lists them all."""
+"""The readers of each `data.source`. Only this module lists them all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,24 +24,24 @@ SOURCES: Final[Mapping[SourceName, Source]] = {
 
 
 def open_half(spec: DataSpec, name: HalfName, cache: Path) -> Half:
-    """The half's labels and undecoded images.
+    """Return the half's labels and undecoded images.
 
     Raises:
-        DataError: where the data are missing or not in the source's layout.
+        DataError: If the data are missing or not in the source's layout.
     """
     return SOURCES[spec.source].open(spec, name, cache)
 
 
 def is_cached(spec: DataSpec) -> bool:
-    """Whether the source's decoded images are kept on disk."""
+    """Return whether the source's decoded images are cached on disk."""
     return SOURCES[spec.source].stamp is not None
 
 
 def stamp_half(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:
-    """The files that the half consists of, in the version they have now; nothing is read.
+    """Return the half's files and their current versions, without reading them.
 
     Raises:
-        DataError: where they are missing.
+        DataError: If they are missing.
     """
     stamp = SOURCES[spec.source].stamp
     return [] if stamp is None else stamp(spec, name, cache)

@@ -1,4 +1,4 @@
-"""Which rows are labelled, unlabelled and validation: drawn from `split_seed`, the same on every machine."""
+"""Draw labelled, unlabelled and validation rows from `split_seed`, the same on every machine."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,11 +22,12 @@ class Split:
     """Rows of `Dataset.images`, int64, ascending.
 
     Attributes:
-        labelled: (labels,) images that keep their label, as many of each class; with `refit` those of validation too.
-        pool: images of which training sees no label: all that are not validation, the labelled ones
-            among them or not (`labels_in_pool`).
-        validation: (validation,) images that measure val_error, as many of each class, not in the others but at a
-            `refit`.
+        labelled: (labels,) images that keep their label, equally many of each class; with `refit` also those of
+            validation.
+        pool: Images that training uses without a label: all except validation, with or without the labelled ones
+            (`labels_in_pool`).
+        validation: (validation,) images that measure val_error, equally many of each class. They are in no other part,
+            except with `refit`.
         hash: 16 hexadecimal digits of a sha256 over the three and all labels; the same on every machine.
     """
 
@@ -37,15 +38,17 @@ class Split:
 
 
 def draw_split(labels: Tensor, spec: DataSpec, n_classes: int) -> Split:
-    """Draws validation, then labels, from each class's images in an order that `split_seed` decides.
+    """Draw validation, then labelled images, from each class in an order that `split_seed` determines.
 
-    Fewer labels are a subset of more labels, and the validation images do not depend on their number.
+    A smaller number of labels draws a subset of a larger one. The validation images do not depend on it.
 
     Args:
-        labels: (n,) int64, -1 where an image has none.
+        labels: (n,) int64, -1 for none.
+        spec: The numbers to draw.
+        n_classes: The number of classes.
 
     Raises:
-        DataError: where `labels` and `validation` do not fit the images (see `check_fit`).
+        DataError: If `labels` and `validation` do not fit the images (see `check_fit`).
     """
     known = labels.numpy(force=True)
     check_fit(known, tuple(map(str, range(n_classes))), spec)
@@ -67,10 +70,10 @@ def draw_split(labels: Tensor, spec: DataSpec, n_classes: int) -> Split:
 
 
 def check_fit(labels: Rows, classes: Sequence[str], spec: DataSpec) -> None:
-    """Whether `labels` and `validation` can be drawn, class-balanced, from images with these labels.
+    """Check that `labels` and `validation` can be drawn, class-balanced, from images with these labels.
 
     Raises:
-        DataError: with every rule that is broken, one a line.
+        DataError: With every broken rule, one per line.
     """
     if len(classes) < 2:
         raise DataError(f"images of at least 2 classes must have a label, but got classes {list(classes)}")
@@ -80,9 +83,9 @@ def check_fit(labels: Rows, classes: Sequence[str], spec: DataSpec) -> None:
 
 
 def limit_rows(labels: Rows, spec: DataSpec) -> Rows:
-    """The rows, ascending, that `limit` keeps.
+    """Return the rows that `limit` keeps, in ascending order.
 
-    That many labelled images, class-balanced as far as the classes reach, and at most as many unlabelled.
+    It keeps that many labelled images, as class-balanced as possible, and at most as many unlabelled ones.
     """
     if spec.limit is None:
         return np.arange(labels.size)
@@ -93,7 +96,7 @@ def limit_rows(labels: Rows, spec: DataSpec) -> Rows:
 
 
 def balanced_rows(labels: Rows, total: int, bits: PCG64) -> Rows:
-    """`total` labelled rows, or all where there are fewer, divided among the classes by `even_quotas`."""
+    """Return `total` labelled rows, or all if there are fewer, divided among the classes by `even_quotas`."""
     counts = np.bincount(labels[labels != NO_LABEL])
     quotas = even_quotas(counts.tolist(), total)
     orders = [_shuffled(np.flatnonzero(labels == c), bits) for c in range(len(quotas))]
@@ -101,7 +104,7 @@ def balanced_rows(labels: Rows, total: int, bits: PCG64) -> Rows:
 
 
 def even_quotas(available: Sequence[int], total: int) -> list[int]:
-    """Divides `total`: no class gets more than is available, and those that have more differ by at most 1."""
+    """Divide `total` among the classes: none gets more than it has, and those with images left differ by at most 1."""
     quotas = [0] * len(available)
     left = total
     smallest_first = sorted(range(len(available)), key=lambda c: available[c])
@@ -148,7 +151,7 @@ def _bits(seed: int, stream: int) -> PCG64:
 
 
 def _shuffled(rows: Rows, bits: PCG64) -> Rows:
-    # NumPy promises that a bit generator's raw stream never changes, but not what Generator makes of it.
+    # NumPy guarantees that a bit generator's raw stream never changes, but not Generator's use of it.
     keys = np.asarray(bits.random_raw(rows.size), dtype=np.uint64)
     return rows[np.argsort(keys, kind="stable")]
 

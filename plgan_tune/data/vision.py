@@ -1,4 +1,4 @@
-"""The sets that torchvision knows how to download and read: MNIST, Fashion-MNIST, CIFAR-10, SVHN."""
+"""The data sets that torchvision downloads and reads: MNIST, Fashion-MNIST, CIFAR-10, SVHN."""
 
 import hashlib
 import socket
@@ -16,12 +16,12 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import Encoded, Half, HalfName, Rows, Stamp, batches
 
 _PATIENCE = 5.0
-"""Seconds without an answer after which a download has failed."""
+"""Seconds without an answer after which a download fails."""
 
 
 @dataclass(frozen=True)
 class _Set:
-    """A set as torchvision lays it out: the class that reads it and the files below its root."""
+    """A set in torchvision's layout: the class that reads it and the files below its root."""
 
     reader: str
     train: tuple[str, ...]
@@ -30,6 +30,7 @@ class _Set:
     classes: tuple[str, ...] = tuple("0123456789")
 
     def files(self, name: HalfName) -> tuple[str, ...]:
+        """Return the files of a half."""
         return self.train if name == "train" else self.test
 
 
@@ -74,10 +75,10 @@ _SETS = {
 
 
 def stamp_vision(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:
-    """The half's files; the set is downloaded where one of them is absent.
+    """Return the stamp of every file of the half. If one is absent, the set is downloaded.
 
     Raises:
-        DataError: where a download fails, saying what to put where.
+        DataError: If the download fails; the message says which files to put where.
     """
     root = _root(spec, cache)
     _make_present(spec.source, name, root, cache)
@@ -86,17 +87,17 @@ def stamp_vision(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:
 
 
 def open_vision(spec: DataSpec, name: HalfName, cache: Path) -> Half:
-    """Reads the half with torchvision, downloading it where it is absent.
+    """Read the half with torchvision; download it if it is absent.
 
     Raises:
-        DataError: where a download fails, or a file is not what torchvision expects.
+        DataError: If the download fails, or a file is not what torchvision expects.
     """
     known, root = _SETS[spec.source], _root(spec, cache)
     _make_present(spec.source, name, root, cache)
     try:
         held = _construct(known, name, root, download=False)
-    except Exception as error:  # a damaged file shows as whatever its reader stumbles over
-        raise DataError(f"{root}: `source: {spec.source}` cannot be read, remove its files there: {error}") from error
+    except Exception as error:  # readers raise many types of errors for a damaged file
+        raise DataError(f"{root}: `source: {spec.source}` cannot be read; remove its files there: {error}") from error
     labels = np.asarray(held.labels if spec.source == "svhn" else held.targets, dtype=np.int64)
     pixels = np.asarray(held.data)
     if spec.source == "svhn":
@@ -115,7 +116,7 @@ def _root(spec: DataSpec, cache: Path) -> Path:
 
 def _make_present(source: str, name: HalfName, root: Path, cache: Path) -> None:
     known = _SETS[source]
-    # torchvision counts an MNIST as absent where either half is.
+    # torchvision considers MNIST absent if either half is.
     wanted = known.files(name) if source == "svhn" else known.train + known.test
     if all((root / file).exists() for file in wanted):
         return
@@ -124,17 +125,17 @@ def _make_present(source: str, name: HalfName, root: Path, cache: Path) -> None:
         lock = hashlib.sha256(str(root).encode()).hexdigest()[:16]
         with FileLock(cache / f"download-{source}-{lock}.lock"), _patience(_PATIENCE):
             _construct(known, name, root, download=True)
-    except Exception as error:  # no network has as many faces as urllib has layers
+    except Exception as error:  # urllib's layers raise many types of errors without a network
         reason = " ".join(str(error).split())
         raise DataError(
             f"`source: {source}` is not in {root} and its download failed ({reason}). Download "
-            f"{known.origin}, where there is a network, so that these stand in {root}: {', '.join(wanted)}. "
+            f"{known.origin}, on a machine with a network, so that {root} holds {', '.join(wanted)}. "
             "Or point trial.data.path to Parquet files with `source: parquet`"
         ) from error
 
 
 def _construct(known: _Set, name: HalfName, root: Path, *, download: bool) -> Any:
-    from torchvision import datasets  # noqa: PLC0415 - two seconds that no other source needs
+    from torchvision import datasets  # noqa: PLC0415 - two seconds, for these sources only
 
     reader = getattr(datasets, known.reader)
     if known.reader == "SVHN":
@@ -144,7 +145,7 @@ def _construct(known: _Set, name: HalfName, root: Path, *, download: bool) -> An
 
 @contextmanager
 def _patience(seconds: float) -> Iterator[None]:
-    # torchvision gives urllib no timeout of its own: a silent network would hold it for minutes.
+    # torchvision gives urllib no timeout: a silent network would block it for minutes.
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

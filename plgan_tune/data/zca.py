@@ -1,4 +1,4 @@
-"""ZCA whitening: the fixed linear map that the patent's CIFAR-10 discriminator sees its images through."""
+"""ZCA whitening: the fixed linear map at the input of the patent's CIFAR-10 discriminator."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ _ROWS = 4096
 
 
 def fit_zca(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and symmetric whitening matrix W = U diag((lambda + 1e-5)^-1/2) U^T of the images' covariance.
+    """Return mean and symmetric whitening matrix W = U diag((lambda + 1e-5)^-1/2) U^T of the images' covariance.
 
-    (x - mean) @ W has a covariance near the identity (Krizhevsky 2009, appendix A). Computed in float64.
+    (x - mean) @ W has a covariance near the identity (Krizhevsky 2009, appendix A). It is computed in float64.
 
     Args:
         images: (n, d) unlabelled training images in [-1, 1], d = channels * size * size.

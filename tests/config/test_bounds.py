@@ -289,8 +289,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
         ("pairs", 1, "configurations to check"),
         ("overrides", 1, "may be given at most 1000 times, but got 400,000"),
         ("keys", 1, "a mapping of more than 1,000 keys"),
-        ("aliases", 10_001, "no alias may stand here"),
-        ("points", 9_000, "no alias may stand here"),
+        ("aliases", 10_001, "no alias is allowed"),
+        ("points", 9_000, "no alias is allowed"),
     ],
 )
 def test_a_refusal_is_no_more_work_than_reading(

@@ -192,7 +192,7 @@ def test_no_network_says_what_to_put_where(source: str, make: Make, monkeypatch:
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # the discard port: refuses at once
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(DataError, match=rf"{source}.*download failed.*so that these stand in .*source: parquet"):
+    with pytest.raises(DataError, match=rf"{source}.*download failed.*so that .* holds .*source: parquet"):
         load_dataset(make(source, labels=10, validation=10))
 
 

@@ -230,7 +230,7 @@ def test_it_takes_the_threads_of_its_configuration_or_those_asked_for(
     [
         ("resources.cpus_per_rank=-1", "resources.cpus_per_rank: must be a finite number > 0, but got -1"),
         ("resources.cpus_per_rank=1e300", "resources.cpus_per_rank: must be at most 1024 where one process trains"),
-        ("resources.cpus_per_rank={int: [1, 2]}", "resources.cpus_per_rank: no domain may stand outside trial"),
+        ("resources.cpus_per_rank={int: [1, 2]}", "resources.cpus_per_rank: no domain is allowed outside trial"),
     ],
 )
 def test_threads_that_cannot_be_are_refused(config: Path, tmp_path: Path, override: str, rule: str) -> None:

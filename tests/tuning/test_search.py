@@ -256,7 +256,7 @@ def test_bad_input_exits_2_and_says_what(tmp_path: Path, words: list[str], said:
 def test_the_command_leaves_a_report(tmp_path: Path) -> None:
     result = searched(*two_trials(tmp_path), "--results", str(tmp_path), "--name", "mine")
     assert result.exit_code == 0, result.output
-    assert f"See it all in a browser:\n  {tmp_path}/mine/report.html\n" in result.output
+    assert f"Open the report in a browser:\n  {tmp_path}/mine/report.html\n" in result.output
     assert "<title>mine · plgan-tune</title>" in (tmp_path / "mine" / "report.html").read_text()
 
 

@@ -1,0 +1,1 @@
+"""The Ray back-end, the only package that imports ray."""

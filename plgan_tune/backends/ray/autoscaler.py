@@ -1,4 +1,4 @@
-"""What Ray's autoscaler may add to the cluster, read from the file that it was started with."""
+"""Read from the configuration file of Ray's autoscaler which nodes it may add to the cluster."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ OPTION = "--autoscaling-config="
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """The nodes that an autoscaler may run at most.
+    """The nodes that an autoscaler may run.
 
     Attributes:
-        nodes: the resources of every node that its types allow, one by one, the head left out.
-        most: how many of them it may run at a time.
+        nodes: The resources of every node that its node types allow, one entry per node, without the head.
+        most: How many of them it may run at a time.
     """
 
     nodes: tuple[Mapping[str, float], ...]
@@ -26,10 +26,10 @@ class Growth:
 
 
 def read_growth(gcs_address: str) -> Growth | None:
-    """The growth of the cluster at `gcs_address`; None where no autoscaler runs, or none may add a node.
+    """Return the growth of the cluster at `gcs_address`; None if no autoscaler runs or it may add no node.
 
-    Ray tells nobody what its autoscaler may do, but starts it on the head with a file that says so. It is found where
-    this process runs on the head, as it does under `--address auto` and `ray job submit`; KubeRay's has no such file.
+    Ray does not report the autoscaler's limits, but starts it on the head with a configuration file. The file is found
+    if this process runs on the head, as with `--address auto` and `ray job submit`. KubeRay has no such file.
     """
     for path in _configs(gcs_address):
         try:
@@ -43,7 +43,7 @@ def read_growth(gcs_address: str) -> Growth | None:
 
 
 def growth_of(config: Mapping[str, Any]) -> Growth:
-    """The growth that an autoscaler's file (`ray up`'s cluster file) allows."""
+    """Return the growth that an autoscaler's file (the cluster file of `ray up`) allows."""
     types = config.get("available_node_types") or {}
     head = config.get("head_node_type")
     nodes: list[Mapping[str, float]] = []

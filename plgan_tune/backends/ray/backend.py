@@ -1,4 +1,4 @@
-"""Trials on Ray: an embedded one, or a cluster."""
+"""Train trials on an embedded Ray or on a cluster."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +26,8 @@ class RayBackend:
 
     Args:
         address: `auto` or `host:port` of a running cluster. None starts a Ray on this machine and stops it at the end.
-        on_death: Called in a thread, with the part that died, if the search's own Ray dies. The search then ends. If
-            the GCS died, Ray ends this process after a minute.
+        on_death: Called in a thread, with a message about what died, if the search's own Ray dies. The search then
+            ends. If the GCS died, Ray ends this process after a minute.
     """
 
     def __init__(self, address: str | None = None, *, on_death: Callable[[str], None] = ignore_death) -> None:
@@ -58,13 +58,13 @@ class RayBackend:
 
 
 class RayTrainer:
-    """See `Trainer`.
+    """The `Trainer` of `RayBackend`.
 
     Args:
         workload: What to train.
         share: What a trial takes.
         concurrent: Trials at a time.
-        on_death: As of `RayBackend`.
+        on_death: See `RayBackend`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Tune rests while the log cannot be written, and ends once another search has it."""
+"""Pause Tune while the log cannot be written, and stop it once another search has taken over the study."""
 
 import logging
 import signal
@@ -12,9 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 class Pause(LocalCallback):
-    """Holds Tune's only thread, so that all trials come to rest.
+    """Blocks Tune's only thread while the store fails, so that all trials pause.
 
-    Ctrl-C ends the rest, and Tune then the search. Where another search has followed this one, it ends as by Ctrl-C.
+    Ctrl-C ends the pause, and Tune then stops the search. If another search has taken over the study, this search stops
+    as by Ctrl-C.
     """
 
     def __init__(self, backpressure: Backpressure) -> None:
@@ -22,8 +23,9 @@ class Pause(LocalCallback):
         self._ending = False
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:  # noqa: ARG002
+        """Wait while the store fails; stop the search if it must end."""
         asked = signal.getsignal(signal.SIGINT)
-        # Tune gives the handler back at the first Ctrl-C.
+        # Tune restores the handler at the first Ctrl-C.
         self._backpressure.hold(lambda: signal.getsignal(signal.SIGINT) != asked)
         why = self._backpressure.why_to_end()
         if why is not None and not self._ending:

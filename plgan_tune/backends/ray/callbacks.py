@@ -1,4 +1,4 @@
-"""Tune's events as the coordinator's."""
+"""Pass Tune's events to the coordinator."""
 
 import re
 import textwrap
@@ -9,10 +9,10 @@ from plgan_tune.backends.ray.local import LocalCallback
 from plgan_tune.study.coordinator import Coordinator
 
 LOST_MACHINE = re.compile(r"its node has died|node is dead|The actor \w+ is unavailable: ")
-"""How Ray says that an actor's machine is gone.
+"""Ray's messages for an actor whose machine is gone.
 
-The last is said while Ray does not know yet: by a rank's actor, or by the trial's own, whose error comes without its
-type's name. Of a process that died on a living machine Ray knows at once.
+The last appears while Ray does not yet know the cause, for a rank's actor or for the trial's own, whose error lacks the
+name of its type. Ray knows at once of a process that died on a living machine.
 """
 
 UNDERLINE = re.compile(r"\s+[\^~]+")
@@ -22,23 +22,25 @@ ERROR_LENGTH = 400
 
 
 HUNG: Final = "hung"
-"""Key of a trial's config: why its attempt was ended, where it hung."""
+"""Key of a trial's config that says why its hung attempt was ended."""
 
 
 class CoordinatorCallback(LocalCallback):
-    """Takes starts and failures to the coordinator, on the driver's thread."""
+    """Reports starts and failures to the coordinator, on the driver's thread."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
 
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
+        """Report the start of the attempt."""
         self._coordinator.start(trial.config["assignment"])
 
     def on_trial_error(self, *, trial: Any, **_info: Any) -> None:
+        """Report a trial that has failed for good."""
         self._coordinator.fail(trial.config["assignment"], _reason_of(trial))
 
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
-        """Tune starts the trial again, with its config as it stands then."""
+        """Update the assignment: Tune restarts the trial with its current config."""
         assignment = trial.config["assignment"]
         if HUNG in trial.config:
             trial.config["assignment"] = self._coordinator.retry_hung(assignment, trial.config.pop(HUNG))
@@ -48,25 +50,25 @@ class CoordinatorCallback(LocalCallback):
 
 
 def is_lost_machine(error: str) -> bool:
-    """Whether an attempt ended because its machine went away, which is not the trial's fault."""
+    """Return whether an attempt ended because its machine was lost, which is not the trial's fault."""
     return LOST_MACHINE.search(error) is not None
 
 
 def _reason_of(trial: Any) -> str:
-    """The trial's latest exception, from the text file in which Tune's driver collects them."""
+    """Return the trial's latest exception, from the text file in which Tune's driver collects them."""
     path = trial.error_file
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
-    except OSError:  # must not end the search, which a callback's exception does
+    except OSError:  # an exception in a callback would end the search
         text = ""
     return reason(text) or "the trial failed without a message"
 
 
 def reason(traceback: str) -> str:
-    """The exception at the end of a traceback: type and message on one line, at most ERROR_LENGTH long.
+    """Return the exception at the end of a traceback: type and message on one line, at most ERROR_LENGTH long.
 
-    Of several tracebacks the last counts, as in Tune's error file. Of an actor that was never made Ray leaves the
-    places out, but not their underlines.
+    If there are several tracebacks, as in Tune's error file, the last counts. For an actor that was never created, Ray
+    omits the places but keeps their underlines.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", traceback)
     lines = re.split(r"(?m)^Failure # .*$", plain)[-1].strip("\n").splitlines()

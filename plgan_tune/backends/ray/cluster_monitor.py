@@ -1,4 +1,4 @@
-"""Looks at the cluster while a search runs."""
+"""Monitor the cluster while a search runs."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -19,15 +19,16 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
 
 LOOKS = 12
-"""In a minute: so long a trial must find no room to be said to wait. A slow machine takes half of it to begin one."""
+"""Looks without free resources, over a minute, before a trial counts as waiting. A slow machine needs half of that to
+start one."""
 
 
 def look(share: TrialResources, at_a_time: int) -> ClusterStatus:
-    """The joined cluster now."""
+    """Return the current state of the joined cluster."""
     living = [node for node in ray.nodes() if node["Alive"]]
     free = free_resources()
     resources = [node["Resources"] for node in living]
-    # A node's resources that are all taken are left out of what is free; of its accelerator it always keeps some.
+    # Ray omits a node's exhausted resources from the free ones. Some of its accelerator resource is always free.
     unused = [free.get(node["NodeID"], {}) for node in living]
     gpus = [node.get("GPU", 0.0) for node in resources]
     busy = max(0.0, sum(gpus) - sum(node.get("GPU", 0.0) for node in unused))
@@ -45,11 +46,11 @@ def look(share: TrialResources, at_a_time: int) -> ClusterStatus:
 
 
 class ClusterMonitor:
-    """Looks every few seconds, in a thread of its own, for Ray may take long to answer.
+    """Looks at the cluster every few seconds, in a separate thread because Ray may take long to answer.
 
     Attributes:
-        status: as it was when last looked at. A trial waits where nothing has been free for LOOKS: between two trials,
-            and while the first start, what is not free is taken by those that begin.
+        status: The state at the last look. A trial counts as waiting only after LOOKS looks without free resources:
+            between two trials, and while the first ones start, starting trials hold them.
     """
 
     def __init__(self, share: TrialResources, at_a_time: int) -> None:
@@ -58,11 +59,11 @@ class ClusterMonitor:
 
     @contextmanager
     def watching(self, state: StudyState, on_look: Callable[[], None]) -> Iterator[None]:
-        """Looks until the block's end.
+        """Look until the block ends.
 
         Args:
-            state: says how many trials should run and do not.
-            on_look: called after every look.
+            state: Says how many trials should be running but are not.
+            on_look: Called after every look.
         """
 
         def look_again() -> None:

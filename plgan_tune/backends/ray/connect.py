@@ -1,4 +1,4 @@
-"""The Ray cluster: joining it, and how many trials it holds at a time."""
+"""Join a Ray cluster, and count the trials that it holds at a time."""
 
 import logging
 import os
@@ -29,11 +29,11 @@ from plgan_tune.study.trial_resources import ACCELERATOR, TrialResources
 ANSWER_SECONDS = 20.0
 
 HEAD = "node:__internal_head__"
-"""A resource that Ray gives to the head of a cluster alone."""
+"""A resource that only the head of a cluster has."""
 
 
 REFUSED = re.compile("InvalidAuthToken|AuthenticationError|UNAUTHENTICATED")
-"""How Ray says that a cluster asks for a token, and that ours is missing or another's."""
+"""Ray's messages for a cluster that requires a token when ours is missing or wrong."""
 
 PASS_THE_TOKEN = (
     "the cluster refuses this token, or none was given: set RAY_AUTH_MODE=token in this environment, and copy the "
@@ -41,19 +41,19 @@ PASS_THE_TOKEN = (
 )
 
 
-STOPPING = "stopping, once Ray has answered, which takes it some seconds"
+STOPPING = "stopping as soon as Ray answers, in a few seconds"
 
 
 def connect(address: str | None, code: Path | None = None, *, on_interrupt: Callable[[], None]) -> None:
-    """Starts an embedded Ray (address None), or joins the cluster at `auto` or `host:port`.
+    """Start an embedded Ray (address None), or join the cluster at `auto` or `host:port`.
 
     Args:
-        address: of the cluster.
-        code: a package that travels to the nodes, in place of what they have.
-        on_interrupt: called at Ctrl-C, which takes effect once Ray has started.
+        address: The cluster's address.
+        code: A package to send to the nodes, in place of their own copy.
+        on_interrupt: Called at Ctrl-C, which takes effect once Ray has started.
 
     Raises:
-        ClusterError: where it cannot be joined. `check_address` finds out sooner that nobody is there.
+        ClusterError: If the cluster cannot be joined. `check_address` reports sooner that no cluster answers.
     """
     keep_token_private(make=address is None)
     if address is None:
@@ -85,10 +85,10 @@ def _start(on_interrupt: Callable[[], None]) -> None:
 
 @contextmanager
 def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
-    """Holds Ctrl-C back until the block ends, and keeps the caller's own handler of SIGTERM.
+    """Delay Ctrl-C until the block ends, and keep the caller's handler of SIGTERM.
 
-    Ray forks while it starts, and Python drops an exception that is raised in a fork's hooks: the search would go on,
-    or hang on logging's lock. For SIGTERM it would install a handler that ends the process.
+    Ray forks while it starts, and Python drops an exception raised in a fork's hooks: the search would continue, or
+    hang on logging's lock. For SIGTERM, Ray would install a handler that ends the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -98,7 +98,7 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
 
     def keep(number: int, _frame: object) -> None:
         asked.append(number)
-        if os.getpid() == here:  # else a fork that is not yet Ray's; of its locks some may never open
+        if os.getpid() == here:  # otherwise a fork before its exec, where some locks may never be released
             on_interrupt()
 
     before = signal.signal(signal.SIGINT, keep)
@@ -112,10 +112,10 @@ def _interrupts_kept(on_interrupt: Callable[[], None]) -> Iterator[None]:
 
 
 def check_address(address: str) -> None:
-    """Asks the cluster for a sign of life.
+    """Check that a cluster answers at the address.
 
     Raises:
-        ClusterError: where there is none within 20 s, or the address is one of Ray Client or none at all.
+        ClusterError: If none answers within 20 s, or the address is invalid or one of Ray Client.
     """
     check_protocol(address)
     if address != "auto" and not re.fullmatch(r"\S+:\d+", address):
@@ -140,7 +140,7 @@ def check_address(address: str) -> None:
 
 
 def share_of(resources: ResourcesSpec, nodes: Iterable[Mapping[str, float]]) -> TrialResources:
-    """The resources of a trial, `auto` decided by whether the cluster has GPUs."""
+    """Return the resources of a trial; `auto` takes a GPU if the cluster has any."""
     gpus = resources.gpus_per_rank
     if gpus == "auto":
         gpus = 1.0 if any(node.get("GPU", 0.0) >= 1 for node in nodes) else 0.0
@@ -148,10 +148,10 @@ def share_of(resources: ResourcesSpec, nodes: Iterable[Mapping[str, float]]) -> 
 
 
 def trials_at_a_time(share: TrialResources, nodes: Iterable[Mapping[str, float]], growth: Growth | None = None) -> int:
-    """How many trials the nodes, and those that an autoscaler may add to them, hold together.
+    """Return how many trials fit on the nodes and on those that an autoscaler may add.
 
     Raises:
-        ClusterError: where they hold none, with the numbers.
+        ClusterError: If none fits; the message gives the numbers.
     """
     nodes = list(nodes)
     added = sorted(growth.nodes, key=share.fits, reverse=True)[: growth.most] if growth else []
@@ -173,14 +173,14 @@ def _kinds(node: Mapping[str, float]) -> str:
 
 
 def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tuple[TrialResources, int]:
-    """A trial's share of the joined cluster, and how many trials are to run at a time.
+    """Return a trial's share of the joined cluster, and how many trials to run at a time.
 
     Raises:
-        ClusterError: where the cluster can never hold a trial, or `auto` would count nodes that come and go.
+        ClusterError: If the cluster can never hold a trial, or `auto` is used where an autoscaler can add nodes.
     """
     growth = read_growth(ray.get_runtime_context().gcs_address)
     nodes = node_resources()
-    if growth is not None:  # its nodes of now are among those that it may have
+    if growth is not None:  # its current nodes are among those that it may have
         nodes = [node for node in nodes if HEAD in node]
     share = share_of(resources, [*nodes, *(growth.nodes if growth else ())])
     trials = trials_at_a_time(share, nodes, growth)
@@ -195,13 +195,13 @@ def capacity(resources: ResourcesSpec, concurrent: int | Literal["auto"]) -> tup
 
 
 def node_resources() -> list[Mapping[str, float]]:
-    """What each living node of the joined cluster has in all."""
+    """Return the total resources of each living node of the joined cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
 def join_cluster(address: str | None, console: Console) -> Iterator[bool]:
-    """Ray for the time of a study, and whether it is ours; one that the caller started is used and left alone."""
+    """Join or start Ray for a `with` block. Yield False if the caller has already done so; its Ray is then kept."""
     if ray.is_initialized():
         yield False
         return

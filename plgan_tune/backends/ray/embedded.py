@@ -1,4 +1,4 @@
-"""The Ray that a search starts for itself: its folder, and whether its servers live."""
+"""The embedded Ray that a search starts: its session folder, and whether its servers are alive."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -16,9 +16,9 @@ LOOK_SECONDS: Final = 1.0
 
 
 def take_session() -> None:
-    """Marks the folder of sockets and logs of the Ray that this process has just started; removes those of dead ones.
+    """Mark the session folder (sockets and logs) of the Ray just started, and remove those of dead processes.
 
-    Its own stays at its end, for its logs, until the next start. Folders without a mark are another program's.
+    The folder is kept at the end, for its logs, until the next start. Folders without a mark belong to other programs.
     """
     session = session_folder()
     mark(session)
@@ -26,13 +26,14 @@ def take_session() -> None:
 
 
 class RayWatch(Local, Stopper):
-    """Ends a search whose own Ray has died; without its raylet none of its processes ever starts again.
+    """Stops a search whose own Ray has died: without its raylet, no process of Ray can start again.
 
-    Looks in a thread, for Tune's loop may wait for an answer of Ray's. Without its GCS, Ray itself ends this process
-    after a minute, whatever it does then: who resumes must have been told before. A context manager.
+    A context manager. It looks in a thread, because Tune's loop may be waiting for Ray. Without its GCS, Ray ends this
+    process after a minute, so the user must see the command to resume before that.
 
     Args:
-        tell: called in the thread, with what has died.
+        controller: Tune's controller.
+        tell: Called in the thread, with a message about what has died.
     """
 
     def __init__(self, controller: Controller, tell: Callable[[str], None]) -> None:
@@ -47,10 +48,10 @@ class RayWatch(Local, Stopper):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """An error of Ray's own has the same cause.
+        """Stop looking, and raise RayDiedError in place of an error that Ray's death has caused.
 
         Raises:
-            RayDiedError: where Ray has died.
+            RayDiedError: If Ray has died.
         """
         self._looking.__exit__(kind, error, trace)
         died = self._died or (dead_server() if error else None)
@@ -58,9 +59,11 @@ class RayWatch(Local, Stopper):
             raise RayDiedError(f"{died}; finished epochs are saved") from error
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
+        """Stop no single trial."""
         return False
 
     def stop_all(self) -> bool:
+        """Return whether Ray has died; Tune then stops without waiting for trials."""
         if self._died is None:
             return False
         self._controller.wait_at_a_stop(0.0)  # nothing answers any more

@@ -1,4 +1,4 @@
-"""A trial of several ranks on Ray: one actor a rank, all in the trial's own placement group."""
+"""Run a trial of several ranks on Ray: one actor per rank, all in the trial's placement group."""
 
 import logging
 from contextlib import ExitStack
@@ -16,11 +16,11 @@ from plgan_tune.training.launch import Rendezvous, join_ranks, open_rendezvous
 logger = logging.getLogger(__name__)
 
 CAUSE_SECONDS = 5.0
-"""How long to look for the cause where the first news is that a rank has lost another."""
+"""How long to look for the cause after a rank reports that it has lost another."""
 
 
 class RankActor:
-    """A rank's process. The process group stays from trial to trial."""
+    """A rank's process. The process group is kept from trial to trial."""
 
     def __init__(self, study: str, index: int, count: int, cpus: float, gpus: float) -> None:
         self._study, self._index, self._count = study, index, count
@@ -31,33 +31,38 @@ class RankActor:
         self._worker: TrialWorker | None = None
 
     def open_rendezvous(self) -> str:
-        """Rank 0's own node's address, as other nodes reach it, and a free port there."""
+        """Open the rendezvous on rank 0's node; return its URL: an address that other nodes reach, a free port."""
         self._meeting = open_rendezvous(ray.util.get_node_ip_address())
         return self._meeting.url
 
     def join(self, url: str) -> None:
+        """Join the process group at the rendezvous."""
         ranks = self._stack.enter_context(join_ranks(url, self._index, self._count, self._device))
         self._meeting = None
         node = ray.util.get_node_ip_address()
         self._worker = TrialWorker(ranks, self._device, node, Location.at(self._study), self._threads)
 
     def begin(self, assignment: Assignment) -> None:
+        """See `TrialWorker.begin`."""
         assert self._worker is not None
         self._worker.begin(assignment)
 
     def step(self) -> EpochReport:
+        """See `TrialWorker.step`."""
         assert self._worker is not None
         return self._worker.step()
 
     def save(self) -> None:
+        """See `TrialWorker.save`."""
         if self._worker is not None:
             self._worker.save()
 
 
 class Gang:
-    """The ranks of a trial, seen from its Trainable, which only waits: no collective can take it along.
+    """The ranks of a trial, with the interface of `TrialWorker`.
 
-    Offers what `TrialWorker` does. Where a rank raises or dies, all are ended at once and its error is raised.
+    The Trainable that owns it only waits, so a hanging collective cannot block it. If a rank raises or dies, all ranks
+    are ended at once and its error is raised.
     """
 
     def __init__(self, study: str, count: int, cpus: float, gpus: float) -> None:
@@ -75,23 +80,27 @@ class Gang:
         self._all("join", url)
 
     def begin(self, assignment: Assignment) -> None:
+        """See `TrialWorker.begin`."""
         self._all("begin", assignment)
 
     def step(self) -> EpochReport:
+        """See `TrialWorker.step`."""
         return cast("EpochReport", self._all("step"))
 
     def save(self) -> None:
+        """See `TrialWorker.save`."""
         self._all("save")
 
     def end(self) -> None:
+        """End the process of every rank."""
         for actor in self._actors:
             ray.kill(actor)
 
     def _all(self, method: str, *arguments: Any) -> Any:
-        """Calls every rank and answers what rank 0 does.
+        """Call a method on every rank and return rank 0's result.
 
         Raises:
-            Exception: the first rank's to fail, once every rank has been ended.
+            Exception: The error of the first rank to fail, after every rank has been ended.
         """
         calls = [getattr(actor, method).remote(*arguments) for actor in self._actors]
         waiting = calls
@@ -107,7 +116,7 @@ class Gang:
 
 
 def _cause(first: Exception, waiting: list[Any]) -> Exception:
-    """A rank that has lost another often says so before Ray notices that the other has died."""
+    """Return the root cause: a rank often reports a lost rank before Ray notices that the other has died."""
     if "RankLostError" not in str(first) and "RankFailedError" not in str(first):
         return first
     done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=CAUSE_SECONDS) if waiting else ([], [])

@@ -1,12 +1,12 @@
-"""What Tune calls back stays in this process."""
+"""Base classes for Tune's callbacks that stay in this process."""
 
 from ray.tune import Callback
 
 
 class Local:
-    """Its log, display and threads cannot leave this process.
+    """An object that pickles as an empty one, because its log, display and threads cannot leave this process.
 
-    Tune pickles what it calls back into a snapshot, which is never read: an empty object is enough there.
+    Tune pickles its callbacks into a snapshot, which is never read.
     """
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster have: each is looked at by a task of its own before any trial starts."""
+"""Check every node of a cluster with a task on that node, before any trial starts."""
 
 import hashlib
 import platform
@@ -24,17 +24,17 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.study.trial_resources import TrialResources
 
 LOOK_SECONDS = 120.0
-"""For a node to start a process and answer."""
+"""How long a node may take to start a process and answer."""
 
 DATA_SECONDS = 3600.0
-"""For a node to find its images, where it may have to download them."""
+"""How long a node may take to find its images, which it may have to download."""
 
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A living node on which a rank finds room."""
+    """A living node on which a rank fits."""
 
     ray_id: str
     address: str
@@ -42,17 +42,17 @@ class Node:
 
 @contextmanager
 def open_cluster(workload: Workload, *, address: str | None, console: Console) -> Iterator[tuple[TrialResources, int]]:
-    """Ray for the time of a study: a trial's share of it, and how many trials are to run at a time.
+    """Open Ray for a `with` block, and yield a trial's share of it and how many trials to run at a time.
 
-    The nodes of a cluster that is joined here are looked at first (`prepare_nodes`).
+    If this call joins a cluster, its nodes are checked first (`prepare_nodes`).
 
     Raises:
-        ClusterError: where the cluster cannot be joined or is too small, or a node of it cannot train.
+        ClusterError: If the cluster cannot be joined or is too small, or one of its nodes cannot train.
     """
     with join_cluster(address, console) as joined_here:
         share, at_a_time = capacity(workload.resources, workload.search.concurrent)
         if address is not None and joined_here:
-            with console.status("looking at the nodes") as status:
+            with console.status("checking the nodes") as status:
                 prepare_nodes(
                     address, share, workload.data, workload.summary, on_interrupt=lambda: status.update(STOPPING)
                 )
@@ -62,20 +62,20 @@ def open_cluster(workload: Workload, *, address: str | None, console: Console) -
 def prepare_nodes(
     address: str, share: TrialResources, data: DataSpec, summary: DataSummary, *, on_interrupt: Callable[[], None]
 ) -> None:
-    """Sees that every node that may train can: its versions, this code, the images and room for them.
+    """Check that every node that may train can: its versions, this code, the images and disk space for them.
 
-    Nodes on which no rank finds room are left alone, and so are those that an autoscaler adds later. Where a node has
-    other code than this process, or none, the cluster is joined again with this code, which then goes to all of them.
+    Nodes on which no rank fits are not checked, nor are those that an autoscaler adds later. If a node has different
+    code or none, the cluster is joined again with this process's code, which Ray then sends to all nodes.
 
     Args:
-        address: of the cluster, which is joined.
-        share: of a trial.
-        data: of every trial.
-        summary: of the images as this process found them.
-        on_interrupt: called at Ctrl-C while the cluster is joined again.
+        address: The address of the joined cluster.
+        share: What a trial takes.
+        data: The data of every trial.
+        summary: The images that this process found.
+        on_interrupt: Called at Ctrl-C while the cluster is joined again.
 
     Raises:
-        ClusterError: naming each node at fault by its address, and what is wrong there.
+        ClusterError: If a node fails a check; the message gives its address and the problem.
     """
     nodes = training_nodes(share)
     look = looker()
@@ -89,22 +89,22 @@ def prepare_nodes(
 
 
 def training_nodes(share: TrialResources) -> list[Node]:
-    """The nodes of the joined cluster that hold at least one rank, by address."""
+    """Return the nodes of the joined cluster on which at least one rank fits, sorted by address."""
     living = [node for node in ray.nodes() if node["Alive"] and share.fits(node["Resources"])]
     return sorted((Node(node["NodeID"], node["NodeManagerAddress"]) for node in living), key=lambda node: node.address)
 
 
 Facts = Mapping[str, str | None]
-"""A node's versions of what must be the same everywhere, and a digest of its copy of this package."""
+"""A node's versions of Python, Ray and torch, which nodes must share, and a digest of its copy of this code."""
 
 
 def looker() -> Callable[[str], Facts]:
-    """A function that reads a machine's `Facts`. Made here, it travels whole: the package may be absent there."""
+    """Return a function that reads a machine's `Facts`. It is pickled by value: the node may lack the package."""
 
     def look(package: str) -> dict[str, str | None]:
         def of(name: str) -> str | None:
             try:
-                return version(name).partition("+")[0]  # after it: which CUDA a build is for
+                return version(name).partition("+")[0]  # the rest names the build's CUDA
             except PackageNotFoundError:
                 return None
 
@@ -129,7 +129,7 @@ def _difference(here: Facts, there: Facts) -> str | None:
 
 
 def data_problem(data: DataSpec, expected: DataSummary) -> str | None:
-    """Why a trial could not load its images on this machine; None where it could."""
+    """Return why a trial could not load its images on this machine; None if it could."""
     try:
         found = check_data(data)
         check_room(data, found)
@@ -149,10 +149,10 @@ def data_problem(data: DataSpec, expected: DataSummary) -> str | None:
 def _on_each(
     nodes: Sequence[Node], function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float
 ) -> dict[Node, Any]:
-    """What `function` answers on each node. One that goes meanwhile is left out: no trial will run there.
+    """Return the result of `function` on each node. A node that leaves meanwhile is omitted: no trial will run there.
 
     Raises:
-        ClusterError: naming the nodes that do not answer in time, or on which it raises.
+        ClusterError: If a node does not answer in time or the function raises; the message names the nodes.
     """
     task = ray.remote(function)
     calls = {

@@ -1,6 +1,6 @@
-"""Ray's names without a promise: each is used here alone, and `tests/backends/ray/test_ray_private.py` calls each.
+"""Ray's private names. They are used only here, and `tests/backends/ray/test_ray_private.py` calls each.
 
-A Ray that renames one fails there first, with what the name is for.
+If Ray renames one, its test fails and says what the name is for.
 """
 
 import signal
@@ -17,12 +17,12 @@ from ray._private.state import available_resources_per_node
 
 
 def session_folder() -> Path:
-    """Sockets and logs of the Ray that this process has started."""
+    """Return the folder of sockets and logs of the Ray that this process has started."""
     return Path(ray._private.worker._global_node.get_session_dir_path())
 
 
 def dead_server() -> str | None:
-    """What has died of a Ray that this process has started; None also where it has joined another's."""
+    """Return which server of this process's own Ray has died; None if none has, or Ray was started elsewhere."""
     node = ray._private.worker._global_node
     for kind, process in node.dead_processes() if node else ():
         if kind in (PROCESS_TYPE_RAYLET, PROCESS_TYPE_GCS_SERVER):
@@ -36,11 +36,11 @@ _DUMP: Final = f"Last {_RAYLET_LOG_MAX_PUBLISH_LINES} lines of the Raylet logs:"
 
 @contextmanager
 def without_dump(*, own: bool) -> Iterator[None]:
-    """Keeps the last twenty lines of a dead raylet's log from the terminal, which Ray prints there, twice.
+    """Hide the last twenty lines of a dead raylet's log, which Ray prints on the terminal, twice.
 
     Args:
-        own: whether this process has started that Ray; `dead_server` then says that it is dead, and where the log is.
-            Of another's a line says which raylet it was.
+        own: Whether this process has started that Ray. `dead_server` then reports its death and the log's path;
+            otherwise one line that names the raylet is kept.
     """
     shown = ray._private.worker.print_to_stdstream
 
@@ -58,10 +58,10 @@ def without_dump(*, own: bool) -> Iterator[None]:
 
 @contextmanager
 def without_sigterm_handler() -> Iterator[None]:
-    """Lets the caller's own handler of SIGTERM stand.
+    """Keep the caller's handler of SIGTERM.
 
-    Ray's, set where it starts, would end the process; and its C++ installs one that aborts it after 3 s, whatever
-    Python's does in the meantime.
+    The handler that Ray sets when it starts would end the process. Its C++ code installs another, which aborts the
+    process after 3 s, whatever Python's handler does in the meantime.
     """
     before = signal.getsignal(signal.SIGTERM)
     install = ray._private.utils.set_sigterm_handler
@@ -75,27 +75,28 @@ def without_sigterm_handler() -> Iterator[None]:
 
 
 def free_resources() -> Mapping[str, Mapping[str, float]]:
-    """Node id -> resource -> how much of it nobody has taken, on the joined cluster."""
+    """Return node id -> resource -> the free amount, on the joined cluster."""
     return available_resources_per_node()  # type: ignore[no-any-return,unused-ignore]
 
 
 class Controller:
-    """Holds Tune's controller, which only a scheduler is given, and that wrapped. Does nothing before `take`."""
+    """Access to Tune's controller, which Tune passes only to schedulers, in a wrapper. Does nothing before `take`."""
 
     def __init__(self) -> None:
         self._tune: Any = None
 
     def take(self, wrapped: Any) -> None:
+        """Unwrap and keep the controller that Tune passes to a scheduler."""
         self._tune = wrapped._tune_controller
 
     def processes(self) -> Mapping[Any, Any]:
-        """Each trial whose process runs or starts -> the process's actor. One that waits for room has none."""
+        """Return each trial whose process runs or starts -> its actor. A trial that waits for resources has none."""
         if self._tune is None:
             return {}
         live = self._tune._actor_manager._live_actors_to_ray_actors_resources
         return {trial: live[actor][0] for trial, actor in self._tune._trial_to_actor.items() if actor in live}
 
     def wait_at_a_stop(self, seconds: float) -> None:
-        """How long a trial may take to stop before Tune kills it; Tune's own is 10 s, and has no setting."""
+        """Set how long a trial may take to stop before Tune kills it. Tune's default, 10 s, has no setting."""
         if self._tune is not None:
             self._tune._actor_force_cleanup_timeout = seconds

@@ -1,4 +1,4 @@
-"""Tune's scheduler: takes reports to the coordinator, and starts trials in the order in which they were handed out."""
+"""Tune's scheduler: passes reports to the coordinator, and starts trials in the order of their suggestion."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,33 +13,33 @@ from plgan_tune.study.coordinator import Coordinator
 
 
 class CoordinatorScheduler(Local, FIFOScheduler):  # type: ignore[misc,unused-ignore]
-    """Stops trials as the coordinator says, and ends those that have failed once too often.
+    """Stops trials as the coordinator decides, and ends those that have failed too often.
 
-    Tune's own ASHA is not used: it forgets its rungs, and lets NaN go on. Nor is its count of failures: it counts a
-    lost machine, and we do not.
+    Tune's ASHA is not used, because it forgets its rungs and continues trials with NaN. Tune's count of failures is not
+    used, because it counts lost machines.
 
     Args:
-        coordinator: takes each report, in the order in which Tune hears of them.
+        coordinator: Receives each report, in the order in which Tune receives them.
 
     Attributes:
-        controller: Tune's, from the first trial on.
+        controller: Tune's controller, from the first trial on.
     """
 
     def __init__(self, coordinator: Coordinator) -> None:
         super().__init__()
         self.controller = Controller()
         self._coordinator = coordinator
-        self._places: dict[str, int] = {}  # Ray's id -> the place in the order in which trials were handed out
+        self._places: dict[str, int] = {}  # Tune's trial id -> place in the order of suggestion
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Notes its place; one that Tune starts again keeps the first."""
+        """Note the trial's place in the order; a trial that Tune restarts keeps its first."""
         self._places.setdefault(trial.trial_id, len(self._places))
         self.controller.take(tune_controller)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Of those that wait, the first that was handed out. One that has failed once too often ends here instead.
+        """Return the waiting trial that was suggested first; end a waiting trial that has failed too often.
 
-        Called at each of Tune's steps; Tune's own would look at all trials of the study each time.
+        Tune calls this at each step. Its own implementation would look at all trials of the study each time.
         """
         waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING]
         for trial in waiting:
@@ -51,6 +51,6 @@ class CoordinatorScheduler(Local, FIFOScheduler):  # type: ignore[misc,unused-ig
         return min(ready, key=lambda trial: self._places[trial.trial_id], default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:  # noqa: ARG002
-        """Takes the report. Tune asks nobody else whether the trial goes on: no result is `done` by itself."""
+        """Pass on the report; return the verdict. Only this decides whether a trial continues: no result is `done`."""
         verdict = self._coordinator.report(trial.config["assignment"], result["report"])
         return str(TrialScheduler.STOP if verdict is Verdict.STOP else TrialScheduler.CONTINUE)

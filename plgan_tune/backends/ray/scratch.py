@@ -1,4 +1,4 @@
-"""Folders that serve one process: a later one removes those of a process that was killed."""
+"""Temporary folders of one process. A later process removes those of a killed one."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.lock import Owner
 
 PREFIX: Final = "plgan_tune_ray_"
-"""Begins the name of a search's folder among the machine's temporary ones."""
+"""Prefix of a search's folder in the machine's temporary folder."""
 
 OWNER: Final = "plgan_tune_owner.json"
-"""In a folder: the process that it serves."""
+"""The file in a folder that names its process."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """An empty folder of this process's, which goes at the block's end. Those of dead searches go at its beginning."""
+    """Yield an empty folder, removed when the block ends. Remove those of dead searches first."""
     remove_left_behind(Path(tempfile.gettempdir()), PREFIX)
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         mark(Path(name))
@@ -31,12 +31,12 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def mark(folder: Path) -> None:
-    """Notes that the folder is this process's, and nobody needs it afterwards."""
+    """Mark the folder as this process's, to be removed after the process has died."""
     (folder / OWNER).write_text(json.dumps(asdict(Owner.here())), encoding="utf-8")
 
 
 def remove_left_behind(parent: Path, prefix: str) -> None:
-    """Removes the folders of `parent` that this user's dead processes have marked, and none that is not marked."""
+    """Remove the folders in `parent` that dead processes of this user have marked, and no others."""
     for folder in parent.glob(f"{prefix}*"):
         if _is_mine(folder, stat.S_ISDIR) and _is_mine(folder / OWNER, stat.S_ISREG):
             owner = Owner.seen(Location.at(folder).join(OWNER))
@@ -45,7 +45,7 @@ def remove_left_behind(parent: Path, prefix: str) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """The mark goes last: what a last process of a dying Ray still writes, yet another start removes."""
+    """Remove the folder, the mark last: if a dying Ray still writes files, the next start removes them."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
@@ -56,7 +56,7 @@ def _remove(folder: Path) -> None:
 
 
 def _is_mine(path: Path, is_kind: Callable[[int], bool]) -> bool:
-    """Whether this user made it. In folders that all may write to, another could lay a mark or a link."""
+    """Return whether this user owns it. In a world-writable folder, another user could plant a mark or a link."""
     try:
         found = path.lstat()
     except OSError:

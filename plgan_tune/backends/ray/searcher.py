@@ -1,4 +1,4 @@
-"""Tune's searcher: asks the coordinator what to train."""
+"""Tune's searcher: gets trials from the coordinator."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +10,19 @@ from plgan_tune.study.coordinator import Coordinator
 
 
 class CoordinatorSearcher(Local, Searcher):
-    """Hands out the coordinator's assignments. What becomes of them it hears from the scheduler."""
+    """Hands the coordinator's assignments to Tune. The scheduler reports their results."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         super().__init__()
         self._coordinator = coordinator
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # noqa: ARG002
-        """A trial's config; `Searcher.FINISHED` after the last."""
+        """Return a trial's config; `Searcher.FINISHED` after the last."""
         assignment = self._coordinator.ask()
         return str(Searcher.FINISHED) if assignment is None else {"assignment": assignment}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the coordinator knows."""
+        """Do nothing: the coordinator already knows."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a study resumes from its rows, never from Tune's snapshots."""
+        """Do nothing: a study resumes from its rows, never from Tune's snapshots."""

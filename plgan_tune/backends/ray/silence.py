@@ -1,4 +1,4 @@
-"""Trials that report nothing: told to the user, started again where asked for, and not waited for at a stop."""
+"""Detect trials that report nothing: warn the user, restart them if requested, and do not wait for them at a stop."""
 
 import time
 from collections import deque
@@ -17,38 +17,38 @@ from plgan_tune.console.format import duration
 from plgan_tune.study.assignment import Assignment
 
 SILENT_EPOCHS: Final = 10
-"""Usual epochs without a report after which a trial is said to be silent."""
+"""A trial counts as silent after this many usual epochs without a report."""
 
 SILENT_SECONDS: Final = 30.0
-"""Not sooner than this: to start a process and to read images may take as long, however short epochs are."""
+"""Minimum silence: starting a process and reading images may take this long, however short epochs are."""
 
 KNOWN_EPOCHS: Final = 3
-"""Epochs of a search that must have ended before any is usual."""
+"""Epochs of a search that must have ended before the usual duration is known."""
 
 EVERY_SECONDS: Final = 0.5
-"""Between two looks at all trials."""
+"""Seconds between two looks at all trials."""
 
 LISTEN_SECONDS: Final = 5.0
-"""Most seconds between two rounds of Tune's loop that count as silence. In a longer gap it was the driver that did not
-listen: it was suspended, or stopped, or rested while its store failed."""
+"""Most seconds between two rounds of Tune's loop that count as silence. In a longer gap the driver itself was not
+listening: it was suspended, stopped, or paused while its store failed."""
 
 STOP_SECONDS: Final = 10.0
-"""For a trial to save when a search stops, beside twice its longest epoch of late."""
+"""Time for a trial to save when a search stops, in addition to twice its longest recent epoch."""
 
 MOST_STOP_SECONDS: Final = 240.0
-"""For all of that: below the five minutes' notice of `cluster/slurm.sh`."""
+"""Upper bound of that time: below the five minutes' notice of `cluster/slurm.sh`."""
 
 
 @dataclass(slots=True)
 class _Heard:
-    """A trial's process, as it is heard.
+    """What is known about a trial's process.
 
     Attributes:
-        since: its last sign of life, by the driver's clock.
-        begun: whether it has loaded its images and made its networks.
-        epochs: seconds that the latest took, with what came between them.
-        told: whether the user knows of its silence.
-        ended: whether it was ended because of it.
+        since: Its last sign of life, by the driver's clock.
+        begun: Whether it has loaded its images and built its networks.
+        epochs: Seconds that each of the latest epochs took, with the time between them.
+        told: Whether the user has been warned of its silence.
+        ended: Whether it was ended because of its silence.
     """
 
     since: float
@@ -59,13 +59,15 @@ class _Heard:
 
 
 class SilenceWatch(LocalCallback):
-    """Listens to trials in Tune's loop, which comes by here about ten times a second.
+    """Watches trials from Tune's loop, which calls it about ten times a second.
 
     Args:
-        timeout: seconds without a report after which a trial's process is ended; None is never. Tune starts the trial
-            again: its config says in `hung` why.
-        tell: told of a trial that is silent, and for how long.
-        seconds: a clock.
+        controller: Tune's controller.
+        timeout: Seconds without a report after which a trial's process is ended; None is never. Tune then restarts the
+            trial; `hung` in its config says why.
+        tell: Called with the id of a silent trial and a message.
+        seconds: A clock.
+        end: Ends a process.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class SilenceWatch(LocalCallback):
         self._stopping = False
 
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
+        """Note that the trial has begun."""
         self._heard[_id_of(trial)] = _Heard(self._listen(), begun=True)
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_info: Any) -> None:
+        """Note a sign of life and the epoch's duration."""
         now = self._listen()
         heard = self._heard.setdefault(_id_of(trial), _Heard(now, begun=True))
-        # An epoch that an earlier attempt had trained is reported at once.
+        # An epoch that an earlier attempt trained is reported at once.
         metrics = result["report"].metrics
         seconds = max(now - heard.since, metrics.seconds if metrics else 0.0)
         heard.epochs.append(seconds)
@@ -98,9 +102,11 @@ class SilenceWatch(LocalCallback):
         heard.since, heard.told = now, False
 
     def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
+        """Forget the ended process."""
         self._heard.pop(_id_of(trial), None)
 
     def on_step_begin(self, **_info: Any) -> None:
+        """Look at all trials if it is time."""
         now = self._listen()
         if now < self._next_look:
             return
@@ -112,7 +118,7 @@ class SilenceWatch(LocalCallback):
         self._controller.wait_at_a_stop(self.patience())
 
     def on_step_end(self, **_info: Any) -> None:
-        """Of what a stop would wait for, those that are silent or have not begun have nothing to save."""
+        """At a stop, end trials that are silent or have not begun: they have nothing to save."""
         if self._stopping:
             for trial, actor in self._controller.processes().items():
                 heard = self._heard.get(_id_of(trial))
@@ -120,18 +126,18 @@ class SilenceWatch(LocalCallback):
                     self._end(actor)
 
     def stop(self) -> None:
-        """The search is asked to stop. Called in a signal's handler, at any moment."""
+        """Begin to stop the search. Called in a signal handler, at any moment."""
         self._controller.wait_at_a_stop(self.patience())
         self._stopping = True
 
     def patience(self) -> float:
-        """Seconds for which a stop waits for trials to end the epoch that they are in, and to save."""
+        """Return the seconds for which a stop waits for trials to finish their epoch and save."""
         under_way = [heard.epochs or self._epochs for heard in self._heard.values() if heard.begun and not heard.told]
         longest = max((max(epochs, default=MOST_STOP_SECONDS) for epochs in under_way), default=0.0)
         return min(STOP_SECONDS + 2 * longest, MOST_STOP_SECONDS)
 
     def _listen(self) -> float:
-        """The seconds for which this driver has listened."""
+        """Return the seconds for which this driver has been listening."""
         looked = self._seconds()
         self._now += min(looked - self._looked, LISTEN_SECONDS)
         self._looked = looked
@@ -147,7 +153,7 @@ class SilenceWatch(LocalCallback):
             self._end(actor)
 
     def _usual(self, heard: _Heard) -> float:
-        """Seconds that an epoch takes: of the study's and the trial's own the longer; infinite while few are known."""
+        """Return the usual seconds of an epoch: the study's or the trial's, the longer; inf while few are known."""
         if len(self._epochs) < KNOWN_EPOCHS:
             return float("inf")
         return max(median(self._epochs), median(heard.epochs or self._epochs))
@@ -163,7 +169,7 @@ class SilenceWatch(LocalCallback):
 
 
 def _id_of(trial: Any) -> str:
-    """The study's own, unlike Ray's."""
+    """Return the study's trial id, which differs from Tune's."""
     assignment: Assignment = trial.config["assignment"]
     return assignment.trial_id
 

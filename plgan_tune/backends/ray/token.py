@@ -1,4 +1,4 @@
-"""Ray's token, which lets whoever holds it run code: its file is for its owner alone."""
+"""Protect the file of Ray's token: whoever holds the token can run code."""
 
 import os
 import secrets
@@ -11,15 +11,15 @@ OWNER_ONLY = 0o600
 
 
 def keep_token_private(*, make: bool) -> None:
-    """Takes the group's and others' rights from `~/.ray/auth_token`, which Ray makes readable to all.
+    """Remove the group's and others' permissions from `~/.ray/auth_token`, which Ray makes readable to all.
 
-    Nothing where tokens are off, or the environment names another place: such a file has an owner who chose its rights.
+    Does nothing if tokens are off, or if the environment names another token or file: its owner chose the permissions.
 
     Args:
-        make: draw a token where there is none, before Ray, about to start, does.
+        make: Whether to create a missing token, before Ray creates it at its start.
 
     Raises:
-        StudyError: where it cannot be made.
+        StudyError: If the token cannot be created.
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
@@ -34,13 +34,16 @@ def keep_token_private(*, make: bool) -> None:
                 f"Ray keeps its token in {file}, which cannot be made: {error.strerror}; name another file in "
                 "RAY_AUTH_TOKEN_PATH, or a token in RAY_AUTH_TOKEN"
             ) from error
-    with suppress(FileNotFoundError, PermissionError):  # one that another user owns is theirs to guard
+    with suppress(FileNotFoundError, PermissionError):  # a file of another user is theirs to protect
         if file.stat().st_mode & 0o077:
             file.chmod(OWNER_ONLY)
 
 
 def _make(file: Path) -> None:
-    """It gets its name with its content, for a search that begins beside; the first to name its own wins."""
+    """Write a token under a temporary name and link it, so that a parallel search never reads half a file.
+
+    If several searches make one, the first to link its token wins.
+    """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unnamed = file.with_name(f"{file.name}.{secrets.token_hex(8)}.tmp")
     handle = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)

@@ -1,4 +1,4 @@
-"""A trial as Ray Tune sees it: one epoch a step, its process, ranks and data kept from trial to trial."""
+"""The Trainable of Ray Tune: one epoch per step. Its process, ranks and data are kept from trial to trial."""
 
 from typing import Any
 
@@ -14,18 +14,19 @@ from plgan_tune.training.ranks import ALONE
 
 
 class PlganTrainable(tune.Trainable):
-    """One trial: of one rank in this process, of several in a gang of actors.
+    """One trial. A single rank trains in this process, several ranks in a gang of actors.
 
-    Its config is an `assignment` and what all trials share: `study` (its URL), `ranks`, `cpus` and `gpus`.
+    Its config has an `assignment`, and what all trials share: `study` (its URL), `ranks`, `cpus` and `gpus`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
+        """Start the worker and begin the first trial."""
         self._worker: TrialWorker | Gang | None = None
         self._next: dict[str, Any] | None = None
         self._take_up(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The trial is taken up in its first step: one that breaks, or is lost, here would have failed for good."""
+        """Take the next trial, to begin in its first step: an error or a loss here would fail the trial for good."""
         self._next = new_config
         return True
 
@@ -36,7 +37,7 @@ class PlganTrainable(tune.Trainable):
         self._worker.begin(assignment)
 
     def step(self) -> dict[str, Any]:
-        """`report`: the epoch's."""
+        """Train one epoch and return its report under `report`."""
         if self._next is not None:
             config, self._next = self._next, None
             self._take_up(config)
@@ -44,7 +45,7 @@ class PlganTrainable(tune.Trainable):
         return {"report": self._worker.step()}
 
     def cleanup(self) -> None:
-        """Also called when the search is asked to stop: the trial resumes from here."""
+        """Save a checkpoint and end the ranks. Also called when the search stops; the trial resumes from it."""
         if self._worker is None:
             return
         if self._next is None:

@@ -1,4 +1,4 @@
-"""Ray Tune as a study uses it: one reused Trainable, none of its own loggers, snapshots and checkpoints."""
+"""Run a study with Ray Tune: one reused Trainable, without Tune's loggers, snapshots and checkpoints."""
 
 import logging
 import os
@@ -38,24 +38,24 @@ def run_tune(
     backpressure: Backpressure,
     on_ray_death: Callable[[str], None],
 ) -> bool:
-    """Runs a study's trials on the joined cluster until all have ended, its time is over or it is asked to stop.
+    """Run a study's trials on the joined cluster until all have ended, the time is over or the user stops the search.
 
-    Trials that have not ended then have saved, and the coordinator hears of no end.
+    Unfinished trials save a checkpoint. Their end is not reported to the coordinator.
 
     Args:
-        workload: where the study lies, and what its search may take.
-        share: what a trial takes.
-        concurrent: trials at a time.
-        coordinator: hands the trials out.
-        backpressure: held after every report.
-        on_ray_death: called, in a thread, as soon as it is seen that this process's own Ray has died.
+        workload: What to train.
+        share: What a trial takes.
+        concurrent: Trials at a time.
+        coordinator: Hands out the trials.
+        backpressure: Held after every report.
+        on_ray_death: Called in a thread as soon as this process's own Ray is found dead.
 
     Returns:
-        Whether it was asked to stop.
+        Whether the user stopped the search.
 
     Raises:
-        StudyError: where no trial can begin.
-        RayDiedError: where this process's own Ray has died.
+        StudyError: If no trial can start.
+        RayDiedError: If this process's own Ray has died.
     """
     search = workload.search
     scheduler = CoordinatorScheduler(coordinator)
@@ -93,35 +93,37 @@ def run_tune(
 
 
 def placement_of(share: TrialResources) -> tune.PlacementGroupFactory:
-    """The placement group that Tune asks Ray for, a trial each."""
-    # Of several ranks each is an actor of its own; the Trainable itself then takes nothing.
+    """Return the placement group that Tune requests for each trial."""
+    # Each of several ranks is a separate actor; the Trainable itself then takes nothing.
     bundles = share.bundles() if share.ranks == 1 else [{}, *share.bundles()]
     return tune.PlacementGroupFactory(bundles, strategy=share.placement.upper())
 
 
 class Beginning(LocalCallback, Stopper):
-    """Ends a search of which no trial can begin: so many have failed for good, and all others under way have failed."""
+    """Stops a search in which no trial can start: enough have failed for good, and all others have failed before."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
         self._hope = True
 
     def on_step_begin(self, *, trials: Sequence[Any], **_info: Any) -> None:
-        """Looks at all trials only while none has begun."""
+        """Check whether any trial may still start. Looks at all trials only while none has."""
         if self._coordinator.why_none_starts() is not None:
             self._hope = any(not trial.is_finished() and not trial.config["assignment"].failures for trial in trials)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        """Stop no single trial."""
         return False
 
     def stop_all(self) -> bool:
+        """Return whether no trial can start."""
         return self._coordinator.why_none_starts() is not None and not self._hope
 
 
 class TimeLimit(Stopper):
-    """Ends a search after `hours`, if given. Tune's own limit goes by the machine's clock, which may be set.
+    """Stops a search after `hours`, if given. Tune's own limit uses the machine's clock, which may be changed.
 
-    The time counts from the first question, which Tune asks once it runs.
+    The time counts from the first call of `stop_all`, which Tune makes once it runs.
     """
 
     def __init__(self, hours: float | None) -> None:
@@ -129,9 +131,11 @@ class TimeLimit(Stopper):
         self._begun: float | None = None
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
+        """Stop no single trial."""
         return False
 
     def stop_all(self) -> bool:
+        """Return whether the time is over."""
         if self._seconds is None:
             return False
         now = seconds_awake_or_asleep()
@@ -140,31 +144,32 @@ class TimeLimit(Stopper):
 
 
 class TrimResults(LocalCallback):
-    """Takes from a trial what Tune keeps of it to the study's end and nobody reads; the last of the callbacks.
+    """Removes from a trial what Tune would keep unread until the study ends. Must be the last callback.
 
-    Of every number in a result it keeps six statistics and two queues.
+    Tune keeps six statistics and two queues for every number in a result.
     """
 
     def on_trial_result(self, *, result: dict[str, Any], **_info: Any) -> None:
-        """Everybody has read it by now."""
+        """Remove the config and the report, which all callbacks have read by now."""
         for name in ("config", "report"):
             result.pop(name, None)
 
     def on_trial_complete(self, *, trial: Any, **_info: Any) -> None:
+        """Remove the statistics and the last result."""
         trial.metric_analysis.clear()
         trial.metric_n_steps.clear()
         trial.run_metadata.last_result = {}
 
 
 class StopSignal(LocalCallback):
-    """Notes a stop, and gives SIGUSR1 back to who had it: Tune takes both signals for itself.
+    """Notes a stop, and restores the earlier handler of SIGUSR1: Tune takes SIGINT and SIGUSR1 for itself.
 
     Args:
-        silence: knows how long trials are waited for.
-        on_stop: told what a stop waits for, in a signal's handler.
+        silence: Says how long to wait for trials.
+        on_stop: Called in the signal handler, with what the stop waits for.
 
     Attributes:
-        to_stop: whether it was.
+        to_stop: Whether the user stopped the search.
     """
 
     def __init__(self, silence: SilenceWatch, on_stop: Callable[[str], None]) -> None:
@@ -173,7 +178,7 @@ class StopSignal(LocalCallback):
         self._usr1 = signal.getsignal(signal.SIGUSR1)
 
     def setup(self, **_info: Any) -> None:
-        """Tune's handlers are set by now."""
+        """Wrap Tune's signal handlers, which are set by now."""
         if threading.current_thread() is not threading.main_thread():
             return
         stop = signal.getsignal(signal.SIGINT)
@@ -192,7 +197,7 @@ class StopSignal(LocalCallback):
 STOPPING: Final = "waiting at most {:.0f} s for trials to finish their epoch and save; Ctrl-C again stops at once"
 
 TUNE_SETTINGS: Mapping[str, str] = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial that nobody reads
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several unread files per trial
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a diverged trial's last result has no val_error
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's snapshots are never read: the log is the state
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -201,12 +206,12 @@ TUNE_SETTINGS: Mapping[str, str] = {
 
 @contextmanager
 def _quiet_tune() -> Iterator[None]:
-    """Tune reads settings from the environment alone, and prints every failure that the log already holds."""
+    """Configure Tune, which reads only the environment, and silence it: the log already holds every failure."""
     before = {key: os.environ.get(key) for key in TUNE_SETTINGS}
     os.environ.update(TUNE_SETTINGS)
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}  # Tune leaves its own
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}  # not restored by Tune
     logger.setLevel(logging.CRITICAL)
     try:
         yield
