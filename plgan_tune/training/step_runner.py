@@ -9,10 +9,12 @@ numbers (`DeviceScalar`), seeds of generators. A later trial of the same shapes 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from plgan_tune.config.study import flatten
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.networks import to_unit_range
@@ -36,13 +38,21 @@ difference.
 """
 
 
-HOW_WEIGHTS_START = {
-    "initial_spread",
-    "weight_norm_init",
-    "generator_initial_spread",
-    "generator_weight_norm_init",
-}
-"""Keys of the model that affect only its initial tensors, which a later trial brings itself."""
+MAY_DIFFER: Final = frozenset(
+    {
+        "profile",
+        "seed",
+        # These affect only the initial tensors, which a later trial brings itself.
+        *("model.initial_spread", "model.weight_norm_init"),
+        *("model.generator_initial_spread", "model.generator_weight_norm_init"),
+        # These are written to a device, or read between steps.
+        *("loss.alpha", "loss.beta", "loss.switch_epoch", "loss.ramp", "loss.unsupervised_scale"),
+        *("optim.lr_discriminator", "optim.lr_generator", "optim.decay_epoch", "optim.min_factor"),
+        "optim.average_decay",
+        *("training.epochs", "training.discriminator_steps", "training.checkpoint_every"),
+    }
+)
+"""Keys of a trial that a later trial in the same tensors may change. The steps fix all others."""
 
 
 class StepRunner:
@@ -141,14 +151,9 @@ class StepRunner:
         return to_unit_range(self.data.images.index_select(0, rows), state.trial.model.kind, state.precision.dtype)
 
 
-def _fixed(trial: TrialSpec) -> tuple[object, ...]:
-    """Return the parts of a trial that its steps fix, all but the numbers that are written to a device."""
-    loss, optim, training = trial.loss, trial.optim, trial.training
-    model = trial.model.model_dump(exclude=HOW_WEIGHTS_START)
-    return (
-        *(trial.data, model, loss.feature_norm, loss.supervised),
-        *(optim.beta1, optim.beta2, optim.eps, training.batch_size, training.precision),
-    )
+def _fixed(trial: TrialSpec) -> dict[str, object]:
+    """Return the keys of a trial that its steps fix, with their values."""
+    return {path: value for path, value in flatten(trial.model_dump()).items() if path not in MAY_DIFFER}
 
 
 class CaptureError(Exception):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plgan_tune.config.trial import TrialSpec
+from plgan_tune.config.trial import LEAVES, TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training import step_runner as step_runner_module
@@ -17,7 +17,14 @@ from plgan_tune.training.device_scalars import DeviceScalar, DeviceScalars
 from plgan_tune.training.loop import TERMS, epochs, run
 from plgan_tune.training.ranks import ALONE
 from plgan_tune.training.state import TrainState, new_state
-from plgan_tune.training.step_runner import CaptureError, StepRunner, check_alike, step_runner_for, unchanged
+from plgan_tune.training.step_runner import (
+    MAY_DIFFER,
+    CaptureError,
+    StepRunner,
+    check_alike,
+    step_runner_for,
+    unchanged,
+)
 
 MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
@@ -68,6 +75,10 @@ def test_a_trial_in_tensors_that_another_left_is_as_one_in_its_own(
     assert same(tensors_of(taken.state), tensors_of(alone))
 
 
+def test_keys_that_may_differ_are_keys() -> None:
+    assert set(LEAVES) >= MAY_DIFFER
+
+
 @pytest.mark.parametrize("trained", [0, 1])
 def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
     make_trial: MakeTrial,
@@ -106,6 +117,8 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
         ({"model": {"latent_size": 8}}, False),
         ({"loss": {"feature_norm": "sum"}}, False),
         ({"optim": {"beta1": 0.9}}, False),
+        ({"optim": {"eps": 1e-7}}, False),
+        ({"optim": {"eps_root": 1e-8}}, False),
     ],
 )
 def test_what_a_later_trial_may_change(
