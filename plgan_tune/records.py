@@ -28,10 +28,14 @@ class TrialStatus(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What early stopping decides for a trial at a rung."""
+    """What early stopping decides for a trial at a rung.
+
+    A `control` would be stopped, but continues: controls measure what early stopping costs.
+    """
 
     CONTINUE = "continue"
     STOP = "stop"
+    CONTROL = "control"
 
 
 def column(meaning: str, unit: str = "", least: float | None = None, most: float | None = None) -> Any:
@@ -144,7 +148,7 @@ class DecisionRow:
     value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction", 0, 1)
     cutoff: float | None = column("the largest value that went on", "fraction", 0, 1)
     competitors: int = column("values at this rung so far, the trial's own among them", least=1)
-    verdict: Verdict = column("continue or stop")
+    verdict: Verdict = column("continue, stop, or control: would be stopped, but continues")
     reason: str = column("the verdict in words")
 
 

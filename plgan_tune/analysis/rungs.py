@@ -9,9 +9,9 @@ def rung_table(decisions: pd.DataFrame) -> pd.DataFrame:
     """Return one row per rung of a study's `decisions`, the first rung first.
 
     Returns:
-        Columns rung (epochs), came, went_on, stopped (trials), cutoff (the latest one; a fraction, NaN if too few
-        trials came), and by how much stopped trials missed their cutoffs, in fractions: missed_least with its trial
-        `nearest`, missed_median, missed_most. Those are NaN if no trial was stopped.
+        Columns rung (epochs), came, went_on (controls among them), stopped (trials), cutoff (the latest one; a
+        fraction, NaN if too few trials came), and by how much stopped trials missed their cutoffs, in fractions:
+        missed_least with its trial `nearest`, missed_median, missed_most. Those are NaN if no trial was stopped.
     """
     stopped = decisions["verdict"] == Verdict.STOP
     missed = (decisions["value"] - decisions["cutoff"]).where(stopped)

@@ -7,6 +7,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from plgan_tune.analysis.controls import audit, audit_in_words
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances
 from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
@@ -46,6 +47,8 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     title = Text.assemble((study.name, "bold"), ("  running" if study.searching else "", "cyan"))
     table.add_row("trials", Prose(_tally(study, sums)))
     table.add_row("epochs", Prose(_epochs(study, sums)))
+    if (audited := audit(study)) is not None:
+        table.add_row("controls", Prose(audit_in_words(audited)))
     if sums.epochs:
         table.add_row("time", Prose(_time(sums)))
         table.add_row("pace", Prose(_pace(sums)))

@@ -99,6 +99,8 @@ class AshaSpec(Frozen):
     """A trial's value is the mean of its last so many epochs' errors."""
     align: Literal["epoch", "switch"] = "epoch"
     """Where rungs count from: a trial's start, or its switch epoch, before which no trial is judged."""
+    controls: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """This share of the trials to be stopped, drawn at random, continues, to measure what stopping costs."""
 
 
 class EarlyStoppingSpec(Frozen):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from plgan_tune.config.advice import rungs
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, Report, Value
+from plgan_tune.study.controls import Audited, draw_controls
 from plgan_tune.study.halving import Halving, NeverStop, StartOf, from_the_first_epoch
 from plgan_tune.study.history import History, Left, brought_to_date, unwritten_decisions
 from plgan_tune.study.protocols import Rule
@@ -15,13 +16,14 @@ def build_rule(spec: StudySpec) -> Rule:
     asha = spec.search.early_stopping.asha
     if asha is None:
         return NeverStop()
-    return Halving(
+    halving = Halving(
         rungs(asha, spec.any_trial().training.epochs),
         asha.reduction_factor,
         asha.min_competitors,
         asha.smoothing,
         _start_of(spec) if asha.align == "switch" else from_the_first_epoch,
     )
+    return Audited(halving, draw_controls(asha.controls, spec.search.seed))
 
 
 def _start_of(spec: StudySpec) -> StartOf:

@@ -13,6 +13,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
+from plgan_tune.analysis.controls import audit, audit_in_words
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances, importances
 from plgan_tune.analysis.intervals import wilson
@@ -161,7 +162,8 @@ def _search_panels(study: Study) -> list[Panel]:
             "Trials to the right of the cutoff were stopped; the distance is how far they missed it. Trials that "
             "reached a rung before it had a cutoff are not drawn, and the height within a rung has no meaning. Look "
             "for many trials just right of the cutoff: they were hardly worse than those that continued, and a longer "
-            "grace period would judge them better.",
+            "grace period would judge them better."
+            f"{_about_controls(study)}",
             {"misses": timeline.misses(study)},
         ),
         Panel(
@@ -173,6 +175,11 @@ def _search_panels(study: Study) -> list[Panel]:
             {"all": timeline.timeline(study)},
         ),
     ]
+
+
+def _about_controls(study: Study) -> str:
+    audited = audit(study)
+    return "" if audited is None else f" Controls are trials that would have been stopped: {audit_in_words(audited)}."
 
 
 def _about_rungs(study: Study) -> str:

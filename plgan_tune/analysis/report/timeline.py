@@ -296,6 +296,7 @@ def misses(study: Study) -> Drawn:
     verdicts = (
         (Verdict.CONTINUE, "continued", MUTED, "circle"),
         (Verdict.STOP, "was stopped", colour(TrialStatus.STOPPED), SYMBOLS[TrialStatus.STOPPED]),
+        (Verdict.CONTROL, "went on as a control", colour(TrialStatus.STOPPED), "diamond-open"),
     )
     for verdict, outcome, tint, symbol in verdicts:
         for group in by_status(study, drawn[drawn["verdict"] == verdict]):
