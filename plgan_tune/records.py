@@ -79,10 +79,10 @@ class EpochMetrics:
         "share of the probe's real images with max logit > 0", "fraction", 0, 1
     )
     entropy_generated: float | None = column(
-        "entropy of the classes predicted for the probe's generated images; near 0 where modes collapse", "nats", 0
+        "entropy of the classes predicted for the probe's generated images; near 0 if modes collapse", "nats", 0
     )
     error_gap: float | None = column(
-        "val_error_raw - val_error; negative where the averaged weights lag", "fraction", -1, 1
+        "val_error_raw - val_error; negative if the averaged weights lag", "fraction", -1, 1
     )
 
 
@@ -117,7 +117,7 @@ class EpochRow:
 class TrialRow:
     """The current state of one trial."""
 
-    seq: int = column("the seq that the study's next epoch had when this row was made", least=0)
+    seq: int = column("seq of the study's next epoch when this row was made", least=0)
     trial_id: str = column("the study's own trial id")
     number: int = column("order of suggestion, from 0", least=0)
     status: TrialStatus = column("running, completed, stopped, diverged or failed")
@@ -140,13 +140,13 @@ class TrialRow:
 class DecisionRow:
     """One decision of early stopping."""
 
-    seq: int = column("the epoch's that was judged", least=0)
+    seq: int = column("seq of the judged epoch", least=0)
     trial_id: str = column("the study's own trial id")
     attempt: int = column("the trial's n-th start; the first is 1", least=1)
     epoch: int = column("epochs completed when it was judged", "epochs", least=1)
-    rung: int = column("epochs from where the trial's rungs count: its start, or its switch epoch", "epochs")
+    rung: int = column("epochs after the start of the trial's rungs, which is its own start or its switch epoch", "epochs")
     value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction", 0, 1)
-    cutoff: float | None = column("the largest value that went on", "fraction", 0, 1)
+    cutoff: float | None = column("the largest value that continues", "fraction", 0, 1)
     competitors: int = column("values at this rung so far, the trial's own among them", least=1)
     verdict: Verdict = column("continue, stop, or control: would be stopped, but continues")
     reason: str = column("the verdict in words")
@@ -157,8 +157,8 @@ class EvaluationRow:
     """One configuration trained with one seed to the last epoch, and measured on the test images."""
 
     configuration: str = column("a trial_id of the search, patent, one of --methods, or judge")
-    seed: int = column("trial.seed and trial.data.split_seed: of the weights, and of which images are labelled")
-    refit: bool = column("whether the validation images were trained on too")
+    seed: int = column("trial.seed and trial.data.split_seed: seed of the weights and of the choice of labelled images")
+    refit: bool = column("whether the validation images were trained on, too")
     trial_id: str = column("its trial in seeds/, where its epochs and checkpoint are")
     status: TrialStatus = column("completed, diverged or failed")
     epochs: int = column("epochs completed", "epochs", least=0)
