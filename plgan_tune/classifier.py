@@ -90,12 +90,14 @@ class Classifier(nn.Module):
 
         Args:
             images: uint8, of shape (n, channels, size, size).
-            labels: The number of each image's class, of shape (n,).
+            labels: The number of each image's class, of shape (n,), with n at least 1.
 
         Raises:
-            ValueError: If the images have another type or shape.
+            ValueError: If the images have another type or shape, or images and labels are not as many.
         """
         self._check(images)
+        if len(images) != len(labels) or not len(labels):
+            raise ValueError(f"each image must have a label, but got {len(images)} images and {len(labels)} labels")
         device, size = self.discriminator.out.g.device, AT_A_TIME[self._kind]
         wrong = sum(
             int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())

@@ -144,7 +144,7 @@ class DecisionRow:
     trial_id: str = column("the study's own trial id")
     attempt: int = column("the trial's n-th start; the first is 1", least=1)
     epoch: int = column("epochs completed when it was judged", "epochs", least=1)
-    rung: int = column("epochs after the start of the trial's rungs, which is its own start or its switch epoch", "epochs")
+    rung: int = column("epochs after the start of its rungs: the trial's own start, or its switch epoch", "epochs")
     value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction", 0, 1)
     cutoff: float | None = column("the largest value that continues", "fraction", 0, 1)
     competitors: int = column("values at this rung so far, the trial's own among them", least=1)

@@ -193,6 +193,13 @@ def test_scaling_and_whitening_are_inside(whitened: TrainState, tmp_path: Path) 
     assert isinstance(found.discriminator.whitening, torch.nn.Module)
 
 
+@pytest.mark.parametrize(("images", "labels"), [(0, 0), (2, 3)])
+def test_an_error_needs_a_label_an_image(classifier: Classifier, images: int, labels: int) -> None:
+    shown = torch.zeros(images, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=f"got {images} images and {labels} labels"):
+        classifier.error(shown, torch.zeros(labels, dtype=torch.int64))
+
+
 def test_a_checkpoint_that_names_no_classes_is_refused(whitened: TrainState, tmp_path: Path) -> None:
     """As they were written before."""
     content = torch.load(io.BytesIO(encode_checkpoint(whitened, [])[:-32]), weights_only=True)

@@ -169,10 +169,10 @@ class Coordinator:
         failed = self._failed_before_any_started
         if self._any_started or len(failed) < NONE_BEGINS:
             return None
-        last = failed[-1]
+        attempts = sum(assignment.failures for assignment in failed)
         return (
-            f"no trial can start: {len(failed)} failed {last.failures} times each before any started, "
-            f"the last with {last.last_error}"
+            f"no trial can start: {len(failed)} trials failed in {attempts} attempts before any started, "
+            f"the last with {failed[-1].last_error}"
         )
 
     def silent(self, trial_id: str, sentence: str) -> None:

@@ -201,7 +201,7 @@ def test_where_three_trials_fail_before_any_starts_none_will(backend: Backend) -
         backend.retry(number, f"OSError: no images, {number}")
         backend.fail(number, "OSError")
     assert backend.coordinator.why_none_starts() == (
-        "no trial can start: 3 failed 1 times each before any started, the last with OSError: no images, 2"
+        "no trial can start: 3 trials failed in 3 attempts before any started, the last with OSError: no images, 2"
     )
     backend.start(3)
     assert backend.coordinator.why_none_starts() is None
