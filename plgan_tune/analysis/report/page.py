@@ -178,8 +178,9 @@ def _search_panels(study: Study) -> list[Panel]:
 
 
 def _about_controls(study: Study) -> str:
-    audited = audit(study)
-    return "" if audited is None else f" Controls are trials that would have been stopped: {audit_in_words(audited)}."
+    if (audited := audit(study)) is None:
+        return ""
+    return f" Diamonds are controls, trials that would have been stopped: {audit_in_words(audited)}."
 
 
 def _about_rungs(study: Study) -> str:
