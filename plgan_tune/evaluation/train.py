@@ -6,7 +6,7 @@ from plgan_tune.backends.backend import Backend, Workload
 from plgan_tune.backends.run import run_trials
 from plgan_tune.config.study import StudySpec
 from plgan_tune.data.check import DataSummary
-from plgan_tune.store.location import Guard
+from plgan_tune.store.location import Writer
 from plgan_tune.study.clock import Now
 from plgan_tune.study.fixed_trials import FixedStudy, FixedTrials
 from plgan_tune.study.halving import NeverStop
@@ -22,7 +22,7 @@ def train_fixed(
     summary: DataSummary,
     console: Console,
     now: Now,
-    guard: Guard,
+    writer: Writer,
 ) -> bool:
     """Trains what of the list is still to be trained.
 
@@ -30,7 +30,7 @@ def train_fixed(
         fixed: the list.
         spec: the search's: how many trials at a time, how often one may fail, what a trial takes.
         summary: of the images as this process found them.
-        guard: called before each file of the log; raises FollowedError where another search writes now.
+        writer: writes each file of the log; raises FollowedError where another search writes now.
 
     Returns:
         Whether every trial has ended; not so where the user has interrupted.
@@ -58,7 +58,7 @@ def train_fixed(
         FixedTrials(assignments),
         NeverStop(),
         state,
-        open_log(fixed.location, fixed.columns, fixed.types, state, state.trials, left, guard, fixed.study_id),
+        open_log(fixed.location, fixed.columns, fixed.types, state, state.trials, left, writer, fixed.study_id),
         console=console,
         now=now,
     )
