@@ -136,7 +136,7 @@ def evaluate(
         ):
             write_evaluation(evaluation, _now())
             with stopping_as_ctrl_c(go_on, console):
-                done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, guard=lock.check)
+                done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, writer=lock)
             if not done:
                 return None
             with console.status("measuring on the test images"):

@@ -88,18 +88,22 @@ def gs_bucket() -> Iterator[str]:
     from gcp_storage_emulator.handlers import objects  # noqa: PLC0415
     from gcp_storage_emulator.server import create_server  # noqa: PLC0415
 
-    upload = objects._multipart_upload
+    def if_generation_matches(upload: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+        """The emulator ignores the condition that an object has a generation; 0 is that of no object."""
 
-    def upload_if_asked(request: Any, response: Any, storage: Any) -> None:
-        """The emulator passes over the precondition by which an object is made only where there is none."""
-        bucket, (name,) = request.params["bucket_name"], request.query.get("name", [request.data["meta"].get("name")])
-        if request.query.get("ifGenerationMatch") == ["0"] and name in storage.objects.get(bucket, {}):
-            response.status = HTTPStatus.PRECONDITION_FAILED
-        else:
-            upload(request, response, storage)
+        def upload_if(request: Any, response: Any, storage: Any) -> None:
+            (name,) = request.query.get("name") or [request.data["meta"].get("name")]
+            found = storage.objects.get(request.params["bucket_name"], {}).get(name, {"generation": "0"})
+            if request.query.get("ifGenerationMatch", [found["generation"]]) == [found["generation"]]:
+                upload(request, response, storage)
+            else:
+                response.status = HTTPStatus.PRECONDITION_FAILED
+
+        return upload_if
 
     with pytest.MonkeyPatch.context() as environment:
-        environment.setattr(objects, "_multipart_upload", upload_if_asked)
+        for upload in ("_multipart_upload", "_media_upload"):
+            environment.setattr(objects, upload, if_generation_matches(getattr(objects, upload)))
         server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="studies")
         server.start()
         environment.setenv("STORAGE_EMULATOR_HOST", "http://{}:{}".format(*server._api._httpd.server_address))

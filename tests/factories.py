@@ -11,6 +11,8 @@ from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
+from plgan_tune.store.location import Location
+from plgan_tune.store.lock import FollowedError
 from plgan_tune.study.assignment import Assignment, EpochReport
 
 if TYPE_CHECKING:  # torch and Optuna take seconds, which a process that only writes rows does without
@@ -186,3 +188,12 @@ class CountedSleep:
         self.slept += 1
         if self.slept == 3:
             self._then()
+
+
+class Followed:
+    """The `Writer` of a search that another has followed."""
+
+    token = "followed"
+
+    def write(self, file: Location, content: bytes) -> None:
+        raise FollowedError("taken over")

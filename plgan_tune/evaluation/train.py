@@ -6,7 +6,7 @@ from plgan_tune.backends.backend import Backend, Workload
 from plgan_tune.backends.run import run_trials
 from plgan_tune.config.study import StudySpec
 from plgan_tune.data.check import DataSummary
-from plgan_tune.store.location import Guard
+from plgan_tune.store.location import Writer
 from plgan_tune.study.clock import Now
 from plgan_tune.study.fixed_trials import FixedStudy, FixedTrials
 from plgan_tune.study.halving import NeverStop
@@ -22,7 +22,7 @@ def train_fixed(
     summary: DataSummary,
     console: Console,
     now: Now,
-    guard: Guard,
+    writer: Writer,
 ) -> bool:
     """Train the trials of the list that have not ended.
 
@@ -33,7 +33,7 @@ def train_fixed(
         summary: summary of the images as this process found them.
         console: where progress is shown.
         now: returns the UTC time.
-        guard: called before each file of the log; raises FollowedError if another search writes now.
+        writer: writes each file of the log; raises FollowedError if another search writes now.
 
     Returns:
         Whether every trial has ended; False if the user has interrupted.
@@ -61,7 +61,7 @@ def train_fixed(
         FixedTrials(assignments),
         NeverStop(),
         state,
-        open_log(fixed.location, fixed.columns, fixed.types, state, state.trials, left, guard, fixed.study_id),
+        open_log(fixed.location, fixed.columns, fixed.types, state, state.trials, left, writer, fixed.study_id),
         console=console,
         now=now,
     )

@@ -4,11 +4,11 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -40,7 +40,7 @@ class Location:
         Raises:
             StoreError: for a protocol that fsspec does not know or whose package is not installed.
         """
-        with _naming("open", str(place)):
+        with naming("open", str(place)):
             if "://" in str(place):
                 fs, path = url_to_fs(str(place))
                 return cls(fs, path.rstrip("/"))
@@ -65,7 +65,7 @@ class Location:
 
     def exists(self) -> bool:
         """Raises StoreError where the store does not answer."""
-        with _naming("look for", self.url):
+        with naming("look for", self.url):
             self.fs.invalidate_cache()
             try:
                 # Not `fs.exists`: it takes a store that does not answer for one that has no such file.
@@ -80,7 +80,7 @@ class Location:
         Raises:
             StoreError: where the store does not answer.
         """
-        with _naming("list", self.url):
+        with naming("list", self.url):
             self.fs.invalidate_cache()
             try:
                 paths = self.fs.ls(self.path, detail=False)
@@ -92,13 +92,13 @@ class Location:
 
     def read_bytes(self) -> bytes:
         """Raises StoreError where the file is not there or cannot be read."""
-        with _naming("read", self.url):
+        with naming("read", self.url):
             return bytes(self.fs.cat_file(self.path))
 
     def read_text(self) -> str:
         """UTF-8. Raises StoreError where the file is not there, cannot be read or is no text."""
         content = self.read_bytes()
-        with _naming("read", self.url):
+        with naming("read", self.url):
             return content.decode()
 
     def write_bytes(self, content: bytes, scratch: "Location | None" = None) -> None:
@@ -113,7 +113,7 @@ class Location:
         Raises:
             StoreError: where it cannot be written; the old content then stays.
         """
-        with _naming("write", self.url):
+        with naming("write", self.url):
             if self.puts_are_atomic:
                 self.fs.pipe_file(self.path, content)
             else:
@@ -125,7 +125,7 @@ class Location:
         Raises:
             StoreError: where it cannot be written.
         """
-        with _naming("write", self.url):
+        with naming("write", self.url):
             try:
                 if not self.puts_are_atomic:
                     self._parent.make_folder()
@@ -166,8 +166,12 @@ class Location:
     @property
     def puts_are_atomic(self) -> bool:
         """Whether a file appears on this store whole, without a move."""
-        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
-        return bool(protocols & ATOMIC_PUT)
+        return bool(self.protocols & ATOMIC_PUT)
+
+    @property
+    def protocols(self) -> frozenset[str]:
+        """The names of this store's protocol."""
+        return frozenset([self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol)
 
     @property
     def _parent(self) -> "Location":
@@ -175,7 +179,7 @@ class Location:
 
     def make_folder(self) -> None:
         """Makes this folder. Raises StoreError where it cannot be made."""
-        with _naming("make", self.url):
+        with naming("make", self.url):
             if self.local:
                 _make_folder_synced(self.local)
             else:
@@ -188,7 +192,7 @@ class Location:
             StoreError: where it is not there or cannot be renamed.
         """
         to = self._parent.join(name)
-        with _naming("rename", self.url):
+        with naming("rename", self.url):
             if self.local:
                 self.local.rename(to.path)
             else:
@@ -201,7 +205,7 @@ class Location:
         Raises:
             StoreError: where it cannot be removed.
         """
-        with _naming("remove", self.url):
+        with naming("remove", self.url):
             if not self.exists():
                 return
             if self.puts_are_atomic:
@@ -226,13 +230,32 @@ def remove_unfinished(folder: Location) -> None:
         folder.join(name).remove()
 
 
-Guard = Callable[[], Location | None]
-"""Called before each write to a study's log. Raises StoreError where this process may not write; answers where its
-unfinished files go (`Location.write_bytes`)."""
+class Writer(Protocol):
+    """Who writes a study's files."""
+
+    @property
+    def token(self) -> str | None:
+        """The mark that its tables carry. None leaves them without one."""
+
+    def write(self, file: Location, content: bytes) -> None:
+        """Replaces a file as a whole.
+
+        Raises:
+            StoreError: If it cannot be written, or if this process may not write.
+        """
 
 
-def unguarded() -> None:
-    """The `Guard` of a folder that one process alone writes."""
+class Alone:
+    """The `Writer` of a folder that only one process writes."""
+
+    token = None
+
+    def write(self, file: Location, content: bytes) -> None:
+        """As `Location.write_bytes`."""
+        file.write_bytes(content)
+
+
+ALONE: Final = Alone()
 
 
 def check_writable(folder: Location) -> None:
@@ -308,7 +331,8 @@ def _sync(place: Path) -> None:
 
 
 @contextmanager
-def _naming(action: str, url: str) -> Iterator[None]:
+def naming(action: str, url: str) -> Iterator[None]:
+    """Raises a StoreError with the action, the place and the cause for whatever the block raises."""
     try:
         yield
     except StoreError:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Final, Self
 
 import psutil
 
+from plgan_tune.store.fence import Fence, NoFence, fence_of
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.repeat import Repeating
 
@@ -24,12 +26,6 @@ logger = logging.getLogger(__name__)
 LOCK: Final = "_lock.json"
 LEASE: Final = 30.0
 """Seconds after which an owner on another host that has renewed nothing is taken for dead."""
-
-SCRATCH: Final = "_live-"
-"""Begins the name of a holder's folder for unfinished files; its token ends it."""
-
-GONE: Final = "_gone-"
-"""Begins the name of such a folder that has been taken away."""
 
 SAME_START: Final = 2.0
 """Seconds by which two readings of a process's start may differ: the time of boot is in whole seconds."""
@@ -129,22 +125,17 @@ class StudyLock:
         self._lost_to: str | None = None
         self._renewed_at = seconds_awake_or_asleep()
         self._renewing = Lock()
-        self._scratch = None if study.puts_are_atomic else study.join(f"{SCRATCH}{self._owner.token}")
+        self._fence: Fence = NoFence()
         self._renewals = Repeating(self._renew_if_possible, lease / RENEWALS, "study-lock")
 
     def __enter__(self) -> Self:
-        content = self._content()
-        if content is not None:
-            self._wait_for_end_of(content)
-        begun = time.monotonic()
-        if content is not None:
-            self._file.write_bytes(_encoded(self._owner))
-        elif not self._file.create(_encoded(self._owner)):
-            raise self._refusal(self._read())
-        self._check_mine(time.monotonic() - begun)
-        if self._scratch is not None:
-            _take_scratch_away(self._study)
-            self._scratch.make_folder()
+        self._fence = fence_of(self._study, self._owner.token)
+        self._take()
+        try:
+            self._fence.shut()
+        except BaseException:
+            self._release()
+            raise
         self._renewed_at = seconds_awake_or_asleep()
         self._renewals.__enter__()
         return self
@@ -153,35 +144,56 @@ class StudyLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._renewals.__exit__(kind, error, trace)
-        found = self._read()
-        if found is not None and found.token == self._owner.token:
-            if self._scratch is not None:
-                self._scratch.remove()
-            self._file.remove()
+        self._release()
 
-    def check(self) -> Location | None:
+    @property
+    def token(self) -> str:
+        """The mark that the tables of this search carry."""
+        return self._owner.token
+
+    def write(self, file: Location, content: bytes) -> None:
+        """Replaces a file of the log as a whole, where the study is still this search's.
+
+        A search that takes the study over meanwhile is not overwritten: see `fence`.
+
+        Raises:
+            FollowedError: where another search has the study, or the study's folder is gone.
+            StoreError: where it cannot be written.
+        """
+        self._fence.write(file, content, self.check)
+
+    def check(self) -> None:
         """Asks the store whose study it is now; called before each file of the log.
 
         Its own clock is not enough: a machine that was suspended, or a process that was stopped, does not know for how
         long. Where the last renewal is older than a lease, the lock is renewed first: the store may be back a moment
         before the thread that renews.
 
-        Returns:
-            The folder for unfinished files that this search alone has. A follower takes it away first of all, so that
-            a write which it overtakes fails at its move. None where puts are atomic.
-
         Raises:
             FollowedError: where another search has the study, or the study's folder is gone.
             StoreError: where the store does not answer.
         """
-        if self._lost_to is None:
-            if seconds_awake_or_asleep() - self._renewed_at > self._lease:
-                self._renew()
-            else:
-                self._look()
-        if self._lost_to is not None:
-            raise FollowedError(f"{self._study.url} {self._lost_to}")
-        return self._scratch
+        if seconds_awake_or_asleep() - self._renewed_at > self._lease:
+            self._renew()
+        else:
+            self._look()
+
+    def _take(self) -> None:
+        content = self._content()
+        if content is not None:
+            self._wait_for_end_of(content)
+        begun = time.monotonic()
+        if content is None:
+            self._file.create(_encoded(self._owner))  # if another was faster, the lock is its own
+        else:
+            self._fence.write(self._file, _encoded(self._owner), partial(self._check_is_still, content))
+        self._check_mine(time.monotonic() - begun)
+
+    def _release(self) -> None:
+        found = self._read()
+        if found is not None and found.token == self._owner.token:
+            self._fence.remove()
+            self._file.remove()
 
     def _wait_for_end_of(self, content: bytes) -> None:
         """Args: content: of the lock that was found. One that cannot be read is left by a machine that lost power."""
@@ -194,8 +206,11 @@ class StudyLock:
             raise self._refusal(found)
         if dead is None:
             self._sleep(self._lease)
-            if self._content() not in (content, None):
-                raise self._refusal(self._read())
+
+    def _check_is_still(self, content: bytes) -> None:
+        """Raises LockedError where the lock that was found has been written since."""
+        if self._content() not in (content, None):
+            raise self._refusal(self._read())
 
     def _check_mine(self, seconds: float) -> None:
         """Of two that follow a dead owner at a time the later to write has it.
@@ -221,28 +236,30 @@ class StudyLock:
 
     def _renew(self) -> None:
         with self._renewing:
-            if self._look():
-                self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
-                # By way of the folder that a follower takes away: one who was stopped since it looked takes nothing
-                # back, neither from its follower nor where that has ended.
-                self._file.write_bytes(_encoded(self._owner), self._scratch)
-                self._renewed_at = seconds_awake_or_asleep()
+            self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
+            # Behind the fence: one who was stopped since it looked takes nothing back, neither from its follower nor
+            # where that has ended.
+            self._fence.write(self._file, _encoded(self._owner), self._look)
+            self._renewed_at = seconds_awake_or_asleep()
 
-    def _look(self) -> bool:
-        """Whether the lock is still this one's.
+    def _look(self) -> None:
+        """Raises FollowedError where the lock is not this one's any more; one that is lost once stays lost.
 
         One that is gone is lost, too: a follower may have ended since, and the study is as it left it.
         """
-        found = self._read()
-        if found is not None and found.token == self._owner.token:
-            return True
+        if self._lost_to is None:
+            found = self._read()
+            if found is None or found.token != self._owner.token:
+                self._lost_to = self._loss(found)
+        if self._lost_to is not None:
+            raise FollowedError(f"{self._study.url} {self._lost_to}")
+
+    def _loss(self, found: Owner | None) -> str:
         if found is not None:
-            self._lost_to = f"has been taken over by another search, {found}"
-        elif self._study.puts_are_atomic or self._study.exists():  # there a folder without files is none
-            self._lost_to = "has been taken over by another search, which has ended since"
-        else:
-            self._lost_to = "is gone: its folder was removed or renamed while the search was writing to it"
-        return False
+            return f"has been taken over by another search, {found}"
+        if self._study.puts_are_atomic or self._study.exists():  # there a folder without files is none
+            return "has been taken over by another search, which has ended since"
+        return "is gone: its folder was removed or renamed while the search was writing to it"
 
     def _content(self) -> bytes | None:
         return self._file.read_bytes() if self._file.exists() else None
@@ -269,17 +286,6 @@ def _decoded(content: bytes) -> Owner:
     if not (math.isfinite(numbers) and isinstance(owner.host, str) and isinstance(owner.token, str)):
         raise ValueError("its fields are of other types")
     return owner
-
-
-def _take_scratch_away(study: Location) -> None:
-    """Removes the folders for unfinished files of all who held the lock before."""
-    for name in study.list():
-        if name.startswith(SCRATCH):
-            # Renamed first: to remove it file by file leaves time for one more write.
-            study.join(name).rename(f"{GONE}{uuid.uuid4().hex}")
-    for name in study.list():
-        if name.startswith(GONE):
-            study.join(name).remove()
 
 
 def seconds_awake_or_asleep() -> float:

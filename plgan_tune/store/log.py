@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from plgan_tune.records import DecisionRow, EpochRow, TrialRow
-from plgan_tune.store.location import Guard, Location, StoreError, unguarded
+from plgan_tune.store.location import ALONE, Location, StoreError, Writer
 from plgan_tune.store.lock import FollowedError
-from plgan_tune.store.parts import Parts
+from plgan_tune.store.parts import ROWS_PER_PART, Parts
 from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS, read_trials, trial_rows
 from plgan_tune.store.schemas import check_params, decisions_table, epochs_table, trials_schema, trials_table
 from plgan_tune.store.tables import write_table
@@ -42,8 +42,8 @@ class StudyLog:
         columns: Mapping[str, str],
         types: Mapping[str, type],
         interval: float = 5.0,
-        rows_per_part: int = 50_000,
-        guard: Guard = unguarded,
+        rows_per_part: int = ROWS_PER_PART,
+        writer: Writer = ALONE,
         study_id: str | None = None,
     ) -> None:
         """Opens the log and starts its thread.
@@ -54,7 +54,7 @@ class StudyLog:
             types: searched dotted path -> bool, int, float or str.
             interval: seconds between two writes.
             rows_per_part: rows of a part of epochs, after which a new one begins.
-            guard: called before each file; raises FollowedError where another search writes now.
+            writer: writes each file; raises FollowedError where another search writes now.
             study_id: which every file carries; None where the study was begun before there were ids.
 
         Raises:
@@ -62,7 +62,7 @@ class StudyLog:
             StoreError: where a study is there that cannot be read or searches other keys.
         """
         self._study, self._columns, self._types = study, dict(columns), dict(types)
-        self._interval, self._guard, self._study_id = interval, guard, study_id
+        self._interval, self._writer, self._study_id = interval, writer, study_id
         self._trials = {row.trial_id: row for row in _existing_trials(study, columns, types, study_id)}
         self._changed = Condition()
         self._epochs = Parts(study, EPOCHS, epochs_table, rows_per_part, self._changed, study_id)
@@ -138,8 +138,8 @@ class StudyLog:
         """
         if not self._study.join(*TRIALS).exists():
             self._write_trials([])
-        self._epochs.open(self._guard)
-        self._decisions.open(self._guard)
+        self._epochs.open(self._writer)
+        self._decisions.open(self._writer)
 
     def flush(self) -> None:
         """Blocks until everything handed over so far is on the store.
@@ -203,8 +203,8 @@ class StudyLog:
             if revision != self._written:
                 self._write_trials(trials)
                 self._written = revision
-            self._epochs.write(epochs, self._guard)
-            self._decisions.write(decisions, self._guard)
+            self._epochs.write(epochs, self._writer)
+            self._decisions.write(decisions, self._writer)
         except Exception as error:  # whatever went wrong, rows go on being collected
             self._note_failure(error)
         else:
@@ -212,7 +212,7 @@ class StudyLog:
 
     def _write_trials(self, trials: Sequence[TrialRow]) -> None:
         table = trials_table(trials, self._columns, self._types)
-        write_table(table, self._study.join(*TRIALS), self._guard, self._study_id)
+        write_table(table, self._study.join(*TRIALS), self._writer, self._study_id)
 
     def _note_failure(self, error: Exception) -> None:
         self._followed = isinstance(error, FollowedError)

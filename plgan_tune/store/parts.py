@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from threading import Condition
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import pyarrow as pa
 
-from plgan_tune.store.location import Guard, Location
+from plgan_tune.store.location import Location, Writer
 from plgan_tune.store.read import part_name, parts
 from plgan_tune.store.tables import read_table, write_table
 
 Row = TypeVar("Row")
+
+ROWS_PER_PART: Final = 50_000
+"""After which a new part begins."""
 
 
 class Parts(Generic[Row]):
@@ -51,23 +54,23 @@ class Parts(Generic[Row]):
     def append(self, row: Row) -> None:
         self._waiting.append(row)
 
-    def open(self, guard: Guard) -> None:
+    def open(self, writer: Writer) -> None:
         """Writes a table without rows where there is none.
 
         Args:
-            guard: called before the file is written.
+            writer: writes the file.
 
         Raises:
             StoreError: where the store cannot be written.
         """
         if not parts(self._study, self._table):
-            write_table(self._part, self._study.join(self._table, part_name(0)), guard, self._study_id)
+            write_table(self._part, self._study.join(self._table, part_name(0)), writer, self._study_id)
 
-    def write(self, count: int, guard: Guard) -> None:
+    def write(self, count: int, writer: Writer) -> None:
         """Puts the first `count` waiting rows on the store.
 
         Args:
-            guard: called before each file.
+            writer: writes each file.
 
         Raises:
             StoreError: where it cannot be written; what is not on it goes on waiting.
@@ -76,7 +79,7 @@ class Parts(Generic[Row]):
             rows = self._waiting[: min(count, self._rows_per_part - self._part.num_rows)]
             tables = [self._part, self._as_table(rows)]
             part = pa.concat_tables(tables, promote_options="default").combine_chunks()  # a part may be of before
-            write_table(part, self._study.join(self._table, part_name(self._number)), guard, self._study_id)
+            write_table(part, self._study.join(self._table, part_name(self._number)), writer, self._study_id)
             with self._lock:
                 del self._waiting[: len(rows)]
             count -= len(rows)

@@ -16,6 +16,8 @@ SCHEMA_VERSION: Final = 1
 VERSION_KEY: Final = b"plgan_tune.schema_version"
 STUDY_KEY: Final = b"plgan_tune.study_id"
 """Which study a file is of. Files of studies that were begun before there were ids have none."""
+WRITER_KEY: Final = b"plgan_tune.written_by"
+"""Which start of a driver wrote a file: the token of its lock. Two starts never write the same bytes."""
 
 _ARROW: Final[Mapping[type, Any]] = {
     bool: pa.bool_(),

@@ -1,14 +1,14 @@
 """One Parquet file of a study: read with its version checked, written as a whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from plgan_tune.store.location import Guard, Location, StoreError, unguarded
-from plgan_tune.store.schemas import SCHEMA_VERSION, STUDY_KEY, VERSION_KEY
+from plgan_tune.store.location import ALONE, Location, StoreError, Writer
+from plgan_tune.store.schemas import SCHEMA_VERSION, STUDY_KEY, VERSION_KEY, WRITER_KEY
 
 ANY_STUDY: Final = "*"
 """In the place of a study's id: files are read whichever study they are of."""
@@ -53,22 +53,33 @@ def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) 
     return table
 
 
-def write_table(table: Any, file: Location, guard: Guard = unguarded, study_id: str | None = None) -> None:
+def write_table(table: Any, file: Location, writer: Writer = ALONE, study_id: str | None = None) -> None:
     """Replaces the file by `table`. Pages carry checksums: `read_table` finds a flipped bit.
 
     Args:
-        guard: called when the file is ready to be written.
+        table: Arrow table.
+        file: the file.
+        writer: writes the file.
         study_id: which the file is to carry.
 
     Raises:
-        StoreError: where it cannot be written.
+        StoreError: If the file cannot be written.
     """
-    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != STUDY_KEY}
-    table = table.replace_schema_metadata(metadata | ({STUDY_KEY: study_id.encode()} if study_id else {}))
+    writer.write(file, parquet_bytes(table, {STUDY_KEY: study_id, WRITER_KEY: writer.token}))
+
+
+def parquet_bytes(table: Any, marks: Mapping[bytes, str | None]) -> bytes:
+    """A Parquet file of `table`, with its pages' checksums.
+
+    Args:
+        table: Arrow table.
+        marks: metadata of the file. None removes a key.
+    """
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key not in marks}
+    metadata |= {key: value.encode() for key, value in marks.items() if value is not None}
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
-    content = sink.getvalue().to_pybytes()
-    file.write_bytes(content, guard())
+    pq.write_table(table.replace_schema_metadata(metadata), sink, write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _check_version(file: Location, metadata: dict[bytes, bytes]) -> None:

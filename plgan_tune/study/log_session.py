@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
-from plgan_tune.store.location import Guard, Location, remove_unfinished, unguarded
+from plgan_tune.store.location import ALONE, Location, Writer, remove_unfinished
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS
 from plgan_tune.study.checkpoint_retention import CheckpointKeeper
@@ -27,7 +27,7 @@ def open_log(
     state: StudyState,
     keep: int,
     left: Left,
-    guard: Guard = unguarded,
+    writer: Writer = ALONE,
     study_id: str | None = None,
 ) -> Iterator[tuple[StudyLog, Callable[[], None]]]:
     """Yield the log, and a function to call when a trial has ended.
@@ -39,14 +39,14 @@ def open_log(
         state: which trials ended, and with which error.
         keep: how many of the best completed trials keep their checkpoints.
         left: what earlier starts left.
-        guard: called before each file of the log; raises FollowedError if another search writes now.
+        writer: writes each file of the log; raises FollowedError if another search writes now.
         study_id: id that each file of the log carries.
 
     Raises:
         StoreError: if the store cannot be read or written.
     """
     with (
-        StudyLog(location, columns, types, guard=guard, study_id=study_id) as log,
+        StudyLog(location, columns, types, writer=writer, study_id=study_id) as log,
         CheckpointKeeper(location, state, log, keep) as keeper,
     ):
         log.open_tables()

@@ -229,7 +229,7 @@ def _search(
         suggest(spec, left.history, asked.older),
         rule,
         state,
-        open_log(location, spec.columns, spec.types, state, keep, left, lock.check, study_id),
+        open_log(location, spec.columns, spec.types, state, keep, left, lock, study_id),
         console=console,
         now=now,
         listening=_listening(location, spec, left.history, listeners),

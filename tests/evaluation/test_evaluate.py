@@ -29,12 +29,13 @@ from plgan_tune.evaluation.generation import Fidelity
 from plgan_tune.evaluation.plan import TYPES, plan_evaluation
 from plgan_tune.evaluation.train import train_fixed
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
-from plgan_tune.store.location import Location, StoreError, unguarded
-from plgan_tune.store.lock import FollowedError, StudyLock
+from plgan_tune.store.location import ALONE, Location, StoreError
+from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.precision import precision_policy_for
+from tests.factories import Followed
 
 CPU = torch.device("cpu")
 TIMES = ["seconds", "images_per_second", "reported_at", "evaluated_at", "started_at", "ended_at", "node"]
@@ -196,9 +197,6 @@ def test_a_host_without_ray_and_optuna_evaluates_in_one_process(fresh: Path) -> 
 def test_an_evaluation_that_another_has_followed_writes_nothing_more(
     fresh: Path, tiny: StudySpec, searched: list[TrialRow]
 ) -> None:
-    def lost() -> None:
-        raise FollowedError("taken over")
-
     data = check_data(tiny.any_trial().data)
     chosen = plan_evaluation(Location.at(fresh), tiny, searched, data, top=1, seeds=1, methods=False, refit=False)
     with pytest.raises(StoreError, match="taken over"):
@@ -209,7 +207,7 @@ def test_an_evaluation_that_another_has_followed_writes_nothing_more(
             summary=data,
             console=Console(quiet=True),
             now=lambda: datetime.now(UTC),
-            guard=lost,
+            writer=Followed(),
         )
     assert not list((fresh / "seeds").glob("**/*.parquet"))
 
@@ -229,7 +227,7 @@ def test_resumed_is_uninterrupted(
             summary=data,
             console=Console(quiet=True),
             now=lambda: datetime.now(UTC),
-            guard=unguarded,
+            writer=ALONE,
         )
 
     starts = next(start for start in range(1, 99) if ended())

@@ -233,19 +233,17 @@ def test_a_folder_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-def test_a_follower_takes_the_folder_for_unfinished_files_away(tmp_path: Path) -> None:
+def test_a_follower_takes_the_folder_for_unfinished_files_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Location.at(tmp_path / "s")
     with StudyLock(study) as lock:
-        scratch = lock.check()
-        assert scratch is not None
         leave(study, elsewhere())
         with StudyLock(study, lease=0.0, sleep=lambda _: None) as follower:
-            theirs = follower.check()
-            assert theirs is not None
-            assert [name for name in study.list() if name.startswith("_live-")] == [theirs.name]
-            with pytest.raises(StoreError, match="cannot write"):
-                study.join("a").write_bytes(b"late", scratch)
-            study.join("a").write_bytes(b"theirs", theirs)
+            assert [name for name in study.list() if name.startswith("_live-")] == [f"_live-{follower.token}"]
+            with monkeypatch.context() as late:
+                late.setattr(lock, "check", lambda: None)  # asked before the other came
+                with pytest.raises(StoreError, match="cannot write"):
+                    lock.write(study.join("a"), b"late")
+            follower.write(study.join("a"), b"theirs")
     assert study.join("a").read_bytes() == b"theirs"
     assert study.list() == ["a"]
 
@@ -266,14 +264,13 @@ def test_who_is_stopped_inside_a_renewal_takes_nothing_back(
     study, followers, look = Location.at(tmp_path / "study"), ExitStack(), StudyLock._look
     with followers, StudyLock(study, lease=3600) as lock:
 
-        def overtaken(this: StudyLock) -> bool:
-            mine = look(this)
+        def overtaken(this: StudyLock) -> None:
+            look(this)
             monkeypatch.setattr(StudyLock, "_look", look)
             leave(study, replace(left(study), host="other/boot"))
             followers.enter_context(StudyLock(study, lease=0.0, sleep=lambda _: None))
             if ends:
                 followers.close()
-            return mine
 
         monkeypatch.setattr(StudyLock, "_look", overtaken)
         with pytest.raises(StoreError, match="No such file"):

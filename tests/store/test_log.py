@@ -19,9 +19,10 @@ from s3fs.utils import FileExpired
 
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.lock import LOCK, FollowedError, StudyLock
+from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import epoch_rows, read_decisions, read_epochs, read_trials, trial_rows
+from tests.factories import Followed
 
 FULL = OSError(28, "No space left on device")
 
@@ -248,10 +249,7 @@ def test_close_tries_again(troubled: tuple[Location, Any], rows: Any) -> None:
 def test_nothing_is_written_where_another_search_has_followed_and_nothing_waited_for(
     study: Location, rows: Any
 ) -> None:
-    def refuse() -> None:
-        raise FollowedError("taken over")
-
-    log = StudyLog(study, rows.columns, rows.types, interval=60, guard=refuse)
+    log = StudyLog(study, rows.columns, rows.types, interval=60, writer=Followed())
     log.epoch(rows.epoch(0))
     before = log.followed
     with pytest.raises(StoreError, match="taken over"):
@@ -368,7 +366,7 @@ def test_who_is_stopped_inside_a_write_overwrites_nothing_of_its_follower(
         move(source, target)
 
     with StudyLock(study) as lock:
-        log = StudyLog(study, rows.columns, rows.types, interval=60, guard=lock.check)
+        log = StudyLog(study, rows.columns, rows.types, interval=60, writer=lock)
         log.trial(rows.trial(0))
         log.epoch(rows.epoch(0))
         log.flush()
@@ -394,7 +392,7 @@ def _follow(study: Location, rows: Any) -> None:
     study.join(LOCK).write_text(json.dumps({**owner, "host": "other/boot"}))
     with (
         StudyLock(study, lease=0.0, sleep=lambda _: None) as lock,
-        StudyLog(study, rows.columns, rows.types, interval=60, guard=lock.check) as log,
+        StudyLog(study, rows.columns, rows.types, interval=60, writer=lock) as log,
     ):
         log.trial(rows.trial(0, TrialStatus.COMPLETED, epochs=6))
         for seq in range(read_epochs(study).num_rows, 6):

@@ -34,7 +34,7 @@ from tests.store.conftest import make_decision, make_epoch, make_trial
 study, said = Location.at(sys.argv[1]), Path(sys.argv[2])
 columns = {"loss.alpha": "params_alpha", "loss.switch_epoch": "params_switch_epoch"}
 types = {"loss.alpha": float, "loss.switch_epoch": int}
-with StudyLock(study) as lock, StudyLog(study, columns, types, guard=lock.check) as log:
+with StudyLock(study) as lock, StudyLog(study, columns, types, writer=lock) as log:
     study.join("study.yaml").write_text("study: s")
     seq = 0
     while True:

@@ -34,7 +34,7 @@ columns = {{"loss.alpha": "params_alpha", "loss.switch_epoch": "params_switch_ep
 types = {{"loss.alpha": float, "loss.switch_epoch": int}}
 study = Location.at(sys.argv[1])
 with lock.StudyLock(study, lease={LEASE}) as held:
-    log = StudyLog(study, columns, types, interval=0.0001, rows_per_part=40, guard=held.check)
+    log = StudyLog(study, columns, types, interval=0.0001, rows_per_part=40, writer=held)
     for seq in itertools.count():
         log.trial(make_trial(seq % 3))
         log.epoch(make_epoch(seq, f"t{{seq % 3}}"))
@@ -84,7 +84,7 @@ def followed(study: Location, rows: Any) -> None:
     """Another search takes the study over, writes and ends."""
     with (
         StudyLock(study, lease=LEASE) as lock,
-        StudyLog(study, rows.columns, rows.types, rows_per_part=40, guard=lock.check) as log,
+        StudyLog(study, rows.columns, rows.types, rows_per_part=40, writer=lock) as log,
     ):
         begun = read_tables(study).epochs.num_rows
         for seq in range(begun, begun + 50):
