@@ -1,4 +1,4 @@
-"""The checkpoints of a study's trials: moved, listed and removed here, without knowing what is in them."""
+"""The checkpoint files of trials: written, listed and removed here. What is in them is `training.checkpoint`'s."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,24 +15,36 @@ _UNFINISHED: Final = re.compile(r"_(attempt-\d+-epoch-\d+\.pt|samples\.png)(\.[0
 
 @dataclass(frozen=True, slots=True)
 class TrialFiles:
-    """One trial's folder under `checkpoints/`.
+    """A trial's folder under `checkpoints/`.
 
     Attributes:
-        location: `<study>/checkpoints/<trial_id>`.
+        location: The folder, `<study>/checkpoints/<trial_id>`.
     """
 
     location: Location
 
     @classmethod
     def of(cls, study: Location, trial_id: str) -> "TrialFiles":
+        """Return the files of a trial of `study`."""
         return cls(study.join(FOLDER, trial_id))
 
     def write(self, attempt: int, epoch: int, content: bytes, whole: str | None = None) -> str:
-        """Adds a checkpoint, and answers with its name. What attempts that were killed have left unfinished goes.
+        """Write a checkpoint and remove those that it replaces.
+
+        Unfinished files of killed attempts are removed, too.
 
         Args:
-            whole: name of one before it that can be read, to fall back on where this one is damaged. It stays; every
-                other before this one is removed, and none where no such name is given.
+            attempt: The attempt that saves.
+            epoch: Epochs completed.
+            content: The checkpoint.
+            whole: Name of an earlier checkpoint that can be read. It stays, in case this one gets damaged, and all
+                other earlier ones are removed. None removes no checkpoint.
+
+        Returns:
+            The name of the file.
+
+        Raises:
+            StoreError: If the store fails.
         """
         name = f"attempt-{attempt:03d}-epoch-{epoch:06d}.pt"
         self.location.join(name).write_bytes(content)
@@ -44,23 +56,24 @@ class TrialFiles:
         return name
 
     def newest_first(self) -> Iterator[Location]:
-        """Checkpoints by attempt and epoch, the latest first."""
+        """Yield the checkpoints by attempt and epoch, the latest first."""
         yield from (self.location.join(name) for name in _checkpoints(self.location.list()))
 
     def write_samples(self, png: bytes) -> None:
+        """Replace the trial's sample grid."""
         self.location.join(SAMPLES).write_bytes(png)
 
     def samples(self) -> bytes | None:
-        """The trial's sample grid, if it has one."""
+        """Return the trial's sample grid, or None if it has none."""
         file = self.location.join(SAMPLES)
         return file.read_bytes() if file.exists() else None
 
     def ours(self) -> list[str]:
-        """Names of the trial's checkpoints and samples, unfinished ones, too; not of what a user has put there."""
+        """Return the names of checkpoints and samples, unfinished ones included. The user's own files are not ours."""
         return [name for name in self.location.list() if _is_ours(name)]
 
     def remove(self) -> None:
-        """The trial's checkpoints and samples, then the folder where nothing else is in it: what is not ours stays."""
+        """Remove the checkpoints and samples, then the folder if it is empty. The user's own files stay."""
         ours = self.ours()
         for name in ours:
             self.location.join(name).remove()
@@ -69,7 +82,7 @@ class TrialFiles:
 
 
 def _checkpoints(names: Iterable[str]) -> list[str]:
-    """Those of them that are checkpoints', the latest first."""
+    """Return the names of checkpoints, the latest first."""
     found = [(match, name) for name in names if (match := _NAME.fullmatch(name))]
     return [name for _, name in sorted(found, key=lambda pair: tuple(map(int, pair[0].groups())), reverse=True)]
 
@@ -79,5 +92,5 @@ def _is_ours(name: str) -> bool:
 
 
 def trials_with_files(study: Location) -> list[str]:
-    """Trial ids that have a folder; whatever else lies there, too."""
+    """Return the names in `checkpoints/`: ids of trials, and whatever else is there."""
     return study.join(FOLDER).list()

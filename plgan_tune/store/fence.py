@@ -1,4 +1,4 @@
-"""Keeps late writes of a study's earlier searches out: of a search that was suspended, or a put that is repeated."""
+"""Keeps late writes of earlier searches out of a study: of a suspended search, or of a request that is repeated."""
 
 import uuid
 from collections.abc import Callable
@@ -15,45 +15,50 @@ from plgan_tune.store.tables import parquet_bytes
 from plgan_tune.store.versions import ChangedError, Versions
 
 SCRATCH: Final = "_live-"
-"""Begins the name of a folder for unfinished files; the token of its search ends it."""
+"""Begins the name of a folder for unfinished files. The token of its search ends it."""
 
 GONE: Final = "_gone-"
-"""Begins the name of such a folder that has been taken away."""
+"""Begins the name of such a folder while it is removed."""
 
 TRIES: Final = 3
-"""How often a file is written that changes meanwhile."""
+"""How often to write a file that changes at the same time."""
 
 Check = Callable[[], None]
-"""Asks the store whose study it is. Raises an exception if it is another search's."""
+"""Asks the store who owns the study. Raises an exception if it is another search."""
 
 
 class Fence(Protocol):
     """Writes files so that a later search can refuse writes that come too late."""
 
     def shut(self) -> None:
-        """Refuses whatever earlier searches have not finished to write. The first act of one that holds the lock.
+        """Make all unfinished writes of earlier searches fail. A search does so before it reads the study.
 
         Raises:
             StoreError: If the store does not answer.
         """
 
     def write(self, file: Location, content: bytes, check: Check) -> None:
-        """Replaces a file as a whole, after `check`. If a later search shuts its fence in between, nothing is written.
+        """Call `check`, then replace a file as a whole. If a later search shuts its fence in between, this fails.
+
+        Args:
+            file: The file.
+            content: The new content.
+            check: Called before the write.
 
         Raises:
             StoreError: If the file cannot be written.
         """
 
     def remove(self) -> None:
-        """Removes what the fence has put into the study's folder."""
+        """Remove the fence's own files from the study's folder."""
 
 
 def fence_of(study: Location, token: str) -> Fence:
-    """The fence that the study's store allows.
+    """Return the fence that the study's store allows.
 
     Args:
-        study: the study's folder.
-        token: of the search that writes.
+        study: The study's folder.
+        token: The token of the search.
     """
     if not study.puts_are_atomic:
         return MovedFiles(study, token)
@@ -62,32 +67,32 @@ def fence_of(study: Location, token: str) -> Fence:
 
 
 class NoFence:
-    """Only `check` refuses late writes: the store has neither moves nor conditional puts."""
+    """For stores with neither moves nor conditional puts: only `check` prevents late writes."""
 
     def shut(self) -> None:
-        """Nothing can be refused."""
+        """Do nothing."""
 
     def write(self, file: Location, content: bytes, check: Check) -> None:
-        """Writes after `check`."""
+        """See `Fence.write`."""
         check()
         file.write_bytes(content)
 
     def remove(self) -> None:
-        """Nothing is there."""
+        """Do nothing."""
 
 
 class MovedFiles:
-    """Unfinished files lie in a folder that a later search takes away: the move of a late write then fails."""
+    """For stores with moves: unfinished files are in a folder that a later search removes, so a late move fails."""
 
     def __init__(self, study: Location, token: str) -> None:
         self._study, self._name = study, f"{SCRATCH}{token}"
         self._scratch: Location | None = None
 
     def shut(self) -> None:
-        """Removes the folders of earlier searches, and makes one."""
+        """Remove the folders of earlier searches, and make one."""
         for name in self._study.list():
             if name.startswith(SCRATCH):
-                # Renamed first: to remove it file by file leaves time for one more write.
+                # Renamed first: while it is removed file by file, one more move could succeed.
                 self._study.join(name).rename(f"{GONE}{uuid.uuid4().hex}")
         for name in self._study.list():
             if name.startswith(GONE):
@@ -97,34 +102,34 @@ class MovedFiles:
         self._scratch = scratch
 
     def write(self, file: Location, content: bytes, check: Check) -> None:
-        """Writes into the folder and moves, after `check`."""
+        """See `Fence.write`."""
         check()
         file.write_bytes(content, self._scratch)
 
     def remove(self) -> None:
-        """Removes the folder."""
+        """Remove the folder."""
         if self._scratch is not None:
             self._scratch.remove()
 
 
 class VersionedFiles:
-    """A put names the version that it replaces. A later search gives each file that may be written a new version."""
+    """For stores with conditional puts: a later search changes the versions, so late puts are refused."""
 
     def __init__(self, study: Location, token: str, versions: Versions, rows_per_part: int = ROWS_PER_PART) -> None:
         self._study, self._token, self._versions = study, token, versions
         self._rows_per_part = rows_per_part
 
     def shut(self) -> None:
-        """Rewrites the newest file of each table with this search's token."""
+        """Rewrite the newest file of each table with this search's token."""
         self._mark(self._study.join(*TRIALS))
         for table in (EPOCHS, DECISIONS):
             self._mark_newest(table)
 
     def write(self, file: Location, content: bytes, check: Check) -> None:
-        """Puts a new version, after `check`.
+        """See `Fence.write`.
 
-        The version is read before `check`: if a later search takes the study over after it, this version is gone. A
-        put that the client repeats because its answer was lost is refused, too, and is then tried again.
+        The version is read before `check`. A search that takes the study over after `check` changes it. If the client
+        repeats a put because its answer was lost, the store refuses it, too; it is then tried again.
         """
         for rest in reversed(range(TRIES)):
             version = self._versions.of(file)
@@ -137,10 +142,10 @@ class VersionedFiles:
         return None
 
     def remove(self) -> None:
-        """Nothing is there."""
+        """Do nothing."""
 
     def _mark_newest(self, table: str) -> None:
-        """Rewrites the newest part. If it is full, a late write may begin the next one: that is created here."""
+        """Rewrite the newest part. If it is full, create the next one, which a late write could create, too."""
         while files := parts(self._study, table):
             found = self._mark(files[-1])
             if found is None or found.num_rows < self._rows_per_part:
@@ -149,16 +154,16 @@ class VersionedFiles:
             following.create(parquet_bytes(found.slice(0, 0), {WRITER_KEY: self._token}))
 
     def _mark(self, file: Location) -> Any:
-        """Gives the file a new version with the same rows. Returns them, None if there are none that can be read."""
+        """Rewrite a file with the same rows. Return them, or None if there is no file or it is damaged."""
         while (version := self._versions.of(file)) is not None:
             try:
                 content = pa.BufferReader(file.read_bytes())
                 table = pq.ParquetFile(content, page_checksum_verification=True).read()
                 self._versions.put(file, parquet_bytes(table, {WRITER_KEY: self._token}), version)
             except ChangedError:
-                continue  # by a write that was late, and is now the last
+                continue  # a late write was faster; the next one will be refused
             except (pa.ArrowException, OSError, UnicodeDecodeError):
-                return None  # damaged: stays as it is, and is named when the study is read
+                return None  # damaged: it stays as it is, and reading the study reports it
             else:
                 return table
         return None

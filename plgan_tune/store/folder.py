@@ -1,4 +1,4 @@
-"""The folder of one configuration's training: its epochs, its checkpoint, its samples."""
+"""The folder of `plgan-tune train`: epochs, a checkpoint, samples."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,12 +15,12 @@ CHECKPOINT: Final = "checkpoint.pt"
 
 
 class TrainingFolder:
-    """Takes what a training session hands out. A context manager: leaving it writes what waits.
+    """Stores what a training session reports. A context manager: its end writes the rows that wait.
 
     Args:
-        location: the folder; rows in its `epochs/` are gone on with.
-        trial_id: what the rows are filed under.
-        now: the UTC time.
+        location: The folder. New rows follow those in its `epochs/`.
+        trial_id: The trial id of the rows.
+        now: Returns the UTC time.
     """
 
     def __init__(self, location: Location, trial_id: str, now: Callable[[], datetime]) -> None:
@@ -40,20 +40,22 @@ class TrainingFolder:
         self._log.close()
 
     def epoch(self, metrics: EpochMetrics) -> None:
+        """Add a row."""
         self._log.epoch(EpochRow(self._seq, self._trial_id, self._attempt, metrics, self._now()))
         self._seq += 1
 
     def checkpoint(self, content: bytes) -> None:
-        """The epochs are written first: a checkpoint is never ahead of the log."""
+        """Replace the checkpoint. The epochs are written first, so a checkpoint is never ahead of the log."""
         self._log.flush()
         self._location.join(CHECKPOINT).write_bytes(content)
 
     def samples(self, png: bytes) -> None:
+        """Replace the sample grid."""
         self._location.join(SAMPLES).write_bytes(png)
 
 
 def _latest(location: Location) -> tuple[int, int]:
-    """The next `seq`, and the latest attempt in the log."""
+    """Return the next `seq` and the latest attempt in the log."""
     if not location.join("epochs").exists():
         return 0, 0
     rows = read_epochs(location).select(["seq", "attempt"]).to_pylist()

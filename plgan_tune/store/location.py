@@ -1,4 +1,4 @@
-"""Where a study lives: a folder on any fsspec URL or local path, whose files appear whole or not at all."""
+"""Files and folders of a study, at any fsspec URL or local path. A file appears as a whole or not at all."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ import fsspec
 from fsspec.core import url_to_fs
 
 ATOMIC_PUT: Final = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
-"""Stores where a put is seen whole or not at all, and where a move would be a copy and a deletion."""
+"""Stores where a put is atomic, and a move is a copy and a deletion."""
 
 
 class StoreError(Exception):
-    """A place or file of a study that cannot be read or written. The message names it and the cause."""
+    """A place or file that cannot be read or written. The message names it and the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Location:
     """A file or folder on a store.
 
     Attributes:
-        fs: the fsspec filesystem.
-        path: absolute path on it, without the protocol.
+        fs: The fsspec filesystem.
+        path: The absolute path on it, without the protocol.
     """
 
     fs: Any
@@ -35,10 +35,13 @@ class Location:
 
     @classmethod
     def at(cls, place: str | Path) -> Self:
-        """Finds the store of a URL (`s3://bucket/folder`) or a local path (`~` is the home folder).
+        """Return the location of a URL (`s3://bucket/folder`) or a local path (`~` is the home folder).
+
+        Args:
+            place: The URL or path.
 
         Raises:
-            StoreError: for a protocol that fsspec does not know or whose package is not installed.
+            StoreError: If fsspec does not know the protocol, or its package is not installed.
         """
         with naming("open", str(place)):
             if "://" in str(place):
@@ -48,7 +51,7 @@ class Location:
 
     @property
     def url(self) -> str:
-        """What a reader types to get there: a path if local, else a URL."""
+        """The path if this is local, else the URL."""
         return self.path if self.local else str(self.fs.unstrip_protocol(self.path))
 
     @property
@@ -58,27 +61,33 @@ class Location:
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
     def join(self, *names: str) -> "Location":
+        """Return a location below this one."""
         return Location(self.fs, "/".join((self.path, *names)))
 
     def exists(self) -> bool:
-        """Raises StoreError where the store does not answer."""
+        """Return whether the file or folder is there.
+
+        Raises:
+            StoreError: If the store does not answer.
+        """
         with naming("look for", self.url):
             self.fs.invalidate_cache()
             try:
-                # Not `fs.exists`: it takes a store that does not answer for one that has no such file.
+                # Not `fs.exists`: it returns False also if the store does not answer.
                 self.fs.info(self.path)
             except FileNotFoundError:
                 return False
             return True
 
     def list(self) -> list[str]:
-        """Names in this folder, sorted; none if it is not there.
+        """Return the names in this folder, sorted; none if it is not there.
 
         Raises:
-            StoreError: where the store does not answer.
+            StoreError: If the store does not answer.
         """
         with naming("list", self.url):
             self.fs.invalidate_cache()
@@ -86,32 +95,33 @@ class Location:
                 paths = self.fs.ls(self.path, detail=False)
             except FileNotFoundError:
                 return []
-            # Some object stores list a folder's own marker among its files.
+            # Some object stores list the folder itself among its files.
             children = (path.rstrip("/") for path in paths)
             return sorted(path.rpartition("/")[2] for path in children if path != self.path)
 
     def read_bytes(self) -> bytes:
-        """Raises StoreError where the file is not there or cannot be read."""
+        """Return the content. Raises StoreError if the file is not there or cannot be read."""
         with naming("read", self.url):
             return bytes(self.fs.cat_file(self.path))
 
     def read_text(self) -> str:
-        """UTF-8. Raises StoreError where the file is not there, cannot be read or is no text."""
+        """Return the content as UTF-8. Raises StoreError if the file is not there, cannot be read or is not text."""
         content = self.read_bytes()
         with naming("read", self.url):
             return content.decode()
 
     def write_bytes(self, content: bytes, scratch: "Location | None" = None) -> None:
-        """Replaces the file as a whole, and makes its folder; a reader sees the old content or the new.
+        """Replace the file as a whole, and make its folder. A reader sees the old content or the new.
 
-        On a local disk the content and its name are on the disk when this returns: they survive a power cut.
+        On a local disk, the content and the name are synced: they survive a power cut.
 
         Args:
-            scratch: a folder that is there, for the unfinished file; None puts it beside the file. Where another
-                process has taken the folder away, nothing is written. Stores whose puts are atomic need none.
+            content: The new content.
+            scratch: An existing folder for the unfinished file. None is the file's own folder. If another process has
+                removed the folder, nothing is written. Not used if puts are atomic.
 
         Raises:
-            StoreError: where it cannot be written; the old content then stays.
+            StoreError: If it cannot be written. The old content stays.
         """
         with naming("write", self.url):
             if self.puts_are_atomic:
@@ -120,10 +130,16 @@ class Location:
                 self._write_and_move(content, scratch)
 
     def create(self, content: bytes) -> bool:
-        """Makes the file and its folder; whether it did: False where the file was there.
+        """Create the file and its folder.
+
+        Args:
+            content: The content.
+
+        Returns:
+            False if the file is there already. It keeps its content.
 
         Raises:
-            StoreError: where it cannot be written.
+            StoreError: If it cannot be written.
         """
         with naming("write", self.url):
             try:
@@ -138,8 +154,8 @@ class Location:
             return True
 
     def _write_and_move(self, content: bytes, scratch: "Location | None") -> None:
-        # Readers of Parquet folders skip names that begin with an underscore. Each write has a name of its own: one
-        # that ends late must not move what another has half written.
+        # Readers of Parquet folders skip names that begin with an underscore. Each write has its own name: a write that
+        # ends late must not move the unfinished file of another.
         unfinished = f"{(scratch or self._parent).path}/_{self.name}.{uuid.uuid4().hex}.tmp"
         self._parent.make_folder()
         try:
@@ -155,17 +171,17 @@ class Location:
             raise
 
     def _forget(self, unfinished: str) -> None:
-        """Removes what a failed write has left; the failure itself is what counts."""
+        """Remove what a failed write left. Errors are ignored: the failure of the write is the one to report."""
         with suppress(Exception):
             self.fs.rm_file(unfinished)
 
     def write_text(self, content: str) -> None:
-        """As `write_bytes`, in UTF-8."""
+        """Replace the file by UTF-8 text. See `write_bytes`."""
         self.write_bytes(content.encode())
 
     @property
     def puts_are_atomic(self) -> bool:
-        """Whether a file appears on this store whole, without a move."""
+        """Whether this store writes a file as a whole without a move."""
         return bool(self.protocols & ATOMIC_PUT)
 
     @property
@@ -178,7 +194,7 @@ class Location:
         return Location(self.fs, self.path.rpartition("/")[0])
 
     def make_folder(self) -> None:
-        """Makes this folder. Raises StoreError where it cannot be made."""
+        """Make this folder. Raises StoreError if it cannot be made."""
         with naming("make", self.url):
             if self.local:
                 _make_folder_synced(self.local)
@@ -186,10 +202,13 @@ class Location:
                 self.fs.makedirs(self.path, exist_ok=True)
 
     def rename(self, name: str) -> "Location":
-        """Gives this file or folder another name in its folder.
+        """Give this file or folder another name in its folder.
+
+        Args:
+            name: The new name.
 
         Raises:
-            StoreError: where it is not there or cannot be renamed.
+            StoreError: If it is not there or cannot be renamed.
         """
         to = self._parent.join(name)
         with naming("rename", self.url):
@@ -200,16 +219,16 @@ class Location:
         return to
 
     def remove(self) -> None:
-        """Removes a file, or a folder with all in it; no error if it is not there.
+        """Remove a file, or a folder with everything in it. It need not be there.
 
         Raises:
-            StoreError: where it cannot be removed.
+            StoreError: If it cannot be removed.
         """
         with naming("remove", self.url):
             if not self.exists():
                 return
             if self.puts_are_atomic:
-                # `rm` would take a `*` or `[` in a name for a pattern.
+                # `rm` expands `*` and `[` in names.
                 for path in self.fs.find(self.path):
                     self.fs.rm_file(path)
             else:
@@ -217,14 +236,17 @@ class Location:
 
 
 _LEFT: Final = re.compile(r"_.+\.[0-9a-f]{32}\.tmp|_probe\.[0-9a-f]{32}")
-"""What a write, or `check_writable`, leaves where its process is killed."""
+"""Files that a killed process leaves: of a write, of `check_writable`."""
 
 
 def remove_unfinished(folder: Location) -> None:
-    """Removes what processes that were killed have left half written in `folder`. None may be writing there.
+    """Remove the unfinished files of killed processes from `folder`. No process may be writing there.
+
+    Args:
+        folder: The folder.
 
     Raises:
-        StoreError: where the store does not answer.
+        StoreError: If the store does not answer.
     """
     for name in filter(_LEFT.fullmatch, folder.list()):
         folder.join(name).remove()
@@ -238,7 +260,11 @@ class Writer(Protocol):
         """The mark that its tables carry. None leaves them without one."""
 
     def write(self, file: Location, content: bytes) -> None:
-        """Replaces a file as a whole.
+        """Replace a file as a whole.
+
+        Args:
+            file: The file.
+            content: The new content.
 
         Raises:
             StoreError: If it cannot be written, or if this process may not write.
@@ -251,7 +277,7 @@ class Alone:
     token = None
 
     def write(self, file: Location, content: bytes) -> None:
-        """As `Location.write_bytes`."""
+        """See `Location.write_bytes`."""
         file.write_bytes(content)
 
 
@@ -259,12 +285,15 @@ ALONE: Final = Alone()
 
 
 def check_writable(folder: Location) -> None:
-    """Makes `folder` where the store has folders, then writes and removes a small file in it.
+    """Make `folder`, then write and remove a small file in it.
+
+    Args:
+        folder: The folder.
 
     Raises:
-        StoreError: naming the folder and the cause.
+        StoreError: If this fails. The message names the folder and the cause.
     """
-    probe = folder.join(f"_probe.{uuid.uuid4().hex}")  # another search may look at the same moment
+    probe = folder.join(f"_probe.{uuid.uuid4().hex}")  # another search may do so at the same time
     try:
         probe.write_bytes(b"probe")
         probe.remove()
@@ -275,19 +304,19 @@ def check_writable(folder: Location) -> None:
 
 @contextmanager
 def no_empty_folder_left(folder: Location) -> Iterator[None]:
-    """Takes a local folder away again, and those above it, where the block has made them and left them empty."""
+    """Remove a local folder, and those above it, if the block has made them and they are empty at its end."""
     places = [folder.local, *folder.local.parents] if folder.local else []
     made = [place for place in places if not place.exists()]
     try:
         yield
     finally:
-        with suppress(OSError):  # what is not empty stays, with all above it
+        with suppress(OSError):  # a folder that is not empty stays, and those above it
             for place in filter(Path.exists, made):
                 place.rmdir()
 
 
 def _create_locally(file: Path, content: bytes) -> None:
-    """Raises FileExistsError where the file is there. A link is made or refused at one moment, on NFS, too."""
+    """Create a file, or raise FileExistsError. A link is atomic, on NFS, too."""
     unfinished = file.with_name(f"_{file.name}.{uuid.uuid4().hex}.tmp")
     unfinished.write_bytes(content)
     _sync(unfinished)
@@ -305,7 +334,7 @@ def _create_locally(file: Path, content: bytes) -> None:
 
 
 def _make_folder_synced(folder: Path) -> None:
-    """Makes a folder and its parents; their names are on the disk when this returns."""
+    """Make a folder and its parents, and sync their names to the disk."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for place in missing:
@@ -313,14 +342,16 @@ def _make_folder_synced(folder: Path) -> None:
 
 
 def _sync(place: Path) -> None:
-    """Puts a file's content, or a folder's names, on the disk, so that they survive a power cut.
+    """Sync a file's content, or a folder's names, to the disk, so that they survive a power cut.
 
-    File systems that cannot sync a folder say so; what they have done then is all they can.
+    A file system that cannot sync folders raises an error, which is ignored.
     """
     is_folder = place.is_dir()
     if os.name == "nt" and is_folder:
         return
-    handle = os.open(place, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows syncs what it may write alone
+    handle = os.open(
+        place, os.O_RDONLY if is_folder else os.O_RDWR
+    )  # Windows syncs only files that are open for writing
     try:
         os.fsync(handle)
     except OSError as error:
@@ -332,12 +363,12 @@ def _sync(place: Path) -> None:
 
 @contextmanager
 def naming(action: str, url: str) -> Iterator[None]:
-    """Raises a StoreError with the action, the place and the cause for whatever the block raises."""
+    """Turn every exception of the block into a StoreError that names the action, the URL and the cause."""
     try:
         yield
     except StoreError:
         raise
-    except Exception as error:  # each store's client has exceptions of its own
+    except Exception as error:  # each store's client has its own exceptions
         raise StoreError(f"cannot {action} {url}: {_cause(error)}") from error
 
 

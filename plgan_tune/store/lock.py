@@ -1,4 +1,4 @@
-"""One search at a time in a study's folder: a file that its owner renews."""
+"""The lock of a study, so that one search at a time writes to it: a file that its owner renews."""
 
 import json
 import logging
@@ -25,36 +25,38 @@ logger = logging.getLogger(__name__)
 
 LOCK: Final = "_lock.json"
 LEASE: Final = 30.0
-"""Seconds after which an owner on another host that has renewed nothing is taken for dead."""
+"""Seconds without a renewal after which an owner on another host counts as dead."""
 
 SAME_START: Final = 2.0
-"""Seconds by which two readings of a process's start may differ: the time of boot is in whole seconds."""
+"""Seconds by which two readings of a process's start may differ: the boot time is in whole seconds."""
 
 SETTLE: Final = 0.2
-"""Seconds that a lock which was written must stand, beside thrice the time that the store took to write it."""
+"""Seconds, plus three times the duration of the write, after which a new lock must still be unchanged."""
 
 RENEWALS: Final = 4
-"""In a lease."""
+"""Renewals in a lease."""
 
 
 class LockedError(Exception):
-    """A study that another search is writing. The message says who."""
+    """Another search is writing the study. The message names its process."""
 
 
 class FollowedError(StoreError):
-    """A study that another search has taken over. The message says who."""
+    """Another search has taken the study over. The message names its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds a lock.
+    """The process that holds a lock.
 
     Attributes:
-        host: name and boot of its machine, and which of its processes it sees.
-        started: of its process, seconds since its machine's boot, whose clock may be set meanwhile: process numbers are
-            given anew.
-        token: of this hold alone.
-        renewal: counted by the owner. Another's clock is not trusted: a lease is watched, not read.
+        host: The machine's name, its boot, and the process's PID namespace.
+        pid: The process's number.
+        started: When the process started, in seconds since boot. It tells two processes of the same number apart, also
+            if the clock is set.
+        token: A random id of this hold of the lock.
+        renewal: The number of renewals. A waiting search watches it change for a lease: it does not trust the owner's
+            clock.
     """
 
     host: str
@@ -65,34 +67,38 @@ class Owner:
 
     @classmethod
     def here(cls) -> "Owner":
+        """Return this process, with a new token."""
         pid = os.getpid()
         return cls(_host(), pid, _since_boot(psutil.Process(pid)), uuid.uuid4().hex, 0)
 
     @classmethod
     def of(cls, lock: Location) -> "Owner | None":
-        """Who holds the lock; None where there is none.
+        """Return the holder of a lock, or None if there is no lock.
+
+        Args:
+            lock: The file.
 
         Raises:
-            ValueError: where the file is no lock.
-            StoreError: where the store does not answer.
+            ValueError: If the file is not a lock.
+            StoreError: If the store does not answer.
         """
         return _decoded(lock.read_bytes()) if lock.exists() else None
 
     @classmethod
     def seen(cls, lock: Location) -> "Owner | None":
-        """As `of`, for one who only looks: None also where the search ends in this moment, or the file is no lock."""
+        """Return the holder of a lock. None: there is none, the file is not a lock, or the store does not answer."""
         try:
             return cls.of(lock)
         except (StoreError, ValueError):
             return None
 
     def is_dead(self) -> bool | None:
-        """None where only its silence can tell: it is on another host."""
+        """Return whether the process has ended, or None if it is on another host."""
         if self.host != _host():
             return None
         try:
             process = psutil.Process(self.pid)
-            ended = process.status() == psutil.STATUS_ZOMBIE  # killed, and nobody has asked how it ended
+            ended = process.status() == psutil.STATUS_ZOMBIE  # it was killed, and its parent has not waited for it
             return ended or abs(_since_boot(process) - self.started) > SAME_START
         except psutil.NoSuchProcess:
             return True
@@ -102,7 +108,7 @@ class Owner:
 
 
 def is_writing(study: Location) -> bool:
-    """Whether a search holds the study's lock and is not known to be dead; of one on another host nothing is known."""
+    """Return whether a search holds the study's lock. A search of this host counts only if it is alive."""
     owner = Owner.seen(study.join(LOCK))
     return owner is not None and owner.is_dead() is not True
 
@@ -110,12 +116,17 @@ def is_writing(study: Location) -> bool:
 class StudyLock:
     """Held while a search writes to `study`. A context manager.
 
-    An owner of this host that is dead is followed at once; one of another host once it has renewed nothing for a
-    lease, so entering may take that long.
+    If the owner is a dead process of this host, its lock is taken over at once. If it is on another host, this waits
+    for a lease and takes the lock over if it was not renewed.
+
+    Args:
+        study: The study's folder.
+        lease: Seconds without a renewal after which the lock may be taken over.
+        sleep: Waits for some seconds.
 
     Raises:
-        LockedError: on entering, where the owner lives.
-        StoreError: where the store does not answer.
+        LockedError: On entering, if another search is writing the study.
+        StoreError: If the store does not answer.
     """
 
     def __init__(self, study: Location, lease: float = LEASE, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -148,30 +159,33 @@ class StudyLock:
 
     @property
     def token(self) -> str:
-        """The mark that the tables of this search carry."""
+        """The token of this lock, which the tables of this search carry."""
         return self._owner.token
 
     def write(self, file: Location, content: bytes) -> None:
-        """Replaces a file of the log as a whole, where the study is still this search's.
+        """Replace a file as a whole, if this search still owns the study.
 
-        A search that takes the study over meanwhile is not overwritten: see `fence`.
+        If another search takes the study over during this call, its files are not overwritten: see `store.fence`.
+
+        Args:
+            file: A file of the log.
+            content: The new content.
 
         Raises:
-            FollowedError: where another search has the study, or the study's folder is gone.
-            StoreError: where it cannot be written.
+            FollowedError: If another search has taken the study over, or its folder is gone.
+            StoreError: If the file cannot be written.
         """
         self._fence.write(file, content, self.check)
 
     def check(self) -> None:
-        """Asks the store whose study it is now; called before each file of the log.
+        """Ask the store whether this search still owns the study. This happens before each file of the log.
 
-        Its own clock is not enough: a machine that was suspended, or a process that was stopped, does not know for how
-        long. Where the last renewal is older than a lease, the lock is renewed first: the store may be back a moment
-        before the thread that renews.
+        The clock is not enough: a process that was stopped does not know for how long. If the last renewal is older
+        than a lease, the lock is renewed here, because the store may work again before the next regular renewal.
 
         Raises:
-            FollowedError: where another search has the study, or the study's folder is gone.
-            StoreError: where the store does not answer.
+            FollowedError: If another search has taken the study over, or its folder is gone.
+            StoreError: If the store does not answer.
         """
         if seconds_awake_or_asleep() - self._renewed_at > self._lease:
             self._renew()
@@ -184,7 +198,7 @@ class StudyLock:
             self._wait_for_end_of(content)
         begun = time.monotonic()
         if content is None:
-            self._file.create(_encoded(self._owner))  # if another was faster, the lock is its own
+            self._file.create(_encoded(self._owner))  # if another search was faster, the check below finds its lock
         else:
             self._fence.write(self._file, _encoded(self._owner), partial(self._check_is_still, content))
         self._check_mine(time.monotonic() - begun)
@@ -196,7 +210,7 @@ class StudyLock:
             self._file.remove()
 
     def _wait_for_end_of(self, content: bytes) -> None:
-        """Args: content: of the lock that was found. One that cannot be read is left by a machine that lost power."""
+        """Wait for a lease if the owner is on another host, or the lock unreadable: a power cut may leave it so."""
         try:
             found = _decoded(content)
         except ValueError:
@@ -208,15 +222,15 @@ class StudyLock:
             self._sleep(self._lease)
 
     def _check_is_still(self, content: bytes) -> None:
-        """Raises LockedError where the lock that was found has been written since."""
-        if self._content() not in (content, None):
+        """Raise LockedError if another search has written the lock since `content` was read."""
+        if self._content() not in (content, None, _encoded(self._owner)):  # its own, if the store's answer was lost
             raise self._refusal(self._read())
 
     def _check_mine(self, seconds: float) -> None:
-        """Of two that follow a dead owner at a time the later to write has it.
+        """Wait, then raise LockedError if another search has taken the lock, too. The last to write it owns it.
 
         Args:
-            seconds: that the store took to write the lock.
+            seconds: How long the store took to write the lock.
         """
         self._sleep(min(SETTLE, self._lease) + 3 * seconds)
         found = self._read()
@@ -227,25 +241,24 @@ class StudyLock:
         return LockedError(f"{self._study.url}: another search is writing here, {found or 'which has just ended'}")
 
     def _renew_if_possible(self) -> bool:
-        """Whether the lock is lost, and need not be renewed again."""
+        """Renew the lock, if the store answers. Return whether the lock is lost and renewals can end."""
         try:
             self._renew()
-        except StoreError as error:  # the rows say so too, and wait
+        except StoreError as error:  # the log reports it, too: its rows wait
             logger.debug("the lock could not be renewed: %s", error)
         return self._lost_to is not None
 
     def _renew(self) -> None:
         with self._renewing:
             self._owner = replace(self._owner, renewal=self._owner.renewal + 1)
-            # Behind the fence: one who was stopped since it looked takes nothing back, neither from its follower nor
-            # where that has ended.
+            # With the fence: a process that was stopped after its look must not take the lock back.
             self._fence.write(self._file, _encoded(self._owner), self._look)
             self._renewed_at = seconds_awake_or_asleep()
 
     def _look(self) -> None:
-        """Raises FollowedError where the lock is not this one's any more; one that is lost once stays lost.
+        """Raise FollowedError if this search has lost the lock. Once lost, it stays lost.
 
-        One that is gone is lost, too: a follower may have ended since, and the study is as it left it.
+        A lock that is gone is lost, too: another search may have taken the study over and ended.
         """
         if self._lost_to is None:
             found = self._read()
@@ -257,7 +270,7 @@ class StudyLock:
     def _loss(self, found: Owner | None) -> str:
         if found is not None:
             return f"has been taken over by another search, {found}"
-        if self._study.puts_are_atomic or self._study.exists():  # there a folder without files is none
+        if self._study.puts_are_atomic or self._study.exists():  # object stores have no empty folders
             return "has been taken over by another search, which has ended since"
         return "is gone: its folder was removed or renamed while the search was writing to it"
 
@@ -277,7 +290,7 @@ def _encoded(owner: Owner) -> bytes:
 
 
 def _decoded(content: bytes) -> Owner:
-    """Raises ValueError where the content is no lock's."""
+    """Return the owner. Raise ValueError if the content is not a lock."""
     try:
         owner = Owner(**json.loads(content))
         numbers = float(owner.pid + owner.started + owner.renewal)
@@ -289,7 +302,7 @@ def _decoded(content: bytes) -> Owner:
 
 
 def seconds_awake_or_asleep() -> float:
-    """Seconds since the machine's boot, those in which it was suspended included, as time.monotonic() has them not."""
+    """Return the seconds since boot. Unlike time.monotonic(), they include those in which the machine was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -298,7 +311,7 @@ def _since_boot(process: psutil.Process) -> float:
 
 
 def _host() -> str:
-    """Two containers may share name and boot, and yet neither sees the other's processes."""
+    """Return what tells hosts apart. Two containers may share name and boot, but not see each other's processes."""
     boot, processes = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     this_boot = boot.read_text().strip() if boot.exists() else ""
     these_processes = str(processes.readlink()) if processes.is_symlink() else ""

@@ -1,4 +1,4 @@
-"""The writer of a study's log: callers hand over rows, one background thread stores them."""
+"""A study's log: callers add rows, a background thread writes them."""
 
 import logging
 import time
@@ -18,18 +18,18 @@ from plgan_tune.store.tables import write_table
 logger = logging.getLogger(__name__)
 
 CLOSING_TRIES: Final = 15
-"""How often `close` tries a store that fails, an interval apart, before it gives the rows up."""
+"""How often `close` tries to write, an interval apart, before it gives up."""
 
 
 class StudyLog:
-    """A study's `trials/`, `epochs/` and `decisions/`, kept up to date on any store.
+    """Writes a study's `trials/`, `epochs/` and `decisions/` on any store.
 
-    A study that is there already is gone on with: its trials and its newest parts are read first, so that nothing
-    is overwritten. The trials snapshot is put before the epochs and holds every trial that came before them, and
-    epochs before decisions: an epoch on the store has its trial there, and a decision its epoch.
+    An existing study is continued: its trials and its newest parts are read first, so nothing is overwritten. Each
+    write stores the trials before the epochs, and the epochs before the decisions. An epoch on the store therefore has
+    its trial there, and a decision its epoch.
 
-    A store that fails loses no row: `failure` says why, the rows wait and are tried again every interval. Once another
-    search has `followed`, none is written any more.
+    If the store fails, no row is lost: the rows wait and are written again every interval, and `failure` gives the
+    cause. Once `followed` is set, another search has taken the study over, and nothing more is written.
 
         with StudyLog(Location.at("results/digits"), study.columns, types) as log:
             log.trial(trial_row)
@@ -46,20 +46,20 @@ class StudyLog:
         writer: Writer = ALONE,
         study_id: str | None = None,
     ) -> None:
-        """Opens the log and starts its thread.
+        """Open the log and start its thread.
 
         Args:
-            study: the study's folder.
-            columns: searched dotted path -> column name.
-            types: searched dotted path -> bool, int, float or str.
-            interval: seconds between two writes.
-            rows_per_part: rows of a part of epochs, after which a new one begins.
-            writer: writes each file; raises FollowedError where another search writes now.
-            study_id: which every file carries; None where the study was begun before there were ids.
+            study: The study's folder.
+            columns: Searched dotted path -> column name.
+            types: Searched dotted path -> bool, int, float or str.
+            interval: Seconds between two writes.
+            rows_per_part: Rows of a full part.
+            writer: Writes each file. It raises FollowedError if another search has taken the study over.
+            study_id: The study id in each file. None is a study of a version without ids.
 
         Raises:
-            ValueError: where `columns` and `types` do not make a schema.
-            StoreError: where a study is there that cannot be read or searches other keys.
+            ValueError: If `columns` and `types` do not make a schema.
+            StoreError: If an existing study cannot be read or searches other keys.
         """
         self._study, self._columns, self._types = study, dict(columns), dict(types)
         self._interval, self._writer, self._study_id = interval, writer, study_id
@@ -85,44 +85,53 @@ class StudyLog:
 
     @property
     def failure(self) -> str | None:
-        """Why the last write failed; None when all is well."""
+        """Why the last write failed; None if it did not."""
         return self._failure
 
     @property
     def followed(self) -> bool:
-        """Whether another search writes the study now."""
+        """Whether another search has taken the study over."""
         return self._followed
 
     @property
     def waiting(self) -> int:
-        """Rows of epochs and of decisions in memory that are not yet on the store."""
+        """Epochs and decisions that are not yet on the store."""
         return len(self._epochs) + len(self._decisions)
 
     def epoch(self, row: EpochRow) -> None:
-        """Adds an epoch. Rows come in order of `seq`.
+        """Add an epoch. Rows come in the order of `seq`.
+
+        Args:
+            row: The epoch.
 
         Raises:
-            ValueError: after `close`.
+            ValueError: If the log is closed.
         """
         with self._changed:
             self._check_open()
             self._epochs.append(row)
 
     def decision(self, row: DecisionRow) -> None:
-        """Adds a decision, after the epoch that was judged.
+        """Add a decision, after the epoch that it judges.
+
+        Args:
+            row: The decision.
 
         Raises:
-            ValueError: after `close`.
+            ValueError: If the log is closed.
         """
         with self._changed:
             self._check_open()
             self._decisions.append(row)
 
     def trial(self, row: TrialRow) -> None:
-        """Adds a trial, or replaces the row of the same `trial_id`.
+        """Add a trial, or replace the row with the same `trial_id`.
+
+        Args:
+            row: The trial.
 
         Raises:
-            ValueError: after `close`, or where the row's params do not fit the columns.
+            ValueError: If the log is closed, or the row's params do not fit the columns.
         """
         check_params(row.params, self._types)
         with self._changed:
@@ -131,10 +140,10 @@ class StudyLog:
             self._revision += 1
 
     def open_tables(self) -> None:
-        """Writes tables without rows where there are none, so that a reader finds them from the start.
+        """Write tables without rows if there are none, so readers find them from the start.
 
         Raises:
-            StoreError: where the store cannot be written.
+            StoreError: If the store cannot be written.
         """
         if not self._study.join(*TRIALS).exists():
             self._write_trials([])
@@ -142,11 +151,11 @@ class StudyLog:
         self._decisions.open(self._writer)
 
     def flush(self) -> None:
-        """Blocks until everything handed over so far is on the store.
+        """Wait until all rows so far are on the store.
 
         Raises:
-            StoreError: where this write failed; the rows wait and are tried again.
-            ValueError: after `close`.
+            StoreError: If this write failed. The rows wait for the next write.
+            ValueError: If the log is closed.
         """
         with self._changed:
             self._check_open()
@@ -158,10 +167,10 @@ class StudyLog:
                 raise StoreError(self._failure)
 
     def close(self) -> None:
-        """Writes what waits and ends the thread. A second call changes nothing.
+        """Write the waiting rows and end the thread. A second call does nothing.
 
         Raises:
-            StoreError: where rows could not be written in the end.
+            StoreError: If rows could not be written.
         """
         with self._changed:
             self._closing = True
@@ -195,7 +204,7 @@ class StudyLog:
                 self._write()
 
     def _write(self) -> None:
-        # Taken at one moment, or an epoch could reach the store before its trial.
+        # All at one moment: otherwise an epoch could be written before its trial.
         with self._changed:
             revision, trials = self._revision, list(self._trials.values())
             epochs, decisions = len(self._epochs), len(self._decisions)
@@ -205,7 +214,7 @@ class StudyLog:
                 self._written = revision
             self._epochs.write(epochs, self._writer)
             self._decisions.write(decisions, self._writer)
-        except Exception as error:  # whatever went wrong, rows go on being collected
+        except Exception as error:  # whatever the cause, the log still takes rows
             self._note_failure(error)
         else:
             self._note_success()
@@ -230,7 +239,7 @@ def _existing_trials(
     study: Location, columns: Mapping[str, str], types: Mapping[str, type], study_id: str | None
 ) -> list[TrialRow]:
     if not study.join(*TRIALS).exists():
-        # Fails here, where the caller sees it, and not in the thread.
+        # Fails in the caller's thread, not in the log's.
         trials_schema(columns, types)
         return []
     table, schema = read_trials(study, study_id), trials_schema(columns, types)

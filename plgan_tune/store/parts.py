@@ -1,4 +1,4 @@
-"""A table that only grows, as numbered files: the newest is rewritten whole until it is full."""
+"""A table that only grows, as numbered files. The newest file is rewritten as a whole until it is full."""
 
 from collections.abc import Callable, Sequence
 from threading import Condition
@@ -13,22 +13,22 @@ from plgan_tune.store.tables import read_table, write_table
 Row = TypeVar("Row")
 
 ROWS_PER_PART: Final = 50_000
-"""After which a new part begins."""
+"""Rows of a full part."""
 
 
 class Parts(Generic[Row]):
-    """Rows wait here until they are on the store.
+    """The rows of a table that wait to be written, and its newest part.
 
     Args:
-        study: the study's folder.
-        table: the table's folder in it.
-        as_table: rows as an Arrow table.
-        rows_per_part: after which a new part begins.
-        lock: held while rows come and go.
-        study_id: which the parts carry.
+        study: The study's folder.
+        table: The name of the table's folder.
+        as_table: Makes an Arrow table of rows.
+        rows_per_part: Rows of a full part.
+        lock: Held while waiting rows change.
+        study_id: The study id in each file.
 
     Raises:
-        StoreError: where the newest part is there and cannot be read.
+        StoreError: If the newest part cannot be read.
     """
 
     def __init__(
@@ -48,37 +48,41 @@ class Parts(Generic[Row]):
             self._follow(len(files) - 1, read_table(files[-1], self._part.schema, study_id))
 
     def __len__(self) -> int:
-        """Rows that wait."""
+        """Return how many rows wait."""
         return len(self._waiting)
 
     def append(self, row: Row) -> None:
+        """Add a row, which waits until `write`."""
         self._waiting.append(row)
 
     def open(self, writer: Writer) -> None:
-        """Writes a table without rows where there is none.
+        """Write a part without rows if there is no part.
 
         Args:
-            writer: writes the file.
+            writer: Writes the file.
 
         Raises:
-            StoreError: where the store cannot be written.
+            StoreError: If the store cannot be written.
         """
         if not parts(self._study, self._table):
             write_table(self._part, self._study.join(self._table, part_name(0)), writer, self._study_id)
 
     def write(self, count: int, writer: Writer) -> None:
-        """Puts the first `count` waiting rows on the store.
+        """Write the first waiting rows.
 
         Args:
-            writer: writes each file.
+            count: How many rows.
+            writer: Writes each file.
 
         Raises:
-            StoreError: where it cannot be written; what is not on it goes on waiting.
+            StoreError: If the store cannot be written. The rows that are not on it still wait.
         """
         while count:
             rows = self._waiting[: min(count, self._rows_per_part - self._part.num_rows)]
             tables = [self._part, self._as_table(rows)]
-            part = pa.concat_tables(tables, promote_options="default").combine_chunks()  # a part may be of before
+            part = pa.concat_tables(
+                tables, promote_options="default"
+            ).combine_chunks()  # an earlier version's part may lack columns
             write_table(part, self._study.join(self._table, part_name(self._number)), writer, self._study_id)
             with self._lock:
                 del self._waiting[: len(rows)]

@@ -1,4 +1,4 @@
-"""Reads what a study left, while it is being written and after."""
+"""Reads the tables of a study, also while a search writes them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ UNIX_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """A study's rows as Arrow tables, as they were at one moment or a little later: see `read_tables`."""
+    """A study's rows as Arrow tables, read one after another: see `read_tables`."""
 
     trials: Any
     epochs: Any
@@ -51,17 +51,18 @@ class Tables:
 
 
 def read_tables(study: Location, study_id: str | None = ANY_STUDY) -> Tables:
-    """All rows of a study, and that they go together.
+    """Read all rows of a study, and check that they match.
 
-    A search may be writing them: it writes trials before their epochs, and these before decisions, so they are read the
-    other way round.
+    A search may be writing them. It writes trials, epochs and decisions in this order, so they are read in the reverse
+    order.
 
     Args:
-        study_id: which every file must carry; None where the study was begun before there were ids.
+        study: The study's folder.
+        study_id: The study id that each file must carry. None is a study of a version without ids.
 
     Raises:
-        StoreError: where the study is not there, a file cannot be read, is of another study or holds what cannot be,
-            or the trials of logged epochs, or judged epochs, are not there.
+        StoreError: If there is no study, if a file cannot be read, is of another study or has an impossible value, or
+            if the trial of an epoch or the epoch of a decision is missing.
     """
     decisions = read_decisions(study, study_id)
     epochs = read_epochs(study, study_id)
@@ -86,12 +87,14 @@ def read_tables(study: Location, study_id: str | None = ANY_STUDY) -> Tables:
 
 
 def read_trials(study: Location, study_id: str | None = ANY_STUDY) -> Any:
-    """The newest snapshot: one row a trial, an Arrow table of `trials_schema`, in order of arrival.
+    """Read the trials: an Arrow table of `trials_schema`, in the order in which they began.
 
-    A study without a trial yet gives an empty table without searched keys.
+    Args:
+        study: The study's folder. If it has no trial yet, the table is empty and has no searched keys.
+        study_id: See `read_tables`.
 
     Raises:
-        StoreError: where the study is not there, a trial stands in the file twice, or as `read_table`.
+        StoreError: If there is no study or a trial is in the file twice, and as in `read_table`.
     """
     snapshot = study.join(*TRIALS)
     if not snapshot.exists():
@@ -105,14 +108,20 @@ def read_trials(study: Location, study_id: str | None = ANY_STUDY) -> Any:
             raise StoreError(f"{snapshot.url} must have a row a trial, but {name} {', '.join(twice[:5])} stands twice")
     if "seq" in table.column_names:
         return table
-    return table.add_column(0, schema.field("seq"), pa.array([0] * table.num_rows, pa.int64()))  # studies of before
+    return table.add_column(
+        0, schema.field("seq"), pa.array([0] * table.num_rows, pa.int64())
+    )  # studies of earlier versions
 
 
 def read_epochs(study: Location, study_id: str | None = ANY_STUDY) -> Any:
-    """Every epoch of every attempt, an Arrow table of `epochs_schema`, in order of `seq`.
+    """Read the epochs of all attempts: an Arrow table of `epochs_schema`, in the order of `seq`.
+
+    Args:
+        study: The study's folder.
+        study_id: See `read_tables`.
 
     Raises:
-        StoreError: where the study is not there, a part or a row is missing, or there twice, or as `read_table`.
+        StoreError: If there is no study, if a part or a row is missing or there twice, and as in `read_table`.
     """
     table = _read_parts(study, EPOCHS, epochs_table([]), study_id)
     seq = table.column("seq").to_numpy()
@@ -126,19 +135,27 @@ def read_epochs(study: Location, study_id: str | None = ANY_STUDY) -> Any:
 
 
 def read_decisions(study: Location, study_id: str | None = ANY_STUDY) -> Any:
-    """Every decision of early stopping, an Arrow table of `decisions_schema`, in order of `seq`.
+    """Read the decisions of early stopping: an Arrow table of `decisions_schema`, in the order of `seq`.
+
+    Args:
+        study: The study's folder.
+        study_id: See `read_tables`.
 
     Raises:
-        StoreError: as `read_epochs`.
+        StoreError: As in `read_epochs`.
     """
     return _read_parts(study, DECISIONS, decisions_table([]), study_id)
 
 
 def read_evaluations(study: Location, study_id: str | None = ANY_STUDY) -> Any:
-    """One row a configuration and seed, an Arrow table of `evaluations_schema`; empty where nothing was evaluated.
+    """Read the evaluations: an Arrow table of `evaluations_schema`. It is empty if there are none.
+
+    Args:
+        study: The study's folder.
+        study_id: See `read_tables`.
 
     Raises:
-        StoreError: as `read_trials`.
+        StoreError: As in `read_table`.
     """
     file, empty = study.join(*EVALUATIONS), evaluations_table([])
     return read_table(file, empty.schema, study_id) if file.exists() else empty
@@ -151,11 +168,11 @@ def _read_parts(study: Location, table: str, empty: Any, study_id: str | None) -
         return empty
     found = pa.concat_tables([read_table(file, empty.schema, study_id) for file in files], promote_options="default")
     seq = found.column("seq").to_numpy()
-    return found if (seq[1:] > seq[:-1]).all() else found.sort_by("seq")  # one driver writes them in order
+    return found if (seq[1:] > seq[:-1]).all() else found.sort_by("seq")  # a driver writes them in order
 
 
 def epoch_rows(table: Any) -> list[EpochRow]:
-    """The inverse of `epochs_table`."""
+    """Return the rows of `epochs_table`."""
     metrics = (EpochMetrics(*cells) for cells in _zipped(table, METRICS))
     others = _zipped(table, ("seq", "trial_id", "attempt", "reported_at"))
     return [
@@ -165,9 +182,9 @@ def epoch_rows(table: Any) -> list[EpochRow]:
 
 
 def reports(table: Any) -> list[Report]:
-    """Of `epochs_table`, what early stopping saw."""
+    """Return what early stopping sees of `epochs_table`."""
     ids = table.column("trial_id").combine_chunks().dictionary_encode()
-    names = ids.dictionary.to_pylist()  # a trial's reports share one text
+    names = ids.dictionary.to_pylist()  # the reports of a trial share one string
     cells = _zipped(table, ("seq", "attempt", "epoch", "val_error"))
     return [
         Report(seq, names[place], attempt, epoch, val_error)
@@ -176,21 +193,21 @@ def reports(table: Any) -> list[Report]:
 
 
 def latest_rows(table: Any) -> dict[str, EpochRow]:
-    """Of `epochs_table`, each trial's row of the greatest `seq`."""
+    """Return each trial's row with the greatest `seq` of `epochs_table`."""
     last = table.select(["trial_id", "seq"]).group_by("trial_id").aggregate([("seq", "max")]).column("seq_max")
     rows = epoch_rows(table.filter(pc.is_in(table.column("seq"), value_set=last.combine_chunks())))
     return {row.trial_id: row for row in rows}
 
 
 def decision_rows(table: Any) -> list[DecisionRow]:
-    """The inverse of `decisions_table`."""
+    """Return the rows of `decisions_table`."""
     names = [f.name for f in fields(DecisionRow)]
     rows = (dict(zip(names, cells, strict=True)) for cells in _zipped(table, names))
     return [DecisionRow(**row | {"verdict": Verdict(row["verdict"])}) for row in rows]
 
 
 def evaluation_rows(table: Any) -> list[EvaluationRow]:
-    """The inverse of `evaluations_table`."""
+    """Return the rows of `evaluations_table`."""
     names = [f.name for f in fields(EvaluationRow)]
     rows = (dict(zip(names, cells, strict=True)) for cells in _zipped(table, names))
     return [EvaluationRow(**row | {"status": TrialStatus(row["status"])}) for row in rows]
@@ -199,17 +216,18 @@ def evaluation_rows(table: Any) -> list[EvaluationRow]:
 def trial_rows(
     table: Any, columns: Mapping[str, str], options: Mapping[str, Sequence[Value]] = NO_OPTIONS
 ) -> list[TrialRow]:
-    """The inverse of `trials_table`.
+    """Return the rows of `trials_table`.
 
     Args:
-        columns: searched dotted path -> column name.
-        options: dotted path -> all that a key of few values may have. Without them JSON text stays text.
+        table: The Arrow table.
+        columns: Searched dotted path -> column name.
+        options: Dotted path -> the values of a key that is a choice. Without them, JSON text stays text.
 
     Raises:
-        StoreError: where the table has no column of a searched key.
+        StoreError: If the table lacks the column of a searched key.
     """
     fixed = [f.name for f in fields(TrialRow) if f.name != "params"]
-    # A study without a trial yet may have no snapshot, and then no column of its keys.
+    # A study without a trial may have no file yet, and then has no column of its keys.
     searched = tuple(columns.values()) if table.num_rows else ()
     if missing := [name for name in searched if name not in table.column_names]:
         raise StoreError(
@@ -226,10 +244,14 @@ def trial_rows(
 
 
 def parts(study: Location, table: str) -> list[Location]:
-    """The parts of `epochs` or `decisions`, oldest first, without a writer's unfinished temporaries.
+    """Return the parts of `epochs` or `decisions`, the oldest first, without unfinished files.
+
+    Args:
+        study: The study's folder.
+        table: The name of the table's folder.
 
     Raises:
-        StoreError: where a part is missing or a file is there that is none.
+        StoreError: If a part is missing, or a Parquet file is none of the parts.
     """
     folder = study.join(table)
     names = [name for name in folder.list() if name.endswith(".parquet") and not name.startswith(("_", "."))]
@@ -242,6 +264,7 @@ def parts(study: Location, table: str) -> list[Location]:
 
 
 def part_name(number: int) -> str:
+    """Return the file name of a part."""
     return f"part-{number:05}.parquet"
 
 
@@ -252,7 +275,7 @@ def _zipped(table: Any, names: Sequence[str]) -> Any:
 def _cells(column: Any) -> list[Any]:
     if not pa.types.is_timestamp(column.type):
         return list(column.to_pylist())
-    # Arrow's own way to datetimes takes ten times as long, which a resume of a million rows feels.
+    # Arrow's own conversion takes ten times as long: seconds for a million rows.
     instants = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_pylist()
     return [None if us is None else UNIX_ZERO + timedelta(microseconds=us) for us in instants]
 

@@ -1,4 +1,4 @@
-"""Something done again and again beside what a search does."""
+"""An action that a thread repeats."""
 
 from collections.abc import Callable
 from threading import Event, Thread
@@ -7,16 +7,16 @@ from typing import Self
 
 
 class Repeating:
-    """Calls an action every so often, in a thread of its own, for the time of a block. It never keeps a process alive.
+    """Repeats an action in its own thread for the time of a `with` block. The thread never keeps a process alive.
 
     Args:
-        action: called first after `seconds`; True ends the calls.
-        seconds: between the end of a call and the next.
-        name: of the thread.
-        patience: how long the block's end waits for a call under way, in seconds; None is until it ends.
+        action: The action. The first call comes after `seconds`. True ends the calls.
+        seconds: Seconds between the end of a call and the next call.
+        name: The thread's name.
+        patience: Seconds for which the end of the block waits for a running call. None waits until it ends.
 
     Attributes:
-        closing: set at the block's end, which an action that takes long may look at.
+        closing: Set at the end of the block. A long action may look at it.
     """
 
     def __init__(

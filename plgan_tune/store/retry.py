@@ -1,4 +1,4 @@
-"""Waiting for a store that does not answer."""
+"""Retries while a store does not answer."""
 
 import logging
 import time
@@ -16,10 +16,15 @@ WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
 
 def retry(action: Callable[[], T], waits: Sequence[float] = WAITS, sleep: Callable[[float], None] = time.sleep) -> T:
-    """What `action` returns, tried again after each of `waits` seconds while the store fails.
+    """Return what `action` returns; if the store fails, wait and call it again.
+
+    Args:
+        action: What to do.
+        waits: Seconds before each further call.
+        sleep: Waits for some seconds.
 
     Raises:
-        StoreError: as the last try did.
+        StoreError: If the last call raises it.
     """
     for wait in waits:
         try:

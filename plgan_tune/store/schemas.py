@@ -1,4 +1,4 @@
-"""Arrow schemas of a study's tables, derived from the rows in `records`, and rows as tables of them."""
+"""Arrow schemas of a study's tables, derived from the rows in `records`, and tables of such rows."""
 
 import json
 import types as pytypes
@@ -15,9 +15,9 @@ from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, EvaluationRo
 SCHEMA_VERSION: Final = 1
 VERSION_KEY: Final = b"plgan_tune.schema_version"
 STUDY_KEY: Final = b"plgan_tune.study_id"
-"""Which study a file is of. Files of studies that were begun before there were ids have none."""
+"""The study id of a file. Files of studies from versions without ids have none."""
 WRITER_KEY: Final = b"plgan_tune.written_by"
-"""Which start of a driver wrote a file: the token of its lock. Two starts never write the same bytes."""
+"""The token of the lock under which a file was written. Two starts of a driver never write the same bytes."""
 
 _ARROW: Final[Mapping[type, Any]] = {
     bool: pa.bool_(),
@@ -30,7 +30,7 @@ METRICS: Final = tuple(f.name for f in fields(EpochMetrics))
 
 
 def epochs_schema() -> Any:
-    """One row an epoch: the fields of `EpochRow`, with those of `EpochMetrics` in place of `metrics`."""
+    """Return the schema of epochs: the fields of `EpochRow`, with those of `EpochMetrics` instead of `metrics`."""
     columns: list[Any] = []
     for f in fields(EpochRow):
         columns += map(_column, fields(EpochMetrics)) if f.name == "metrics" else [_column(f)]
@@ -38,24 +38,24 @@ def epochs_schema() -> Any:
 
 
 def decisions_schema() -> Any:
-    """One row a decision of early stopping: the fields of `DecisionRow`."""
+    """Return the schema of decisions: the fields of `DecisionRow`."""
     return _versioned([_column(f) for f in fields(DecisionRow)])
 
 
 def evaluations_schema() -> Any:
-    """One row a configuration and seed: the fields of `EvaluationRow`."""
+    """Return the schema of evaluations: the fields of `EvaluationRow`."""
     return _versioned([_column(f) for f in fields(EvaluationRow)])
 
 
 def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
-    """One row a trial: the fields of `TrialRow`, with one column a searched key in place of `params`.
+    """Return the schema of trials: the fields of `TrialRow`, with a column for each searched key instead of `params`.
 
     Args:
-        columns: searched dotted path -> column name.
-        types: searched dotted path -> bool, int, float or str (where a value that is no text becomes JSON).
+        columns: Searched dotted path -> column name.
+        types: Searched dotted path -> bool, int, float or str. A column of str holds other values as JSON.
 
     Raises:
-        ValueError: where the two have different paths, a column name stands twice, or a type is another.
+        ValueError: If the two have different paths, a column name appears twice, or a type is none of these.
     """
     if columns.keys() != types.keys():
         raise ValueError(f"every searched key needs a type, but got columns {list(columns)}, types {list(types)}")
@@ -71,26 +71,26 @@ def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
 
 
 def epochs_table(rows: Sequence[EpochRow]) -> Any:
-    """`rows` as an Arrow table of `epochs_schema`."""
+    """Return `rows` as an Arrow table of `epochs_schema`."""
     schema = epochs_schema()
     cells = {name: [getattr(row.metrics if name in METRICS else row, name) for row in rows] for name in schema.names}
     return pa.table(cells, schema=schema)
 
 
 def decisions_table(rows: Sequence[DecisionRow]) -> Any:
-    """`rows` as an Arrow table of `decisions_schema`."""
+    """Return `rows` as an Arrow table of `decisions_schema`."""
     schema = decisions_schema()
     return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def evaluations_table(rows: Sequence[EvaluationRow]) -> Any:
-    """`rows` as an Arrow table of `evaluations_schema`."""
+    """Return `rows` as an Arrow table of `evaluations_schema`."""
     schema = evaluations_schema()
     return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def trials_table(rows: Sequence[TrialRow], columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
-    """`rows` as an Arrow table of `trials_schema(columns, types)`."""
+    """Return `rows` as an Arrow table of `trials_schema(columns, types)`."""
     schema = trials_schema(columns, types)
     params = {column: [cell(row.params[path], types[path]) for row in rows] for path, column in columns.items()}
     fixed = {f.name: [getattr(row, f.name) for row in rows] for f in fields(TrialRow) if f.name != "params"}
@@ -98,10 +98,14 @@ def trials_table(rows: Sequence[TrialRow], columns: Mapping[str, str], types: Ma
 
 
 def check_params(params: Mapping[str, Value], types: Mapping[str, type]) -> None:
-    """Sees to it that `params` fits the columns fixed for the study.
+    """Check that the values of a trial fit the columns of its study.
+
+    Args:
+        params: Searched dotted path -> value.
+        types: Searched dotted path -> type.
 
     Raises:
-        ValueError: naming the key, the value and the type.
+        ValueError: If they do not. The message names the key, the value and the type.
     """
     if params.keys() != types.keys():
         raise ValueError(f"a trial has every searched key, {sorted(types)}, but got {sorted(params)}")
@@ -119,18 +123,18 @@ def _fits(value: Value, kind: type) -> bool:
 
 
 def cell(value: Value, kind: type) -> Value:
-    """A searched value as its column holds it: in a column of text, what is no text stands as JSON."""
+    """Return a searched value as its column holds it: in a column of text, other values are JSON."""
     return json.dumps(value) if kind is str and not isinstance(value, str | None) else value
 
 
 def value_of(held: Value, options: Sequence[Value]) -> Value:
-    """The inverse of `cell`, of a key that may have `options`, from which a resume may have dropped some."""
-    of_now = [option for option in options if cell(option, type(held)) == held]
-    return of_now[0] if of_now else _number_of(held) if options else held
+    """Return the inverse of `cell`, for a key with `options`. A resume may have dropped the option of the cell."""
+    present = [option for option in options if cell(option, type(held)) == held]
+    return present[0] if present else _number_of(held) if options else held
 
 
 def _number_of(held: Value) -> Value:
-    """The number or truth value that a text column holds as JSON, else what is held."""
+    """Return the number or bool that a text column holds as JSON, else the text."""
     try:
         value = json.loads(held) if isinstance(held, str) else held
     except ValueError:
@@ -146,8 +150,8 @@ def _column(f: "Field[Any]") -> Any:
     kinds = get_args(f.type) if isinstance(f.type, pytypes.UnionType) else (f.type,)
     (kind,) = (kind for kind in kinds if kind is not type(None))
     one_of = list(kind) if issubclass(kind, StrEnum) else []
-    told = dict(f.metadata) | {"one_of": ", ".join(one_of) or None}
-    return _described(f.name, pa.string() if one_of else _ARROW[kind], told, nullable=type(None) in kinds)
+    description = dict(f.metadata) | {"one_of": ", ".join(one_of) or None}
+    return _described(f.name, pa.string() if one_of else _ARROW[kind], description, nullable=type(None) in kinds)
 
 
 def _param_columns(columns: Mapping[str, str], types: Mapping[str, type]) -> list[Any]:
@@ -157,6 +161,6 @@ def _param_columns(columns: Mapping[str, str], types: Mapping[str, type]) -> lis
     ]
 
 
-def _described(name: str, arrow: Any, told: Mapping[str, Any], *, nullable: bool) -> Any:
-    metadata = {key: str(value) for key, value in told.items() if value is not None}
+def _described(name: str, arrow: Any, description: Mapping[str, Any], *, nullable: bool) -> Any:
+    metadata = {key: str(value) for key, value in description.items() if value is not None}
     return pa.field(name, arrow, nullable=nullable, metadata=metadata)

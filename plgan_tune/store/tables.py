@@ -1,4 +1,4 @@
-"""One Parquet file of a study: read with its version checked, written as a whole."""
+"""Reads and writes one Parquet file of a study."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -11,20 +11,22 @@ from plgan_tune.store.location import ALONE, Location, StoreError, Writer
 from plgan_tune.store.schemas import SCHEMA_VERSION, STUDY_KEY, VERSION_KEY, WRITER_KEY
 
 ANY_STUDY: Final = "*"
-"""In the place of a study's id: files are read whichever study they are of."""
+"""Instead of a study id: files of any study are read."""
 
 
 def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) -> Any:
-    """One Parquet file of a study.
+    """Read a Parquet file of a study, and check it.
 
     Args:
-        required: the Arrow schema of the columns. One that may hold nothing may be absent, and then reads as null;
-            there may be more columns, but not both at once.
-        study_id: which the file must carry; None where the study was begun before there were ids.
+        file: The file.
+        required: The Arrow schema of the columns. A nullable column may be absent and then reads as null. The file may
+            have more columns. It may not have both, because then a flipped bit may have renamed a column.
+        study_id: The study id that the file must carry. None is a study of a version without ids.
 
     Raises:
-        StoreError: naming the file, where it is corrupt, of a newer version or of another study, a required column is
-            missing or of another type, or a cell of it cannot be; with its row, the first being 1.
+        StoreError: If the file is corrupt, of a newer version or of another study, if a required column is missing or
+            has another type, or if a cell has an impossible value. The message names the file, and the cell's row,
+            counted from 1.
     """
     content = file.read_bytes()
     try:
@@ -39,7 +41,7 @@ def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) 
         ) from error
     absent = [field for field in required if field.name not in table.column_names]
     foreign = set(table.column_names) - set(required.names) - {"seq"}
-    is_damaged = any(not name.startswith("params_") for name in foreign)  # a flipped bit may rename a column
+    is_damaged = any(not name.startswith("params_") for name in foreign)  # a flipped bit may have renamed a column
     if missing := [field.name for field in absent if is_damaged or not field.nullable]:
         raise StoreError(f"{file.url} must have every column, but {', '.join(missing)} is not there")
     if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
@@ -54,13 +56,13 @@ def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) 
 
 
 def write_table(table: Any, file: Location, writer: Writer = ALONE, study_id: str | None = None) -> None:
-    """Replaces the file by `table`. Pages carry checksums: `read_table` finds a flipped bit.
+    """Replace the file by `table`. Its pages carry checksums, by which `read_table` detects flipped bits.
 
     Args:
-        table: Arrow table.
-        file: the file.
-        writer: writes the file.
-        study_id: which the file is to carry.
+        table: The Arrow table.
+        file: The file.
+        writer: Writes the file.
+        study_id: The study id for the file.
 
     Raises:
         StoreError: If the file cannot be written.
@@ -69,11 +71,11 @@ def write_table(table: Any, file: Location, writer: Writer = ALONE, study_id: st
 
 
 def parquet_bytes(table: Any, marks: Mapping[bytes, str | None]) -> bytes:
-    """A Parquet file of `table`, with its pages' checksums.
+    """Return `table` as a Parquet file with page checksums.
 
     Args:
-        table: Arrow table.
-        marks: metadata of the file. None removes a key.
+        table: The Arrow table.
+        marks: The file's metadata. None removes a key.
     """
     metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key not in marks}
     metadata |= {key: value.encode() for key, value in marks.items() if value is not None}
@@ -106,24 +108,24 @@ def _check_study(file: Location, metadata: dict[bytes, bytes], study_id: str | N
 
 
 def _check_cells(file: Location, field: Any, cells: Any) -> None:
-    """Raises StoreError for the first cell that is none of the field's."""
+    """Raise StoreError for the first cell that has an impossible value."""
     if not field.nullable and cells.null_count:
         raise _impossible(file, field, "hold something", pc.index(pc.is_null(cells), True).as_py(), cells)
-    told = {key: value.decode() for key, value in (field.metadata or {}).items()}
-    for fits, rule in _rules(told, cells):
+    described = {key: value.decode() for key, value in (field.metadata or {}).items()}
+    for fits, rule in _rules(described, cells):
         if pc.all(fits).as_py() is False:
             raise _impossible(file, field, rule, pc.index(fits, False).as_py(), cells)
 
 
-def _rules(told: dict[bytes, str], cells: Any) -> Iterator[tuple[Any, str]]:
-    """Which cells keep a bound, and the bound in words. No number is between NaN and another."""
-    least, most = told.get(b"least"), told.get(b"most")
+def _rules(described: dict[bytes, str], cells: Any) -> Iterator[tuple[Any, str]]:
+    """Yield which cells keep a bound, and the bound in words. NaN keeps none."""
+    least, most = described.get(b"least"), described.get(b"most")
     if least is not None:
         yield pc.greater_equal(cells, float(least)), f"be at least {least}" + (f" and at most {most}" if most else "")
     if most is not None:
         yield pc.less_equal(cells, float(most)), f"be at least {least} and at most {most}"
-    if b"one_of" in told:
-        yield pc.is_in(cells, pa.array(told[b"one_of"].split(", "))), f"be one of {told[b'one_of']}"
+    if b"one_of" in described:
+        yield pc.is_in(cells, pa.array(described[b"one_of"].split(", "))), f"be one of {described[b'one_of']}"
 
 
 def _impossible(file: Location, field: Any, rule: str, place: int, cells: Any) -> StoreError:

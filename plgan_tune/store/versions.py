@@ -22,8 +22,8 @@ class Versions:
     """The versions of a store's files, for conditional puts.
 
     Attributes:
-        key: the version's name in what fsspec says of a file.
-        replace: puts a content in the place of a version.
+        key: The version's name in fsspec's `info` of a file.
+        replace: Replaces a version of a file by a content.
     """
 
     key: str
@@ -31,15 +31,21 @@ class Versions:
 
     @classmethod
     def of_store(cls, folder: Location) -> Self | None:
-        """The versions of the store of `folder`, None if it has none.
+        """Return the versions of a store, or None if it has no conditional puts.
 
-        Some stores that speak S3 ignore the condition, others refuse it: a file in `folder` shows.
+        Some servers that speak S3 ignore the condition, others refuse it. A small file shows.
+
+        Args:
+            folder: A folder on the store, for that file.
         """
         versions = next((cls(*how) for protocol, how in _STORES.items() if protocol in folder.protocols), None)
         return versions if versions is not None and versions._are_kept(folder) else None
 
     def of(self, file: Location) -> str | None:
-        """The file's version, None if there is no file.
+        """Return the file's version, or None if there is no file.
+
+        Args:
+            file: The file.
 
         Raises:
             StoreError: If the store does not answer.
@@ -52,12 +58,12 @@ class Versions:
                 return None
 
     def put(self, file: Location, content: bytes, version: str | None) -> None:
-        """Replaces the file as a whole.
+        """Replace the file as a whole.
 
         Args:
-            file: the file.
-            content: its new content.
-            version: the version to replace. None is no file.
+            file: The file.
+            content: The new content.
+            version: The version to replace. None creates the file.
 
         Raises:
             ChangedError: If the file has another version. It keeps its content.
@@ -78,7 +84,7 @@ class Versions:
                 file.fs.invalidate_cache()
 
     def _are_kept(self, folder: Location) -> bool:
-        """Whether the store replaces a version that is there, and refuses to replace one that is not."""
+        """Return whether the store replaces the current version of a file, and refuses to replace an earlier one."""
         probe = folder.join(f"_probe.{uuid.uuid4().hex}")
         try:
             probe.write_bytes(b"first")
@@ -122,7 +128,7 @@ _REFUSALS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPSta
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether a store refused a put for its condition. s3fs keeps the answer in the cause, gcsfs has exceptions."""
+    """Return whether the condition was not met. s3fs keeps the answer in the cause, gcsfs raises FileExistsError."""
     answer: Any = getattr(error.__cause__, "response", None) or {}
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in _REFUSALS or isinstance(error, FileExistsError | FileNotFoundError)
