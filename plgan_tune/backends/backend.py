@@ -47,7 +47,9 @@ class Trainer(Protocol):
         """The machines as they are now; None if there is only this process."""
 
     def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:
-        """Train what the coordinator hands out, until it has no more, the time is over or the user stops the search.
+        """Train what the coordinator hands out, until it has no more, a limit is reached or the user stops the search.
+
+        The limits are `search.hours` and, asked after every report, `Coordinator.is_over`.
 
         Unfinished trials save a checkpoint. Their end is not reported to the coordinator.
 

@@ -124,6 +124,8 @@ class SearchSpec(Frozen):
     trials: Size = 50
     hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """End the search after this time; null is no limit."""
+    epochs: Positive | None = None
+    """End the search once so many epochs are logged, those of earlier starts included; null is no limit."""
     metric: Literal["val_error"] = "val_error"
     mode: Literal["min"] = "min"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -63,8 +63,12 @@ class Coordinator:
         self._failed_before_any_started: list[Assignment] = []
 
     def ask(self) -> Assignment | None:
-        """Return the next trial to train, or None after the last."""
-        return self._suggestions.ask()
+        """Return the next trial to train, or None after the last, or if a limit ends the search."""
+        return None if self.is_over() else self._suggestions.ask()
+
+    def is_over(self) -> bool:
+        """Return whether a limit of the search is reached: unfinished trials save, and none starts any more."""
+        return self.state.over() is not None
 
     def start(self, assignment: Assignment) -> None:
         """Record that an attempt has loaded its images and built its networks.

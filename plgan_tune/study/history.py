@@ -25,6 +25,7 @@ from plgan_tune.study.study_file import STUDY_FILE, read_study_file
 MAY_CHANGE = (
     "search.trials",
     "search.hours",
+    "search.epochs",
     "search.concurrent",
     "search.max_failures",
     "search.trial_timeout",

@@ -16,6 +16,7 @@ class Ending(StrEnum):
 
     DONE = "done"
     OUT_OF_TIME = "out of time"
+    OUT_OF_EPOCHS = "out of epochs"
     INTERRUPTED = "interrupted"
 
 
@@ -31,6 +32,7 @@ class StudyState:
         epochs: of a whole training.
         started_at: UTC.
         deadline: when the time of this start is over, but for the seconds until Tune has started, UTC; None is never.
+        budget: how many epochs the log may hold, those of earlier starts included; None is no limit.
         split_hash: of the data, where all trials share them.
         competing: whether trials compete, so that one is the best.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.
@@ -48,6 +50,7 @@ class StudyState:
         epochs: int,
         started_at: datetime,
         deadline: datetime | None = None,
+        budget: int | None = None,
         history: History = History(),  # noqa: B008 - frozen
         split_hash: str | None = None,
         competing: bool = True,
@@ -59,6 +62,7 @@ class StudyState:
         self.epochs = epochs
         self.started_at = started_at
         self.deadline = deadline
+        self.budget = budget
         self.silent: dict[str, str] = {}
         self.notes: list[str] = []
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
@@ -203,6 +207,15 @@ class StudyState:
         """How many trials have ended."""
         return sum(row.status is not TrialStatus.RUNNING for row in self.rows())
 
+    def over(self) -> Ending | None:
+        """Which limit ends the search before all trials have ended; None while none does.
+
+        A function of the log alone: a resume under the same limits ends where its last start did.
+        """
+        if self.budget is not None and self._seq >= self.budget:
+            return Ending.OUT_OF_EPOCHS
+        return None
+
     def epochs_trained(self) -> int:
         """Epochs that the trials stand at, summed."""
         return sum(row.epochs for row in (*self.rows(), *self._waiting.values()))
@@ -225,6 +238,8 @@ class StudyState:
         under_way = [row.epochs for row in self.running()]
         to_come = max(0, self.trials - len(ended) - len(under_way))
         epochs_left = usual * to_come + sum(max(0.0, usual - epochs) for epochs in under_way)
+        if self.budget is not None:
+            epochs_left = min(epochs_left, max(0, self.budget - self._seq))
         left = (now - self._training_since) * (epochs_left / trained)
         return left if self.deadline is None else max(timedelta(), min(left, self.deadline - now))
 

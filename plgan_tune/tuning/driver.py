@@ -216,6 +216,7 @@ def _search(
         epochs=spec.any_trial().training.epochs,
         started_at=asked.started,
         deadline=asked.started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
+        budget=spec.search.epochs,
         history=left.history,
         split_hash=data.split.hash,
     )
@@ -239,7 +240,9 @@ def _search(
 def _ending(state: StudyState, asked_to_stop: bool) -> Ending:
     if state.ended() == state.trials:
         return Ending.DONE
-    return Ending.INTERRUPTED if asked_to_stop or state.deadline is None else Ending.OUT_OF_TIME
+    if asked_to_stop:
+        return Ending.INTERRUPTED
+    return state.over() or (Ending.INTERRUPTED if state.deadline is None else Ending.OUT_OF_TIME)
 
 
 @contextmanager

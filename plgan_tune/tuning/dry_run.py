@@ -35,7 +35,7 @@ class Plan:
     """The extent of a search.
 
     Attributes:
-        most_epochs: in all, where nobody else is stopped.
+        most_epochs: in all, where nobody else is stopped; at most what `search.epochs` leaves.
         least_epochs: in all, where all others are stopped at the first rung but one; somebody always leads.
         data: the training images.
         trials: in all.
@@ -71,7 +71,10 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     if least and all(row.status is not TrialStatus.COMPLETED for row in history.trials):
         least[least.index(max(least))] = epochs
     in_all = history.in_all(study.search.trials)
-    return Plan(study, trained + len(left) * epochs, trained + sum(least), data, in_all, history)
+    budget = study.search.epochs
+    room = len(left) * epochs if budget is None else sum(left) + max(0, budget - history.next_seq)
+    most, fewest = (trained + min(room, reached) for reached in (len(left) * epochs, sum(least)))
+    return Plan(study, most, fewest, data, in_all, history)
 
 
 def notes_before(
@@ -135,6 +138,11 @@ def already_in_words(history: History) -> str:
     return f"{ended:,} trial{'s' * (ended != 1)} ended, {len(history.unfinished):,} unfinished; {epochs:,} epochs"
 
 
+def _budget_in_words(plan: Plan) -> str:
+    budget = plan.study.search.epochs
+    return "" if budget is None else f"; the search ends at {budget:,}, of which {plan.history.next_seq:,} are logged"
+
+
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     study, data = plan.study, plan.data
     fewest, most = min(data.images_per_class), max(data.images_per_class)
@@ -153,7 +161,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
-        ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
+        ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}{_budget_in_words(plan)}"),
         (
             "a trial takes",
             f"{resources.ranks} rank{'s' * (resources.ranks > 1)}, each {resources.cpus_per_rank:g} CPU and {gpus}"

@@ -250,6 +250,22 @@ def test_a_search_that_is_cut_short_twice_comes_to_the_same(
         pd.testing.assert_frame_equal(whole, cut, check_exact=True)
 
 
+def test_a_search_whose_epochs_are_over_saves_what_is_unfinished(
+    search: Callable[..., StudyResult], tmp_path: Path
+) -> None:
+    """And a resume with more of them trains no epoch again."""
+    spec = partial(small, training={"epochs": 6}, trials=2, early_stopping="none")
+    assert search(spec(epochs=4)).ending is Ending.OUT_OF_EPOCHS
+    assert len(table(tmp_path / "study", "epochs")) == 4
+    assert search(spec(epochs=4), resume=True).ending is Ending.OUT_OF_EPOCHS
+    assert len(table(tmp_path / "study", "epochs")) == 4
+    assert search(spec(epochs=13), resume=True).ending is Ending.DONE
+    epochs = table(tmp_path / "study", "epochs")
+    assert sorted(zip(epochs["trial_id"], epochs["epoch"], strict=True)) == [
+        (trial_id, epoch) for trial_id in ("t0000", "t0001") for epoch in range(1, 7)
+    ]
+
+
 class Outage:
     """A store that refuses epochs from a search's first one until the search has rested for a while."""
 

@@ -1,0 +1,79 @@
+"""Limits that end a search before its trials: by the log alone, so that a resume under the same ones trains nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from plgan_tune.config.load import load_study
+from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.records import TrialStatus
+from plgan_tune.search import app
+from plgan_tune.study.state import Ending
+from tests.factories import Search, small
+
+FIRST: Sequence[Any] = [
+    {"loss.alpha": alpha, "loss.ramp": "one", "optim.lr_discriminator": 0.003} for alpha in (0.2, 0.9, 0.6)
+]
+
+
+def rows(folder: Path, name: str) -> pd.DataFrame:
+    """Without what says when, and which attempt."""
+    frame = pd.read_parquet(folder / name)
+    when = ["seconds", "images_per_second", "reported_at", "started_at", "ended_at", "attempt"]
+    kept = frame.drop(columns=[column for column in when if column in frame])
+    return kept.sort_values("number" if name == "trials" else "seq", ignore_index=True)
+
+
+# A budget of epochs
+
+
+def test_a_search_ends_when_its_epochs_are_logged_and_a_larger_budget_comes_to_the_same(
+    search: Search, tmp_path: Path
+) -> None:
+    """In the middle of a trial, at a trial's end, and before the last epoch of all."""
+    whole = search(small(trials=3, first=FIRST), "whole")
+    in_all = len(rows(tmp_path / "whole", "epochs"))
+    for budget in (2, 4, in_all - 1):
+        result = search(small(trials=3, first=FIRST, epochs=budget), "cut", resume=True)
+        assert result.ending is Ending.OUT_OF_EPOCHS
+        assert len(rows(tmp_path / "cut", "epochs")) == budget
+    assert whole.ending is search(small(trials=3, first=FIRST, epochs=in_all), "cut", resume=True).ending is Ending.DONE
+    for name in ("trials", "epochs", "decisions"):
+        pd.testing.assert_frame_equal(rows(tmp_path / "whole", name), rows(tmp_path / "cut", name), check_exact=True)
+
+
+def test_a_resume_within_the_same_budget_trains_nothing(search: Search, tmp_path: Path) -> None:
+    spec = small(trials=3, first=FIRST, epochs=5)
+    search(spec)
+    before = rows(tmp_path / "study", "epochs")
+    again = search(spec, resume=True)
+    assert again.ending is Ending.OUT_OF_EPOCHS
+    assert [row.status for row in again.state.rows()] == [TrialStatus.COMPLETED]
+    pd.testing.assert_frame_equal(rows(tmp_path / "study", "epochs"), before)
+
+
+def test_the_command_that_continues_a_search_out_of_epochs_continues_it(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(dump_yaml(small(trials=2, epochs=3).as_mapping()))
+    words = ["--in-process", "--space", str(file), "--results", str(tmp_path), "--name", "study"]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 1  # no trial has completed
+    assert "study: out of epochs" in said.output
+    assert "--set search.epochs=6" in said.output
+    plan = " ".join(CliRunner().invoke(app, [*words, "--resume", "--dry-run"]).output.split())
+    assert "epochs at most 3, at least 3; the search ends at 3, of which 3 are logged" in plan
+    assert CliRunner().invoke(app, [*words, "--resume", "--set", "search.epochs=6"]).exit_code == 0
+    assert len(rows(tmp_path / "study", "epochs")) == 6
+
+
+@pytest.mark.parametrize(("budget", "most"), [(None, 24), (30, 24), (5, 5)])
+def test_a_dry_run_knows_the_budget(tmp_path: Path, budget: int | None, most: int) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(dump_yaml(small(epochs=budget).as_mapping()))
+    assert load_study(file).study.search.epochs == budget
+    said = " ".join(CliRunner().invoke(app, ["--space", str(file), "--dry-run"]).output.split())
+    assert f"epochs at most {most}, at least {min(most, 9)}" in said
