@@ -334,7 +334,10 @@ def encode(domain: Domain, value: Leaf) -> Scalar:
 def held(domain: Domain, value: Leaf) -> Scalar:
     """A value of the domain as samplers hold it: 1 of a real domain is 1.0, a choice is its own option, encoded."""
     match domain:
-        case Uniform() | LogUniform():
+        case Uniform():
+            assert isinstance(value, int | float)
+            return domain.nearest(value)
+        case LogUniform():
             assert isinstance(value, int | float)
             return float(value)
         case Choice():

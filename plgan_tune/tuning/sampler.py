@@ -19,7 +19,7 @@ from plgan_tune.config.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, 
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import History
-from plgan_tune.tuning.distributions import distributions, quiet
+from plgan_tune.tuning.distributions import distributions, from_optuna, quiet, to_optuna
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
@@ -162,10 +162,10 @@ class OptunaSampler:
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
         self.study.add_trials(told)
         for row in history.unfinished:
-            self.study.enqueue_trial(dict(row.params))
+            self.study.enqueue_trial(to_optuna(spec.domains, row.params))
         for number in self._to_come:
             if number < len(spec.search.first):
-                self.study.enqueue_trial(dict(spec.search.first[number]))
+                self.study.enqueue_trial(to_optuna(spec.domains, spec.search.first[number]))
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         """A trial of the log as the sampler would know it, had it been told while the trial ran."""
@@ -174,7 +174,7 @@ class OptunaSampler:
         return optuna.trial.create_trial(
             state=end.state,
             value=end.value,
-            params=dict(row.params),
+            params=to_optuna(self._spec.domains, row.params),
             distributions=self._distributions,
             intermediate_values=dict(curve),
             constraints=None if end.violation is None else {EPOCHS_MISSING: end.violation},
@@ -195,7 +195,7 @@ class OptunaSampler:
         if not self._unfinished and not self._to_come:
             return None
         asked = self.study.ask(self._distributions)
-        point = {path: asked.params[path] for path in self._spec.domains}
+        point = from_optuna(self._spec.domains, asked.params)
         trial = self._spec.trial(point)
         number, attempt, curve = self._next_start()
         for epoch, error in curve.items():

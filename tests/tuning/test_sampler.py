@@ -18,7 +18,7 @@ from plgan_tune.config.study import ResourcesSpec, SearchSpec, StudySpec, decode
 from plgan_tune.records import TrialStatus
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import History
-from plgan_tune.tuning.distributions import distributions
+from plgan_tune.tuning.distributions import distributions, from_optuna, to_optuna
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler
 from tests.factories import make_trial
 
@@ -132,6 +132,11 @@ domains = st.one_of(
     whole_ranges.map(lambda ends: Int(*ends)),
     whole_ranges.map(lambda ends: LogInt(*ends)),
     options.filter(_valid).map(lambda found: Choice(tuple(found))),
+    st.builds(lambda low, steps: Uniform(low / 10, (low + 3 * steps) / 10, 0.3), st.integers(0, 99), st.integers(0, 9)),
+    st.builds(lambda low, steps: Int(low, low + 5 * steps, 5), st.integers(1, 99), st.integers(0, 9)),
+    options.filter(_valid)
+    .filter(lambda found: not any(isinstance(option, float) for option in found))
+    .map(lambda found: Choice(tuple(found), ordered=True)),
 )
 
 
@@ -142,7 +147,8 @@ def test_every_value_lies_in_its_domain_and_has_its_type(domain: Domain, seed: i
     known = optuna.create_study(sampler=build_sampler(spec))
     for _ in range(4):
         trial = known.ask(distributions({"key": domain}))
-        value = trial.params["key"]
+        value = from_optuna({"key": domain}, trial.params)["key"]
+        assert to_optuna({"key": domain}, {"key": value}) == pytest.approx(trial.params)
         assert domain.contains(decode(domain, value))
         if not isinstance(domain, Choice):
             assert type(value) is (int if isinstance(domain, Int | LogInt) else float)
@@ -153,6 +159,19 @@ def test_a_logarithmic_domain_gives_every_decade_its_share() -> None:
     spec = study({"optim.lr_generator": LogUniform(1e-6, 1.0)}, trials=200, sampler="random")
     values = [point["optim.lr_generator"] for point in search(OptunaSampler(spec), lambda _: completed(0.5))]
     assert 0.4 < sum(value < 1e-3 for value in values) / len(values) < 0.6
+
+
+def test_tpe_takes_an_ordered_option_for_near_its_neighbours() -> None:
+    """Of sixty sizes the forty-first is the best, and each is the worse the further it lies from it."""
+
+    def misses(ordered: bool, seed: int) -> float:
+        domain = Choice(tuple([units] for units in range(1, 61)), ordered=ordered)
+        spec = study({"model.hidden": domain}, trials=40, seed=seed, sampler=TPE)
+        points = search(OptunaSampler(spec), lambda point: completed(abs(int(point["model.hidden"][1:-1]) - 41) / 60))
+        return sum(abs(int(point["model.hidden"][1:-1]) - 41) for point in points[20:]) / 20
+
+    ordered, names = ([misses(kind, seed) for seed in range(8)] for kind in (True, False))
+    assert sum(ordered) < 0.8 * sum(names)
 
 
 def test_first_points_come_first_in_their_order_and_leave_the_rest_to_the_sampler() -> None:
