@@ -88,10 +88,21 @@ class Uniform:
         """The value of the domain that rounding has made `value` of."""
         return float(value) if self.step is None else self.nth(round((value - self.low) / self.step))
 
+    def at(self, share: float) -> float:
+        """The value below which so large a share of draws lies, of [0, 1)."""
+        if self.step is not None:
+            return self.nth(_cell(share, self.high, self.low, self.step))
+        return min(self.high, self.low + share * (self.high - self.low))
+
+    def count(self) -> int | None:
+        """How many values the domain has; None where they are not finitely many."""
+        if self.low == self.high:
+            return 1
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+
     def nth(self, place: int) -> float:
         """The value so many steps above `low`, as a decimal has it: 0.3, and not 0.1 three times."""
-        assert self.step is not None
-        return float(Decimal(str(self.low)) + place * Decimal(str(self.step)))
+        return float(Decimal(str(self.low)) + place * Decimal(str(self.step or 0)))
 
     def corners(self) -> tuple[Leaf, ...]:
         return (float(self.low), float(self.high))  # a key of whole numbers must refuse these
@@ -109,6 +120,17 @@ class LogUniform:
 
     def contains(self, value: object) -> bool:
         return isinstance(value, int | float) and _is_number(value) and self.low <= value <= self.high
+
+    def at(self, share: float) -> float:
+        low, high = math.log(self.low), math.log(self.high)
+        return min(self.high, max(self.low, math.exp(low + share * (high - low))))
+
+    def count(self) -> int | None:
+        return 1 if self.low == self.high else None
+
+    def nth(self, place: int) -> float:
+        """The only value, where there is one."""
+        return (float(self.low),)[place]
 
     def corners(self) -> tuple[Leaf, ...]:
         return (float(self.low), float(self.high))  # a key of whole numbers must refuse these
@@ -131,6 +153,12 @@ class Int:
             return False
         return self.low <= value <= self.high and (value - self.low) % self.step == 0
 
+    def at(self, share: float) -> int:
+        return self.nth(_cell(share, self.high, self.low, self.step))
+
+    def count(self) -> int:
+        return (self.high - self.low) // self.step + 1
+
     def nth(self, place: int) -> int:
         """The value so many steps above `low`."""
         return self.low + place * self.step
@@ -151,6 +179,18 @@ class LogInt:
 
     def contains(self, value: object) -> bool:
         return isinstance(value, int) and _is_integer(value) and self.low <= value <= self.high
+
+    def at(self, share: float) -> int:
+        """As Optuna draws: evenly in the logarithm between half below and half above the ends, then rounded."""
+        low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+        return min(self.high, max(self.low, round(math.exp(low + share * (high - low)))))
+
+    def count(self) -> int:
+        return self.high - self.low + 1
+
+    def nth(self, place: int) -> int:
+        """The value so far above `low`."""
+        return self.low + place
 
     def corners(self) -> tuple[Leaf, ...]:
         return (self.low, self.high)
@@ -193,6 +233,16 @@ class Choice:
         """
         return self.options[self.place(value)]
 
+    def at(self, share: float) -> Leaf:
+        return self.options[int(share * len(self.options))]
+
+    def count(self) -> int:
+        return len(self.options)
+
+    def nth(self, place: int) -> Leaf:
+        """The option there."""
+        return self.options[place]
+
     def place(self, value: object) -> int:
         """Where among the options `value` is.
 
@@ -206,6 +256,12 @@ class Choice:
 
     def corners(self) -> tuple[Leaf, ...]:
         return self.options
+
+
+def _cell(share: float, high: float, low: float, step: float) -> int:
+    """The step's place, of those from `low` to `high`."""
+    steps = round((high - low) / step)
+    return min(steps, int(share * (steps + 1)))
 
 
 def _rising(numbers: list[int | float]) -> list[int | float]:

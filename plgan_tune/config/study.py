@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
@@ -253,6 +254,12 @@ class StudySpec:
         """The same study with its data at `path`."""
         template = set_paths(self.template, {"data.path": path})
         return replace(self, template=template, left_out=self.left_out - {"trial.data.path"})
+
+    @property
+    def points(self) -> int | None:
+        """How many points the domains have; None where they are not finitely many."""
+        counts = [domain.count() for domain in self.domains.values()]
+        return prod(count for count in counts if count is not None) if None not in counts else None
 
     @property
     def types(self) -> dict[str, type]:

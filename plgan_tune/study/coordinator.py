@@ -59,12 +59,21 @@ class Coordinator:
         self._suggestions, self._rule = suggestions, rule
         self._max_failures = max_failures
         self._on_end = on_end
+        self._handed_out: set[str] = set()
         self._any_started = False
         self._failed_before_any_started: list[Assignment] = []
 
     def ask(self) -> Assignment | None:
         """Return the next trial to train, or None after the last, or if a limit ends the search."""
-        return None if self.is_over() else self._suggestions.ask()
+        if self.is_over():
+            return None
+        assignment = self._suggestions.ask()
+        if assignment is None:
+            self._note_the_last()
+            return None
+        self._handed_out.add(assignment.trial_id)
+        self._note(*assignment.notes)
+        return assignment
 
     def is_over(self) -> bool:
         """Return whether a limit of the search is reached: unfinished trials save, and none starts any more."""
@@ -212,11 +221,22 @@ class Coordinator:
                 self.first_error
             )
 
-    def _take_notes(self, assignment: Assignment, report: EpochReport) -> None:
+    def _note_the_last(self) -> None:
+        """The study has as many trials as were handed out, though more were asked for."""
+        asked_for = self.state.trials
         with self._surviving():
-            for note in report.notes:
-                self.state.notes.append(f"{assignment.trial_id}: {note}")
-                self._display.noted(self.state.notes[-1])
+            self.state.no_more_come(self._handed_out)
+        if self.state.trials < asked_for:
+            self._note(f"no further point is left to try: {self.state.trials:,} trials instead of {asked_for:,}")
+
+    def _take_notes(self, assignment: Assignment, report: EpochReport) -> None:
+        self._note(*(f"{assignment.trial_id}: {note}" for note in report.notes))
+
+    def _note(self, *notes: str) -> None:
+        with self._surviving():
+            for note in notes:
+                self.state.notes.append(note)
+                self._display.noted(note)
 
     def _record(self, assignment: Assignment, report: EpochReport, metrics: EpochMetrics) -> EpochRow | None:
         epoch: EpochRow | None = None

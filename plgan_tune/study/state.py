@@ -1,7 +1,7 @@
 """A study's bookkeeping: events in, rows out. No Ray, no clock, no files, so that a replay can use it too."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -39,7 +39,7 @@ class StudyState:
 
     Attributes:
         silent: trial_id -> what is said of a trial that reports nothing.
-        notes: what the user should know of trials' files, since this start.
+        notes: what the user should know of trials' files and points, since this start.
     """
 
     def __init__(
@@ -174,6 +174,10 @@ class StudyState:
     def trial(self, trial_id: str) -> TrialRow:
         """The trial's row as it stands."""
         return self._rows[trial_id]
+
+    def no_more_come(self, handed_out: Set[str]) -> None:
+        """No trial comes but those that have begun or were handed out, though fewer than `trials`."""
+        self.trials = min(self.trials, len(self._rows.keys() | self._waiting.keys() | handed_out))
 
     def rows(self) -> tuple[TrialRow, ...]:
         """Every trial that started, in the order of their starts."""

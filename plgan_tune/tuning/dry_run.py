@@ -66,15 +66,23 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     data = check_data(trial.data)
     check_trials(study, ImageShape(data.channels, data.size))
     trained = sum(row.epochs for row in history.ended)
-    left = [row.epochs for row in history.unfinished] + [0] * len(history.to_come(study.search.trials))
+    to_come = _to_come(study, history)
+    left = [row.epochs for row in history.unfinished] + [0] * to_come
     least = [max(first, done) for done in left]
     if least and all(row.status is not TrialStatus.COMPLETED for row in history.trials):
         least[least.index(max(least))] = epochs
-    in_all = history.in_all(study.search.trials)
+    in_all = len(history.trials) + to_come
     budget = study.search.epochs
     room = len(left) * epochs if budget is None else sum(left) + max(0, budget - history.next_seq)
     most, fewest = (trained + min(room, reached) for reached in (len(left) * epochs, sum(least)))
     return Plan(study, most, fewest, data, in_all, history)
+
+
+def _to_come(study: StudySpec, history: History) -> int:
+    """How many trials have yet to begin: as many as are asked for, and no more than there are untried points."""
+    asked_for = len(history.to_come(study.search.trials))
+    tried = {tuple(row.params.values()) for row in history.trials if study.holds(row.params)}
+    return asked_for if study.points is None else min(asked_for, max(0, study.points - len(tried)))
 
 
 def notes_before(

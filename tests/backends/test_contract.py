@@ -157,14 +157,19 @@ def test_trials_that_break_cost_the_others_nothing(
 ) -> None:
     """Of six two fail for good, one diverges, and three go on from their checkpoints in a second attempt."""
     healthy = {"model.hidden": [8], "loss.unsupervised_scale": 0.5}
+    points = [
+        {**healthy, "model.hidden": TOO_WIDE},
+        healthy,
+        {**healthy, "loss.unsupervised_scale": 3e38},
+        *[healthy] * 3,
+    ]
     spec = small(
-        {"unsupervised_scale": {"choice": [3e38, 0.5]}},
+        {"unsupervised_scale": {"choice": [3e38, 0.5]}, "alpha": {"int": [0, 5]}},
         {"epochs": 4, "checkpoint_every": 2},
         model={"kind": "mlp", "hidden": {"choice": [TOO_WIDE, [8]]}},
         early_stopping="none",
         max_failures=1,
-        first=[{**healthy, "model.hidden": TOO_WIDE}, healthy, {**healthy, "loss.unsupervised_scale": 3e38}]
-        + [healthy] * 3,
+        first=[{**point, "loss.alpha": number} for number, point in enumerate(points)],
     )
     run_study(spec, backend=InProcess(), results=tmp_path, name="whole")
     monkeypatch.setattr(kind.worker, kind.breaking())

@@ -63,6 +63,18 @@ def test_a_domain_contains_its_corners(domain: Domain) -> None:
     assert all(domain.contains(corner) for corner in domain.corners())
 
 
+@given(DOMAINS, st.floats(0, 1, exclude_max=True))
+def test_what_a_domain_draws_lies_in_it(domain: Domain, share: float) -> None:
+    assert domain.contains(domain.at(share))
+
+
+@given(DOMAINS)
+def test_the_first_and_the_last_value_are_the_corners(domain: Domain) -> None:
+    count = domain.count()
+    if count is not None:
+        assert [domain.nth(0), domain.nth(count - 1)] == [domain.corners()[0], domain.corners()[-1]]
+
+
 @given(DOMAINS)
 def test_encoded_values_decode(domain: Domain) -> None:
     assert all(decode(domain, encode(domain, corner)) == corner for corner in domain.corners())

@@ -1,18 +1,45 @@
 """Spaces of finitely many points: steps, ordered choices, grids, and points that would be trained again."""
 
+from dataclasses import replace
+from itertools import count
+from math import prod
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from tests.factories import Search, small
+from plgan_tune.backends.in_process import InProcess
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import SamplerSpec, StudySpec, set_paths
+from plgan_tune.config.yaml import dump_yaml
+from plgan_tune.records import TrialStatus
+from plgan_tune.search import app
+from plgan_tune.study.history import History
+from plgan_tune.study.state import Ending
+from plgan_tune.tuning.driver import run_study
+from plgan_tune.tuning.points import nth_point
+from plgan_tune.tuning.sampler import OptunaSampler
+from tests.factories import Search, make_trial, small
 
+BARE = {"study": "finite", "trial": {"data": {"source": "digits", "labels": 20, "validation": 100}}}
+SAMPLERS = {name: SamplerSpec.model_validate(name) for name in ("random", "tpe")}
 HIDDEN = {"choice": [[4], [8, 4], [8, 8, 4]], "ordered": True}
 
 
-def stepped(**search: Any) -> Any:
+def finite(*args: Any, **kwargs: Any) -> StudySpec:
+    """`small` with one learning rate."""
+    mapping = small(*args, **kwargs).as_mapping()
+    return study_from_mapping(set_paths(mapping, {"trial.optim.lr_discriminator": 0.003}))
+
+
+def stepped(**search: Any) -> StudySpec:
     """Ten multiples of a tenth, three lists in order."""
-    return small(
+    return finite(
         {"alpha": {"uniform": [0.1, 1.0], "step": 0.1}},
         {"epochs": 1},
         model={"kind": "mlp", "hidden": HIDDEN},
@@ -36,3 +63,113 @@ def test_rows_hold_what_the_space_file_says(search: Search, tmp_path: Path) -> N
     assert trials["params_hidden"].isin(["[4]", "[8, 4]", "[8, 8, 4]"]).all()
     assert (trials.loc[0, "params_alpha"], trials.loc[0, "params_hidden"]) == (0.7, "[8, 4]")
     assert (str(trials["params_alpha"].dtype), len(trials)) == ("float64", 6)
+
+
+# Points that would be trained again
+
+
+def four_points(**search: Any) -> StudySpec:
+    return finite(
+        {"ramp": {"choice": ["clamp", "one"]}, "feature_norm": {"choice": ["mean", "l1"]}},
+        {"epochs": 2},
+        **{"first": [], "early_stopping": "none", "sampler": {"tpe": {"startup_trials": 2}}, **search},
+    )
+
+
+POINTS = ["params_ramp", "params_feature_norm"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp"])
+def test_no_point_is_trained_twice_and_a_space_that_is_tried_ends_the_search(
+    search: Search, tmp_path: Path, sampler: str
+) -> None:
+    result = search(four_points(trials=9, sampler=sampler))
+    trials = table(tmp_path / "study")
+    assert result.ending is Ending.DONE
+    assert list(trials["number"]) == [0, 1, 2, 3]
+    assert not trials.duplicated(POINTS).any()
+    assert result.state.notes[-1] == "no further point is left to try: 4 trials instead of 9"
+
+
+def test_a_resume_of_a_space_that_is_tried_trains_nothing(search: Search, tmp_path: Path) -> None:
+    search(four_points(trials=3))
+    assert search(four_points(trials=9), resume=True).ending is Ending.DONE
+    trials = table(tmp_path / "study")
+    assert list(trials["number"]) == [0, 1, 2, 3]
+    assert not trials.duplicated(POINTS).any()
+    assert search(four_points(trials=9), resume=True).ending is Ending.DONE
+    pd.testing.assert_frame_equal(table(tmp_path / "study"), trials)
+
+
+def test_a_search_that_is_stopped_after_every_epoch_tries_each_point_once(tmp_path: Path) -> None:
+    """In another order, for suggestions are not repeated; but the numbers have no holes, and no point comes twice."""
+    endings: list[Ending] = []
+    while Ending.DONE not in endings:
+        answers = count()
+        backend = InProcess(stop_requested=lambda answers=answers: next(answers) > 0)  # type: ignore[misc]
+        result = run_study(four_points(trials=9), backend=backend, results=tmp_path, name="study", resume=True)
+        endings.append(result.ending)
+    trials = table(tmp_path / "study")
+    assert list(trials["number"]) == [0, 1, 2, 3]
+    assert not trials.duplicated(POINTS).any()
+    assert set(trials["status"]) == {TrialStatus.COMPLETED}
+    assert len(endings) == 9  # a start an epoch, and one that finds nothing to do
+
+
+def test_what_is_skipped_is_said_and_first_points_are_no_exception(search: Search, tmp_path: Path) -> None:
+    point, other = ({"loss.ramp": ramp, "loss.feature_norm": "l1"} for ramp in ("one", "clamp"))
+    spec = four_points(trials=2, first=[point, point, other])
+    result = search(spec)
+    assert result.state.notes == ["t0001: 1 suggestion skipped, already tried by t0000"]
+    assert list(table(tmp_path / "study")["params_ramp"]) == ["one", "clamp"]
+
+
+@pytest.mark.parametrize(("trials", "said"), [(3, "trials 3,"), (9, "trials 4,")])
+def test_a_dry_run_counts_the_points(tmp_path: Path, trials: int, said: str) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(dump_yaml(four_points(trials=trials).as_mapping()))
+    plan = " ".join(CliRunner().invoke(app, ["--space", str(file), "--dry-run"]).output.split())
+    assert said in plan
+    assert ("the domains have 4 points in all: the search ends once all are tried" in plan) == (trials == 9)
+
+
+ENDINGS = [TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED, TrialStatus.FAILED, TrialStatus.RUNNING]
+
+
+@settings(max_examples=40)
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    trials=st.integers(1, 20),
+    begun=st.integers(0, 12),
+    at_a_time=st.integers(1, 3),
+    sampler=st.sampled_from(["random", "tpe"]),
+    draw=st.randoms(use_true_random=False),
+)
+def test_every_point_is_tried_once_whatever_comes_of_it(
+    counts: list[int], trials: int, begun: int, at_a_time: int, sampler: str, draw: Random
+) -> None:
+    """Some in an earlier start, whose trials ended anyhow or not at all, and then several at a time."""
+    keys = ("loss.alpha", "loss.beta", "optim.beta1")
+    domains = {
+        key: {"choice": [(1 + n) / 10 for n in range(options)]} for key, options in zip(keys, counts, strict=False)
+    }
+    spec = study_from_mapping(set_paths(BARE, {f"trial.{key}": domain for key, domain in domains.items()}))
+    spec = replace(spec, search=spec.search.model_copy(update={"trials": trials, "sampler": SAMPLERS[sampler]}))
+    places = draw.sample(range(prod(counts)), min(begun, trials, prod(counts)))
+    rows = [
+        make_trial(number, draw.choice(ENDINGS), nth_point(spec.domains, place), 0.5, trial_id=f"t{number:04d}")
+        for number, place in enumerate(places)
+    ]
+    suggested = OptunaSampler(spec, History(tuple(rows)))
+    running: list[str] = []
+    numbers = [row.number for row in rows if row.status is not TrialStatus.RUNNING]
+    points = [row.params for row in rows if row.status is not TrialStatus.RUNNING]
+    while (assignment := suggested.ask()) is not None:
+        numbers.append(assignment.number)
+        points.append(assignment.point)
+        suggested.report(assignment.trial_id, 1, draw.random())
+        running.append(assignment.trial_id)
+        if len(running) == at_a_time:
+            suggested.tell(running.pop(draw.randrange(at_a_time)), draw.choice(ENDINGS[:-1]))
+    assert sorted(numbers) == list(range(min(trials, prod(counts))))
+    assert len({tuple(point.items()) for point in points}) == len(points)

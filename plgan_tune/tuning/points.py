@@ -1,0 +1,65 @@
+"""The points of a study's domains: told apart, counted out and drawn without a sampler."""
+
+from collections.abc import Container, Hashable, Iterator, Mapping
+from typing import Final
+
+import numpy as np
+
+from plgan_tune.config.domains import Domain
+from plgan_tune.config.study import Point, decode, held
+from plgan_tune.records import Value
+
+DRAWS: Final = 100
+"""Points at random, before all are gone through."""
+
+Key = Hashable
+"""A point, so that it is met again."""
+
+
+def key_of(domains: Mapping[str, Domain], point: Mapping[str, Value]) -> Key:
+    """The point as its domains hold it: 1 and 1.0 are one, True and 1 are not."""
+    values = (held(domain, decode(domain, point[path])) for path, domain in domains.items())
+    return tuple((value, isinstance(value, bool)) for value in values)
+
+
+def nth_point(domains: Mapping[str, Domain], place: int) -> Point:
+    """One of finitely many points, counted like the hands of a clock: the last key's values change the fastest."""
+    point: dict[str, Value] = {}
+    for path, domain in reversed(list(domains.items())):
+        count = domain.count()
+        assert count is not None
+        place, digit = divmod(place, count)
+        point[path] = held(domain, domain.nth(digit))
+    return {path: point[path] for path in domains}
+
+
+def drawn(domains: Mapping[str, Domain], draw: np.random.Generator) -> Point:
+    """A point at random, each key's value as its domain draws."""
+    return {path: held(domain, domain.at(draw.random())) for path, domain in domains.items()}
+
+
+def untried(
+    domains: Mapping[str, Domain], points: int | None, tried: Container[Key], draw: np.random.Generator
+) -> Point | None:
+    """A point that is not `tried`; None where there is none.
+
+    Args:
+        points: how many there are in all; None where not finitely many.
+    """
+    for point in _from_anywhere(domains, points, draw):
+        if key_of(domains, point) not in tried:
+            return point
+    return None
+
+
+def _from_anywhere(domains: Mapping[str, Domain], points: int | None, draw: np.random.Generator) -> Iterator[Point]:
+    """Some at random, which mostly are untried; then all, where they can be counted, from a random one on.
+
+    A search tries few enough points that one that is not tried is soon met.
+    """
+    for _ in range(DRAWS):
+        yield drawn(domains, draw)
+    if points is not None:
+        start = int(draw.random() * points)
+        for step in range(points):
+            yield nth_point(domains, (start + step) % points)
