@@ -33,6 +33,8 @@ _TRIAL_KEYS: Final = keys_of(TrialSpec)
 _ABSENT: Final = "nothing"
 _MOST_CORNERS: Final = 50_000
 """Each is made and judged, in a tenth of a millisecond or two."""
+MOST_GRID_POINTS: Final = 1_000_000
+"""As many as a search may have trials; they are put in an order all at once."""
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
 _DECIDING: Final = {
     "profile": get_args(Profile),
@@ -90,6 +92,7 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
         *check_edition(mapping),
         *search_findings,
         *first_findings,
+        *_check_grid(search, draft),
         *resource_findings,
         *draft.findings,
         *_check_corners(draft),
@@ -343,6 +346,22 @@ def _left_out(mapping: Mapping[str, Any], draft: _Draft) -> frozenset[str]:
     given = flatten(draft.template).keys() | draft.domains.keys()
     keys = {f"trial.{path}" for path in LEAVES if path not in given}
     return frozenset(keys if EDITION in mapping else {EDITION, *keys})
+
+
+def _check_grid(search: SearchSpec | None, draft: _Draft) -> list[Finding]:
+    if search is None or search.sampler.grid is None:
+        return []
+    counts = {path: domain.count() for path, domain in draft.domains.items()}
+    endless = [path for path, count in counts.items() if count is None]
+    if endless:
+        rule = "grid needs domains of finitely many values: int, log_int, choice, or uniform with a step"
+        domains = {path: domain_as_mapping(draft.domains[path]) for path in endless}
+        return [Finding(("search", "sampler"), rule, show(domains))]
+    points = prod(count for count in counts.values() if count is not None)
+    if points > MOST_GRID_POINTS:
+        rule = f"grid takes domains of at most {MOST_GRID_POINTS:,} points in all"
+        return [Finding(("search", "sampler"), rule, f"{points:,} points")]
+    return []
 
 
 def _check_epochs(template: Mapping[str, Any], draft: _Draft) -> list[Finding]:

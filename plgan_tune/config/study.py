@@ -49,6 +49,10 @@ class GpSpec(Frozen):
     """Finished trials before the Gaussian process takes over from random sampling."""
 
 
+class GridSpec(Frozen):
+    pass
+
+
 class SamplerSpec(Frozen):
     """Exactly one sampler. `random` is short for `{random: {}}`."""
 
@@ -56,6 +60,7 @@ class SamplerSpec(Frozen):
     random: RandomSpec | None = None
     cmaes: CmaesSpec | None = None
     gp: GpSpec | None = None
+    grid: GridSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -74,6 +79,8 @@ class SamplerSpec(Frozen):
     def _as_name(self) -> Any:
         if self.random is not None:
             return "random"
+        if self.grid is not None:
+            return "grid"
         return {
             name: chosen.model_dump()
             for name, chosen in (("tpe", self.tpe), ("cmaes", self.cmaes), ("gp", self.gp))

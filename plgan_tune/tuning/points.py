@@ -33,6 +33,12 @@ def nth_point(domains: Mapping[str, Domain], place: int) -> Point:
     return {path: point[path] for path in domains}
 
 
+def grid(domains: Mapping[str, Domain], points: int, seed: int) -> Iterator[Point]:
+    """All of the `points` points once, in an order that hangs on nothing but the seed."""
+    for place in np.random.default_rng(seed).permutation(points):
+        yield nth_point(domains, int(place))
+
+
 def drawn(domains: Mapping[str, Domain], draw: np.random.Generator) -> Point:
     """A point at random, each key's value as its domain draws."""
     return {path: held(domain, domain.at(draw.random())) for path, domain in domains.items()}

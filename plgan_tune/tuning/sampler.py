@@ -22,7 +22,7 @@ from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import OUTSIDE, History
 from plgan_tune.tuning.distributions import distributions, from_optuna, quiet, to_optuna
-from plgan_tune.tuning.points import key_of, untried
+from plgan_tune.tuning.points import grid, key_of, untried
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
@@ -184,6 +184,9 @@ class OptunaSampler:
             for row in history.trials
             if row.error != OUTSIDE and spec.holds(row.params)
         }
+        self._grid = None
+        if spec.search.sampler.grid is not None and spec.points is not None:
+            self._grid = grid(spec.domains, spec.points, spec.search.seed)
         self._draw = np.random.default_rng([spec.search.seed, history.next_number])
         self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
@@ -252,6 +255,9 @@ class OptunaSampler:
             return
         while self._first:
             yield self._first.popleft()
+        if self._grid is not None:
+            yield from (point for point in self._grid if key_of(self._spec.domains, point) not in self._tried)
+            return
         yield from repeat({}, MOST_REPEATS)
         point = untried(self._spec.domains, points, self._tried, self._draw)
         if point is not None:

@@ -94,6 +94,7 @@ def _defaults(profile: str, kind: str) -> dict[str, Any]:
         "search.first": list(SearchSpec().first),
         "search.warm_start": list(SearchSpec().warm_start),
         "search.sampler.random": SearchSpec().sampler.random,
+        "search.sampler.grid": SearchSpec().sampler.grid,
         "edition": latest_edition(),
         "trial.profile": with_defaults({})["profile"],
         "trial.model.kind": with_defaults({})["model"]["kind"],

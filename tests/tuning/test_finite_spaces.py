@@ -1,7 +1,8 @@
 """Spaces of finitely many points: steps, ordered choices, grids, and points that would be trained again."""
 
 from dataclasses import replace
-from itertools import count
+from functools import partial
+from itertools import count, product
 from math import prod
 from pathlib import Path
 from random import Random
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from plgan_tune.backends.in_process import InProcess
-from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.domains import Int
+from plgan_tune.config.errors import SpecError
+from plgan_tune.config.load import load_study, study_from_mapping
 from plgan_tune.config.study import SamplerSpec, StudySpec, set_paths
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.records import TrialStatus
@@ -22,18 +25,19 @@ from plgan_tune.search import app
 from plgan_tune.study.history import History
 from plgan_tune.study.state import Ending
 from plgan_tune.tuning.driver import run_study
-from plgan_tune.tuning.points import nth_point
+from plgan_tune.tuning.points import grid, nth_point
 from plgan_tune.tuning.sampler import OptunaSampler
-from tests.factories import Search, make_trial, small
+from tests.factories import SMALL, Search, make_trial, small
 
 BARE = {"study": "finite", "trial": {"data": {"source": "digits", "labels": 20, "validation": 100}}}
 SAMPLERS = {name: SamplerSpec.model_validate(name) for name in ("random", "tpe")}
 HIDDEN = {"choice": [[4], [8, 4], [8, 8, 4]], "ordered": True}
 
 
-def finite(*args: Any, **kwargs: Any) -> StudySpec:
+def finite(loss: Any, training: Any, model: Any = SMALL["trial"]["model"], **search: Any) -> StudySpec:
     """`small` with one learning rate."""
-    mapping = small(*args, **kwargs).as_mapping()
+    mapping = small(loss, training, model=model, first=[]).as_mapping()
+    mapping["search"] |= search
     return study_from_mapping(set_paths(mapping, {"trial.optim.lr_discriminator": 0.003}))
 
 
@@ -173,3 +177,53 @@ def test_every_point_is_tried_once_whatever_comes_of_it(
             suggested.tell(running.pop(draw.randrange(at_a_time)), draw.choice(ENDINGS[:-1]))
     assert sorted(numbers) == list(range(min(trials, prod(counts))))
     assert len({tuple(point.items()) for point in points}) == len(points)
+
+
+# Grids
+
+
+def test_a_grid_is_the_same_however_often_it_is_stopped(search: Search, tmp_path: Path) -> None:
+    """All points once, a first one before them, and `trials` may end it before."""
+    spec = partial(four_points, sampler="grid", first=[{"loss.ramp": "one", "loss.feature_norm": "l1"}])
+    assert search(spec(trials=9), "whole").ending is Ending.DONE
+    whole = table(tmp_path / "whole")
+    assert tuple(whole.loc[0, POINTS]) == ("one", "l1")
+    assert len(whole) == len(whole.drop_duplicates(POINTS)) == 4
+    for trials in (1, 3, 9):
+        search(spec(trials=trials), "cut", resume=True)
+        cut = table(tmp_path / "cut")
+        pd.testing.assert_frame_equal(cut[POINTS], whole[POINTS].head(trials))
+    other = search(spec(trials=9, seed=1), "other")
+    assert {tuple(row.params.items()) for row in other.state.rows()} == {
+        tuple(row.params.items()) for row in search(spec(trials=9), "cut", resume=True).state.rows()
+    }
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
+def test_a_grid_holds_every_point_once(counts: list[int], seed: int) -> None:
+    domains = {f"key{number}": Int(0, count - 1) for number, count in enumerate(counts)}
+    points = [tuple(point.values()) for point in grid(domains, prod(counts), seed)]
+    assert sorted(points, key=str) == sorted(product(*map(range, counts)), key=str)
+
+
+@pytest.mark.parametrize(
+    ("domain", "said"),
+    [
+        (
+            "{uniform: [0.1, 1.0]}",
+            "grid needs domains of finitely many values: int, log_int, choice, or uniform with a step, "
+            "but got {loss.alpha: {uniform: [0.1, 1.0]}}",
+        ),
+        ("{int: [1, 1000001]}", "grid takes domains of at most 1,000,000 points in all, but got 1,000,001 points"),
+    ],
+)
+def test_a_grid_of_endless_or_too_many_points_is_refused(tmp_path: Path, domain: str, said: str) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "study: s\nsearch:\n  sampler: grid\ntrial:\n  data: {source: digits, labels: 20, validation: 400}\n"
+        f"  loss: {{alpha: {domain}}}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_study(file)
+    assert str(caught.value) == f"{file}:3: search.sampler: {said}"
