@@ -33,6 +33,8 @@ Point = Mapping[str, Scalar]
 class TpeSpec(Frozen):
     startup_trials: Count = 20
     """Finished trials before TPE takes over from random sampling."""
+    startup: Literal["random", "sobol"] = "random"
+    """How the points of those trials are drawn: independently, or by a sequence that fills the space evenly."""
 
 
 class RandomSpec(Frozen):

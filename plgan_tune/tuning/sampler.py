@@ -22,7 +22,7 @@ from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import OUTSIDE, History
 from plgan_tune.tuning.distributions import distributions, from_optuna, quiet, to_optuna
-from plgan_tune.tuning.points import grid, key_of, untried
+from plgan_tune.tuning.points import Sobol, grid, key_of, untried
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
@@ -184,6 +184,8 @@ class OptunaSampler:
             for row in history.trials
             if row.error != OUTSIDE and spec.holds(row.params)
         }
+        tpe = spec.search.sampler.tpe
+        self._sobol = Sobol(spec.domains, spec.search.seed) if tpe is not None and tpe.startup == "sobol" else None
         self._grid = None
         if spec.search.sampler.grid is not None and spec.points is not None:
             self._grid = grid(spec.domains, spec.points, spec.search.seed)
@@ -255,6 +257,8 @@ class OptunaSampler:
             return
         while self._first:
             yield self._first.popleft()
+        if (start := self._startup()) is not None:
+            yield start
         if self._grid is not None:
             yield from (point for point in self._grid if key_of(self._spec.domains, point) not in self._tried)
             return
@@ -262,6 +266,13 @@ class OptunaSampler:
         point = untried(self._spec.domains, points, self._tried, self._draw)
         if point is not None:
             yield point
+
+    def _startup(self) -> Point | None:
+        """The Sobol point of the next trial's number, so that a resume gives what would have been given."""
+        number, tpe = self._to_come[0], self._spec.search.sampler.tpe
+        if self._sobol is None or tpe is None or number >= tpe.startup_trials:
+            return None
+        return self._sobol.nth(number)
 
     def _suggestion(self, wish: Point) -> tuple[optuna.Trial, Point]:
         """The sampler's, with these values where they are given."""

@@ -1,6 +1,7 @@
 """The sampler, asked and told as a search does."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,44 @@ def test_tpe_takes_an_ordered_option_for_near_its_neighbours() -> None:
 
     ordered, names = ([misses(kind, seed) for seed in range(8)] for kind in (True, False))
     assert sum(ordered) < 0.8 * sum(names)
+
+
+def sobol(startup: int, **search: Any) -> StudySpec:
+    domains = {**ALPHA_BETA, "loss.switch_epoch": Int(1, 8), "loss.ramp": Choice(("clamp", "one"))}
+    return study(domains, sampler={"tpe": {"startup_trials": startup, "startup": "sobol"}}, **search)
+
+
+def test_a_sobol_start_fills_every_part_of_the_space() -> None:
+    """Of sixteen points one lies in each sixteenth of a key, and four in each quarter of two keys."""
+    points = search(OptunaSampler(sobol(16, trials=16)), lambda point: completed(0.5))
+    assert sorted(int(16 * point["loss.alpha"]) for point in points) == list(range(16))
+    quarters = Counter((point["loss.alpha"] < 0.5, point["loss.beta"] < 0.5) for point in points)
+    assert set(quarters.values()) == {4}
+    assert Counter(point["loss.switch_epoch"] for point in points) == dict.fromkeys(range(1, 9), 2)
+    others = search(OptunaSampler(sobol(16, trials=16, seed=1)), lambda point: completed(0.5))
+    assert all(one != other for one, other in zip(points, others, strict=True))
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 16), st.integers(0, 3))
+def test_a_sobol_start_continues_where_it_was(begun: int, lost: int) -> None:
+    """Trials that its driver did not live to log have the same points again, and then TPE begins."""
+    first = [{"loss.alpha": 0.125}]
+    whole = search(OptunaSampler(sobol(12, trials=16, first=first)), lambda point: completed(bowl(point)))
+    rows = [make_trial(number, TrialStatus.COMPLETED, whole[number], bowl(whole[number])) for number in range(begun)]
+    kept = History(tuple(row for row in rows if row.number != lost))
+    resumed = OptunaSampler(sobol(12, trials=16, first=first), kept)
+    left = [number for number in range(16) if number not in {row.number for row in kept.trials}]
+    again = asked(resumed, len(left))
+    assert [one.number for one in again] == left
+    assert all(one.point == whole[one.number] for one in again if 0 < one.number < 12)
+    assert whole[0]["loss.alpha"] == 0.125
+
+
+def test_a_sobol_start_of_few_points_tries_each_once() -> None:
+    domains: dict[str, Domain] = {"loss.switch_epoch": Int(1, 3), "loss.ramp": Choice(("clamp", "one"))}
+    spec = study(domains, trials=9, sampler={"tpe": {"startup_trials": 9, "startup": "sobol"}})
+    assert len(search(OptunaSampler(spec), lambda point: completed(0.5))) == 6
 
 
 def test_first_points_come_first_in_their_order_and_leave_the_rest_to_the_sampler() -> None:
