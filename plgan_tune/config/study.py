@@ -146,6 +146,8 @@ class SearchSpec(Frozen):
     """How often a trial may start again after an error of its own; a lost machine does not count."""
     trial_timeout: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
     """Seconds without a report after which a trial starts again; null is never."""
+    trial_hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Hours of training after which a trial is stopped; null is no limit."""
     keep_checkpoints: Count = 5
     """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())

@@ -9,6 +9,7 @@ from typing import Final
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.study.assignment import Assignment, EpochReport
+from plgan_tune.study.history import TOO_LONG
 from plgan_tune.study.protocols import Display, LogListener, Rule, Suggestions
 from plgan_tune.study.state import StudyState
 
@@ -109,12 +110,15 @@ class Coordinator:
             self._end(assignment, report.status)
             return Verdict.STOP
         decision = self._rule.report(epoch.report, assignment.point) if epoch else None
-        if decision is None:
-            return Verdict.CONTINUE
-        self._record_decision(decision)
-        if decision.verdict is Verdict.STOP:
+        if decision is not None:
+            self._record_decision(decision)
+        if decision is not None and decision.verdict is Verdict.STOP:
             self._end(assignment, TrialStatus.STOPPED)
-        return decision.verdict
+            return Verdict.STOP
+        if epoch and self.state.has_trained_for_too_long(assignment.trial_id):
+            self._end(assignment, TrialStatus.STOPPED, TOO_LONG)
+            return Verdict.STOP
+        return Verdict.CONTINUE
 
     def retry(self, assignment: Assignment, error: str, *, counts: bool = True) -> Assignment:
         """Record that an attempt failed and return the next attempt.

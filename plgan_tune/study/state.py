@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
-from plgan_tune.study.history import History
+from plgan_tune.study.history import History, is_too_long
 from plgan_tune.study.ranking import rank
 
 
@@ -33,6 +33,7 @@ class StudyState:
         started_at: UTC.
         deadline: when the time of this start is over, but for the seconds until Tune has started, UTC; None is never.
         budget: how many epochs the log may hold, those of earlier starts included; None is no limit.
+        trial_hours: of training after which a trial is stopped; None is no limit.
         split_hash: of the data, where all trials share them.
         competing: whether trials compete, so that one is the best.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.
@@ -51,6 +52,7 @@ class StudyState:
         started_at: datetime,
         deadline: datetime | None = None,
         budget: int | None = None,
+        trial_hours: float | None = None,
         history: History = History(),  # noqa: B008 - frozen
         split_hash: str | None = None,
         competing: bool = True,
@@ -63,6 +65,7 @@ class StudyState:
         self.started_at = started_at
         self.deadline = deadline
         self.budget = budget
+        self._trial_hours = trial_hours
         self.silent: dict[str, str] = {}
         self.notes: list[str] = []
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
@@ -211,6 +214,10 @@ class StudyState:
         """How many trials have ended."""
         return sum(row.status is not TrialStatus.RUNNING for row in self.rows())
 
+    def has_trained_for_too_long(self, trial_id: str) -> bool:
+        """Whether `search.trial_hours` stops the trial: by the seconds of its epochs in the log, not by a clock."""
+        return is_too_long(self._rows[trial_id].seconds, self._trial_hours)
+
     def over(self) -> Ending | None:
         """Which limit ends the search before all trials have ended; None while none does.
 
@@ -225,7 +232,7 @@ class StudyState:
         return sum(row.epochs for row in (*self.rows(), *self._waiting.values()))
 
     def epochs_saved(self) -> int:
-        """Epochs that early stopping left out. What stopped another trial, a narrower domain, is its row's error."""
+        """Epochs that early stopping left out. The row of a trial that something else stopped has an error."""
         stopped = (row for row in self.rows() if row.status is TrialStatus.STOPPED and row.error is None)
         return sum(self.epochs - row.epochs for row in stopped)
 

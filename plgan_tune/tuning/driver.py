@@ -217,6 +217,7 @@ def _search(
         started_at=asked.started,
         deadline=asked.started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
         budget=spec.search.epochs,
+        trial_hours=spec.search.trial_hours,
         history=left.history,
         split_hash=data.split.hash,
     )

@@ -146,6 +146,12 @@ def already_in_words(history: History) -> str:
     return f"{ended:,} trial{'s' * (ended != 1)} ended, {len(history.unfinished):,} unfinished; {epochs:,} epochs"
 
 
+def _length_in_words(study: StudySpec) -> str:
+    epochs, hours = study.any_trial().training.epochs, study.search.trial_hours
+    limit = "" if hours is None else f" and about {hours:g} hour{'s' * (hours != 1)} of training"
+    return f"{epochs} epochs{limit}"
+
+
 def _budget_in_words(plan: Plan) -> str:
     budget = plan.study.search.epochs
     return "" if budget is None else f"; the search ends at {budget:,}, of which {plan.history.next_seq:,} are logged"
@@ -166,7 +172,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
             f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}",
         ),
         ("searched", ", ".join(study.domains) or "nothing: every trial is the same but for its point"),
-        ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
+        ("trials", f"{plan.trials}, each of at most {_length_in_words(study)}"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}{_budget_in_words(plan)}"),

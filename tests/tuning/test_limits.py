@@ -1,6 +1,8 @@
 """Limits that end a search before its trials: by the log alone, so that a resume under the same ones trains nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from plgan_tune.backends import in_process
+from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.load import load_study
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
+from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.study.state import Ending
 from tests.factories import Search, small
 
@@ -73,7 +78,66 @@ def test_the_command_that_continues_a_search_out_of_epochs_continues_it(tmp_path
 @pytest.mark.parametrize(("budget", "most"), [(None, 24), (30, 24), (5, 5)])
 def test_a_dry_run_knows_the_budget(tmp_path: Path, budget: int | None, most: int) -> None:
     file = tmp_path / "space.yaml"
-    file.write_text(dump_yaml(small(epochs=budget).as_mapping()))
+    file.write_text(dump_yaml(small(epochs=budget, trial_hours=0.5).as_mapping()))
     assert load_study(file).study.search.epochs == budget
     said = " ".join(CliRunner().invoke(app, ["--space", str(file), "--dry-run"]).output.split())
     assert f"epochs at most {most}, at least {min(most, 9)}" in said
+    assert "trials 6, each of at most 4 epochs and about 0.5 hours of training" in said
+
+
+# A trial's hours
+
+
+class Slow(TrialWorker):
+    """Whose second trial takes half an hour an epoch."""
+
+    def begin(self, assignment: Assignment) -> None:
+        super().begin(assignment)
+        self._slow = assignment.number == 1
+
+    def step(self) -> EpochReport:
+        report = super().step()
+        if report.metrics is None:
+            return report
+        return replace(report, metrics=replace(report.metrics, seconds=1800.0 if self._slow else 1.0))
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_process, "TrialWorker", Slow)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_trial_that_trains_for_too_long_is_stopped_and_saves_nothing(search: Search, tmp_path: Path) -> None:
+    result = search(small(trials=3, first=FIRST, early_stopping="none", trial_hours=1))
+    trials = rows(tmp_path / "study", "trials")
+    assert list(trials["status"]) == ["completed", "stopped", "completed"]
+    assert list(trials["epochs"]) == [4, 2, 4]
+    assert trials.loc[1, "error"] == "it has trained for search.trial_hours"
+    assert result.state.epochs_saved() == 0
+    assert result.ending is Ending.DONE
+    assert search(small(trials=3, first=FIRST, early_stopping="none"), resume=True).ending is Ending.DONE
+    pd.testing.assert_frame_equal(rows(tmp_path / "study", "trials"), trials)
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("written", [True, False])
+def test_the_log_says_that_a_trial_has_trained_for_too_long(search: Search, tmp_path: Path, written: bool) -> None:
+    """Interrupted after an hour, before the trial is stopped; a resume with a limit of an hour ends it."""
+    spec = partial(small, trials=3, first=FIRST, early_stopping="none")
+    search(spec(trial_hours=1), "whole")
+    search(spec(epochs=6), "cut")
+    assert list(rows(tmp_path / "cut", "trials")["epochs"]) == [4, 2]
+    search(spec(trial_hours=1 if written else 1.25), "cut", resume=True)
+    trials, whole = (rows(tmp_path / name, "trials") for name in ("cut", "whole"))
+    if written:
+        pd.testing.assert_frame_equal(trials, whole)
+    assert list(trials["epochs"]) == [4, 2 if written else 3, 4]
+
+
+def test_without_a_limit_the_same_is_trained(search: Search, tmp_path: Path) -> None:
+    search(small(trials=3, first=FIRST), "without")
+    search(small(trials=3, first=FIRST, trial_hours=1000.0, epochs=1000), "with")
+    for name in ("trials", "epochs", "decisions"):
+        one, other = (rows(tmp_path / study, name) for study in ("without", "with"))
+        pd.testing.assert_frame_equal(one, other)
