@@ -155,7 +155,11 @@ def _resume(
 
 def _further(ending: Ending, search: SearchSpec) -> list[str]:
     """What a resume must override to continue: a limit on the log, unlike one of the time, is still reached then."""
-    return [f"search.epochs={2 * search.epochs}"] if ending is Ending.OUT_OF_EPOCHS and search.epochs else []
+    if ending is Ending.OUT_OF_EPOCHS and search.epochs:
+        return [f"search.epochs={2 * search.epochs}"]
+    if ending is Ending.STOPPED_IMPROVING and search.patience:
+        return [f"search.patience={2 * search.patience}"]
+    return []
 
 
 def _leave_report(console: Console, study: Location) -> None:

@@ -136,6 +136,8 @@ class SearchSpec(Frozen):
     """End the search after this time; null is no limit."""
     epochs: Positive | None = None
     """End the search once so many epochs are logged, those of earlier starts included; null is no limit."""
+    patience: Positive | None = None
+    """End the search once so many trials in a row have not improved the best error by more than its noise."""
     metric: Literal["val_error"] = "val_error"
     mode: Literal["min"] = "min"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

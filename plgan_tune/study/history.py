@@ -26,6 +26,7 @@ MAY_CHANGE = (
     "search.trials",
     "search.hours",
     "search.epochs",
+    "search.patience",
     "search.concurrent",
     "search.max_failures",
     "search.trial_timeout",

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
 from plgan_tune.study.history import History, is_too_long
+from plgan_tune.study.patience import Patience
 from plgan_tune.study.ranking import rank
 
 
@@ -17,6 +18,7 @@ class Ending(StrEnum):
     DONE = "done"
     OUT_OF_TIME = "out of time"
     OUT_OF_EPOCHS = "out of epochs"
+    STOPPED_IMPROVING = "stopped improving"
     INTERRUPTED = "interrupted"
 
 
@@ -34,6 +36,7 @@ class StudyState:
         deadline: when the time of this start is over, but for the seconds until Tune has started, UTC; None is never.
         budget: how many epochs the log may hold, those of earlier starts included; None is no limit.
         trial_hours: of training after which a trial is stopped; None is no limit.
+        patience: ends the search when it has stopped improving; has been given nothing yet.
         split_hash: of the data, where all trials share them.
         competing: whether trials compete, so that one is the best.
         history: rows of an earlier start. A trial it left unfinished waits until it starts again.
@@ -53,6 +56,7 @@ class StudyState:
         deadline: datetime | None = None,
         budget: int | None = None,
         trial_hours: float | None = None,
+        patience: Patience | None = None,
         history: History = History(),  # noqa: B008 - frozen
         split_hash: str | None = None,
         competing: bool = True,
@@ -66,6 +70,9 @@ class StudyState:
         self.deadline = deadline
         self.budget = budget
         self._trial_hours = trial_hours
+        self._patience = patience
+        if patience is not None:
+            patience.replay(history.ended)
         self.silent: dict[str, str] = {}
         self.notes: list[str] = []
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
@@ -164,7 +171,10 @@ class StudyState:
         """
         self._curves.pop(trial_id, None)
         self._lost.discard(trial_id)
-        return self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
+        row = self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
+        if self._patience is not None:
+            self._patience.take(row)
+        return row
 
     def _keep(self, row: TrialRow) -> TrialRow:
         self.silent.pop(row.trial_id, None)  # whatever has happened to it, it was a sign of life
@@ -225,6 +235,8 @@ class StudyState:
         """
         if self.budget is not None and self._seq >= self.budget:
             return Ending.OUT_OF_EPOCHS
+        if self._patience is not None and self._patience.is_over():
+            return Ending.STOPPED_IMPROVING
         return None
 
     def epochs_trained(self) -> int:

@@ -152,6 +152,11 @@ def _length_in_words(study: StudySpec) -> str:
     return f"{epochs} epochs{limit}"
 
 
+def _patience_in_words(study: StudySpec) -> str:
+    trials, images = study.search.patience, study.any_trial().data.validation
+    return f"the search ends after {trials} in a row without an improvement that {images:,} validation images can tell"
+
+
 def _budget_in_words(plan: Plan) -> str:
     budget = plan.study.search.epochs
     return "" if budget is None else f"; the search ends at {budget:,}, of which {plan.history.next_seq:,} are logged"
@@ -175,6 +180,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("trials", f"{plan.trials}, each of at most {_length_in_words(study)}"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
+        *([("patience", _patience_in_words(study))] if study.search.patience else []),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}{_budget_in_words(plan)}"),
         (
             "a trial takes",

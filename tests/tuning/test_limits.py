@@ -1,24 +1,30 @@
 """Limits that end a search before its trials: by the log alone, so that a resume under the same ones trains nothing."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from plgan_tune.backends import in_process
 from plgan_tune.backends.trial_worker import TrialWorker
 from plgan_tune.config.load import load_study
 from plgan_tune.config.yaml import dump_yaml
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.search import app
 from plgan_tune.study.assignment import Assignment, EpochReport
+from plgan_tune.study.history import OUTSIDE
+from plgan_tune.study.patience import Patience
 from plgan_tune.study.state import Ending
-from tests.factories import Search, small
+from tests.factories import Search, make_trial, small
 
 FIRST: Sequence[Any] = [
     {"loss.alpha": alpha, "loss.ramp": "one", "optim.lr_discriminator": 0.003} for alpha in (0.2, 0.9, 0.6)
@@ -137,7 +143,75 @@ def test_the_log_says_that_a_trial_has_trained_for_too_long(search: Search, tmp_
 
 def test_without_a_limit_the_same_is_trained(search: Search, tmp_path: Path) -> None:
     search(small(trials=3, first=FIRST), "without")
-    search(small(trials=3, first=FIRST, trial_hours=1000.0, epochs=1000), "with")
+    search(small(trials=3, first=FIRST, trial_hours=1000.0, epochs=1000, patience=1000), "with")
     for name in ("trials", "epochs", "decisions"):
         one, other = (rows(tmp_path / study, name) for study in ("without", "with"))
         pd.testing.assert_frame_equal(one, other)
+
+
+# Patience
+
+
+def test_a_search_that_no_longer_improves_ends_and_a_resume_agrees(search: Search, tmp_path: Path) -> None:
+    """On 100 images no two of these errors differ by more than their noise, or a trial is better: the log decides."""
+    spec = partial(small, trials=6, early_stopping="none")
+    search(spec(), "whole")
+    whole = rows(tmp_path / "whole", "trials")
+    errors = list(whole["val_error_last"])
+    for patience in (1, 2, 3):
+        result = search(spec(patience=patience), f"study{patience}")
+        expected = first_end(errors, patience)
+        assert len(result.state.rows()) == expected
+        assert result.ending is (Ending.STOPPED_IMPROVING if expected < 6 else Ending.DONE)
+        again = search(spec(patience=patience), f"study{patience}", resume=True)
+        assert (again.ending, len(again.state.rows())) == (result.ending, expected)
+        trials = rows(tmp_path / f"study{patience}", "trials")
+        pd.testing.assert_frame_equal(trials, whole.head(expected))
+    assert first_end(errors, 1) < 6
+    assert search(spec(patience=6), "study1", resume=True).ending is Ending.DONE
+
+
+def first_end(errors: Sequence[float], patience: int, images: int = 100) -> int:
+    """After how many trials a search of these errors ends, as a reader of the documentation works it out."""
+    best, since = errors[0], 0
+    for number, error in enumerate(errors[1:], start=2):
+        noise = math.sqrt((best * (1 - best) + error * (1 - error)) / images)
+        best, since = (error, 0) if best - error > noise else (best, since + 1)
+        if since == patience:
+            return number
+    return len(errors)
+
+
+@given(st.lists(st.tuples(st.sampled_from(TrialStatus), st.floats(0, 1)), max_size=30), st.randoms())
+def test_patience_is_a_function_of_the_log(ends: list[tuple[TrialStatus, float]], draw: Random) -> None:
+    """Taken one by one as trials end, or sorted from the table at a resume."""
+    ended = [make_trial(n, status, error=error) for n, (status, error) in enumerate(ends) if status != "running"]
+    for trials in (1, 2, 5):
+        live, replayed = Patience(trials, 100), Patience(trials, 100)
+        for row in ended:
+            live.take(row)
+        replayed.replay(draw.sample(ended, len(ended)))
+        assert live.is_over() == replayed.is_over()
+
+
+def completed(*errors: float) -> Iterator[TrialRow]:
+    return (make_trial(n, TrialStatus.COMPLETED, error=error) for n, error in enumerate(errors))
+
+
+def is_over(patience: int, rows: Iterable[TrialRow]) -> bool:
+    found = Patience(patience, 100)
+    found.replay(rows)
+    return found.is_over()
+
+
+def test_small_improvements_add_up_and_what_says_nothing_does_not_count() -> None:
+    """On 100 images 0.5 and 0.4 differ by more than 0.07, their standard error; 0.5 and 0.45 do not."""
+    assert is_over(2, completed(0.5, 0.45, 0.44))
+    assert not is_over(2, completed(0.5, 0.45, 0.40))
+    assert not is_over(1, completed(0.5))
+    (best,) = completed(0.5)
+    others = [make_trial(1, TrialStatus.FAILED), replace(make_trial(2, TrialStatus.STOPPED), error=OUTSIDE)]
+    assert not is_over(1, [best, *others])
+    for status in (TrialStatus.STOPPED, TrialStatus.DIVERGED):
+        assert is_over(1, [best, make_trial(1, status)])
+        assert not is_over(1, [make_trial(0, status), make_trial(1, status)])
