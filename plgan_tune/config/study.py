@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Annotated, Any, Final, Literal, Self
@@ -23,6 +23,7 @@ from plgan_tune.config.domains import (
 )
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import RuleError, show
+from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.trial import LEAVES, Count, Frozen, Positive, Size, TrialSpec
 from plgan_tune.config.urls import check_no_password
 
@@ -158,6 +159,8 @@ class SearchSpec(Frozen):
     """Folders or URLs of older studies, whose finished trials the sampler is told first."""
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
     """Each a `Point` to try before the sampler is asked; it may leave searched keys to the sampler."""
+    rules: tuple[str, ...] = Field(default=(), strict=False)
+    """Each a linear comparison between keys of the trial that every point keeps."""
 
     @field_validator("warm_start")
     @classmethod
@@ -234,12 +237,38 @@ class StudySpec:
         return TrialSpec.model_validate(with_defaults(set_paths(self.template, values), self.edition))
 
     def holds(self, point: Point) -> bool:
-        """Whether `point`, of this study or of one that searched the same keys elsewhere, lies in its domains."""
+        """Whether `point`, of this study or of one that searched the same keys elsewhere, lies in its domains.
+
+        A point that breaks a rule does not.
+        """
         options = self.options
-        return point.keys() == self.domains.keys() and all(
+        inside = point.keys() == self.domains.keys() and all(
             point[path] in options[path] if path in options else domain.contains(point[path])
             for path, domain in self.domains.items()
         )
+        return inside and self.broken_rule(point) is None
+
+    def broken_rule(self, point: Point) -> str | None:
+        """The first of `search.rules` that the point breaks; a rule of a key that the point leaves open is kept."""
+        if not self.search.rules:
+            return None
+        chosen = {path: decode(self.domains[path], value) for path, value in point.items()}
+        rules = [parse_rule(text) for text in self.search.rules]
+        if chosen.keys() != self.domains.keys():
+            rules = [rule for rule in rules if all(self._knows(key, chosen) for key in rule.factors)]
+        values = self.values({key for rule in rules for key in rule.factors}, chosen)
+        return next((rule.text for rule in rules if not rule.keeps(values)), None)
+
+    def _knows(self, key: str, chosen: Mapping[str, Leaf]) -> bool:
+        return key in chosen or _leaf(self.template, key) is not None
+
+    def values(self, keys: Iterable[str], chosen: Mapping[str, Leaf]) -> dict[str, Any]:
+        """What a trial has at these keys where it has been given the chosen values; defaults may hang on them."""
+        found: dict[str, Any] = {key: _leaf(self.template, key) for key in keys} | dict(chosen)
+        if any(value is None for value in found.values()):
+            trial = with_defaults(set_paths(self.template, chosen), self.edition)
+            found = {key: _leaf(trial, key) for key in found}
+        return found
 
     def as_mapping(self) -> dict[str, Any]:
         """The study as a space file says it, every default that no searched key decides filled in.
@@ -296,6 +325,14 @@ class StudySpec:
             path: f"params_{path if leaves.count(leaf) > 1 else leaf}"
             for path, leaf in zip(self.domains, leaves, strict=True)
         }
+
+
+def _leaf(mapping: Mapping[str, Any], path: str) -> Any:
+    """What stands at the dotted path; None where nothing does."""
+    value: Any = mapping
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

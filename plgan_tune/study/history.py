@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "search.keep_checkpoints",
     "search.sampler",
     "search.first",
+    "search.rules",
     "search.warm_start",
     "search.early_stopping",
     "resources.",

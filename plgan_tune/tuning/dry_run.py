@@ -97,7 +97,8 @@ def notes_before(
     notes += [f"changed since the last start: {change}" for change in history.changes]
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     if outside:
-        notes.append(f"outside the current domains, so kept but not told to the sampler: {', '.join(outside)}")
+        what = "domains or rules" if spec.search.rules else "domains"
+        notes.append(f"outside the current {what}, so kept but not told to the sampler: {', '.join(outside)}")
     return [*notes, *(study.note for study in older)]
 
 

@@ -1,6 +1,6 @@
 """The points of a study's domains: told apart, counted out and drawn without a sampler."""
 
-from collections.abc import Container, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -9,8 +9,14 @@ from plgan_tune.config.domains import Domain
 from plgan_tune.config.study import Point, decode, held
 from plgan_tune.records import Value
 
-DRAWS: Final = 100
+DRAWS: Final = 10_000
 """Points at random, before all are gone through."""
+
+MOST_LISTED: Final = 1_000_000
+"""Of a finite space, points that are gone through."""
+
+May = Callable[[Point], bool]
+"""Whether a point may be tried: none has tried it, and it keeps the rules."""
 
 Key = Hashable
 """A point, so that it is met again."""
@@ -42,28 +48,31 @@ def grid(domains: Mapping[str, Domain], points: int, seed: int) -> Iterator[Poin
 class Sobol:
     """The points of a scrambled Sobol sequence (Owen 1998), which fill the domains more evenly than random ones.
 
-    The n-th is a function of the seed and n alone. One that domains of few values make of an earlier one is left out.
+    The n-th is a function of the seed and n alone. Left out is what may not be, and what domains of few values make of
+    an earlier point.
 
     Args:
         seed: of the scrambling.
+        may: whether a point keeps the rules.
     """
 
-    def __init__(self, domains: Mapping[str, Domain], seed: int) -> None:
+    def __init__(self, domains: Mapping[str, Domain], seed: int, may: May) -> None:
         from scipy.stats import qmc  # noqa: PLC0415 - half a second, for those who ask for it
 
-        self._domains = domains
+        self._domains, self._may = domains, may
         self._sequence = qmc.Sobol(max(1, len(domains)), scramble=True, seed=np.random.default_rng(seed))
         self._points: dict[Key, Point] = {}
 
     def nth(self, place: int) -> Point | None:
         """None where so many points are not to be had."""
-        for _ in range(DRAWS * (place + 1)):
+        for _ in range(DRAWS + place):
             if place < len(self._points):
                 break
             shares = self._sequence.random(1)[0].tolist()
             values = zip(self._domains.items(), shares, strict=False)
             point = {path: held(domain, domain.at(share)) for (path, domain), share in values}
-            self._points.setdefault(key_of(self._domains, point), point)
+            if self._may(point):
+                self._points.setdefault(key_of(self._domains, point), point)
         return list(self._points.values())[place] if place < len(self._points) else None
 
 
@@ -72,18 +81,13 @@ def drawn(domains: Mapping[str, Domain], draw: np.random.Generator) -> Point:
     return {path: held(domain, domain.at(draw.random())) for path, domain in domains.items()}
 
 
-def untried(
-    domains: Mapping[str, Domain], points: int | None, tried: Container[Key], draw: np.random.Generator
-) -> Point | None:
-    """A point that is not `tried`; None where there is none.
+def first_that(may: May, domains: Mapping[str, Domain], points: int | None, draw: np.random.Generator) -> Point | None:
+    """A point that may be tried; None where there is none.
 
     Args:
         points: how many there are in all; None where not finitely many.
     """
-    for point in _from_anywhere(domains, points, draw):
-        if key_of(domains, point) not in tried:
-            return point
-    return None
+    return next((point for point in _from_anywhere(domains, points, draw) if may(point)), None)
 
 
 def _from_anywhere(domains: Mapping[str, Domain], points: int | None, draw: np.random.Generator) -> Iterator[Point]:
@@ -95,5 +99,5 @@ def _from_anywhere(domains: Mapping[str, Domain], points: int | None, draw: np.r
         yield drawn(domains, draw)
     if points is not None:
         start = int(draw.random() * points)
-        for step in range(points):
+        for step in range(min(points, MOST_LISTED)):
             yield nth_point(domains, (start + step) % points)

@@ -22,7 +22,7 @@ from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import OUTSIDE, History
 from plgan_tune.tuning.distributions import distributions, from_optuna, quiet, to_optuna
-from plgan_tune.tuning.points import Sobol, grid, key_of, untried
+from plgan_tune.tuning.points import Sobol, first_that, grid, key_of
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
@@ -142,6 +142,8 @@ class OptunaSampler:
 
     The points of `search.first` come first, in their order; keys that such a point leaves out are sampled.
 
+    A point that breaks a rule of `search.rules` is suggested again, at most so often in a row as one that was tried.
+
     No point is suggested twice. The sampler is told of one that it repeats what it would have been told had the trial
     been trained again, so that it moves on; where it repeats too often, a point is drawn among the others. Where there
     are no others, the search ends.
@@ -185,7 +187,9 @@ class OptunaSampler:
             if row.error != OUTSIDE and spec.holds(row.params)
         }
         tpe = spec.search.sampler.tpe
-        self._sobol = Sobol(spec.domains, spec.search.seed) if tpe is not None and tpe.startup == "sobol" else None
+        self._sobol: Sobol | None = None
+        if tpe is not None and tpe.startup == "sobol":
+            self._sobol = Sobol(spec.domains, spec.search.seed, self._keeps_rules)
         self._grid = None
         if spec.search.sampler.grid is not None and spec.points is not None:
             self._grid = grid(spec.domains, spec.points, spec.search.seed)
@@ -243,6 +247,9 @@ class OptunaSampler:
         skipped: list[str] = []
         for wish in self._wishes():
             asked, point = self._suggestion(wish)
+            if not self._keeps_rules(point):
+                self.study.tell(asked, state=TrialState.FAIL)
+                continue
             tried = self._tried.get(key_of(self._spec.domains, point))
             if tried is None:
                 return self._assigned(asked, self._to_come.popleft(), 1, 0, point, skipped)
@@ -256,16 +263,23 @@ class OptunaSampler:
         if points is not None and len(self._tried) >= points:
             return
         while self._first:
-            yield self._first.popleft()
+            point = self._first.popleft()
+            yield from repeat(point, 1 if point.keys() == self._spec.domains.keys() else MOST_REPEATS)
         if (start := self._startup()) is not None:
             yield start
         if self._grid is not None:
-            yield from (point for point in self._grid if key_of(self._spec.domains, point) not in self._tried)
+            yield from filter(self._may_be_tried, self._grid)
             return
         yield from repeat({}, MOST_REPEATS)
-        point = untried(self._spec.domains, points, self._tried, self._draw)
-        if point is not None:
-            yield point
+        found = first_that(self._may_be_tried, self._spec.domains, points, self._draw)
+        if found is not None:
+            yield found
+
+    def _keeps_rules(self, point: Point) -> bool:
+        return self._spec.broken_rule(point) is None
+
+    def _may_be_tried(self, point: Point) -> bool:
+        return key_of(self._spec.domains, point) not in self._tried and self._keeps_rules(point)
 
     def _startup(self) -> Point | None:
         """The Sobol point of the next trial's number, so that a resume gives what would have been given."""

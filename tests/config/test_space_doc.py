@@ -93,6 +93,7 @@ def _defaults(profile: str, kind: str) -> dict[str, Any]:
         **_model_defaults(AshaSpec, "search.early_stopping.asha"),
         "search.first": list(SearchSpec().first),
         "search.warm_start": list(SearchSpec().warm_start),
+        "search.rules": list(SearchSpec().rules),
         "search.sampler.random": SearchSpec().sampler.random,
         "search.sampler.grid": SearchSpec().sampler.grid,
         "edition": latest_edition(),
