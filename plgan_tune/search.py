@@ -14,6 +14,7 @@ from plgan_tune.backends.selection import check_selection, select_backend
 from plgan_tune.config.advice import advice
 from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import default_space, load_study
+from plgan_tune.config.study import SearchSpec
 from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
 from plgan_tune.console.format import say, terminal
@@ -97,7 +98,8 @@ def main(
         except KeyboardInterrupt:
             say_how_to_resume(console, "Interrupted; finished epochs are saved", go_on)
             raise
-    again = None if result.ending is Ending.DONE else go_on
+    further = [*(overrides or []), *_further(result.ending, loaded.study.search)]
+    again = None if result.ending is Ending.DONE else _resume(study, space, further, results, address, in_process)
     print_summary(
         console,
         result.state,
@@ -138,6 +140,15 @@ def _resume(
         "--resume": True,
     }
     return shell_line([python(), "-m", "plgan_tune.search", *option_words(given)])
+
+
+def _further(ending: Ending, search: SearchSpec) -> list[str]:
+    """What a resume must override to continue: a limit on the log, unlike one of the time, is still reached then."""
+    if ending is Ending.OUT_OF_EPOCHS and search.epochs:
+        return [f"search.epochs={2 * search.epochs}"]
+    if ending is Ending.STOPPED_IMPROVING and search.patience:
+        return [f"search.patience={2 * search.patience}"]
+    return []
 
 
 def _leave_report(console: Console, study: Location) -> None:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import pandas as pd
 
@@ -153,12 +154,12 @@ def _late_enough(study: Study, path: str, domain: Domain) -> bool:
 
 def _stretched(domain: Domain, end: str, share: float) -> Domain:
     match domain:
+        case Uniform(low, high, float() | int() as step) | Int(low, high, step):
+            further = max(1, round(share * (high - low) / step))
+            return replace(domain, **_moved(domain, end, round((high - low) / step), further))
         case Uniform(low, high):
             by = share * (high - low)
             return Uniform(_round(low - by, by), high) if end == "lower" else Uniform(low, _round(high + by, by))
-        case Int(low, high):
-            whole = max(1, round(share * (high - low)))
-            return Int(low - whole, high) if end == "lower" else Int(low, high + whole)
         case LogUniform(low, high):
             factor = (high / low) ** share
             down, up = low / factor, high * factor
@@ -170,6 +171,11 @@ def _stretched(domain: Domain, end: str, share: float) -> Domain:
             return LogInt(max(1, int(low / factor)), high) if end == "lower" else LogInt(low, math.ceil(high * factor))
         case Choice():
             return domain
+
+
+def _moved(domain: Uniform | Int, end: str, steps: int, by: int) -> dict[str, Any]:
+    """One end so many steps further out, of a domain of `steps` steps."""
+    return {"low": domain.nth(-by)} if end == "lower" else {"high": domain.nth(steps + by)}
 
 
 def _round(value: float, step: float) -> float:

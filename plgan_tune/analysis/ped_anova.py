@@ -38,10 +38,14 @@ class Grid:
     def of(cls, domain: Domain) -> "Grid":
         """Return the cells of a domain."""
         match domain:
+            case Choice(options, ordered=True):
+                return cls(domain, _wide(len(options)))
             case Choice(options):
                 return cls(domain, np.full(len(options), 1 / len(options)))
-            case Int(low, high):
-                return cls(domain, _wide(min(high - low + 1, CELLS)))
+            case Int(low, high, step):
+                return cls(domain, _wide(min((high - low) // step + 1, CELLS)))
+            case Uniform(low, high, float() | int() as step):
+                return cls(domain, _wide(min(round((high - low) / step) + 1, CELLS)))
             case LogInt(low, high):
                 return cls(domain, _wide(min(math.ceil(math.log(high - low + 1) / math.log(2)) + 1, CELLS)))
             case Uniform(low, high) | LogUniform(low, high):
@@ -67,7 +71,7 @@ class Grid:
     def density(self, places: Places) -> Floats:
         """Return a Parzen estimate on the cells, with a prior that weighs as one trial. It sums to 1."""
         counts = np.bincount(places, minlength=self.size)
-        if isinstance(self.domain, Choice):
+        if isinstance(self.domain, Choice) and not self.domain.ordered:
             estimate = _of_options(counts)
         else:
             estimate = _kernels(self.size, _bandwidth(counts)) @ counts

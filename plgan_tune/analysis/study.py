@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from plgan_tune.analysis.whole import check_columns, check_epochs, check_trials
-from plgan_tune.config.domains import Choice
+from plgan_tune.config.domains import Choice, Int, Uniform
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialStatus, Value
@@ -78,6 +78,8 @@ class Study:
                 )
             else:
                 inside &= cells.between(domain.low, domain.high)
+                if isinstance(domain, Uniform | Int) and domain.step not in (None, 1):
+                    inside &= cells.map(domain.contains, na_action="ignore").astype(bool)
         return inside
 
     def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:

@@ -47,7 +47,9 @@ class Trainer(Protocol):
         """The current state of the machines; None if there is only this process."""
 
     def train(self, coordinator: Coordinator, backpressure: Backpressure, on_look: Callable[[], None]) -> bool:
-        """Train the coordinator's assignments until there are no more, the time is over or the user stops the search.
+        """Train the coordinator's assignments until there are none, a limit is reached or the user stops the search.
+
+        The limits are `search.hours` and, checked after every report, `Coordinator.is_over`.
 
         Unfinished trials save a checkpoint. Their end is not reported to the coordinator.
 

@@ -90,7 +90,8 @@ class InProcessTrainer:
             def must_end() -> bool:
                 backpressure.hold(stop_requested)
                 out_of_time = deadline is not None and seconds_awake_or_asleep() >= deadline
-                return stop_requested() or out_of_time or backpressure.why_to_end() is not None
+                must_stop = stop_requested() or backpressure.why_to_end() is not None
+                return must_stop or out_of_time or coordinator.is_over()
 
             while not must_end() and (assignment := coordinator.ask()) is not None:
                 self._train_trial(assignment, coordinator, must_end)

@@ -65,7 +65,14 @@ def _about_search(study: StudySpec, epochs: int) -> list[str]:
             f"with {epochs} epochs no trial is stopped early"
         )
     if not study.domains:
-        sentences.append(f"no key of trial holds a domain: all {search.trials} trials have the same configuration")
+        sentences.append(
+            "no key of trial holds a domain: there is one configuration to train, and the search ends then"
+        )
+    elif (points := study.points) is not None and points < search.trials:
+        sentences.append(
+            f"the domains have {points:,} points in all: the search ends once all are tried, before its "
+            f"{search.trials:,} trials"
+        )
     if len(search.first) > search.trials:
         sentences.append(f"search.first has {len(search.first)} points, but search.trials is {search.trials}")
     return sentences

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import combinations, product
 from math import prod
+from random import Random
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from plgan_tune.config.domains import NAMES, Domain, Leaf, check_length, domain_
 from plgan_tune.config.edition import EDITION, MADE_WITH, check_edition, edition_of
 from plgan_tune.config.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
+from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.study import (
     NAME,
     NAME_LENGTH,
@@ -33,6 +35,11 @@ _TRIAL_KEYS: Final = keys_of(TrialSpec)
 _ABSENT: Final = "nothing"
 _MOST_CORNERS: Final = 50_000
 """Most corners of a space. Building and checking one takes 0.1 to 0.2 ms."""
+MOST_RULES: Final = 100
+MOST_DRAWS: Final = 10_000
+"""Random points, of which one must keep the rules."""
+MOST_GRID_POINTS: Final = 1_000_000
+"""As many as a search may have trials; they are ordered all at once."""
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
 _DECIDING: Final = {
     "profile": get_args(Profile),
@@ -92,6 +99,8 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
         *check_edition(mapping),
         *search_findings,
         *first_findings,
+        *_check_grid(search, draft),
+        *_check_rules(search),
         *resource_findings,
         *draft.findings,
         *_check_corners(draft),
@@ -102,7 +111,8 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
         return findings
     search = search.model_copy(update={"first": first})
     left_out = _left_out(mapping, draft)
-    return StudySpec(mapping["study"], search, resources, template, draft.domains, draft.edition, left_out)
+    study = StudySpec(mapping["study"], search, resources, template, draft.domains, draft.edition, left_out)
+    return _check_kept(study) or study
 
 
 def check_trial(mapping: Any, edition: int | None = None) -> TrialSpec | list[Finding]:
@@ -346,6 +356,71 @@ def _left_out(mapping: Mapping[str, Any], draft: _Draft) -> frozenset[str]:
     given = flatten(draft.template).keys() | draft.domains.keys()
     keys = {f"trial.{path}" for path in LEAVES if path not in given}
     return frozenset(keys if EDITION in mapping else {EDITION, *keys})
+
+
+def _check_grid(search: SearchSpec | None, draft: _Draft) -> list[Finding]:
+    if search is None or search.sampler.grid is None:
+        return []
+    counts = {path: domain.count() for path, domain in draft.domains.items()}
+    endless = [path for path, count in counts.items() if count is None]
+    if endless:
+        rule = "grid needs domains of finitely many values: int, log_int, choice, or uniform with a step"
+        domains = {path: domain_as_mapping(draft.domains[path]) for path in endless}
+        return [Finding(("search", "sampler"), rule, show(domains))]
+    points = prod(count for count in counts.values() if count is not None)
+    if points > MOST_GRID_POINTS:
+        rule = f"grid takes domains of at most {MOST_GRID_POINTS:,} points in all"
+        return [Finding(("search", "sampler"), rule, f"{points:,} points")]
+    return []
+
+
+def _check_rules(search: SearchSpec | None) -> list[Finding]:
+    """What is wrong with the text of the rules."""
+    findings: list[Finding] = []
+    rules = () if search is None else search.rules
+    if len(rules) > MOST_RULES:
+        return [Finding(("search", "rules"), f"must be at most {MOST_RULES} rules", f"{len(rules):,}")]
+    for number, text in enumerate(rules):
+        place = ("search", "rules", number)
+        try:
+            keys = parse_rule(text).factors
+        except RuleError as error:
+            findings.append(Finding(place, error.rule, error.value))
+        else:
+            findings += [Finding(place, must_be_known(key, LEAVES), show(key)) for key in keys if key not in LEAVES]
+    return findings
+
+
+def _check_kept(study: StudySpec) -> list[Finding]:
+    """Whether there are points that keep the rules, those to try first among them."""
+    if not study.search.rules:
+        return []
+    for number, text in enumerate(study.search.rules):
+        for key in parse_rule(text).factors:
+            if (value := _no_number(study, key)) is not None:
+                rule = "every key of a rule must hold numbers"
+                return [Finding(("search", "rules", number), rule, f"{key}: {value}")]
+    draw = Random(0)
+    drawn = (
+        {path: held(domain, domain.at(draw.random())) for path, domain in study.domains.items()}
+        for _ in range(MOST_DRAWS)
+    )
+    if all(study.broken_rule(point) is not None for point in drawn):
+        rule = "must leave points of the domains that keep all rules"
+        return [Finding(("search", "rules"), rule, f"none among {MOST_DRAWS:,} random ones")]
+    return [
+        Finding(("search", "first", number), f"must keep the rule `{broken}`", show(point))
+        for number, point in enumerate(study.search.first)
+        if (broken := study.broken_rule(point)) is not None
+    ]
+
+
+def _no_number(study: StudySpec, key: str) -> str | None:
+    """A value of the key that is no number, as text; None where all are."""
+    every = _deciding_values(study.template, study.domains)
+    fixed = [study.values([key], deciding)[key] for deciding in every]
+    values = study.domains[key].corners() if key in study.domains else fixed
+    return next((show(value) for value in values if type(value) not in (int, float)), None)
 
 
 def _check_epochs(template: Mapping[str, Any], draft: _Draft) -> list[Finding]:

@@ -1,7 +1,9 @@
-"""Domains of searched keys. In YAML, a domain is a mapping of one name: `{uniform: [0, 1]}`."""
+"""Domains of searched keys. In YAML, a domain is a mapping of one name: `{uniform: [0, 1], step: 0.25}`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Union
 
 from plgan_tune.config.errors import RuleError, show
@@ -53,19 +55,59 @@ def _check_range(low: object, high: object, *, integer: bool, log: bool) -> None
         raise RuleError("`low <= high` must hold", ends)
 
 
+def _check_step(low: float, high: float, step: object, *, integer: bool) -> None:
+    kind, fits = ("a whole number", _is_integer) if integer else ("a finite number", _is_number)
+    given = f"(low={show(low)}, high={show(high)}, step={show(step)})"
+    if not fits(step) or not isinstance(step, int | float) or step <= 0:
+        raise RuleError(f"`step` must be {kind} > 0", given)
+    # Where doubles still tell a multiple of the step from its neighbours.
+    if not integer and step < 1e-6 * max(abs(low), abs(high)):
+        raise RuleError("`step` must be at least a millionth of the larger end", given)
+    start, stride = Decimal(str(low)), Decimal(str(step))
+    steps = (Decimal(str(high)) - start) // stride
+    if start + steps * stride != Decimal(str(high)):
+        ends = f"{start + steps * stride} and {start + (steps + 1) * stride}"
+        raise RuleError(f"`high` must be `low` and a whole number of steps; the nearest are {ends}", given)
+
+
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """A real number, uniform in [low, high]."""
+    """A real number, uniform in [low, high]; with a step, one of low, low + step, and so on."""
 
     low: float
     high: float
+    step: float | None = None
 
     def __post_init__(self) -> None:
         _check_range(self.low, self.high, integer=False, log=False)
+        if self.step is not None:
+            _check_step(self.low, self.high, self.step, integer=False)
 
     def contains(self, value: object) -> bool:
         """Return whether the domain holds the value."""
-        return isinstance(value, int | float) and _is_number(value) and self.low <= value <= self.high
+        if not isinstance(value, int | float) or not _is_number(value) or not self.low <= value <= self.high:
+            return False
+        return self.step is None or abs(value - self.nearest(value)) <= 1e-8 * self.step
+
+    def nearest(self, value: float) -> float:
+        """Return the domain's value that rounding errors turned into `value`."""
+        return float(value) if self.step is None else self.nth(round((value - self.low) / self.step))
+
+    def at(self, share: float) -> float:
+        """Return the value below which this share of random draws lies, in [0, 1)."""
+        if self.step is not None:
+            return self.nth(_cell(share, self.high, self.low, self.step))
+        return min(self.high, self.low + share * (self.high - self.low))
+
+    def count(self) -> int | None:
+        """Return the number of values; None if it is infinite."""
+        if self.low == self.high:
+            return 1
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+
+    def nth(self, place: int) -> float:
+        """Return the value this many steps above `low`, computed as a decimal: 0.3, not 0.30000000000000004."""
+        return float(Decimal(str(self.low)) + place * Decimal(str(self.step or 0)))
 
     def corners(self) -> tuple[Leaf, ...]:
         """Return both ends."""
@@ -86,6 +128,19 @@ class LogUniform:
         """Return whether the domain holds the value."""
         return isinstance(value, int | float) and _is_number(value) and self.low <= value <= self.high
 
+    def at(self, share: float) -> float:
+        """Return the value below which this share of random draws lies, in [0, 1)."""
+        low, high = math.log(self.low), math.log(self.high)
+        return min(self.high, max(self.low, math.exp(low + share * (high - low))))
+
+    def count(self) -> int | None:
+        """Return 1 if both ends are equal; None if the number of values is infinite."""
+        return 1 if self.low == self.high else None
+
+    def nth(self, place: int) -> float:
+        """Return the only value, if there is one."""
+        return (float(self.low),)[place]
+
     def corners(self) -> tuple[Leaf, ...]:
         """Return both ends."""
         return (float(self.low), float(self.high))  # as floats, which a key of whole numbers refuses
@@ -93,17 +148,33 @@ class LogUniform:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """A whole number in [low, high], both ends included."""
+    """A whole number in [low, high], both ends included; with a step, one of low, low + step, and so on."""
 
     low: int
     high: int
+    step: int = 1
 
     def __post_init__(self) -> None:
         _check_range(self.low, self.high, integer=True, log=False)
+        _check_step(self.low, self.high, self.step, integer=True)
 
     def contains(self, value: object) -> bool:
         """Return whether the domain holds the value."""
-        return isinstance(value, int) and _is_integer(value) and self.low <= value <= self.high
+        if not isinstance(value, int) or not _is_integer(value):
+            return False
+        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def at(self, share: float) -> int:
+        """Return the value below which this share of random draws lies, in [0, 1)."""
+        return self.nth(_cell(share, self.high, self.low, self.step))
+
+    def count(self) -> int:
+        """Return the number of values."""
+        return (self.high - self.low) // self.step + 1
+
+    def nth(self, place: int) -> int:
+        """Return the value this many steps above `low`."""
+        return self.low + place * self.step
 
     def corners(self) -> tuple[Leaf, ...]:
         """Return both ends."""
@@ -124,6 +195,19 @@ class LogInt:
         """Return whether the domain holds the value."""
         return isinstance(value, int) and _is_integer(value) and self.low <= value <= self.high
 
+    def at(self, share: float) -> int:
+        """As Optuna draws: evenly in the logarithm between half below and half above the ends, then rounded."""
+        low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+        return min(self.high, max(self.low, round(math.exp(low + share * (high - low)))))
+
+    def count(self) -> int:
+        """Return the number of values."""
+        return self.high - self.low + 1
+
+    def nth(self, place: int) -> int:
+        """Return the value this far above `low`."""
+        return self.low + place
+
     def corners(self) -> tuple[Leaf, ...]:
         """Return both ends."""
         return (self.low, self.high)
@@ -131,9 +215,13 @@ class LogInt:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the listed options, which may be lists themselves (`hidden: {choice: [[100], [100, 50]]}`)."""
+    """One of the listed options, which may be lists themselves (`hidden: {choice: [[100], [100, 50]]}`).
+
+    Where they are `ordered`, a sampler takes an option for near its neighbours in the list.
+    """
 
     options: tuple[Leaf, ...]
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         if not self.options:
@@ -145,6 +233,11 @@ class Choice:
             check_length(option)
             if any(_same(option, other) for other in self.options[:place]):
                 raise RuleError("options must differ", f"{show(option)} twice in {show(self.options)}")
+        if not isinstance(self.ordered, bool):
+            raise RuleError("`ordered` must be true or false", show(self.ordered))
+        numbers = [option for option in self.options if isinstance(option, int | float)]
+        if self.ordered and len(numbers) == len(self.options) and numbers not in (_rising(numbers), _falling(numbers)):
+            raise RuleError("numbers that are `ordered` must rise or fall", show(self.options))
 
     def contains(self, value: object) -> bool:
         """Return whether the domain holds the value."""
@@ -156,14 +249,48 @@ class Choice:
         Raises:
             ValueError: If no option does.
         """
-        for option in self.options:
+        return self.options[self.place(value)]
+
+    def at(self, share: float) -> Leaf:
+        """Return the option below which this share of random draws lies, in [0, 1)."""
+        return self.options[int(share * len(self.options))]
+
+    def count(self) -> int:
+        """Return the number of options."""
+        return len(self.options)
+
+    def nth(self, place: int) -> Leaf:
+        """Return the option at this place."""
+        return self.options[place]
+
+    def place(self, value: object) -> int:
+        """Return the place of the option that equals `value`.
+
+        Raises:
+            ValueError: If no option does.
+        """
+        for place, option in enumerate(self.options):
             if _same(value, option):
-                return option
+                return place
         raise ValueError(f"{show(value)} is none of {show(self.options)}")
 
     def corners(self) -> tuple[Leaf, ...]:
         """Return all options."""
         return self.options
+
+
+def _cell(share: float, high: float, low: float, step: float) -> int:
+    """The step's place, of those from `low` to `high`."""
+    steps = round((high - low) / step)
+    return min(steps, int(share * (steps + 1)))
+
+
+def _rising(numbers: list[int | float]) -> list[int | float]:
+    return sorted(numbers)
+
+
+def _falling(numbers: list[int | float]) -> list[int | float]:
+    return sorted(numbers, reverse=True)
 
 
 def _same(a: object, b: object) -> bool:
@@ -176,45 +303,62 @@ Domain = Union[Uniform, LogUniform, Int, LogInt, Choice]  # noqa: UP007 - usable
 NAMES: Final = ("uniform", "log_uniform", "int", "log_int", "choice")
 
 
+_BESIDE: Final[Mapping[str, str]] = {"uniform": "step", "int": "step", "choice": "ordered"}
+"""What may stand beside a domain's name."""
+
+
 def parse_domain(mapping: dict[str, Any]) -> Domain:
     """Parse a domain such as `{uniform: [low, high]}`.
 
     Raises:
         RuleError: If the mapping is not a valid domain.
     """
-    if len(mapping) != 1:
-        raise RuleError(f"a domain has exactly one name of {', '.join(NAMES)}", show(mapping))
-    (name, body) = next(iter(mapping.items()))
-    if name not in NAMES:
-        raise RuleError(f"a domain is one of {', '.join(NAMES)}", show(name))
+    name, body, beside = _name_of(mapping)
     if not isinstance(body, list):
         raise RuleError(f"{name} takes {'a list of options' if name == 'choice' else '[low, high]'}", show(body))
     if name == "choice":
-        return Choice(tuple(body))
+        return Choice(tuple(body), **beside)
     if len(body) != 2:
         raise RuleError(f"{name} takes [low, high]", show(body))
     low, high = body
     match name:
         case "uniform":
-            return Uniform(low, high)
+            if beside.get("step", 0) is None:  # stands for no step inside alone
+                raise RuleError("`step` must be a finite number > 0", "null")
+            return Uniform(low, high, **beside)
         case "log_uniform":
             return LogUniform(low, high)
         case "int":
-            return Int(low, high)
+            return Int(low, high, **beside)
         case _:
             return LogInt(low, high)
 
 
-def domain_as_mapping(domain: Domain) -> dict[str, list[Any]]:
+def _name_of(mapping: dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+    """Return the domain's name, its argument, and the settings beside it."""
+    names = [name for name in mapping if name in NAMES]
+    if len(mapping) == 1 and not names:
+        raise RuleError(f"a domain is one of {', '.join(NAMES)}", show(next(iter(mapping))))
+    if len(names) != 1:
+        raise RuleError(f"a domain has exactly one name of {', '.join(NAMES)}", show(mapping))
+    (name,) = names
+    beside = {key: value for key, value in mapping.items() if key != name}
+    for key in beside:
+        if key != _BESIDE.get(name):
+            raise RuleError(f"{name} takes {_BESIDE.get(name, 'nothing')} beside it", show(key))
+    return name, mapping[name], beside
+
+
+def domain_as_mapping(domain: Domain) -> dict[str, Any]:
     """Return the mapping that `parse_domain` parses."""
     match domain:
-        case Uniform(low, high):
-            return {"uniform": [low, high]}
+        case Uniform(low, high, step):
+            return {"uniform": [low, high]} | ({} if step is None else {"step": step})
         case LogUniform(low, high):
             return {"log_uniform": [low, high]}
-        case Int(low, high):
-            return {"int": [low, high]}
+        case Int(low, high, step):
+            return {"int": [low, high]} | ({} if step == 1 else {"step": step})
         case LogInt(low, high):
             return {"log_int": [low, high]}
-        case Choice(options):
-            return {"choice": list(options)}
+        case Choice(options, ordered):
+            return {"choice": list(options)} | ({"ordered": True} if ordered else {})

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
@@ -22,6 +23,7 @@ from plgan_tune.config.domains import (
 )
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import RuleError, show
+from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.trial import LEAVES, Count, Frozen, Positive, Size, TrialSpec
 from plgan_tune.config.urls import check_no_password
 
@@ -34,6 +36,8 @@ class TpeSpec(Frozen):
 
     startup_trials: Count = 20
     """Finished trials before TPE takes over from random sampling."""
+    startup: Literal["random", "sobol"] = "random"
+    """How the points of those trials are drawn: independently, or by a sequence that fills the space evenly."""
 
 
 class RandomSpec(Frozen):
@@ -54,6 +58,10 @@ class GpSpec(Frozen):
     """Finished trials before the Gaussian process takes over from random sampling."""
 
 
+class GridSpec(Frozen):
+    """Every point of a finite space once, in a random order."""
+
+
 class SamplerSpec(Frozen):
     """Exactly one sampler. `random` is short for `{random: {}}`."""
 
@@ -61,6 +69,7 @@ class SamplerSpec(Frozen):
     random: RandomSpec | None = None
     cmaes: CmaesSpec | None = None
     gp: GpSpec | None = None
+    grid: GridSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +88,8 @@ class SamplerSpec(Frozen):
     def _as_name(self) -> Any:
         if self.random is not None:
             return "random"
+        if self.grid is not None:
+            return "grid"
         return {
             name: chosen.model_dump()
             for name, chosen in (("tpe", self.tpe), ("cmaes", self.cmaes), ("gp", self.gp))
@@ -134,6 +145,10 @@ class SearchSpec(Frozen):
     trials: Size = 50
     hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """End the search after this time; null is no limit."""
+    epochs: Positive | None = None
+    """End the search once so many epochs are logged, those of earlier starts included; null is no limit."""
+    patience: Positive | None = None
+    """End the search once so many trials in a row have not improved the best error by more than its noise."""
     metric: Literal["val_error"] = "val_error"
     mode: Literal["min"] = "min"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -144,6 +159,8 @@ class SearchSpec(Frozen):
     """How often a trial may start again after an error of its own; a lost machine does not count."""
     trial_timeout: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
     """Seconds without a report after which a trial starts again; null is never."""
+    trial_hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Hours of training after which a trial is stopped; null is no limit."""
     keep_checkpoints: Count = 5
     """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
@@ -152,6 +169,8 @@ class SearchSpec(Frozen):
     """Folders or URLs of older studies, whose finished trials the sampler learns from first."""
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
     """`Point`s to try before the sampler suggests any. A point may leave searched keys to the sampler."""
+    rules: tuple[str, ...] = Field(default=(), strict=False)
+    """Linear comparisons between keys of the trial, which every point must keep."""
 
     @field_validator("warm_start")
     @classmethod
@@ -230,12 +249,38 @@ class StudySpec:
         return TrialSpec.model_validate(with_defaults(set_paths(self.template, values), self.edition))
 
     def holds(self, point: Point) -> bool:
-        """Return whether `point`, of this study or of another that searched the same keys, lies in the domains."""
+        """Return whether `point`, of this study or of another that searched the same keys, lies in the domains.
+
+        A point that breaks a rule of `search.rules` does not.
+        """
         options = self.options
-        return point.keys() == self.domains.keys() and all(
+        inside = point.keys() == self.domains.keys() and all(
             point[path] in options[path] if path in options else domain.contains(point[path])
             for path, domain in self.domains.items()
         )
+        return inside and self.broken_rule(point) is None
+
+    def broken_rule(self, point: Point) -> str | None:
+        """The first of `search.rules` that the point breaks; a rule of a key that the point leaves open is kept."""
+        if not self.search.rules:
+            return None
+        chosen = {path: decode(self.domains[path], value) for path, value in point.items()}
+        rules = [parse_rule(text) for text in self.search.rules]
+        if chosen.keys() != self.domains.keys():
+            rules = [rule for rule in rules if all(self._knows(key, chosen) for key in rule.factors)]
+        values = self.values({key for rule in rules for key in rule.factors}, chosen)
+        return next((rule.text for rule in rules if not rule.keeps(values)), None)
+
+    def _knows(self, key: str, chosen: Mapping[str, Leaf]) -> bool:
+        return key in chosen or _leaf(self.template, key) is not None
+
+    def values(self, keys: Iterable[str], chosen: Mapping[str, Leaf]) -> dict[str, Any]:
+        """What a trial has at these keys where it has been given the chosen values; defaults may hang on them."""
+        found: dict[str, Any] = {key: _leaf(self.template, key) for key in keys} | dict(chosen)
+        if any(value is None for value in found.values()):
+            trial = with_defaults(set_paths(self.template, chosen), self.edition)
+            found = {key: _leaf(trial, key) for key in found}
+        return found
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the study as a space file, with every default that no searched key decides.
@@ -265,6 +310,12 @@ class StudySpec:
         return replace(self, template=template, left_out=self.left_out - {"trial.data.path"})
 
     @property
+    def points(self) -> int | None:
+        """How many points the domains have; None where they are not finitely many."""
+        counts = [domain.count() for domain in self.domains.values()]
+        return prod(count for count in counts if count is not None) if None not in counts else None
+
+    @property
     def types(self) -> dict[str, type]:
         """Searched path -> the type of its column: bool, int, float or str."""
         return {path: _column_type(domain) for path, domain in self.domains.items()}
@@ -286,6 +337,14 @@ class StudySpec:
             path: f"params_{path if leaves.count(leaf) > 1 else leaf}"
             for path, leaf in zip(self.domains, leaves, strict=True)
         }
+
+
+def _leaf(mapping: Mapping[str, Any], path: str) -> Any:
+    """What stands at the dotted path; None where nothing does."""
+    value: Any = mapping
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def set_paths(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -344,7 +403,10 @@ def encode(domain: Domain, value: Leaf) -> Scalar:
 def held(domain: Domain, value: Leaf) -> Scalar:
     """Return a value of the domain as samplers hold it: 1 in a real domain as 1.0, a choice as its encoded option."""
     match domain:
-        case Uniform() | LogUniform():
+        case Uniform():
+            assert isinstance(value, int | float)
+            return domain.nearest(value)
+        case LogUniform():
             assert isinstance(value, int | float)
             return float(value)
         case Choice():

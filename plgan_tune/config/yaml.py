@@ -196,7 +196,7 @@ class _Representer(SafeRepresenter):
         return self.represent_sequence(f"{_TAG}seq", data, flow_style=flow)
 
     def represent_dict(self, data: Any) -> MappingNode:
-        flow = not data or (len(data) == 1 and next(iter(data)) in NAMES)
+        flow = not data or (len(data) <= 2 and next(iter(data)) in NAMES)  # a step or an order beside it
         return self.represent_mapping(f"{_TAG}map", data, flow_style=flow)
 
     def represent_str(self, data: Any) -> ScalarNode:

@@ -112,7 +112,9 @@ class PlainDisplay:
         cluster = self._cluster()
         self._nodes = cluster.nodes if cluster else ()
         where = f", {cluster.at_a_time} at a time on {cluster}" if cluster else ""
-        self._print(f"study {self._state.study}: {self._state.trials} trials of {self._state.epochs} epochs{where}")
+        budget = f", at most {self._state.budget:,} in all" if self._state.budget else ""
+        trials = f"{self._state.trials} trials of {self._state.epochs} epochs"
+        self._print(f"study {self._state.study}: {trials}{budget}{where}")
         return self
 
     def __exit__(self, *exc: object) -> None: ...
@@ -379,7 +381,8 @@ def _account(state: StudyState, results: str, cluster: ClusterStatus | None) -> 
         if status is not TrialStatus.RUNNING or counts[status]
     )
     trained, saved = state.epochs_trained(), state.epochs_saved()
-    epochs = f"{trained:,} trained of at most {state.trials * state.epochs:,}"
+    most = state.trials * state.epochs
+    epochs = f"{trained:,} trained of at most {most if state.budget is None else min(most, state.budget):,}"
     table = _two_columns()
     table.add_row("trials", Prose(tally))
     table.add_row("epochs", Prose(f"{epochs}; early stopping saved {saved:,}" if saved else epochs))

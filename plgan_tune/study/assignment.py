@@ -22,6 +22,7 @@ class Assignment:
         failures: How many earlier attempts failed by the trial's own fault.
         last_error: Why the previous attempt failed.
         hung_at: The last logged epoch at which an attempt hung; -1 if none did.
+        notes: Messages to the user on how the trial was chosen.
     """
 
     trial_id: str
@@ -33,6 +34,7 @@ class Assignment:
     failures: int = 0
     last_error: str = ""
     hung_at: int = -1
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

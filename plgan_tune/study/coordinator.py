@@ -9,6 +9,7 @@ from typing import Final
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.study.assignment import Assignment, EpochReport
+from plgan_tune.study.history import TOO_LONG
 from plgan_tune.study.protocols import Display, LogListener, Rule, Suggestions
 from plgan_tune.study.state import StudyState
 
@@ -59,12 +60,25 @@ class Coordinator:
         self._suggestions, self._rule = suggestions, rule
         self._max_failures = max_failures
         self._on_end = on_end
+        self._handed_out: set[str] = set()
         self._any_started = False
         self._failed_before_any_started: list[Assignment] = []
 
     def ask(self) -> Assignment | None:
-        """Return the next trial to train, or None after the last."""
-        return self._suggestions.ask()
+        """Return the next trial to train, or None after the last, or if a limit ends the search."""
+        if self.is_over():
+            return None
+        assignment = self._suggestions.ask()
+        if assignment is None:
+            self._note_the_last()
+            return None
+        self._handed_out.add(assignment.trial_id)
+        self._note(*assignment.notes)
+        return assignment
+
+    def is_over(self) -> bool:
+        """Return whether a limit of the search is reached: unfinished trials save, and none starts any more."""
+        return self.state.over() is not None
 
     def start(self, assignment: Assignment) -> None:
         """Record that an attempt has loaded its images and built its networks.
@@ -96,12 +110,15 @@ class Coordinator:
             self._end(assignment, report.status)
             return Verdict.STOP
         decision = self._rule.report(epoch.report, assignment.point) if epoch else None
-        if decision is None:
-            return Verdict.CONTINUE
-        self._record_decision(decision)
-        if decision.verdict is Verdict.STOP:
+        if decision is not None:
+            self._record_decision(decision)
+        if decision is not None and decision.verdict is Verdict.STOP:
             self._end(assignment, TrialStatus.STOPPED)
-        return decision.verdict
+            return Verdict.STOP
+        if epoch and self.state.has_trained_for_too_long(assignment.trial_id):
+            self._end(assignment, TrialStatus.STOPPED, TOO_LONG)
+            return Verdict.STOP
+        return Verdict.CONTINUE
 
     def retry(self, assignment: Assignment, error: str, *, counts: bool = True) -> Assignment:
         """Record that an attempt failed and return the next attempt.
@@ -208,11 +225,22 @@ class Coordinator:
                 self.first_error
             )
 
-    def _take_notes(self, assignment: Assignment, report: EpochReport) -> None:
+    def _note_the_last(self) -> None:
+        """The study has as many trials as were handed out, though more were asked for."""
+        asked_for = self.state.trials
         with self._surviving():
-            for note in report.notes:
-                self.state.notes.append(f"{assignment.trial_id}: {note}")
-                self._display.noted(self.state.notes[-1])
+            self.state.no_more_come(self._handed_out)
+        if self.state.trials < asked_for:
+            self._note(f"no further point is left to try: {self.state.trials:,} trials instead of {asked_for:,}")
+
+    def _take_notes(self, assignment: Assignment, report: EpochReport) -> None:
+        self._note(*(f"{assignment.trial_id}: {note}" for note in report.notes))
+
+    def _note(self, *notes: str) -> None:
+        with self._surviving():
+            for note in notes:
+                self.state.notes.append(note)
+                self._display.noted(note)
 
     def _record(self, assignment: Assignment, report: EpochReport, metrics: EpochMetrics) -> EpochRow | None:
         epoch: EpochRow | None = None

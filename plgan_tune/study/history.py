@@ -25,12 +25,16 @@ from plgan_tune.study.study_file import STUDY_FILE, read_study_file
 MAY_CHANGE = (
     "search.trials",
     "search.hours",
+    "search.epochs",
+    "search.patience",
     "search.concurrent",
     "search.max_failures",
     "search.trial_timeout",
+    "search.trial_hours",
     "search.keep_checkpoints",
     "search.sampler",
     "search.first",
+    "search.rules",
     "search.warm_start",
     "search.early_stopping",
     "resources.",
@@ -41,6 +45,9 @@ RULE_SINCE = "rule_since"
 """Key of a start in the study file: the first seq that the rule of early stopping judges."""
 
 OUTSIDE = "its point is outside the study's current domains"
+
+TOO_LONG = "it has trained for search.trial_hours"
+"""Why a trial was stopped that early stopping let go on."""
 
 
 class HistoryError(Exception):
@@ -200,12 +207,26 @@ def brought_to_date(history: History, spec: StudySpec, decisions: Sequence[Decis
         ended_at = epoch.reported_at if epoch else row.started_at
         if row.trial_id in stopped:
             return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at)
+        if has_trained_for_too_long(row):
+            return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at, error=TOO_LONG)
         if not spec.holds(row.params):
             return replace(row, status=TrialStatus.STOPPED, ended_at=ended_at, error=OUTSIDE)
         return row
 
+    hours = spec.search.trial_hours
+
+    def has_trained_for_too_long(row: TrialRow) -> bool:
+        """As far as the log has its epochs; a checkpoint may hold more, whose report then ends it."""
+        epoch = history.latest.get(row.trial_id)
+        return epoch is not None and row.epochs == epoch.metrics.epoch and is_too_long(row.seconds, hours)
+
     history = as_epochs_say(history, spec.any_trial().training.epochs)
     return replace(history, trials=tuple(map(ended, history.trials)))
+
+
+def is_too_long(seconds: float, hours: float | None) -> bool:
+    """Whether a trial that has trained so many seconds is stopped by `search.trial_hours`."""
+    return hours is not None and seconds >= hours * 3600
 
 
 def unwritten_decisions(history: History, implied: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:

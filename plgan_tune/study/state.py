@@ -1,13 +1,14 @@
 """A study's bookkeeping: events in, rows out. It uses no Ray, clock or files, so that a replay can use it too."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
-from plgan_tune.study.history import History
+from plgan_tune.study.history import History, is_too_long
+from plgan_tune.study.patience import Patience
 from plgan_tune.study.ranking import rank
 
 
@@ -16,6 +17,8 @@ class Ending(StrEnum):
 
     DONE = "done"
     OUT_OF_TIME = "out of time"
+    OUT_OF_EPOCHS = "out of epochs"
+    STOPPED_IMPROVING = "stopped improving"
     INTERRUPTED = "interrupted"
 
 
@@ -31,13 +34,16 @@ class StudyState:
         epochs: epochs of a whole training.
         started_at: UTC.
         deadline: end of this start's time, UTC, not counting the seconds until Tune has started; None means never.
+        budget: how many epochs the log may hold, those of earlier starts included; None means no limit.
+        trial_hours: hours of training after which a trial is stopped; None means no limit.
+        patience: ends the search when it has stopped improving; must not have seen any trial.
         split_hash: hash of the data split, if all trials share it.
         competing: whether trials compete, so that one is the best.
         history: rows of earlier starts. An unfinished trial waits until it starts again.
 
     Attributes:
         silent: trial_id -> the message on a trial that reports nothing.
-        notes: messages on trials' files since this start.
+        notes: messages on trials' files and points since this start.
     """
 
     def __init__(
@@ -48,6 +54,9 @@ class StudyState:
         epochs: int,
         started_at: datetime,
         deadline: datetime | None = None,
+        budget: int | None = None,
+        trial_hours: float | None = None,
+        patience: Patience | None = None,
         history: History = History(),  # noqa: B008 - frozen
         split_hash: str | None = None,
         competing: bool = True,
@@ -59,6 +68,11 @@ class StudyState:
         self.epochs = epochs
         self.started_at = started_at
         self.deadline = deadline
+        self.budget = budget
+        self._trial_hours = trial_hours
+        self._patience = patience
+        if patience is not None:
+            patience.replay(history.ended)
         self.silent: dict[str, str] = {}
         self.notes: list[str] = []
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
@@ -157,7 +171,10 @@ class StudyState:
         """
         self._curves.pop(trial_id, None)
         self._lost.discard(trial_id)
-        return self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
+        row = self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
+        if self._patience is not None:
+            self._patience.take(row)
+        return row
 
     def _keep(self, row: TrialRow) -> TrialRow:
         self.silent.pop(row.trial_id, None)  # any event is a sign of life
@@ -170,6 +187,10 @@ class StudyState:
     def trial(self, trial_id: str) -> TrialRow:
         """Return the trial's current row."""
         return self._rows[trial_id]
+
+    def no_more_come(self, handed_out: Set[str]) -> None:
+        """No trial comes but those that have begun or were handed out, though fewer than `trials`."""
+        self.trials = min(self.trials, len(self._rows.keys() | self._waiting.keys() | handed_out))
 
     def rows(self) -> tuple[TrialRow, ...]:
         """Return the rows of all trials that started, in the order of their starts."""
@@ -204,12 +225,27 @@ class StudyState:
         """Return how many trials have ended."""
         return sum(row.status is not TrialStatus.RUNNING for row in self.rows())
 
+    def has_trained_for_too_long(self, trial_id: str) -> bool:
+        """Whether `search.trial_hours` stops the trial: by the seconds of its epochs in the log, not by a clock."""
+        return is_too_long(self._rows[trial_id].seconds, self._trial_hours)
+
+    def over(self) -> Ending | None:
+        """Which limit ends the search before all trials have ended; None while none does.
+
+        A function of the log alone: a resume under the same limits ends where its last start did.
+        """
+        if self.budget is not None and self._seq >= self.budget:
+            return Ending.OUT_OF_EPOCHS
+        if self._patience is not None and self._patience.is_over():
+            return Ending.STOPPED_IMPROVING
+        return None
+
     def epochs_trained(self) -> int:
         """Return the sum of the trials' epochs."""
         return sum(row.epochs for row in (*self.rows(), *self._waiting.values()))
 
     def epochs_saved(self) -> int:
-        """Return the epochs that early stopping saved. A narrower domain also stops trials, but with an error."""
+        """Return the epochs that early stopping saved. The row of a trial that was stopped otherwise has an error."""
         stopped = (row for row in self.rows() if row.status is TrialStatus.STOPPED and row.error is None)
         return sum(self.epochs - row.epochs for row in stopped)
 
@@ -226,6 +262,8 @@ class StudyState:
         under_way = [row.epochs for row in self.running()]
         to_come = max(0, self.trials - len(ended) - len(under_way))
         epochs_left = usual * to_come + sum(max(0.0, usual - epochs) for epochs in under_way)
+        if self.budget is not None:
+            epochs_left = min(epochs_left, max(0, self.budget - self._seq))
         left = (now - self._training_since) * (epochs_left / trained)
         return left if self.deadline is None else max(timedelta(), min(left, self.deadline - now))
 

@@ -38,6 +38,7 @@ from plgan_tune.study.folder import (
 )
 from plgan_tune.study.history import RULE_SINCE, History, as_begun, read_history
 from plgan_tune.study.log_session import open_log
+from plgan_tune.study.patience import Patience
 from plgan_tune.study.protocols import LogListener, Rule, Suggestions
 from plgan_tune.study.state import Ending, StudyState
 from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID
@@ -218,6 +219,9 @@ def _search(
         epochs=spec.any_trial().training.epochs,
         started_at=asked.started,
         deadline=asked.started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
+        budget=spec.search.epochs,
+        trial_hours=spec.search.trial_hours,
+        patience=Patience(spec.search.patience, images.validation) if spec.search.patience else None,
         history=left.history,
         split_hash=data.split.hash,
     )
@@ -248,7 +252,9 @@ def _another_rule(decision: DecisionRow) -> str:
 def _ending(state: StudyState, asked_to_stop: bool) -> Ending:
     if state.ended() == state.trials:
         return Ending.DONE
-    return Ending.INTERRUPTED if asked_to_stop or state.deadline is None else Ending.OUT_OF_TIME
+    if asked_to_stop:
+        return Ending.INTERRUPTED
+    return state.over() or (Ending.INTERRUPTED if state.deadline is None else Ending.OUT_OF_TIME)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         study: the resolved study.
-        most_epochs: total if no further trial is stopped.
+        most_epochs: total if no further trial is stopped; at most what `search.epochs` leaves.
         least_epochs: total if all remaining trials but one are stopped at the first rung; one always leads.
         data: the training images.
         trials: total number.
@@ -71,12 +71,23 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     data = check_data(trial.data)
     check_trials(study, ImageShape(data.channels, data.size))
     trained = sum(row.epochs for row in history.ended)
-    left = [row.epochs for row in history.unfinished] + [0] * len(history.to_come(study.search.trials))
+    to_come = _to_come(study, history)
+    left = [row.epochs for row in history.unfinished] + [0] * to_come
     least = [max(first, done) for done in left]
     if least and all(row.status is not TrialStatus.COMPLETED for row in history.trials):
         least[least.index(max(least))] = epochs
-    in_all = history.in_all(study.search.trials)
-    return Plan(study, trained + len(left) * epochs, trained + sum(least), data, in_all, history)
+    in_all = len(history.trials) + to_come
+    budget = study.search.epochs
+    room = len(left) * epochs if budget is None else sum(left) + max(0, budget - history.next_seq)
+    most, fewest = (trained + min(room, reached) for reached in (len(left) * epochs, sum(least)))
+    return Plan(study, most, fewest, data, in_all, history)
+
+
+def _to_come(study: StudySpec, history: History) -> int:
+    """How many trials have yet to begin: as many as are asked for, and no more than there are untried points."""
+    asked_for = len(history.to_come(study.search.trials))
+    tried = {tuple(row.params.values()) for row in history.trials if study.holds(row.params)}
+    return asked_for if study.points is None else min(asked_for, max(0, study.points - len(tried)))
 
 
 def notes_before(
@@ -94,7 +105,8 @@ def notes_before(
     notes += [f"changed since the last start: {change}" for change in history.changes]
     outside = [row.trial_id for row in history.trials if not spec.holds(row.params)]
     if outside:
-        notes.append(f"outside the current domains, so kept but not passed to the sampler: {', '.join(outside)}")
+        what = "domains or rules" if spec.search.rules else "domains"
+        notes.append(f"outside the current {what}, so kept but not passed to the sampler: {', '.join(outside)}")
     return [*notes, *(study.note for study in older)]
 
 
@@ -143,6 +155,22 @@ def already_in_words(history: History) -> str:
     return f"{ended:,} trial{'s' * (ended != 1)} ended, {len(history.unfinished):,} unfinished; {epochs:,} epochs"
 
 
+def _length_in_words(study: StudySpec) -> str:
+    epochs, hours = study.any_trial().training.epochs, study.search.trial_hours
+    limit = "" if hours is None else f" and about {hours:g} hour{'s' * (hours != 1)} of training"
+    return f"{epochs} epochs{limit}"
+
+
+def _patience_in_words(study: StudySpec) -> str:
+    trials, images = study.search.patience, study.any_trial().data.validation
+    return f"the search ends after {trials} in a row without an improvement that {images:,} validation images can tell"
+
+
+def _budget_in_words(plan: Plan) -> str:
+    budget = plan.study.search.epochs
+    return "" if budget is None else f"; the search ends at {budget:,}, of which {plan.history.next_seq:,} are logged"
+
+
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     study, data = plan.study, plan.data
     fewest, most = min(data.images_per_class), max(data.images_per_class)
@@ -156,10 +184,11 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
             f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}",
         ),
         ("searched", ", ".join(study.domains) or "nothing: all trials have the same configuration"),
-        ("trials", f"{plan.trials}, each of at most {study.any_trial().training.epochs} epochs"),
+        ("trials", f"{plan.trials}, each of at most {_length_in_words(study)}"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
-        ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}"),
+        *([("patience", _patience_in_words(study))] if study.search.patience else []),
+        ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}{_budget_in_words(plan)}"),
         (
             "a trial takes",
             f"{resources.ranks} rank{'s' * (resources.ranks > 1)}, each {resources.cpus_per_rank:g} CPU and {gpus}"

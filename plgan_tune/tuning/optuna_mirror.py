@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -15,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from plgan_tune.config.domains import Choice, Domain
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, TrialRow, TrialStatus
 from plgan_tune.study.history import History
@@ -33,6 +35,14 @@ STATES: Final = {
 }
 
 
+def _by_name(domains: Mapping[str, Domain]) -> dict[str, Domain]:
+    """A dashboard shows options, not their places."""
+    return {
+        path: replace(domain, ordered=False) if isinstance(domain, Choice) else domain
+        for path, domain in domains.items()
+    }
+
+
 class OptunaMirror:
     """Writes all rows of the log to an Optuna journal.
 
@@ -47,7 +57,7 @@ class OptunaMirror:
 
     def __init__(self, path: Path, spec: StudySpec, history: History) -> None:
         self._path, self._spec, self._history = path, spec, history
-        self._distributions: Mapping[str, BaseDistribution] = distributions(spec.domains)
+        self._distributions: Mapping[str, BaseDistribution] = distributions(_by_name(spec.domains))
         self._ids: dict[str, int] = {}
         self._ended = {row.trial_id for row in history.ended}
         self._waiting: SimpleQueue[TrialRow | EpochRow | None] = SimpleQueue()

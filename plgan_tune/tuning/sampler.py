@@ -3,11 +3,13 @@
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import repeat
 from typing import Final
 
+import numpy as np
 import optuna
 from numpy.random import SeedSequence
 from optuna.exceptions import ExperimentalWarning
@@ -15,11 +17,12 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.trial import FrozenTrial, TrialState
 
 from plgan_tune.config.errors import RuleError
-from plgan_tune.config.study import CmaesSpec, GpSpec, SamplerSpec, SearchSpec, StudySpec, TpeSpec
+from plgan_tune.config.study import CmaesSpec, GpSpec, Point, SamplerSpec, SearchSpec, StudySpec, TpeSpec
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.assignment import Assignment
-from plgan_tune.study.history import History
-from plgan_tune.tuning.distributions import distributions, quiet
+from plgan_tune.study.history import OUTSIDE, History
+from plgan_tune.tuning.distributions import distributions, from_optuna, quiet, to_optuna
+from plgan_tune.tuning.points import Sobol, first_that, grid, key_of
 from plgan_tune.tuning.warm_start import Older
 
 EPOCHS_MISSING = "epochs_missing"
@@ -107,6 +110,26 @@ class _Asked:
     """Error at that epoch; None if this start has not seen it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What is known of a point: it is not trained again, for with its seed it would come to the same.
+
+    Attributes:
+        trial_id: whose it is.
+        epochs: at which that trial stands.
+        error: at the last of them.
+    """
+
+    trial_id: str
+    status: TrialStatus
+    epochs: int = 0
+    error: float | None = None
+
+
+MOST_REPEATS: Final = 20
+"""Suggestions of tried points in a row after which a point is drawn among those that are not."""
+
+
 BROKEN: Final = (TrialStatus.DIVERGED, TrialStatus.FAILED)
 
 
@@ -123,6 +146,11 @@ class OptunaSampler:
     """Suggests the trials of a study and tells the sampler how they ended.
 
     The points of `search.first` come first, in their order; keys that such a point leaves out are sampled.
+
+    A point that breaks a rule of `search.rules` is suggested again, at most `MOST_REPEATS` times in a row.
+
+    No point is suggested twice. If the sampler repeats a point, it gets the known result again, so that it moves on. If
+    it repeats points too often, a point is drawn among the untried ones. If none is left, the search ends.
 
     How a trial's end is reported (based on `TPESampler._split_trials` of Optuna 5.0):
 
@@ -155,6 +183,20 @@ class OptunaSampler:
         self._asked: dict[str, _Asked] = {}
         self._to_come = deque(history.to_come(spec.search.trials))
         self._unfinished = list(history.unfinished)
+        self._first = deque(_left_of_first(spec, history))
+        self._tried = {
+            key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, row.val_error_last)
+            for row in history.trials
+            if row.error != OUTSIDE and spec.holds(row.params)
+        }
+        tpe = spec.search.sampler.tpe
+        self._sobol: Sobol | None = None
+        if tpe is not None and tpe.startup == "sobol":
+            self._sobol = Sobol(spec.domains, spec.search.seed, self._keeps_rules)
+        self._grid = None
+        if spec.search.sampler.grid is not None and spec.points is not None:
+            self._grid = grid(spec.domains, spec.points, spec.search.seed)
+        self._draw = np.random.default_rng([spec.search.seed, history.next_number])
         self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
         self._constrained = spec.search.sampler.cmaes is None and spec.search.sampler.gp is None
@@ -165,11 +207,6 @@ class OptunaSampler:
             sampler = build(spec.search, history.next_number, told)
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
         self.study.add_trials(told)
-        for row in history.unfinished:
-            self.study.enqueue_trial(dict(row.params))
-        for number in self._to_come:
-            if number < len(spec.search.first):
-                self.study.enqueue_trial(dict(spec.search.first[number]))
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         """Convert a trial of the log to what the sampler would hold if it had followed the trial."""
@@ -178,7 +215,7 @@ class OptunaSampler:
         return optuna.trial.create_trial(
             state=end.state,
             value=end.value,
-            params=dict(row.params),
+            params=to_optuna(self._spec.domains, row.params),
             distributions=self._distributions,
             intermediate_values=dict(curve),
             constraints=None if end.violation is None else {EPOCHS_MISSING: end.violation},
@@ -195,26 +232,88 @@ class OptunaSampler:
         return _End(TrialState.PRUNED, violation=max(1, missing))
 
     def ask(self) -> Assignment | None:
-        """Return the next trial; None after `search.trials`."""
-        if not self._unfinished and not self._to_come:
-            return None
-        asked = self.study.ask(self._distributions)
-        point = {path: asked.params[path] for path in self._spec.domains}
-        trial = self._spec.trial(point)
-        number, attempt, curve = self._next_start()
+        """Return the next trial; None after `search.trials`, or if every point has been tried."""
+        if self._unfinished:
+            return self._next_attempt(self._unfinished.pop(0))
+        return self._next_trial() if self._to_come else None
+
+    def _next_attempt(self, row: TrialRow) -> Assignment:
+        """Return the next attempt of a trial that an earlier start left unfinished."""
+        asked, point = self._suggestion(row.params)
+        curve = self._curves.get(row.trial_id, {})
         for epoch, error in curve.items():
             asked.report(error, step=epoch)
-        logged = max(curve, default=0)
-        trial_id = trial_name(number)
-        self._asked[trial_id] = _Asked(asked, trial.training.epochs, logged)
-        return Assignment(trial_id, number, attempt, logged, point, trial)
+        return self._assigned(asked, row.number, row.attempt + 1, max(curve, default=0), point)
 
-    def _next_start(self) -> tuple[int, int, Mapping[int, float]]:
-        """Return number, attempt and logged curve of an unfinished trial of an earlier start, else of a new one."""
-        if self._unfinished:
-            row = self._unfinished.pop(0)
-            return row.number, row.attempt + 1, self._curves.get(row.trial_id, {})
-        return self._to_come.popleft(), 1, {}
+    def _next_trial(self) -> Assignment | None:
+        """Return a new trial at the first suggested point that is untried."""
+        skipped: list[str] = []
+        for wish in self._wishes():
+            asked, point = self._suggestion(wish)
+            if not self._keeps_rules(point):
+                self.study.tell(asked, state=TrialState.FAIL)
+                continue
+            tried = self._tried.get(key_of(self._spec.domains, point))
+            if tried is None:
+                return self._assigned(asked, self._to_come.popleft(), 1, 0, point, skipped)
+            skipped.append(tried.trial_id)
+            self._tell_again(asked, tried)
+        return None
+
+    def _wishes(self) -> Iterator[Point]:
+        """Yield the values to fix in the next suggestion, until it is a new point; nothing if every point is tried."""
+        points = self._spec.points
+        if points is not None and len(self._tried) >= points:
+            return
+        while self._first:
+            point = self._first.popleft()
+            yield from repeat(point, 1 if point.keys() == self._spec.domains.keys() else MOST_REPEATS)
+        if (start := self._startup()) is not None:
+            yield start
+        if self._grid is not None:
+            yield from filter(self._may_be_tried, self._grid)
+            return
+        yield from repeat({}, MOST_REPEATS)
+        found = first_that(self._may_be_tried, self._spec.domains, points, self._draw)
+        if found is not None:
+            yield found
+
+    def _keeps_rules(self, point: Point) -> bool:
+        return self._spec.broken_rule(point) is None
+
+    def _may_be_tried(self, point: Point) -> bool:
+        return key_of(self._spec.domains, point) not in self._tried and self._keeps_rules(point)
+
+    def _startup(self) -> Point | None:
+        """Return the Sobol point of the next trial's number; by number, so that a resume continues the sequence."""
+        number, tpe = self._to_come[0], self._spec.search.sampler.tpe
+        if self._sobol is None or tpe is None or number >= tpe.startup_trials:
+            return None
+        return self._sobol.nth(number)
+
+    def _suggestion(self, wish: Point) -> tuple[optuna.Trial, Point]:
+        """Return the sampler's suggestion, with the values of `wish` fixed."""
+        if wish:
+            self.study.enqueue_trial(to_optuna(self._spec.domains, wish))
+        asked = self.study.ask(self._distributions)
+        return asked, from_optuna(self._spec.domains, asked.params)
+
+    def _assigned(
+        self, asked: optuna.Trial, number: int, attempt: int, logged: int, point: Point, skipped: Sequence[str] = ()
+    ) -> Assignment:
+        trial, trial_id = self._spec.trial(point), trial_name(number)
+        self._asked[trial_id] = _Asked(asked, trial.training.epochs, logged)
+        self._tried[key_of(self._spec.domains, point)] = _Tried(trial_id, TrialStatus.RUNNING)
+        return Assignment(trial_id, number, attempt, logged, point, trial, notes=_notes(trial_id, skipped))
+
+    def _tell_again(self, asked: optuna.Trial, tried: _Tried) -> None:
+        """Report a repeated point. Of a running trial nothing is known: samplers ignore FAIL."""
+        if tried.status is TrialStatus.RUNNING:
+            self.study.tell(asked, state=TrialState.FAIL)
+            return
+        if tried.error is not None and math.isfinite(tried.error):
+            asked.report(tried.error, step=tried.epochs)
+        self._tell(_Asked(asked, self._epochs, tried.epochs, tried.error), tried.status)
 
     def report(self, trial_id: str, epoch: int, val_error: float) -> None:
         """Report an epoch's error to Optuna, with the epoch as the step."""
@@ -229,12 +328,34 @@ class OptunaSampler:
         asked = self._asked.pop(trial_id, None)
         if asked is None:
             return
+        params = from_optuna(self._spec.domains, asked.trial.params)
+        self._tried[key_of(self._spec.domains, params)] = _Tried(trial_id, status, asked.reported, asked.error)
+        self._tell(asked, status)
+
+    def _tell(self, asked: _Asked, status: TrialStatus) -> None:
         completed = status is TrialStatus.COMPLETED
         error = asked.error if completed and asked.reported == asked.epochs else None
         end = self._end(error, broken=completed or status in BROKEN, missing=asked.epochs - asked.reported)
         if end.violation is not None:
             asked.trial.set_constraint(EPOCHS_MISSING, end.violation)
         self.study.tell(asked.trial, end.value, state=end.state)
+
+
+def _left_of_first(spec: StudySpec, history: History) -> list[Point]:
+    """The points of `search.first` that no trial of the log has taken up, each trial one."""
+    left: list[Point] = list(spec.search.first)
+    for row in history.trials:
+        taken_up = next((point for point in left if point.items() <= row.params.items()), None)
+        if taken_up is not None:
+            left.remove(taken_up)
+    return left
+
+
+def _notes(trial_id: str, skipped: Sequence[str]) -> tuple[str, ...]:
+    if not skipped:
+        return ()
+    known = ", ".join(dict.fromkeys(skipped))
+    return (f"{trial_id}: {len(skipped)} suggestion{'s' * (len(skipped) > 1)} skipped, already tried by {known}",)
 
 
 def trial_name(number: int) -> str:

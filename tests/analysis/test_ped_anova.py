@@ -13,7 +13,7 @@ from optuna.trial import create_trial
 from plgan_tune.analysis.ped_anova import CELLS, Grid, divergence, good
 from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Scalar, Uniform
 from plgan_tune.config.study import encode
-from plgan_tune.tuning.distributions import distributions
+from plgan_tune.tuning.distributions import distributions, to_optuna
 
 DOMAINS: list[Domain] = [
     Uniform(-1.0, 3.0),
@@ -28,16 +28,27 @@ DOMAINS: list[Domain] = [
     LogUniform(0.1, 0.1),
     Int(4, 4),
     LogInt(4, 4),
+    Uniform(-1.0, 3.0, 0.25),
+    Uniform(0.0, 1.0, 0.01),
+    Int(10, 100, 5),
+    Int(0, 300, 3),
+    Choice(([8], [8, 4], "deep"), ordered=True),
 ]
 
 
 def drawn(domain: Domain, trials: int, draw: np.random.Generator) -> Sequence[Scalar]:
     match domain:
+        case Uniform(low, high, float() as step):
+            places = draw.integers(round((high - low) / step), size=trials, endpoint=True)
+            return [domain.nth(int(place)) for place in places]
         case Uniform(low, high):
             return list(map(float, draw.uniform(low, high, trials)))
         case LogUniform(low, high):
             return [float(value) for value in np.exp(draw.uniform(np.log(low), np.log(high), trials)).clip(low, high)]
-        case Int(low, high) | LogInt(low, high):
+        case Int(low, high, step):
+            places = draw.integers((high - low) // step, size=trials, endpoint=True)
+            return [domain.nth(int(place)) for place in places]
+        case LogInt(low, high):
             return list(map(int, draw.integers(low, high, trials, endpoint=True)))
         case Choice(options):
             return [encode(domain, options[place]) for place in draw.integers(len(options), size=trials)]
@@ -65,7 +76,8 @@ def test_a_divergence_is_optunas(domain: Domain, trials: int, ties: int, seed: i
     study = optuna.create_study()
     space = distributions({"key": domain})
     for value, error in zip(values, errors.tolist(), strict=True):
-        study.add_trial(create_trial(params={"key": value}, distributions=space, value=error))
+        params = to_optuna({"key": domain}, {"key": value})
+        study.add_trial(create_trial(params=params, distributions=space, value=error))
     grid = Grid.of(domain)
     places, best = grid.places(values), good(errors)
     density = grid.density(places)

@@ -157,14 +157,19 @@ def test_trials_that_break_cost_the_others_nothing(
 ) -> None:
     """Of six two fail for good, one diverges, and three go on from their checkpoints in a second attempt."""
     healthy = {"model.hidden": [8], "loss.unsupervised_scale": 0.5}
+    points = [
+        {**healthy, "model.hidden": TOO_WIDE},
+        healthy,
+        {**healthy, "loss.unsupervised_scale": 3e38},
+        *[healthy] * 3,
+    ]
     spec = small(
-        {"unsupervised_scale": {"choice": [3e38, 0.5]}},
+        {"unsupervised_scale": {"choice": [3e38, 0.5]}, "alpha": {"int": [0, 5]}},
         {"epochs": 4, "checkpoint_every": 2},
         model={"kind": "mlp", "hidden": {"choice": [TOO_WIDE, [8]]}},
         early_stopping="none",
         max_failures=1,
-        first=[{**healthy, "model.hidden": TOO_WIDE}, healthy, {**healthy, "loss.unsupervised_scale": 3e38}]
-        + [healthy] * 3,
+        first=[{**point, "loss.alpha": number} for number, point in enumerate(points)],
     )
     run_study(spec, backend=InProcess(), results=tmp_path, name="whole")
     monkeypatch.setattr(kind.worker, kind.breaking())
@@ -248,6 +253,22 @@ def test_a_search_that_is_cut_short_twice_comes_to_the_same(
         whole, cut = (table(tmp_path / study, name).drop(columns=["attempt"]) for study in ("whole", "study"))
         assert len(whole) > 2
         pd.testing.assert_frame_equal(whole, cut, check_exact=True)
+
+
+def test_a_search_whose_epochs_are_over_saves_what_is_unfinished(
+    search: Callable[..., StudyResult], tmp_path: Path
+) -> None:
+    """And a resume with more of them trains no epoch again."""
+    spec = partial(small, training={"epochs": 6}, trials=2, early_stopping="none")
+    assert search(spec(epochs=4)).ending is Ending.OUT_OF_EPOCHS
+    assert len(table(tmp_path / "study", "epochs")) == 4
+    assert search(spec(epochs=4), resume=True).ending is Ending.OUT_OF_EPOCHS
+    assert len(table(tmp_path / "study", "epochs")) == 4
+    assert search(spec(epochs=13), resume=True).ending is Ending.DONE
+    epochs = table(tmp_path / "study", "epochs")
+    assert sorted(zip(epochs["trial_id"], epochs["epoch"], strict=True)) == [
+        (trial_id, epoch) for trial_id in ("t0000", "t0001") for epoch in range(1, 7)
+    ]
 
 
 class Outage:

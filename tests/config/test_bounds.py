@@ -41,6 +41,9 @@ def problem(file: Path, *overrides: str) -> str:
     [
         ("search.trials", 1_000_000),
         ("search.hours", 100_000),
+        ("search.epochs", 1_000_000_000),
+        ("search.patience", 1_000_000_000),
+        ("search.trial_hours", 100_000),
         ("search.concurrent", 1_000_000_000),
         ("search.max_failures", 1_000_000_000),
         ("search.keep_checkpoints", 1_000_000_000),

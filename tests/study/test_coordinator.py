@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -98,6 +99,23 @@ def train(backend: Backend, number: int, errors: Sequence[float]) -> None:
     for epoch, error in enumerate(errors, start=1):
         last = epoch == len(errors)
         backend.epoch(number, make_metrics(epoch, error), TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
+
+
+def test_a_study_has_as_many_trials_as_were_handed_out(backend: Backend) -> None:
+    """Nine were asked for; after the second nothing is left to try."""
+    left = [backend.assignments[0], replace(backend.assignments[1], notes=("t0001: skipped",))]
+    backend.heard.ask = lambda: left.pop(0) if left else None  # type: ignore[method-assign, assignment]
+    assert backend.coordinator.ask() is not None
+    train(backend, 0, [0.5] * EPOCHS)
+    assert backend.coordinator.ask() is not None
+    assert backend.coordinator.state.trials == 9
+    assert backend.coordinator.ask() is None
+    assert backend.coordinator.ask() is None
+    assert backend.coordinator.state.trials == 2
+    assert backend.coordinator.state.notes == [
+        "t0001: skipped",
+        "no further point is left to try: 2 trials instead of 9",
+    ]
 
 
 def test_a_trial_from_its_start_to_its_completion(backend: Backend) -> None:

@@ -32,6 +32,16 @@ def opened(path: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name=path.parent.name, storage=JournalStorage(JournalFileBackend(str(path)))).trials
 
 
+def test_a_dashboard_shows_an_ordered_option_by_its_name(tmp_path: Path) -> None:
+    ramp = {"choice": ["zero", "clamp", "one"], "ordered": True}
+    mapping = SPEC.as_mapping()
+    spec = study_from_mapping({**mapping, "trial": {**mapping["trial"], "loss": {"ramp": ramp}}})
+    path = tmp_path / "optuna.log"
+    with OptunaMirror(path, spec, History()) as mirror:
+        mirror.trial(make_trial(0, TrialStatus.RUNNING, {"loss.ramp": "clamp"}))
+    assert [trial.params for trial in opened(path)] == [{"loss.ramp": "clamp"}]
+
+
 def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path) -> None:
     path = tmp_path / "optuna.log"
     with OptunaMirror(path, SPEC, History()) as mirror:

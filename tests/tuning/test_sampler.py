@@ -1,6 +1,7 @@
 """The sampler, asked and told as a search does."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from plgan_tune.config.study import ResourcesSpec, SearchSpec, StudySpec, decode
 from plgan_tune.records import TrialStatus
 from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.history import History
-from plgan_tune.tuning.distributions import distributions
+from plgan_tune.tuning.distributions import distributions, from_optuna, to_optuna
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler, check_sampler
 from tests.factories import make_trial
 
@@ -105,8 +106,8 @@ def test_after_the_last_trial_it_is_finished() -> None:
     assert sampler.ask() is None
 
 
-def test_a_study_that_searches_no_key_repeats_its_only_point() -> None:
-    assert search(OptunaSampler(study({}, trials=2)), lambda point: completed(0.5)) == [{}, {}]
+def test_a_study_that_searches_no_key_trains_its_only_point() -> None:
+    assert search(OptunaSampler(study({}, trials=2)), lambda point: completed(0.5)) == [{}]
 
 
 def _valid(found: list[Any]) -> bool:
@@ -132,6 +133,11 @@ domains = st.one_of(
     whole_ranges.map(lambda ends: Int(*ends)),
     whole_ranges.map(lambda ends: LogInt(*ends)),
     options.filter(_valid).map(lambda found: Choice(tuple(found))),
+    st.builds(lambda low, steps: Uniform(low / 10, (low + 3 * steps) / 10, 0.3), st.integers(0, 99), st.integers(0, 9)),
+    st.builds(lambda low, steps: Int(low, low + 5 * steps, 5), st.integers(1, 99), st.integers(0, 9)),
+    options.filter(_valid)
+    .filter(lambda found: not any(isinstance(option, float) for option in found))
+    .map(lambda found: Choice(tuple(found), ordered=True)),
 )
 
 
@@ -142,7 +148,8 @@ def test_every_value_lies_in_its_domain_and_has_its_type(domain: Domain, seed: i
     known = optuna.create_study(sampler=build_sampler(spec))
     for _ in range(4):
         trial = known.ask(distributions({"key": domain}))
-        value = trial.params["key"]
+        value = from_optuna({"key": domain}, trial.params)["key"]
+        assert to_optuna({"key": domain}, {"key": value}) == pytest.approx(trial.params)
         assert domain.contains(decode(domain, value))
         if not isinstance(domain, Choice):
             assert type(value) is (int if isinstance(domain, Int | LogInt) else float)
@@ -153,6 +160,57 @@ def test_a_logarithmic_domain_gives_every_decade_its_share() -> None:
     spec = study({"optim.lr_generator": LogUniform(1e-6, 1.0)}, trials=200, sampler="random")
     values = [point["optim.lr_generator"] for point in search(OptunaSampler(spec), lambda _: completed(0.5))]
     assert 0.4 < sum(value < 1e-3 for value in values) / len(values) < 0.6
+
+
+def test_tpe_takes_an_ordered_option_for_near_its_neighbours() -> None:
+    """Of sixty sizes the forty-first is the best, and each is the worse the further it lies from it."""
+
+    def misses(ordered: bool, seed: int) -> float:
+        domain = Choice(tuple([units] for units in range(1, 61)), ordered=ordered)
+        spec = study({"model.hidden": domain}, trials=40, seed=seed, sampler=TPE)
+        points = search(OptunaSampler(spec), lambda point: completed(abs(int(point["model.hidden"][1:-1]) - 41) / 60))
+        return sum(abs(int(point["model.hidden"][1:-1]) - 41) for point in points[20:]) / 20
+
+    ordered, names = ([misses(kind, seed) for seed in range(8)] for kind in (True, False))
+    assert sum(ordered) < 0.8 * sum(names)
+
+
+def sobol(startup: int, **search: Any) -> StudySpec:
+    domains = {**ALPHA_BETA, "loss.switch_epoch": Int(1, 8), "loss.ramp": Choice(("clamp", "one"))}
+    return study(domains, sampler={"tpe": {"startup_trials": startup, "startup": "sobol"}}, **search)
+
+
+def test_a_sobol_start_fills_every_part_of_the_space() -> None:
+    """Of sixteen points one lies in each sixteenth of a key, and four in each quarter of two keys."""
+    points = search(OptunaSampler(sobol(16, trials=16)), lambda point: completed(0.5))
+    assert sorted(int(16 * point["loss.alpha"]) for point in points) == list(range(16))
+    quarters = Counter((point["loss.alpha"] < 0.5, point["loss.beta"] < 0.5) for point in points)
+    assert set(quarters.values()) == {4}
+    assert Counter(point["loss.switch_epoch"] for point in points) == dict.fromkeys(range(1, 9), 2)
+    others = search(OptunaSampler(sobol(16, trials=16, seed=1)), lambda point: completed(0.5))
+    assert all(one != other for one, other in zip(points, others, strict=True))
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 16), st.integers(0, 3))
+def test_a_sobol_start_continues_where_it_was(begun: int, lost: int) -> None:
+    """Trials that its driver did not live to log have the same points again, and then TPE begins."""
+    first = [{"loss.alpha": 0.125}]
+    whole = search(OptunaSampler(sobol(12, trials=16, first=first)), lambda point: completed(bowl(point)))
+    rows = [make_trial(number, TrialStatus.COMPLETED, whole[number], bowl(whole[number])) for number in range(begun)]
+    kept = History(tuple(row for row in rows if row.number != lost))
+    resumed = OptunaSampler(sobol(12, trials=16, first=first), kept)
+    left = [number for number in range(16) if number not in {row.number for row in kept.trials}]
+    again = asked(resumed, len(left))
+    assert [one.number for one in again] == left
+    assert all(one.point == whole[one.number] for one in again if 0 < one.number < 12)
+    assert whole[0]["loss.alpha"] == 0.125
+
+
+def test_a_sobol_start_of_few_points_tries_each_once() -> None:
+    domains: dict[str, Domain] = {"loss.switch_epoch": Int(1, 3), "loss.ramp": Choice(("clamp", "one"))}
+    spec = study(domains, trials=9, sampler={"tpe": {"startup_trials": 9, "startup": "sobol"}})
+    assert len(search(OptunaSampler(spec), lambda point: completed(0.5))) == 6
 
 
 def test_first_points_come_first_in_their_order_and_leave_the_rest_to_the_sampler() -> None:

@@ -54,6 +54,18 @@ def leave() -> Leave:
     return written
 
 
+def test_an_ordered_choice_and_a_step_take_what_lies_in_them(tmp_path: Path, leave: Leave) -> None:
+    older = study({"ramp": {"choice": ["clamp", "zero", "one"]}, "alpha": {"uniform": [0, 1]}})
+    points = [{"loss.alpha": alpha, "loss.ramp": ramp} for alpha, ramp in ((0.5, "one"), (0.3, "zero"), (0.75, "zero"))]
+    place = leave(tmp_path / "older", older, [*points, points[0]])
+    ramp = {"choice": ["zero", "clamp", "one"], "ordered": True}
+    spec = study({"ramp": ramp, "alpha": {"uniform": [0, 1], "step": 0.25}}, [place])
+    assert told(spec) == [
+        ({"loss.alpha": 0.5, "loss.ramp": 2}, 0.0),
+        ({"loss.alpha": 0.75, "loss.ramp": 0}, 0.02),
+    ]
+
+
 def told(spec: StudySpec) -> list[tuple[dict[str, Any], float | None]]:
     trials = OptunaSampler(spec, older=read_older(spec)).study.get_trials(states=[TrialState.COMPLETE])
     return [(found.params, found.value) for found in trials]

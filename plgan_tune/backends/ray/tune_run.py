@@ -17,7 +17,7 @@ from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.ray.backpressure import Pause
 from plgan_tune.backends.ray.callbacks import CoordinatorCallback
 from plgan_tune.backends.ray.embedded import RayWatch
-from plgan_tune.backends.ray.local import LocalCallback
+from plgan_tune.backends.ray.local import Local, LocalCallback
 from plgan_tune.backends.ray.scheduler import CoordinatorScheduler
 from plgan_tune.backends.ray.scratch import scratch_folder
 from plgan_tune.backends.ray.searcher import CoordinatorSearcher
@@ -38,7 +38,7 @@ def run_tune(
     backpressure: Backpressure,
     on_ray_death: Callable[[str], None],
 ) -> bool:
-    """Run a study's trials on the joined cluster until all have ended, the time is over or the user stops the search.
+    """Run a study's trials on the joined cluster until all have ended, a limit is reached or the user stops the search.
 
     Unfinished trials save a checkpoint. Their end is not reported to the coordinator.
 
@@ -80,7 +80,7 @@ def run_tune(
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=str(scratch),
-                stop=CombinedStopper(beginning, TimeLimit(search.hours), ray_watch),
+                stop=CombinedStopper(beginning, TimeLimit(search.hours), LogLimit(coordinator), ray_watch),
                 callbacks=callbacks,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=-1),
@@ -141,6 +141,21 @@ class TimeLimit(Stopper):
         now = seconds_awake_or_asleep()
         self._begun = now if self._begun is None else self._begun
         return now - self._begun >= self._seconds
+
+
+class LogLimit(Local, Stopper):
+    """Ends a search once its log reaches a limit."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:  # noqa: ARG002
+        """Never stop a single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether a limit is reached."""
+        return self._coordinator.is_over()
 
 
 class TrimResults(LocalCallback):

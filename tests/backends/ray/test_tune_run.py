@@ -6,7 +6,7 @@ import pytest
 from ray.tune.experiment import Trial
 
 from plgan_tune.backends.ray import tune_run
-from plgan_tune.backends.ray.tune_run import TimeLimit, TrimResults
+from plgan_tune.backends.ray.tune_run import LogLimit, TimeLimit, TrimResults
 from tests.factories import make_metrics, make_report
 
 
@@ -20,6 +20,22 @@ def test_a_trial_keeps_nothing_that_grows() -> None:
     forgetting.on_trial_complete(iteration=1, trials=[trial], trial=trial)
     assert trial.metric_analysis == trial.metric_n_steps == {}
     assert set(trial.last_result) <= {"trial_id"}
+
+
+class Coordinator:
+    over = False
+
+    def is_over(self) -> bool:
+        return self.over
+
+
+def test_the_log_ends_a_search() -> None:
+    coordinator = Coordinator()
+    limit = LogLimit(coordinator)  # type: ignore[arg-type]
+    assert not limit.stop_all()
+    coordinator.over = True
+    assert limit.stop_all()
+    assert not limit("t0000", {})
 
 
 def test_a_limit_counts_from_when_it_is_first_asked(monkeypatch: pytest.MonkeyPatch) -> None:
