@@ -66,7 +66,7 @@ class Study:
 
     @property
     def inside(self) -> "pd.Series[bool]":
-        """Which trials lie in the current domains, which a resume may have made narrower."""
+        """Which trials lie in the current domains and keep the rules, which a resume may have made narrower."""
         inside = pd.Series(True, index=self.trials.index)
         for path, column in self.spec.columns.items() if len(self.trials) else ():
             domain, kind, cells = self.spec.domains[path], self.spec.types[path], self.trials[column]
@@ -79,6 +79,9 @@ class Study:
                 inside &= cells.between(domain.low, domain.high)
                 if isinstance(domain, Uniform | Int) and domain.step not in (None, 1):
                     inside &= cells.map(domain.contains, na_action="ignore").astype(bool)
+        if self.spec.search.rules and inside.any():
+            rows = self.trials[inside].to_dict("records")
+            inside[inside] = [self.spec.broken_rule(self.params(row)) is None for row in rows]
         return inside
 
     def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:
