@@ -79,9 +79,10 @@ class Study:
                 inside &= cells.between(domain.low, domain.high)
                 if isinstance(domain, Uniform | Int) and domain.step not in (None, 1):
                     inside &= cells.map(domain.contains, na_action="ignore").astype(bool)
-        if self.spec.search.rules and inside.any():
-            rows = self.trials[inside].to_dict("records")
-            inside[inside] = [self.spec.broken_rule(self.params(row)) is None for row in rows]
+        if self.spec.search.rules:
+            rows = zip(self.trials.to_dict("records"), inside, strict=True)
+            kept = [lies and self.spec.broken_rule(self.params(row)) is None for row, lies in rows]
+            inside = pd.Series(kept, index=inside.index, dtype=bool)
         return inside
 
     def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:
