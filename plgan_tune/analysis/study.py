@@ -67,7 +67,7 @@ class Study:
 
     @property
     def inside(self) -> "pd.Series[bool]":
-        """Which trials lie in the current domains; a resume may have narrowed them."""
+        """Which trials lie in the current domains and keep the rules; a resume may have changed both."""
         inside = pd.Series(True, index=self.trials.index)
         for path, column in self.spec.columns.items() if len(self.trials) else ():
             domain, kind, cells = self.spec.domains[path], self.spec.types[path], self.trials[column]
@@ -80,6 +80,10 @@ class Study:
                 inside &= cells.between(domain.low, domain.high)
                 if isinstance(domain, Uniform | Int) and domain.step not in (None, 1):
                     inside &= cells.map(domain.contains, na_action="ignore").astype(bool)
+        if self.spec.search.rules:
+            rows = zip(self.trials.to_dict("records"), inside, strict=True)
+            kept = [lies and self.spec.broken_rule(self.params(row)) is None for row, lies in rows]
+            inside = pd.Series(kept, index=inside.index, dtype=bool)
         return inside
 
     def params(self, row: Mapping[Hashable, Any]) -> dict[str, Value]:

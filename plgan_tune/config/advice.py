@@ -73,6 +73,8 @@ def _about_search(study: StudySpec, epochs: int) -> list[str]:
             f"the domains have {points:,} points in all: the search ends once all are tried, before its "
             f"{search.trials:,} trials"
         )
+    if search.epochs is not None and search.epochs < epochs:
+        sentences.append(f"search.epochs is {search.epochs}: no trial of {epochs} epochs can complete")
     if len(search.first) > search.trials:
         sentences.append(f"search.first has {len(search.first)} points, but search.trials is {search.trials}")
     return sentences

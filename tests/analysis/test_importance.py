@@ -70,6 +70,17 @@ def test_only_trials_in_the_domains_of_now_are_compared(synthetic: Synthetic) ->
     assert importances(replace(study, spec=few)) is None
 
 
+@pytest.mark.parametrize("step", [None, 0.5])
+def test_a_step_and_a_rule_have_an_inside_too(synthetic: Synthetic, step: float | None) -> None:
+    """Of four trials, two are multiples of the step, and three keep the rule."""
+    study = synthetic(4, 12)
+    trials = study.trials.assign(params_alpha=[0.5, 0.25, 1.0, 0.0], params_beta=0.5)
+    domains = {**study.spec.domains, "loss.alpha": Uniform(0.0, 1.0, step)}
+    search = study.spec.search.model_copy(update={"rules": ("loss.alpha + loss.beta <= 1",)})
+    found = replace(study, spec=replace(study.spec, domains=domains, search=search), trials=trials)
+    assert found.inside.tolist() == [True, step is None, False, True]
+
+
 def test_a_choice_has_an_inside_too(synthetic: Synthetic) -> None:
     study = synthetic(4, 4)
     domains = {**study.spec.domains, "loss.alpha": Choice(("auto", None, [1])), "loss.beta": Choice((1, 0.5))}

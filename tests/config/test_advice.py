@@ -20,6 +20,13 @@ def _advice(search: dict[str, Any] | None = None, **sections: dict[str, Any]) ->
     return advice(study_from_mapping({"study": "s", "search": search, "trial": trial}))
 
 
+@pytest.mark.parametrize(
+    ("epochs", "said"), [(59, ["search.epochs is 59: no trial of 60 epochs can complete"]), (60, [])]
+)
+def test_a_budget_below_one_trial_is_named(epochs: int, said: list[str]) -> None:
+    assert _advice({"epochs": epochs}) == said
+
+
 @given(st.integers(1, 100), st.integers(2, 6), st.integers(1, 2000))
 def test_rungs_are_the_geometric_sequence_below_the_end(grace: int, factor: int, epochs: int) -> None:
     found = rungs(AshaSpec(grace_period=grace, reduction_factor=factor), epochs)

@@ -116,6 +116,19 @@ def test_more_trials_than_lines_are_counted(height: int) -> None:
     assert shown >= 1
 
 
+def test_a_budget_of_epochs_is_part_of_what_is_to_be_done() -> None:
+    """And of the time that is left: sixty epochs took a hundred seconds, and sixty may still come."""
+    state = StudyState("digits", trials=24, epochs=60, started_at=START, budget=120)
+    state.end(train(state, 0, [0.5] * 60), TrialStatus.COMPLETED, NOW)
+    assert state.time_left(NOW) == timedelta(seconds=100)
+    plain, console = pipe(), terminal()
+    with PlainDisplay(plain, state, lambda: NOW, lambda: None):
+        assert "study digits: 24 trials of 60 epochs, at most 120 in all" in text(plain)
+    print_summary(console, state, NOW, results=RESULTS, ending=Ending.OUT_OF_EPOCHS)
+    assert "digits: out of epochs, this run took" in text(console)
+    assert "60 trained of at most 120" in text(console)
+
+
 def test_a_study_without_any_event_can_be_shown() -> None:
     console = terminal()
     console.print(Screen(StudyState("digits", trials=24, epochs=60, started_at=START), START))
