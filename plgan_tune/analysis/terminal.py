@@ -174,7 +174,7 @@ def _listed(sentences: Sequence[str]) -> list[RenderableType]:
 
 
 def importance_table(found: Importances) -> RenderableType:
-    """A bar for each searched key, with the interval of its resamples, and whether chance alone could draw it."""
+    """A bar for each searched key, with its interval, and whether chance alone could draw it."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, width=BAR)
@@ -186,9 +186,8 @@ def importance_table(found: Importances) -> RenderableType:
         low, high = key.interval
         chance = "" if key.significant else "not significant"
         table.add_row(key.path, bar, f"{key.share:.0%}", f"{low:.0%} - {high:.0%}", chance)
-    by = f"  by the error of {found.trials} trials at epoch {found.epoch}; shares and their 90 % intervals"
-    title = Text.assemble(("what matters", "bold"), (by, "dim"))
-    return Group(title, table)
+    title = Text.assemble(("what matters", "bold"), (f"  {found.basis}; shares with 90 % intervals", "dim"))
+    return Group(Prose(title), table)
 
 
 def comparison(studies: Sequence[Study]) -> RenderableType:

@@ -17,9 +17,11 @@ import pytest
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 from synthetic import synthetic_spec
+from typer.testing import CliRunner
 
+from plgan_tune import analyze as analyze_command
 from plgan_tune.analysis.findings import findings
-from plgan_tune.analysis.importance import Importance, Importances
+from plgan_tune.analysis.importance import Importance, Importances, Unanswered, importances
 from plgan_tune.analysis.intervals import Interval
 from plgan_tune.analysis.overview import overview
 from plgan_tune.analysis.report import page as page_module
@@ -456,6 +458,7 @@ def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Syn
     assert dict(zip(bars["y"], numbers(bars["x"]), strict=True)) == {"loss.alpha": 0.75, "loss.beta": 0.25}
     assert dict(zip(bars["y"], bars["hovertext"], strict=True))["loss.beta"] == "not significant"
     assert len(set(bars["marker"]["color"])) == 2
+    assert "with their 90 % intervals, by the errors of 60 trials at epoch 3. A grey bar" in Elements(html).text
     assert numbers(bars["error_x"]["array"]).tolist() == [0.25, 0.125]
     assert numbers(bars["error_x"]["arrayminus"]).tolist() == [0.125, 0.25]
     (points,) = traces(html, "seeds-all")
@@ -470,6 +473,22 @@ def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Syn
     without = report_html(study)
     assert held(html)["figures"].keys() - held(without)["figures"].keys() == {"importance-all", "seeds-all"}
     assert "With other seeds" not in Elements(without).text
+
+
+@pytest.mark.parametrize("trials", [19, 60])
+def test_terminal_and_report_say_the_same_of_importance(synthetic: Synthetic, trials: int) -> None:
+    study = synthetic(trials, 20)
+    found = importances(study)
+    sentence = found.why if isinstance(found, Unanswered) else found.basis
+    assert " ".join(sentence.split()) in " ".join(Elements(report_html(study, found)).text.split())
+    result = CliRunner().invoke(analyze_command.app, [study.location.path])
+    assert " ".join(sentence.split()) in " ".join(result.output.split())
+    if isinstance(found, Importances):
+        (bars,) = traces(report_html(study, found), "importance-all")
+        shown = dict(re.findall(r"(?m)^(\S+)\s+━+\s+(\d+)%", result.output))
+        assert shown == {
+            path: f"{100 * share:.0f}" for path, share in zip(bars["y"], numbers(bars["x"]).tolist(), strict=True)
+        }
 
 
 # It stands alone

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from plgan_tune.analysis.findings import findings
-from plgan_tune.analysis.importance import Importances, importances
+from plgan_tune.analysis.importance import Importances, Unanswered, importances
 from plgan_tune.analysis.intervals import wilson
 from plgan_tune.analysis.overview import Overview, overview
 from plgan_tune.analysis.report import best, space, timeline
@@ -72,12 +72,15 @@ def write_report(study: Study, file: Location) -> None:
     file.write_text(report_html(study, importances(study), beside_published(study)))
 
 
-def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFrame | None = None) -> str:
+NOT_GIVEN: Final = Unanswered("This page was made without the keys' importance.")
+
+
+def report_html(study: Study, found: Importances | Unanswered = NOT_GIVEN, seeds: pd.DataFrame | None = None) -> str:
     """The study as a page, running or finished; what it holds nothing for is said in a sentence.
 
     Args:
         study: as read from its store; the sample grids are read from there, too.
-        found: how much each key matters.
+        found: how much each key matters, or why nothing is known of it.
         seeds: rows of `beside_published`.
 
     Raises:
@@ -182,15 +185,16 @@ def _about_rungs(study: Study) -> str:
     return "Dotted lines with their epochs are the rungs of early stopping. "
 
 
-def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
+def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
     sliced: Mapping[str, Drawn] = space.slices(study)
+    basis = found.basis if isinstance(found, Importances) else ""
     return [
         Panel(
             "importance",
             "What the error depends on",
-            "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials. A grey bar's key matters no "
-            "more than among trials with shuffled errors: it is not significant. Look for the coloured ones: "
-            "those keys deserve the trials; the others have shown no influence yet.",
+            f"Bars are PED-ANOVA's shares with their 90 % intervals, {basis}. A grey bar's key tells good trials from "
+            "the others no better than chance does: it is not significant. Look for the coloured ones: those keys "
+            "deserve the trials; the others have shown no influence yet.",
             {"all": space.importance_bars(found)},
         ),
         Panel(

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
-from plgan_tune.analysis.importance import LEAST, Importances
+from plgan_tune.analysis.importance import Importances, Unanswered
 from plgan_tune.analysis.report.look import (
     FAINT,
     INK,
@@ -289,12 +289,10 @@ def _smoothed(
     return np.where(weight > 0.3, mean, np.nan)
 
 
-def importance_bars(found: Importances | None) -> Drawn:
+def importance_bars(found: Importances | Unanswered) -> Drawn:
     """Each key's share of all keys' importance with its 90 % interval."""
-    if found is None:
-        return Absent(
-            f"Importance needs two searched keys and {LEAST} trials with errors that differ at the same epoch."
-        )
+    if isinstance(found, Unanswered):
+        return Absent(found.why)
     keys = found.keys[::-1]
     share = np.array([key.share for key in keys])
     names = [key.path for key in keys]
@@ -309,8 +307,8 @@ def importance_bars(found: Importances | None) -> Drawn:
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": compact(np.maximum([key.interval.high for key in keys] - share, 0)),
-            "arrayminus": compact(np.maximum(share - [key.interval.low for key in keys], 0)),
+            "array": compact([key.interval.high for key in keys] - share),
+            "arrayminus": compact(share - [key.interval.low for key in keys]),
             "color": INK,
             "thickness": 1.2,
             "width": 4,
@@ -320,6 +318,6 @@ def importance_bars(found: Importances | None) -> Drawn:
     return figure(
         [bars],
         height=90 + 38 * len(keys),
-        xaxis=titled(f"share of importance at epoch {found.epoch}", tickformat=".0%", rangemode="tozero"),
+        xaxis=titled("share of importance", tickformat=".0%", rangemode="tozero"),
         yaxis={"showgrid": False, "ticklabelstandoff": 6},
     )
