@@ -47,10 +47,10 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     table.add_row("trials", Prose(_tally(study, sums)))
     table.add_row("epochs", Prose(_epochs(study, sums)))
     if sums.epochs:
-        table.add_row("time", Prose(_time(sums)))
+        table.add_row("time", Prose(f"{duration(sums.busy)} in which at least one trial trained"))
         table.add_row("pace", Prose(_pace(sums)))
     if ranked:
-        table.add_row("best", Prose(_found(study, ranked[0])))
+        table.add_row("best", Prose(_found(study, sums, ranked[0])))
     return Group(title, table)
 
 
@@ -72,11 +72,6 @@ def _epochs(study: Study, sums: Overview) -> str:
     return f"{trained}; early stopping saved {saved}"
 
 
-def _time(sums: Overview) -> str:
-    took, busy = duration(sums.took), duration(sums.busy)
-    return f"{took} from the first trial's start to the latest news; trials trained in {busy} of it"
-
-
 def _pace(sums: Overview) -> str:
     said = f"{sums.epochs_per_hour:,.0f} epochs an hour of training"
     if sums.images_per_second is None:
@@ -84,9 +79,9 @@ def _pace(sums: Overview) -> str:
     return f"{said}, {sums.images_per_second:,.0f} images a second in each trial"
 
 
-def _found(study: Study, best: Ranked) -> Text:
+def _found(study: Study, sums: Overview, best: Ranked) -> Text:
     text = Text.assemble((percent(best.last), "bold green"), f" by {best.trial_id}")
-    when = found(study)
+    when = found(study, sums.clock)
     if when is not None:
         text.append(f", the {_ordinal(when.place)} trial to end, after {duration(when.after)}", "dim")
     return text
@@ -204,7 +199,7 @@ def comparison(studies: Sequence[Study]) -> RenderableType:
             f"{sums.trials:,}",
             f"{sums.counts.get(TrialStatus.COMPLETED, 0):,}",
             f"{sums.epochs:,}",
-            duration(sums.took),
+            duration(sums.busy),
             Text(percent(best.last if best else None), "green"),
             f"{100 * best.interval.low:.1f} - {100 * best.interval.high:.1f}" if best else "-",
             best.trial_id if best else "-",

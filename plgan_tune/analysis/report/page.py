@@ -168,9 +168,9 @@ def _search_panels(study: Study) -> list[Panel]:
         Panel(
             "timeline",
             "Trials on nodes",
-            "A bar is an attempt of a trial, on the trial's last node; a row is what a node ran at one time. Look for "
-            "gaps, where a node trained nothing, for the search rested or trials were being started, and for a ragged "
-            "end, where a few long trials kept the rest waiting.",
+            "A bar is an attempt of a trial, on the trial's last node; a row is what a node ran at one time. Times in "
+            "which no trial trained are left out. Look for gaps, where a node trained nothing while others did, and "
+            "for a ragged end, where a few long trials kept the rest waiting.",
             {"all": timeline.timeline(study)},
         ),
     ]
@@ -260,7 +260,7 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
         _best_error(study),
         Fact("Trials", f"{sums.trials:,}", f"of {study.spec.search.trials:,}"),
         Fact("Epochs trained", f"{sums.epochs:,}", _saved(sums)),
-        Fact("Time", duration(sums.took), f"{sums.epochs_per_hour:,.0f} epochs an hour of training"),
+        Fact("Time", duration(sums.busy), f"{sums.epochs_per_hour:,.0f} epochs an hour of training"),
     ]
     if sums.images_per_second is not None:
         facts.append(Fact("Images a second", f"{sums.images_per_second:,.0f}", "in one trial"))
