@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
+from scipy.spatial import Delaunay
 from synthetic import synthetic_spec
 from typer.testing import CliRunner
 
@@ -383,6 +384,39 @@ def test_the_plane_lies_lowest_where_it_was_planted(synthetic: Synthetic) -> Non
     row, column = np.unravel_index(np.nanargmin(error), error.shape)
     assert alpha[column] == pytest.approx(0.6, abs=0.1)
     assert beta[row] < 0.2
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.55, 0.65)])
+def test_the_plane_is_drawn_only_where_trials_are(synthetic: Synthetic, low: float, high: float) -> None:
+    """Between them, and no further from one than thrice what neighbours usually are."""
+    study = synthetic(60, 20)
+    columns = ["params_alpha", "params_beta"]
+    study.trials[columns] = low + (high - low) * study.trials[columns]
+    surface, *_ = traces(report_html(study), "plane-all")
+    alpha, beta = np.meshgrid(numbers(surface["x"]), numbers(surface["y"]))
+    drawn = np.isfinite(numbers(surface["z"]).reshape(alpha.shape))
+    trials = study.trials[columns].to_numpy()
+    apart = np.linalg.norm(trials[:, None] - trials, axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    limit = max(3 * np.median(apart.min(axis=0)), 1 / 59)
+    places = np.stack([alpha, beta], axis=-1)
+    away = np.linalg.norm(places[:, :, None] - trials, axis=-1).min(axis=-1)
+    between = Delaunay(trials).find_simplex(places) >= 0
+    assert (drawn == (between & (away <= limit))).mean() > 0.999  # on the limit rounding decides
+    assert 0 < drawn.mean() < high - low
+
+
+@pytest.mark.parametrize("beta", [0.5, None])
+def test_a_plane_of_trials_on_one_line_is_drawn_there(synthetic: Synthetic, beta: float | None) -> None:
+    study = synthetic(60, 20)
+    alpha = study.trials["params_alpha"]
+    on_line = replace(study, trials=study.trials.assign(params_beta=alpha if beta is None else beta))
+    surface, *_ = traces(report_html(on_line), "plane-all")
+    drawn = np.isfinite(numbers(surface["z"])).mean()
+    assert 0 < drawn < 0.5
+    at_once = replace(study, trials=study.trials.assign(params_alpha=0.5, params_beta=0.5))
+    surface, *_ = traces(report_html(at_once), "plane-all")
+    assert np.isfinite(numbers(surface["z"])).mean() < 0.01
 
 
 def test_a_plane_of_equal_errors_is_flat(synthetic: Synthetic) -> None:

@@ -210,9 +210,9 @@ def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
         Panel(
             "plane",
             "Alpha and beta together",
-            "The colour is a mean of the trials nearby, shown or not, all at the same epoch; the star is the best. "
-            "On a straight line through the origin alpha / beta is the same. Look for a valley along such a line: "
-            "then only the ratio matters.",
+            "The colour is a mean of the trials nearby, shown or not, all at the same epoch; where there are none, "
+            "there is no colour. The star is the best. On a straight line through the origin alpha / beta is the same. "
+            "Look for a valley along such a line: then only the ratio matters.",
             {"all": space.plane(study)},
         ),
         Panel(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
 from plgan_tune.analysis.importance import Importances, Unanswered
@@ -46,6 +47,8 @@ from plgan_tune.records import TrialStatus
 
 ALPHA, BETA = "loss.alpha", "loss.beta"
 GRID = 60
+NEAR = 3.0
+"""So many usual distances between neighbours from a trial the plane of alpha and beta is drawn."""
 
 LINES = 500
 """So many are drawn of more than `MOST_TRIALS` trials: without a graphics card one takes 2 ms."""
@@ -210,7 +213,11 @@ def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
 
 
 def plane(study: Study) -> Drawn:
-    """The error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of the trials nearby."""
+    """The error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of the trials nearby.
+
+    It is drawn where trials are, and nowhere else. The epoch is the last that at least half of them reached, as the
+    mean needs trials all over the plane.
+    """
     if missing := [path for path in (ALPHA, BETA) if path not in study.spec.domains]:
         return Absent(f"The plane needs both weights searched, but {' and '.join(missing)} had one value.")
     if any(isinstance(study.spec.domains[path], Choice) for path in (ALPHA, BETA)):
@@ -285,8 +292,29 @@ def _smoothed(
     )
     weight = along_y @ along_x.T
     mean = (along_y * error) @ along_x.T / np.maximum(weight, 1e-12)
-    # A kernel mean holds where there are trials; elsewhere the page shows through.
-    return np.where(weight > 0.3, mean, np.nan)
+    return np.where(_among_trials(axes, grid), mean, np.nan)
+
+
+def _among_trials(axes: tuple[Axis, Axis], grid: tuple[NDArray[np.float64], NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """Which places of the grid, one row a y, are between trials and near one; at the others the page shows through.
+
+    Between them is their convex hull, beyond which nothing is extrapolated. Near is thrice the median distance of a
+    trial to its nearest other, or a cell of the grid: evenly drawn trials then leave few holes.
+    """
+    trials = np.unique(np.stack([_part(axis, axis.places) for axis in axes], axis=1), axis=0)
+    places = np.stack(np.meshgrid(*(_part(axis, at) for axis, at in zip(axes, grid, strict=True))), axis=-1)
+    tree = cKDTree(trials)
+    apart = float(np.median(np.asarray(tree.query(trials, k=[2])[0]))) if len(trials) > 1 else 0.0
+    near = np.asarray(tree.query(places)[0]) <= max(NEAR * apart, 1 / (GRID - 1))
+    try:
+        return np.asarray(near & (Delaunay(trials).find_simplex(places) >= 0))
+    except (QhullError, ValueError):  # trials on one line have no hull
+        return near
+
+
+def _part(axis: Axis, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the way from an axis's lower end to its upper."""
+    return (places - axis.low) / (axis.high - axis.low)
 
 
 def importance_bars(found: Importances | Unanswered) -> Drawn:
