@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from plgan_tune.analysis.importance import LEAST, importances
+from plgan_tune.analysis.importance import Unanswered, importances
 from plgan_tune.analysis.query import QueryError, query
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import LIMITLESS, comparison, importance_table, view
@@ -104,9 +104,8 @@ def _compare(console: Console, results: Sequence[str]) -> None:
 def _print_importance(console: Console, study: Study) -> None:
     found = importances(study)
     console.print()
-    if found is None:
-        needs = f"needs two searched keys and {LEAST} trials that reached a common epoch with different errors"
-        say(console, f"what matters: {needs}", "dim")
+    if isinstance(found, Unanswered):
+        say(console, found.why, "dim")
     else:
         console.print(importance_table(found))
 

@@ -28,7 +28,7 @@ from synthetic import write_synthetic
 from typer.testing import CliRunner
 
 from plgan_tune import analyze, evaluate, search, train
-from plgan_tune.analysis.importance import importances
+from plgan_tune.analysis.importance import Importances, importances
 from plgan_tune.analysis.study import Study, read_study
 from plgan_tune.analysis.terminal import comparison, importance_table, view
 from plgan_tune.console.display import PlainDisplay, build_display, print_summary
@@ -424,7 +424,7 @@ def test_ordinary_output_is_as_rich_prints_it(tmp_path: Path, width: int, is_ter
     write_synthetic(Location.at(tmp_path / "first"), 60, 20)
     study = read_study(tmp_path / "first")
     found = importances(study)
-    assert found is not None
+    assert isinstance(found, Importances)
     kinds: list[Callable[..., Console]] = [Console, terminal]
     said = []
     for make in kinds:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
-from plgan_tune.analysis.intervals import tied
+from plgan_tune.analysis.seeds import expected_no_worse, seed_noise
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform, domain_as_mapping
 from plgan_tune.config.errors import RuleError, SpecError
@@ -44,7 +44,7 @@ def findings(study: Study) -> list[str]:
         *_few_completed(study),
         *_diverged(study),
         *_edges(study),
-        *_stopped_on_a_tie(study),
+        *_stopped_by_noise(study),
         *_never_switched(study),
         *_collapsed(study),
         *_averages_worse(study),
@@ -183,17 +183,21 @@ def _round(value: float, step: float) -> float:
     return round(value, 1 - math.floor(math.log10(step)))
 
 
-def _stopped_on_a_tie(study: Study) -> Iterator[str]:
-    """Yield how many trials were stopped by a margin within the images' noise: one might have won."""
+def _stopped_by_noise(study: Study) -> Iterator[str]:
+    """Yield how many trials early stopping ended by chance, by the noise that an evaluation has measured, if any.
+
+    The images' own noise is no measure: trials are judged on the same images, and nearly all misses lie within it.
+    """
     judged = study.decisions
     stops = judged[(judged["verdict"] == Verdict.STOP) & judged["cutoff"].notna()]
-    images = study.validation
-    ties = sum(tied(value, cutoff, images) for value, cutoff in zip(stops["value"], stops["cutoff"], strict=True))
-    if ties:
+    by_epoch = seed_noise(study) if len(stops) else pd.Series(dtype=float)
+    noise = stops["epoch"].map(by_epoch).astype(float)
+    by_chance = expected_no_worse(stops["value"] - stops["cutoff"], noise)
+    if by_chance >= max(1, MANY * len(stops)):
         yield (
-            f"{ties} of {len(stops)} trials that early stopping ended missed their cutoff by no more than "
-            f"{images:,} validation images can tell, so noise may have ended them; a longer "
-            "search.early_stopping.asha.grace_period, or smoothing, reduces this"
+            f"about {by_chance:.0f} of {len(stops)} trials that early stopping ended were no worse than their cutoff: "
+            f"over the seeds of `evaluate` an error deviates by {percent(float(noise.median()))} where they ended; a "
+            "longer search.early_stopping.asha.grace_period, or smoothing, reduces this"
         )
 
 

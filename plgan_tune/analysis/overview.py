@@ -1,7 +1,7 @@
 """A study at a glance: what was trained, what it cost, what early stopping saved, when the best was found."""
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,6 +13,48 @@ from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus, Value, Verdict
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Clock:
+    """The time in which at least one trial trained. All times of a study are shown so, without pauses.
+
+    A pause is any time in which no trial trained: between two starts of a search, but also while a search that trains
+    one trial at a time starts the next.
+
+    Attributes:
+        first: when the first epoch was reported, UTC; NaT if there is none.
+        starts, ends: starts and ends of the stretches without a pause, in seconds after `first`.
+    """
+
+    first: datetime
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, epochs: pd.DataFrame) -> "Clock":
+        """Return the clock of a study's epochs."""
+        return cls(epochs["reported_at"].min(), *stretches(epochs))
+
+    @property
+    def whole(self) -> float:
+        """Seconds of training of the whole study."""
+        return float((self.ends - self.starts).sum())
+
+    def at(self, seconds: "pd.Series[float]") -> NDArray[np.float64]:
+        """Return the seconds of training until moments in seconds after `first`; NaN where they are NaN."""
+        if not len(self.starts):
+            return np.full(len(seconds), np.nan)
+        until = np.cumsum(self.ends - self.starts)
+        moments = np.ravel([self.starts, self.ends], "F")
+        trained: NDArray[np.float64] = np.interp(
+            seconds, moments, np.ravel([until - (self.ends - self.starts), until], "F")
+        )
+        return trained
+
+    def by(self, times: "pd.Series[pd.Timestamp]") -> NDArray[np.float64]:
+        """Return the seconds of training until moments, UTC; NaN where a moment is NaT."""
+        return self.at((times - self.first).dt.total_seconds())
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Sums over a study.
@@ -22,9 +64,7 @@ class Overview:
         epochs: epochs of all trials.
         epochs_saved: epochs that early stopping saved: those that stopped trials lack to their last.
         time_saved: time of those epochs at the stopped trials' pace.
-        busy: time in which at least one trial trained, without the pauses of a resumed study.
-        began: start of the first trial, UTC; None if there is none.
-        until: the latest end of an epoch or a trial.
+        clock: the study's time of training.
         images_per_second: speed of one trial, median over all epochs; None if there is no epoch.
     """
 
@@ -32,9 +72,7 @@ class Overview:
     epochs: int
     epochs_saved: int
     time_saved: timedelta
-    busy: timedelta
-    began: datetime | None
-    until: datetime | None
+    clock: "Clock" = field(compare=False)
     images_per_second: float | None
 
     @property
@@ -43,9 +81,9 @@ class Overview:
         return sum(self.counts.values())
 
     @property
-    def took(self) -> timedelta:
-        """Time from the first trial's start to the latest event."""
-        return self.until - self.began if self.began and self.until else timedelta()
+    def busy(self) -> timedelta:
+        """Time in which at least one trial trained, without the pauses of a resumed study."""
+        return timedelta(seconds=float(self.clock.whole))
 
     @property
     def epochs_per_hour(self) -> float:
@@ -79,7 +117,7 @@ class Found:
     """When the best trial ended.
 
     Attributes:
-        after: time from the study's start.
+        after: time of training from the study's start.
         place: its place in the order in which trials ended, from 1.
     """
 
@@ -95,18 +133,14 @@ def overview(study: Study) -> Overview:
     stopped = trials[(trials["status"] == TrialStatus.STOPPED) & trials["trial_id"].isin(judged.astype(str))]
     missing = (study.last_epoch - stopped["epochs"]).clip(lower=0)
     pace = stopped["seconds"] / stopped["epochs"].clip(lower=1)
-    last = [times.max() for times in (study.epochs["reported_at"], trials["ended_at"]) if times.notna().any()]
     speeds = study.epochs["images_per_second"]
     counts = trials["status"].value_counts()
-    starts, ends = stretches(study.epochs)
     return Overview(
         counts={status: int(counts[status]) for status in TrialStatus if status in counts.index},
         epochs=int(trials["epochs"].sum()),
         epochs_saved=int(missing.sum()),
         time_saved=timedelta(seconds=float((missing * pace).sum())),
-        busy=timedelta(seconds=float((ends - starts).sum())),
-        began=trials["started_at"].min().to_pydatetime() if len(trials) else None,
-        until=max(last).to_pydatetime() if last else None,
+        clock=Clock.of(study.epochs),
         images_per_second=float(speeds.median()) if len(speeds) else None,
     )
 
@@ -159,11 +193,15 @@ def ties(study: Study) -> int:
     return bisect_left(errors, True, key=lambda error: not tied(error, errors[0], study.validation))
 
 
-def found(study: Study) -> Found | None:
-    """Return when the current best trial was found; None if none has completed."""
-    if study.ranked.empty:
+def found(study: Study, clock: Clock) -> Found | None:
+    """Return when the current best trial was found; None if none has completed.
+
+    Args:
+        study: the study.
+        clock: the study's time of training.
+    """
+    best = study.ranked.head(1)
+    if best.empty:
         return None
-    best = study.ranked.iloc[0]
-    ended = study.trials["ended_at"]
-    after: pd.Timedelta = best["ended_at"] - study.trials["started_at"].min()
-    return Found(after.to_pytimedelta(), int((ended <= best["ended_at"]).sum()))
+    after = float(clock.by(best["ended_at"])[0])
+    return Found(timedelta(seconds=after), int((study.trials["ended_at"] <= best["ended_at"].iloc[0]).sum()))

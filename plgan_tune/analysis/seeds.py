@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
 from plgan_tune.analysis.published import published
 from plgan_tune.analysis.study import Study
-from plgan_tune.store.read import read_evaluations
+from plgan_tune.store.read import read_epochs, read_evaluations
 
 CONFIDENCE = 0.95
 
@@ -77,6 +77,9 @@ PATENT: Final = "patent"
 JUDGE: Final = "judge"
 """The classifier that scores generated images; it does not compete."""
 
+SEEDS: Final = "seeds"
+"""The folder, in the search's, of the study that an evaluation is: its log and its checkpoints."""
+
 SUMMARY = (
     "configuration",
     "seeds",
@@ -121,9 +124,64 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
         error = estimate(rows.test_error.dropna().to_list())
         difference = paired_difference(rows.test_error, nothing if name == reference else of_reference)
         means = (rows.test_error_raw.mean(), rows.val_error_last.mean())
-        own = (error.count, error.mean, error.deviation, error.low, error.high)
+        # Student's interval knows no bounds. What of it no error can be is cut off, which leaves out no mean.
+        own = (error.count, error.mean, error.deviation, *np.clip((error.low, error.high), 0.0, 1.0).tolist())
         lines.append((name, len(rows), *own, *means, difference.count, *_interval(difference)))
     return pd.DataFrame(lines, columns=list(SUMMARY)).sort_values("mean", kind="stable", ignore_index=True)
+
+
+def seed_noise(study: Study) -> "pd.Series[float]":
+    """How far val_error deviates over seeds, by epoch, as `evaluate` has measured it; empty where it has not.
+
+    It is of trainings on the same images, as a search's are: see `noise_by_epoch`.
+
+    Raises:
+        StoreError: where the evaluation cannot be read.
+    """
+    table = read_evaluations(study.location, study.study_id).to_pandas()
+    seeds = study.location.join(SEEDS)
+    ours = table[(table.configuration != JUDGE) & ~table.refit]
+    if ours.empty or not seeds.exists():
+        return pd.Series(dtype=float)
+    epochs = read_epochs(seeds, study.study_id).select(["trial_id", "attempt", "epoch", "val_error"]).to_pandas()
+    latest = epochs.sort_values("attempt", kind="stable").drop_duplicates(["trial_id", "epoch"], keep="last")
+    return noise_by_epoch(latest.merge(ours[["trial_id", "configuration", "seed"]], on="trial_id"))
+
+
+def noise_by_epoch(errors: pd.DataFrame) -> "pd.Series[float]":
+    """The deviation of one training's val_error from its configuration's mean, by epoch.
+
+    What a seed does to all configurations is taken off where there are several: trials of a search share their images,
+    so an easy draw of them tells none from another.
+
+    Args:
+        errors: columns configuration, seed, epoch and val_error, at most one row of each three.
+
+    Returns:
+        Of the epochs that two seeds or more of every configuration reached.
+    """
+    wide = errors.pivot(index=["epoch", "seed"], columns="configuration", values="val_error").dropna()
+    by_epoch = wide.groupby("epoch")
+    residual = wide - by_epoch.transform("mean")
+    if (configurations := wide.shape[1]) > 1:
+        residual = residual.sub(residual.mean(axis=1), axis=0)
+    free = (by_epoch.size() - 1) * max(1, configurations - 1)
+    squares: pd.Series[float] = (residual**2).sum(axis=1).groupby("epoch").sum()
+    return (squares[free > 0] / free[free > 0]) ** 0.5
+
+
+def expected_no_worse(missed: "pd.Series[float]", noise: "pd.Series[float]") -> float:
+    """How many trials that missed a cutoff are expected to be no worse than the trial that set it.
+
+    Both errors deviate by the noise, so their difference deviates by its double root; where any true difference is as
+    likely as another, it is below 0 with the normal probability of -missed / (noise * sqrt(2)).
+
+    Args:
+        missed: by how much each was above its cutoff, above 0.
+        noise: of each one's error and of its cutoff; where it is NaN or 0, noise has ended none.
+    """
+    known = noise > 0
+    return float(ndtr(-missed[known] / (sqrt(2) * noise[known])).sum())
 
 
 def verdict(low: float, high: float) -> str:

@@ -50,10 +50,10 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     if (audited := audit(study)) is not None:
         table.add_row("controls", Prose(audit_in_words(audited)))
     if sums.epochs:
-        table.add_row("time", Prose(_time(sums)))
+        table.add_row("time", Prose(f"{duration(sums.busy)} in which at least one trial trained"))
         table.add_row("pace", Prose(_pace(sums)))
     if ranked:
-        table.add_row("best", Prose(_found(study, ranked[0])))
+        table.add_row("best", Prose(_found(study, sums, ranked[0])))
     return Group(title, table)
 
 
@@ -75,11 +75,6 @@ def _epochs(study: Study, sums: Overview) -> str:
     return f"{trained}; early stopping saved {saved}"
 
 
-def _time(sums: Overview) -> str:
-    took, busy = duration(sums.took), duration(sums.busy)
-    return f"{took} from the first trial's start to the latest event; trials trained in {busy} of it"
-
-
 def _pace(sums: Overview) -> str:
     said = f"{sums.epochs_per_hour:,.0f} epochs per hour of training"
     if sums.images_per_second is None:
@@ -87,9 +82,9 @@ def _pace(sums: Overview) -> str:
     return f"{said}, {sums.images_per_second:,.0f} images per second in each trial"
 
 
-def _found(study: Study, best: Ranked) -> Text:
+def _found(study: Study, sums: Overview, best: Ranked) -> Text:
     text = Text.assemble((percent(best.last), "bold green"), f" by {best.trial_id}")
-    when = found(study)
+    when = found(study, sums.clock)
     if when is not None:
         text.append(f", the {_ordinal(when.place)} trial to end, after {duration(when.after)}", "dim")
     return text
@@ -177,7 +172,7 @@ def _listed(sentences: Sequence[str]) -> list[RenderableType]:
 
 
 def importance_table(found: Importances) -> RenderableType:
-    """Return a bar for each searched key, with the interval of its resamples and its significance."""
+    """Return a bar for each searched key, with its interval and its significance."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, width=BAR)
@@ -189,9 +184,8 @@ def importance_table(found: Importances) -> RenderableType:
         low, high = key.interval
         chance = "" if key.significant else "not significant"
         table.add_row(key.path, bar, f"{key.share:.0%}", f"{low:.0%} - {high:.0%}", chance)
-    by = f"  by the error of {found.trials} trials at epoch {found.epoch}; shares and their 90 % intervals"
-    title = Text.assemble(("what matters", "bold"), (by, "dim"))
-    return Group(title, table)
+    title = Text.assemble(("what matters", "bold"), (f"  {found.basis}; shares with 90 % intervals", "dim"))
+    return Group(Prose(title), table)
 
 
 def comparison(studies: Sequence[Study]) -> RenderableType:
@@ -208,7 +202,7 @@ def comparison(studies: Sequence[Study]) -> RenderableType:
             f"{sums.trials:,}",
             f"{sums.counts.get(TrialStatus.COMPLETED, 0):,}",
             f"{sums.epochs:,}",
-            duration(sums.took),
+            duration(sums.busy),
             Text(percent(best.last if best else None), "green"),
             f"{100 * best.interval.low:.1f} - {100 * best.interval.high:.1f}" if best else "-",
             best.trial_id if best else "-",

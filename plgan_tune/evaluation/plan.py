@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from plgan_tune.analysis.seeds import SEEDS
 from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import MADE_WITH, completed
 from plgan_tune.config.errors import show
@@ -26,9 +27,6 @@ from plgan_tune.store.location import Location
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.fixed_trials import FixedStudy, FixedTrial
 from plgan_tune.study.folder import start_as_mapping
-
-SEEDS: Final = "seeds"
-"""The evaluation's folder within the search's: its log and its checkpoints."""
 
 FILE: Final = "evaluation.yaml"
 TYPES: Final = {"configuration": str, "refit": bool}

@@ -1,20 +1,30 @@
 """What is planted in a study is said of it, and nothing else."""
 
+import math
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic import write_synthetic
 
 from plgan_tune.analysis.findings import findings, unit
+from plgan_tune.analysis.seeds import SEEDS, seed_noise
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.domains import Int, LogUniform, Uniform
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import set_paths
 from plgan_tune.config.yaml import read_yaml
+from plgan_tune.store.read import EPOCHS, EVALUATIONS, part_name
+from plgan_tune.store.schemas import epochs_schema, evaluations_table
+from plgan_tune.store.tables import read_table, write_table
 from tests.analysis.conftest import Synthetic
+from tests.analysis.test_seeds import evaluated
 
 
 def said(study: Study, about: str) -> list[str]:
@@ -242,14 +252,36 @@ def test_no_switch_epoch_is_proposed_after_which_nothing_is_trained(synthetic: S
         assert ("a wider domain" in sentence) == proposed
 
 
-def test_trials_that_noise_may_have_ended_are_counted(synthetic: Synthetic) -> None:
+def test_nothing_is_said_of_noise_that_was_not_measured(synthetic: Synthetic) -> None:
+    """However close the misses are."""
+    study = synthetic(60, 20)
+    assert (study.decisions["verdict"] == "stop").any()
+    assert said(study, "early stopping ended") == []
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.001, 0.1])
+def test_trials_that_noise_may_have_ended_are_counted(synthetic: Synthetic, noise: float) -> None:
+    """An evaluation of one configuration whose two seeds deviate by so much."""
     study = synthetic(60, 20)
     stops = study.decisions["verdict"] == "stop"
-    far = study.decisions.assign(cutoff=study.decisions["cutoff"].mask(stops, 0.01), value=0.6)
-    assert said(replace(study, decisions=far), "missed their cutoff") == []
-    first = far.index[stops][0]
-    far.loc[first, "cutoff"] = 0.599
-    (sentence,) = said(replace(study, decisions=far), "missed their cutoff")
-    assert sentence.startswith(
-        f"1 of {stops.sum()} trials that early stopping ended missed their cutoff by no more than"
+    study = replace(
+        study, decisions=study.decisions.assign(value=0.3, cutoff=study.decisions["cutoff"].mask(stops, 0.25))
     )
+    seeds = study.location.join(SEEDS)
+    write_synthetic(seeds, 2, 20, early_stopping=False)
+    file = seeds.join(EPOCHS, part_name(0))
+    epochs = read_table(file, epochs_schema())
+    second = pc.equal(epochs.column("trial_id"), "t0001")
+    errors = pc.if_else(second, 0.3 + noise * math.sqrt(2), 0.3)
+    write_table(epochs.set_column(epochs.schema.get_field_index("val_error"), "val_error", errors), file)
+    rows = [replace(evaluated("best", seed, 0.1), trial_id=f"t000{seed}") for seed in range(2)]
+    write_table(evaluations_table(rows), study.location.join(*EVALUATIONS))
+    assert seed_noise(study).to_numpy() == pytest.approx(np.full(20, noise))
+    sentences = said(study, "early stopping ended")
+    assert len(sentences) == (noise == 0.1)
+    for sentence in sentences:
+        expected = stops.sum() * NormalDist().cdf(-0.05 / (0.1 * math.sqrt(2)))
+        assert sentence.startswith(
+            f"about {expected:.0f} of {stops.sum()} trials that early stopping ended were no worse"
+        )
+        assert "deviates by 10.00 % where they ended" in sentence

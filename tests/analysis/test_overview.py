@@ -1,12 +1,19 @@
 """A study at a glance, and its ranking."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
+from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from plgan_tune.analysis.overview import found, overview, ranking, ties
+from plgan_tune.analysis.report.page import report_html
+from plgan_tune.analysis.terminal import comparison, view
+from plgan_tune.console.format import duration
 from plgan_tune.records import TrialStatus
 from tests.analysis.conftest import Synthetic
 
@@ -19,7 +26,7 @@ def test_sums(synthetic: Synthetic) -> None:
     stopped = study.trials[study.trials["status"] == TrialStatus.STOPPED]
     assert sums.epochs_saved == 20 * len(stopped) - stopped["epochs"].sum()
     assert sums.time_saved.total_seconds() == sums.epochs_saved  # a second each
-    assert sums.epochs_per_hour == pytest.approx(3600 * sums.epochs / sums.took.total_seconds())
+    assert sums.epochs_per_hour == pytest.approx(3600 * sums.epochs / sums.busy.total_seconds())
 
 
 def test_without_early_stopping_nothing_is_saved(synthetic: Synthetic) -> None:
@@ -45,22 +52,39 @@ def test_only_early_stopping_saves(synthetic: Synthetic) -> None:
     assert before.epochs_saved > 0
 
 
-def test_a_pause_costs_no_throughput(synthetic: Synthetic) -> None:
-    """The same study, its second half resumed a week later."""
+def test_a_pause_is_no_time_of_the_study(synthetic: Synthetic) -> None:
+    """The same study, resumed a week later after its first ten seconds, in which the best trial had not ended."""
     study = synthetic(60, 20, early_stopping=False)
-    middle = study.epochs["reported_at"].median()
-    at = study.epochs["reported_at"]
-    resumed = replace(study, epochs=study.epochs.assign(reported_at=at.mask(at > middle, at + pd.Timedelta(days=7))))
+    week = pd.Timedelta(days=7)
+    middle = study.trials["started_at"].min() + pd.Timedelta(seconds=10)
+    resumed = replace(
+        study,
+        epochs=study.epochs.assign(reported_at=_later(study.epochs["reported_at"], middle, week)),
+        trials=study.trials.assign(ended_at=_later(study.trials["ended_at"], middle, week)),
+    )
     before, after = overview(study), overview(resumed)
-    assert after.took > timedelta(days=7)
-    assert after.epochs_per_hour == pytest.approx(before.epochs_per_hour)
+    assert after.busy == before.busy
+    assert after.epochs_per_hour == before.epochs_per_hour
+    assert study.ranked["ended_at"].iloc[0] > middle
+    assert found(resumed, after.clock) == found(study, before.clock)
+    for shown in (view(resumed, 5), comparison([resumed, resumed])):
+        screen = Console(file=StringIO(), width=200)
+        screen.print(shown)
+        said = screen.file.getvalue()  # type: ignore[attr-defined]
+        assert duration(before.busy) in said
+        assert not re.search(r"\d d\b", said)
+    assert f"<dd>{duration(before.busy)}</dd>" in report_html(resumed)
+
+
+def _later(times: "pd.Series[Any]", since: Any, by: pd.Timedelta) -> "pd.Series[Any]":
+    return times.mask(times > since, times + by)
 
 
 def test_a_study_without_a_trial(synthetic: Synthetic) -> None:
     study = synthetic(0, 20)
     assert overview(study).trials == 0
     assert ranking(study) == []
-    assert found(study) is None
+    assert found(study, overview(study).clock) is None
 
 
 def test_ties_are_those_that_the_images_cannot_tell_apart(synthetic: Synthetic) -> None:
@@ -79,7 +103,7 @@ def test_ties_are_those_that_the_images_cannot_tell_apart(synthetic: Synthetic) 
 def test_when_the_best_was_found(synthetic: Synthetic) -> None:
     study = synthetic(60, 20)
     best = study.ranked.iloc[0]
-    when = found(study)
+    when = found(study, overview(study).clock)
     assert when is not None
-    assert when.after == best["ended_at"] - study.trials["started_at"].min() > timedelta()
+    assert when.after == best["ended_at"] - study.trials["started_at"].min() > timedelta()  # of a study without a pause
     assert when.place == (study.trials["ended_at"] <= best["ended_at"]).sum() > 1

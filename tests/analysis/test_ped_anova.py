@@ -80,10 +80,21 @@ def test_a_divergence_is_optunas(domain: Domain, trials: int, ties: int, seed: i
         study.add_trial(create_trial(params=params, distributions=space, value=error))
     grid = Grid.of(domain)
     places, best = grid.places(values), good(errors)
-    density = grid.density(places)
+    density = grid.density(grid.counts(places))
     assert density.shape == (grid.size,)
     assert grid.size <= CELLS
     assert density.sum() == pytest.approx(1)
     # Optuna's weighs by the share of good trials, which is the same for every key.
-    ours = divergence(grid.density(places[best]), density) * best.mean() ** 2
+    ours = float(divergence(grid.density(grid.counts(places[best])), density)) * best.mean() ** 2
     assert ours == pytest.approx(PedAnovaImportanceEvaluator().evaluate(study)["key"], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("domain", DOMAINS, ids=str)
+@given(trials=st.integers(1, 60), samples=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def test_many_samples_at_once_are_each_by_itself(domain: Domain, trials: int, samples: int, seed: int) -> None:
+    grid, draw = Grid.of(domain), np.random.default_rng(seed)
+    counts = np.stack([grid.counts(grid.places(drawn(domain, trials, draw))) for _ in range(samples)])
+    densities = grid.density(counts)
+    np.testing.assert_allclose(densities, [grid.density(one) for one in counts], rtol=1e-12)
+    by_itself = [divergence(one, densities[0]) for one in densities]
+    np.testing.assert_allclose(divergence(densities, densities[0]), by_itself, rtol=1e-9, atol=1e-15)

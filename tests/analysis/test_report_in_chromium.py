@@ -14,7 +14,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 from synthetic import write_synthetic
 
-from plgan_tune.analysis.importance import importances
+from plgan_tune.analysis.importance import Importances, importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import read_study
 from plgan_tune.store.checkpoints import TrialFiles
@@ -63,7 +63,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         TrialFiles.of(place, trial_id).write_samples(picture.getvalue())
     file = folder / "report.html"
     found = importances(study)
-    assert found is not None
+    assert isinstance(found, Importances)
     file.write_text(report_html(study, found, seeds_table()))
     return file
 

@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from plgan_tune.analysis.seeds import JUDGE, PATENT, Estimate, beside_published, estimate, paired_difference, summarise
+from plgan_tune.analysis.seeds import (
+    JUDGE,
+    PATENT,
+    Estimate,
+    beside_published,
+    estimate,
+    expected_no_worse,
+    noise_by_epoch,
+    paired_difference,
+    summarise,
+)
 from plgan_tune.config.study import set_paths
 from plgan_tune.records import EvaluationRow, TrialStatus
 from plgan_tune.store.read import EVALUATIONS
@@ -177,6 +187,53 @@ def test_pairs_are_judged_and_broken_seeds_named(synthetic: Synthetic) -> None:
     assert (ours["verdict"], theirs["verdict"]) == ("better", "")
     assert (ours["difference_low"] <= ours["difference"] < 0, ours["difference_high"] < 0) == (True, True)
     assert (ours["count"], ours["seeds"], ours["broken"]) == (3, 4, "t1-3 (diverged)")
+
+
+@given(
+    seeds=st.integers(2, 6),
+    configurations=st.integers(1, 4),
+    shifts=st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)),
+    seed=st.integers(0, 99),
+)
+def test_noise_is_what_neither_a_seed_nor_a_configuration_does_to_all(
+    seeds: int, configurations: int, shifts: tuple[float, float], seed: int
+) -> None:
+    """One configuration has nothing to tell the two apart by: its noise is its deviation."""
+    draw = np.random.default_rng(seed)
+    rows = pd.MultiIndex.from_product(
+        [range(configurations), range(seeds), (1, 2)], names=["configuration", "seed", "epoch"]
+    ).to_frame(index=False)
+    rows["val_error"] = draw.normal(0.3, 0.01, len(rows))
+    noise = noise_by_epoch(rows)
+    shift = shifts[0] * rows["configuration"] + shifts[1] * rows["seed"] * (configurations > 1)
+    moved = noise_by_epoch(rows.assign(val_error=rows["val_error"] + shift))
+    assert moved.to_numpy() == pytest.approx(noise.to_numpy())
+    if configurations == 1:
+        assert noise.to_list() == pytest.approx(rows.groupby("epoch")["val_error"].std().to_list())
+    assert noise_by_epoch(rows[rows["seed"] == 0]).empty
+
+
+def test_noise_is_that_which_was_planted() -> None:
+    draw = np.random.default_rng(0)
+    rows = pd.MultiIndex.from_product([range(4), range(500), [1]], names=["configuration", "seed", "epoch"])
+    frame = rows.to_frame(index=False)
+    easy = draw.normal(0, 0.05, 500)[frame["seed"]]  # what the draw of labels does to all
+    frame["val_error"] = 0.2 + 0.02 * frame["configuration"] + easy + draw.normal(0, 0.01, len(frame))
+    assert noise_by_epoch(frame)[1] == pytest.approx(0.01, rel=0.05)
+
+
+def test_of_trials_that_missed_by_nothing_half_are_no_worse() -> None:
+    ones = pd.Series(np.ones(8))
+    assert expected_no_worse(1e-12 * ones, 0.01 * ones) == pytest.approx(4)
+    assert expected_no_worse(0.01 * math.sqrt(2) * ones, 0.01 * ones) == pytest.approx(8 * stats.norm.cdf(-1))
+    assert expected_no_worse(ones, pd.Series([0.0, math.nan] * 4)) == 0
+
+
+@given(errors)
+def test_the_interval_of_a_mean_error_is_one_of_errors(values: list[float]) -> None:
+    (line,) = summarise(table({"a": values}), "patent").to_dict("records")
+    assert 0 <= line["low"] <= line["mean"] + 1e-12
+    assert line["mean"] - 1e-12 <= line["high"] <= 1
 
 
 def evaluated(configuration: str, seed: int, error: float) -> EvaluationRow:

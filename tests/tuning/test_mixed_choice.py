@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from plgan_tune.analysis.importance import importances
+from plgan_tune.analysis.importance import Importances, importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import read_study
 from plgan_tune.analyze import app as analyze
@@ -118,8 +118,9 @@ def test_analysis_and_evaluation_know_every_trial(left: Location, tmp_path: Path
     assert found.inside.all()
     points = [found.params(row) for row in found.trials.to_dict("records")]
     assert [point[KEY] for point in points] == [row.params[KEY] for row in read_history(left, found.spec).trials]
-    assert importances(found) is not None
-    report_html(found, importances(found))
+    matters = importances(found)
+    assert isinstance(matters, Importances)
+    report_html(found, matters)
     best = best_configurations(found.spec, read_history(left, found.spec).trials, TRIALS)
     assert {one.trial.model.initial_spread for one in best} == set(OPTIONS)
     number = next(place for place, point in enumerate(points) if point[KEY] == 0.1)

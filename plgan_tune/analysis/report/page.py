@@ -15,7 +15,7 @@ from plotly.utils import PlotlyJSONEncoder
 
 from plgan_tune.analysis.controls import audit, audit_in_words
 from plgan_tune.analysis.findings import findings
-from plgan_tune.analysis.importance import Importances, importances
+from plgan_tune.analysis.importance import Importances, Unanswered, importances
 from plgan_tune.analysis.intervals import wilson
 from plgan_tune.analysis.overview import Overview, overview
 from plgan_tune.analysis.report import best, space, timeline
@@ -74,12 +74,15 @@ def write_report(study: Study, file: Location) -> None:
     file.write_text(report_html(study, importances(study), beside_published(study)))
 
 
-def report_html(study: Study, found: Importances | None = None, seeds: pd.DataFrame | None = None) -> str:
+NOT_GIVEN: Final = Unanswered("This page was made without the keys' importance.")
+
+
+def report_html(study: Study, found: Importances | Unanswered = NOT_GIVEN, seeds: pd.DataFrame | None = None) -> str:
     """Return a running or finished study as a page; a sentence replaces each figure without data.
 
     Args:
         study: the study; its sample grids are read from its store.
-        found: how much each key matters.
+        found: how much each key matters, or why it is unknown.
         seeds: rows of `beside_published`.
 
     Raises:
@@ -170,8 +173,8 @@ def _search_panels(study: Study) -> list[Panel]:
             "timeline",
             "Trials on nodes",
             "A bar is an attempt of a trial, on the trial's last node; a node has a row for each trial that it ran at "
-            "once. Look for gaps, where a node trained nothing because the search was paused or trials were starting, "
-            "and for a ragged end, where the other nodes waited for a few long trials.",
+            "once. Times in which no trial trained are left out. Look for gaps, where a node trained nothing while "
+            "others did, and for a ragged end, where the other nodes waited for a few long trials.",
             {"all": timeline.timeline(study)},
         ),
     ]
@@ -192,15 +195,16 @@ def _about_rungs(study: Study) -> str:
     return "Dotted lines with their epochs are the rungs of early stopping. "
 
 
-def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
+def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
     sliced: Mapping[str, Drawn] = space.slices(study)
+    basis = found.basis if isinstance(found, Importances) else ""
     return [
         Panel(
             "importance",
             "What the error depends on",
-            "Bars are PED-ANOVA's shares with their 90 % intervals over resampled trials. A key with a grey bar is not "
-            "significant: it matters no more than among trials with shuffled errors. Look for the coloured bars: those "
-            "keys deserve further trials; the others have shown no influence yet.",
+            f"Bars are PED-ANOVA's shares with their 90 % intervals, {basis}. A key with a grey bar is not "
+            "significant: it separates good trials from the others no better than chance. Look for the coloured bars: those keys "
+            "deserve further trials; the others have shown no influence yet.",
             {"all": space.importance_bars(found)},
         ),
         Panel(
@@ -216,9 +220,9 @@ def _space_panels(study: Study, found: Importances | None) -> list[Panel]:
         Panel(
             "plane",
             "Alpha and beta together",
-            "The colour is the mean of nearby trials, drawn or not, all at the same epoch; the star is the best. On a "
-            "straight line through the origin, alpha / beta is constant. Look for a valley along such a line: then "
-            "only the ratio matters.",
+            "The colour is the mean of nearby trials, drawn or not, all at the same epoch; without trials nearby there "
+            "is no colour. The star is the best. On a straight line through the origin, alpha / beta is constant. Look "
+            "for a valley along such a line: then only the ratio matters.",
             {"all": space.plane(study)},
         ),
         Panel(
@@ -266,7 +270,7 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
         _best_error(study),
         Fact("Trials", f"{sums.trials:,}", f"of {study.spec.search.trials:,}"),
         Fact("Epochs trained", f"{sums.epochs:,}", _saved(sums)),
-        Fact("Time", duration(sums.took), f"{sums.epochs_per_hour:,.0f} epochs per hour of training"),
+        Fact("Time", duration(sums.busy), f"{sums.epochs_per_hour:,.0f} epochs per hour of training"),
     ]
     if sums.images_per_second is not None:
         facts.append(Fact("Images per second", f"{sums.images_per_second:,.0f}", "in one trial"))

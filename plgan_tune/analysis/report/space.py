@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from plgan_tune.analysis.curves import errors_at_equal_epoch
-from plgan_tune.analysis.importance import LEAST, Importances
+from plgan_tune.analysis.importance import Importances, Unanswered
 from plgan_tune.analysis.report.look import (
     FAINT,
     INK,
@@ -46,6 +47,8 @@ from plgan_tune.records import TrialStatus
 
 ALPHA, BETA = "loss.alpha", "loss.beta"
 GRID = 60
+NEAR = 3.0
+"""So many usual distances between neighbours from a trial the plane of alpha and beta is drawn."""
 
 LINES = 500
 """Number of lines drawn for more than `MOST_TRIALS` trials: without a graphics card one line takes 2 ms."""
@@ -211,7 +214,11 @@ def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
 
 
 def plane(study: Study) -> Drawn:
-    """Plot the error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of nearby trials."""
+    """Plot the error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of nearby trials.
+
+    It is drawn only where trials are. The epoch is the last that at least half of them reached, because the mean needs
+    trials all over the plane.
+    """
     if missing := [path for path in (ALPHA, BETA) if path not in study.spec.domains]:
         return Absent(f"The plane needs both weights searched, but {' and '.join(missing)} had one value.")
     if any(isinstance(study.spec.domains[path], Choice) for path in (ALPHA, BETA)):
@@ -286,16 +293,35 @@ def _smoothed(
     )
     weight = along_y @ along_x.T
     mean = (along_y * error) @ along_x.T / np.maximum(weight, 1e-12)
-    # A kernel mean is valid only near trials; elsewhere the plot is transparent.
-    return np.where(weight > 0.3, mean, np.nan)
+    return np.where(_among_trials(axes, grid), mean, np.nan)
 
 
-def importance_bars(found: Importances | None) -> Drawn:
+def _among_trials(axes: tuple[Axis, Axis], grid: tuple[NDArray[np.float64], NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """Return which places of the grid, one row per y, are between trials and near one; the others stay transparent.
+
+    Between trials means in their convex hull: nothing is extrapolated. Near means within three times the median
+    distance of a trial to its nearest neighbour, or a cell of the grid: evenly drawn trials then leave few holes.
+    """
+    trials = np.unique(np.stack([_part(axis, axis.places) for axis in axes], axis=1), axis=0)
+    places = np.stack(np.meshgrid(*(_part(axis, at) for axis, at in zip(axes, grid, strict=True))), axis=-1)
+    tree = cKDTree(trials)
+    apart = float(np.median(np.asarray(tree.query(trials, k=[2])[0]))) if len(trials) > 1 else 0.0
+    near = np.asarray(tree.query(places)[0]) <= max(NEAR * apart, 1 / (GRID - 1))
+    try:
+        return np.asarray(near & (Delaunay(trials).find_simplex(places) >= 0))
+    except (QhullError, ValueError):  # trials on one line have no hull
+        return near
+
+
+def _part(axis: Axis, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the places as shares of the way from the axis's lower end to its upper."""
+    return (places - axis.low) / (axis.high - axis.low)
+
+
+def importance_bars(found: Importances | Unanswered) -> Drawn:
     """Plot each key's share of all keys' importance with its 90 % interval."""
-    if found is None:
-        return Absent(
-            f"Importance needs two searched keys and {LEAST} trials with errors that differ at the same epoch."
-        )
+    if isinstance(found, Unanswered):
+        return Absent(found.why)
     keys = found.keys[::-1]
     share = np.array([key.share for key in keys])
     names = [key.path for key in keys]
@@ -310,8 +336,8 @@ def importance_bars(found: Importances | None) -> Drawn:
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": compact(np.maximum([key.interval.high for key in keys] - share, 0)),
-            "arrayminus": compact(np.maximum(share - [key.interval.low for key in keys], 0)),
+            "array": compact([key.interval.high for key in keys] - share),
+            "arrayminus": compact(share - [key.interval.low for key in keys]),
             "color": INK,
             "thickness": 1.2,
             "width": 4,
@@ -321,6 +347,6 @@ def importance_bars(found: Importances | None) -> Drawn:
     return figure(
         [bars],
         height=90 + 38 * len(keys),
-        xaxis=titled(f"share of importance at epoch {found.epoch}", tickformat=".0%", rangemode="tozero"),
+        xaxis=titled("share of importance", tickformat=".0%", rangemode="tozero"),
         yaxis={"showgrid": False, "ticklabelstandoff": 6},
     )

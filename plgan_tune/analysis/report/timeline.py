@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from plgan_tune.analysis.curves import switches
-from plgan_tune.analysis.overview import spans, stretches
+from plgan_tune.analysis.overview import Clock, spans
 from plgan_tune.analysis.report.look import (
     INK,
     MUTED,
@@ -66,11 +66,9 @@ def best_over_time(study: Study) -> Drawn:
     """Plot the lowest error at a last epoch so far over the time in which trials trained, without pauses."""
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
-    starts, ends = stretches(study.epochs)
-    until = np.cumsum(ends - starts)
-    since = (study.trials["ended_at"] - study.epochs["reported_at"].min()).dt.total_seconds()
-    at = np.interp(since, np.ravel([starts, ends], "F"), np.ravel([until - (ends - starts), until], "F"))
-    unit, size = elapsed(until[-1])
+    clock = Clock.of(study.epochs)
+    at = clock.by(study.trials["ended_at"])
+    unit, size = elapsed(clock.whole)
     return _best_so_far(study, study.trials.assign(at=at / size), f"{unit} of training, pauses left out")
 
 
@@ -373,7 +371,7 @@ def timeline(study: Study) -> Drawn:
         traces,
         height=100 + max(40, min(26 * len(rows), 900)),
         barmode="overlay",
-        xaxis=titled(f"{unit} since the search began", rangemode="tozero"),
+        xaxis=titled(f"{unit} of training, pauses left out", rangemode="tozero"),
         yaxis={
             "autorange": "reversed",
             "tickvals": list(first.values()),
@@ -395,12 +393,12 @@ def _of_bars(attempts: int, stretch: float) -> str:
 def _attempts(study: Study) -> pd.DataFrame:
     """Return each attempt that trained, by its start: its `trial`'s row, node and status; `began` and `until`.
 
-    Times are seconds since the search began.
+    Times are seconds of training.
     """
-    zero = (study.epochs["reported_at"].min() - study.trials["started_at"].min()).total_seconds()
-    began, until = spans(study.epochs)
-    epochs = study.epochs[["trial_id", "attempt"]].assign(began=zero + began, until=zero + until)
+    clock, (began, until) = Clock.of(study.epochs), spans(study.epochs)
+    epochs = study.epochs[["trial_id", "attempt"]].assign(began=began, until=until)
     attempts = epochs.groupby(["trial_id", "attempt"], observed=True).agg({"began": "min", "until": "max"})
+    attempts = attempts.assign(began=clock.at(attempts["began"]), until=clock.at(attempts["until"]))
     attempts = with_trials(study, attempts.reset_index())
     attempts = attempts.assign(node=study.trials["node"].reindex(attempts["trial"]).to_numpy())
     return attempts[attempts["node"].notna()].sort_values("began", ignore_index=True)
