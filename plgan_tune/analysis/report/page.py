@@ -203,8 +203,8 @@ def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
             "importance",
             "What the error depends on",
             f"Bars are PED-ANOVA's shares with their 90 % intervals, {basis}. A key with a grey bar is not "
-            "significant: it separates good trials from the others no better than chance. Look for the coloured bars: those keys "
-            "deserve further trials; the others have shown no influence yet.",
+            "significant: it separates good trials from the others no better than chance. Look for the coloured bars: "
+            "those keys deserve further trials; the others have shown no influence yet.",
             {"all": space.importance_bars(found)},
         ),
         Panel(
