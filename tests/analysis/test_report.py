@@ -494,7 +494,7 @@ def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Syn
     assert dict(zip(bars["y"], numbers(bars["x"]), strict=True)) == {"loss.alpha": 0.75, "loss.beta": 0.25}
     assert dict(zip(bars["y"], bars["hovertext"], strict=True))["loss.beta"] == "not significant"
     assert len(set(bars["marker"]["color"])) == 2
-    assert "with their 90 % intervals, by the errors of 60 trials at epoch 3. A key with a grey bar" in Elements(html).text
+    assert "90 % intervals, by the errors of 60 trials at epoch 3. A key with a grey bar" in Elements(html).text
     assert numbers(bars["error_x"]["array"]).tolist() == [0.25, 0.125]
     assert numbers(bars["error_x"]["arrayminus"]).tolist() == [0.125, 0.25]
     (points,) = traces(html, "seeds-all")
