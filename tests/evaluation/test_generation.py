@@ -52,7 +52,7 @@ def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="there is no file"):
         check_weights(tmp_path / "weights.pth")
     (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(StudyError, match=r"must be a file of weights, but .*text\.pth is none"):
+    with pytest.raises(StudyError, match=r"must be a file of weights, but .*text\.pth is not"):
         check_weights(tmp_path / "text.pth")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(StudyError, match="must hold torch-fidelity's Inception network"):
