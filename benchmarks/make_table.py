@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import torch
 from machine import machine
 
-from plgan_tune.config.domains import Domain, Int, LogUniform, Scalar, Uniform
+from plgan_tune.config.domains import Scalar
 from plgan_tune.config.load import load_study
 from plgan_tune.config.study import StudySpec, set_paths
 from plgan_tune.config.trial import TrialSpec
@@ -34,6 +34,7 @@ from plgan_tune.records import EpochMetrics
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.state import new_state
+from plgan_tune.tuning.points import drawn
 
 TABLE: Final = Path(__file__).with_name("table")
 CONFIGURATIONS: Final = 256
@@ -165,20 +166,7 @@ def point_of(number: int) -> dict[str, Scalar]:
     """Configuration `number`: 0 is the patent's, the others are drawn at random, each from its number alone."""
     if number == 0:
         return dict(PATENT)
-    draw = np.random.default_rng([20261129, number])
-    return {path: _drawn(domain, draw) for path, domain in study().domains.items()}
-
-
-def _drawn(domain: Domain, draw: np.random.Generator) -> Scalar:
-    match domain:
-        case Uniform(low, high):
-            return float(draw.uniform(low, high))
-        case LogUniform(low, high):
-            return float(math.exp(draw.uniform(math.log(low), math.log(high))))
-        case Int(low, high):
-            return int(draw.integers(low, high, endpoint=True))
-        case _:
-            raise TypeError(f"the table's space has no {type(domain).__name__}")
+    return dict(drawn(study().domains, np.random.default_rng([20261129, number])))
 
 
 def trial_of(training: Training) -> TrialSpec:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from plgan_tune.analysis.study import Study
-from plgan_tune.records import TrialStatus, Verdict
+from plgan_tune.records import TrialStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,8 @@ def standings(study: Study, least: int) -> Standings | None:
     if not epoch:
         return None
     here = epochs[epochs["epoch"] == epoch]
-    judged = study.decisions["trial_id"][study.decisions["verdict"] == Verdict.STOP].astype(str)
     before = trials[trials["epochs"] < epoch]
-    stopped = before[(before["status"] == TrialStatus.STOPPED) & before.index.isin(judged)]
+    stopped = before[before.index.isin(study.trials["trial_id"][study.stopped_early])]
     diverged = before[before["status"] == TrialStatus.DIVERGED]
     parts = (
         pd.DataFrame({"behind": 0, "error": here["val_error"].to_numpy()}, index=here["trial_id"].astype(str)),

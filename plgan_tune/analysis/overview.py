@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from plgan_tune.analysis.intervals import Interval, tied, wilson
 from plgan_tune.analysis.study import Study
-from plgan_tune.records import TrialStatus, Value, Verdict
+from plgan_tune.records import TrialStatus, Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,9 +128,7 @@ class Found:
 def overview(study: Study) -> Overview:
     """Sum up a study."""
     trials = study.trials
-    judged = study.decisions["trial_id"][study.decisions["verdict"] == Verdict.STOP]
-    # A narrower domain also stops trials.
-    stopped = trials[(trials["status"] == TrialStatus.STOPPED) & trials["trial_id"].isin(judged.astype(str))]
+    stopped = trials[study.stopped_early]
     missing = (study.last_epoch - stopped["epochs"]).clip(lower=0)
     pace = stopped["seconds"] / stopped["epochs"].clip(lower=1)
     speeds = study.epochs["images_per_second"]

@@ -11,7 +11,7 @@ from plgan_tune.analysis.whole import check_columns, check_epochs, check_trials
 from plgan_tune.config.domains import Choice, Int, Uniform
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.records import TrialStatus, Value
+from plgan_tune.records import TrialStatus, Value, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
 from plgan_tune.store.read import read_tables
@@ -64,6 +64,12 @@ class Study:
         """Completed trials, the lowest error at the last epoch first; of equals, the first suggested."""
         completed = self.trials[self.trials["status"] == TrialStatus.COMPLETED]
         return completed.sort_values(["val_error_last", "number"])
+
+    @property
+    def stopped_early(self) -> "pd.Series[bool]":
+        """Which trials early stopping ended; a narrower domain and a limit stop trials, too."""
+        judged = self.decisions["trial_id"][self.decisions["verdict"] == Verdict.STOP].astype(str)
+        return (self.trials["status"] == TrialStatus.STOPPED) & self.trials["trial_id"].isin(judged)
 
     @property
     def inside(self) -> "pd.Series[bool]":

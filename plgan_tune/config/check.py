@@ -25,6 +25,7 @@ from plgan_tune.config.study import (
     StudySpec,
     flatten,
     held,
+    point_at,
     set_paths,
 )
 from plgan_tune.config.trial import LEAVES, SECTIONS, Frozen, Kind, Profile, TrialSpec, WeightNormInit
@@ -401,10 +402,7 @@ def _check_kept(study: StudySpec) -> list[Finding]:
                 rule = "every key of a rule must hold numbers"
                 return [Finding(("search", "rules", number), rule, f"{key}: {value}")]
     draw = Random(0)
-    drawn = (
-        {path: held(domain, domain.at(draw.random())) for path, domain in study.domains.items()}
-        for _ in range(MOST_DRAWS)
-    )
+    drawn = (point_at(study.domains, (draw.random() for _ in study.domains)) for _ in range(MOST_DRAWS))
     if all(study.broken_rule(point) is not None for point in drawn):
         rule = "must leave points of the domains that keep all rules"
         return [Finding(("search", "rules"), rule, f"none among {MOST_DRAWS:,} random ones")]

@@ -415,6 +415,18 @@ def held(domain: Domain, value: Leaf) -> Scalar:
             return encode(domain, value)
 
 
+def point_at(domains: Mapping[str, Domain], shares: Iterable[float]) -> dict[str, Scalar]:
+    """Return the point whose values have these shares of random draws below them: a random point for random shares.
+
+    Args:
+        domains: The domains.
+        shares: A number in [0, 1) for each domain, in their order.
+    """
+    return {
+        path: held(domain, domain.at(share)) for (path, domain), share in zip(domains.items(), shares, strict=False)
+    }
+
+
 def decode(domain: Domain, value: Scalar) -> Leaf:
     """Return the value that `encode` has encoded."""
     if isinstance(domain, Choice) and isinstance(value, str) and value.startswith("["):

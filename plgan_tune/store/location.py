@@ -349,9 +349,8 @@ def _sync(place: Path) -> None:
     is_folder = place.is_dir()
     if os.name == "nt" and is_folder:
         return
-    handle = os.open(
-        place, os.O_RDONLY if is_folder else os.O_RDWR
-    )  # Windows syncs only files that are open for writing
+    # Windows syncs only files that are open for writing.
+    handle = os.open(place, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
     except OSError as error:

@@ -80,9 +80,8 @@ class Parts(Generic[Row]):
         while count:
             rows = self._waiting[: min(count, self._rows_per_part - self._part.num_rows)]
             tables = [self._part, self._as_table(rows)]
-            part = pa.concat_tables(
-                tables, promote_options="default"
-            ).combine_chunks()  # an earlier version's part may lack columns
+            # Promoted, because an earlier version's part may lack columns.
+            part = pa.concat_tables(tables, promote_options="default").combine_chunks()
             write_table(part, self._study.join(self._table, part_name(self._number)), writer, self._study_id)
             with self._lock:
                 del self._waiting[: len(rows)]

@@ -112,9 +112,9 @@ class Coordinator:
         decision = self._rule.report(epoch.report, assignment.point) if epoch else None
         if decision is not None:
             self._record_decision(decision)
-        if decision is not None and decision.verdict is Verdict.STOP:
-            self._end(assignment, TrialStatus.STOPPED)
-            return Verdict.STOP
+            if decision.verdict is Verdict.STOP:
+                self._end(assignment, TrialStatus.STOPPED)
+                return Verdict.STOP
         if epoch and self.state.has_trained_for_too_long(assignment.trial_id):
             self._end(assignment, TrialStatus.STOPPED, TOO_LONG)
             return Verdict.STOP

@@ -19,6 +19,7 @@ from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.study.history import History
 from plgan_tune.training.ranks import check_ranks
+from plgan_tune.tuning.points import key_of
 from plgan_tune.tuning.sampler import check_sampler
 from plgan_tune.tuning.warm_start import Older
 
@@ -86,7 +87,7 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
 def _to_come(study: StudySpec, history: History) -> int:
     """How many trials have yet to begin: as many as are asked for, and no more than there are untried points."""
     asked_for = len(history.to_come(study.search.trials))
-    tried = {tuple(row.params.values()) for row in history.trials if study.holds(row.params)}
+    tried = {key_of(study.domains, row.params) for row in history.trials if study.holds(row.params)}
     return asked_for if study.points is None else min(asked_for, max(0, study.points - len(tried)))
 
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from plgan_tune.config.domains import Domain
-from plgan_tune.config.study import Point, decode, held
+from plgan_tune.config.study import Point, decode, held, point_at
 from plgan_tune.records import Value
 
 DRAWS: Final = 10_000
@@ -70,8 +70,7 @@ class Sobol:
             if place < len(self._points):
                 break
             shares = self._sequence.random(1)[0].tolist()
-            values = zip(self._domains.items(), shares, strict=False)
-            point = {path: held(domain, domain.at(share)) for (path, domain), share in values}
+            point = point_at(self._domains, shares)
             if self._may(point):
                 self._points.setdefault(key_of(self._domains, point), point)
         return list(self._points.values())[place] if place < len(self._points) else None
@@ -79,7 +78,7 @@ class Sobol:
 
 def drawn(domains: Mapping[str, Domain], draw: np.random.Generator) -> Point:
     """Return a random point."""
-    return {path: held(domain, domain.at(draw.random())) for path, domain in domains.items()}
+    return point_at(domains, (draw.random() for _ in domains))
 
 
 def first_that(may: May, domains: Mapping[str, Domain], points: int | None, draw: np.random.Generator) -> Point | None:

@@ -15,6 +15,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location
+from plgan_tune.store.lock import StudyLock
+from plgan_tune.store.log import StudyLog
+from plgan_tune.store.read import read_epochs
 from tests import factories
 
 START: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -53,6 +56,18 @@ def make_trial(number: int, status: TrialStatus = TrialStatus.RUNNING, epochs: i
         seconds=1.5,
         started_at=START,
     )
+
+
+def follow(study: Location, rows: Rows) -> None:
+    """Another search takes the study over, writes and ends."""
+    with (
+        StudyLock(study, lease=0.0, sleep=lambda _: None) as held,
+        StudyLog(study, rows.columns, rows.types, interval=60, writer=held) as log,
+    ):
+        log.trial(rows.trial(0, TrialStatus.COMPLETED, epochs=6))
+        for seq in range(read_epochs(study).num_rows, 6):
+            log.epoch(rows.epoch(seq))
+        log.decision(rows.decision(5))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from plgan_tune.store.read import part_name, read_decisions, read_epochs, read_t
 from plgan_tune.store.schemas import WRITER_KEY
 from plgan_tune.store.tables import read_table
 from plgan_tune.store.versions import ChangedError, Versions
+from tests.store.conftest import follow
 
 pytestmark = pytest.mark.parametrize("study", ["s3", "gs"], indirect=True)
 
@@ -58,18 +59,6 @@ def first(study: Location, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyLoc
         with StudyLock(study, lease=3600) as held:
             patched.undo()
             yield held
-
-
-def follow(study: Location, rows: Any) -> None:
-    """Another search takes the study over, writes and ends."""
-    with (
-        StudyLock(study, lease=0.0, sleep=lambda _: None) as held,
-        StudyLog(study, rows.columns, rows.types, interval=60, writer=held) as log,
-    ):
-        log.trial(rows.trial(0, TrialStatus.COMPLETED, epochs=6))
-        for seq in range(read_epochs(study).num_rows, 6):
-            log.epoch(rows.epoch(seq))
-        log.decision(rows.decision(5))
 
 
 def begin(study: Location, rows: Any, held: StudyLock) -> StudyLog:

@@ -23,6 +23,7 @@ from plgan_tune.store.lock import LOCK, StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import epoch_rows, read_decisions, read_epochs, read_trials, trial_rows
 from tests.factories import Followed
+from tests.store.conftest import follow
 
 FULL = OSError(28, "No space left on device")
 
@@ -390,11 +391,4 @@ def _follow(study: Location, rows: Any) -> None:
     """As a search on another host does that has seen the first one's lock not renewed for a lease."""
     owner = json.loads(study.join(LOCK).read_text())
     study.join(LOCK).write_text(json.dumps({**owner, "host": "other/boot"}))
-    with (
-        StudyLock(study, lease=0.0, sleep=lambda _: None) as lock,
-        StudyLog(study, rows.columns, rows.types, interval=60, writer=lock) as log,
-    ):
-        log.trial(rows.trial(0, TrialStatus.COMPLETED, epochs=6))
-        for seq in range(read_epochs(study).num_rows, 6):
-            log.epoch(rows.epoch(seq))
-        log.decision(rows.decision(5))
+    follow(study, rows)
