@@ -130,7 +130,7 @@ class Ours:
 
     def suggest(self, number: int) -> Any | None:
         config = self.searcher.suggest(str(number))
-        if isinstance(config, str):
+        if not isinstance(config, dict):
             return None
         point = config["assignment"].point
         trial = SimpleNamespace(trial_id=str(number), config=config, point=point, error_file=None)

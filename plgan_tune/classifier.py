@@ -18,7 +18,8 @@ from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.folder import CHECKPOINT
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import read_trials, trial_rows
-from plgan_tune.study.ranking import rank
+from plgan_tune.study.race import race_of
+from plgan_tune.study.ranking import rank, trained_whole
 from plgan_tune.study.study_file import STUDY_FILE, read_study_file
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError, decode_checkpoint
 
@@ -224,13 +225,14 @@ def _newest(place: Location) -> Location:
 
 
 def _best_trial(study: Location) -> str:
-    """Return the id of the trial of `best.yaml`: lowest error at the last epoch; of equals, the first suggested."""
+    """Return the id of a completed trial of the configuration of `best.yaml`."""
     held = read_study_file(study)
     rows = trial_rows(read_trials(study, held.study_id), held.spec.columns, held.spec.options)
-    best_first = rank(rows)
-    if not best_first:
+    best_first = rank(rows, race_of(held.spec))
+    whole = trained_whole(best_first[0], rows) if best_first else None
+    if whole is None:
         raise StoreError(f"{study.url} must have a completed trial, whose classifier is loaded, but has none")
-    return best_first[0].trial_id
+    return whole.trial_id
 
 
 def image_of(checkpoint: Checkpoint) -> ImageShape:

@@ -5,7 +5,7 @@ in exactly one place. Errors are fractions in [0, 1], times are seconds or UTC i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -30,17 +30,21 @@ class TrialStatus(StrEnum):
 class Verdict(StrEnum):
     """What early stopping decides for a trial at a rung.
 
-    A `control` would be stopped, but continues: controls measure what early stopping costs.
+    A `control` would be stopped, but continues: controls measure what early stopping costs. To `drop` is a decision of the
+    race: the configuration is trained with no further seed.
     """
 
     CONTINUE = "continue"
     STOP = "stop"
     CONTROL = "control"
+    DROP = "drop"
 
 
-def column(meaning: str, unit: str = "", least: float | None = None, most: float | None = None) -> Any:
+def column(
+    meaning: str, unit: str = "", least: float | None = None, most: float | None = None, default: Any = MISSING
+) -> Any:
     """Return a dataclass field with its meaning, unit and bounds, which the schema shows and readers check."""
-    return field(metadata={"meaning": meaning, "unit": unit, "least": least, "most": most})
+    return field(default=default, metadata={"meaning": meaning, "unit": unit, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +138,18 @@ class TrialRow:
     started_at: datetime = column("when the first attempt started", "UTC")
     ended_at: datetime | None = column("when the trial ended", "UTC")
     error: str | None = column("why a trial diverged or failed")
+    replicate_of: str | None = column(
+        "trial_id of the search's trial whose point this one trains with a fresh seed; null for the search's own",
+        default=None,
+    )
+    replicate: int | None = column(
+        "which fresh seed, from 1; all replicates of a number have the same seed", least=1, default=None
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """One decision of early stopping."""
+    """One decision of early stopping, or of the race of the finalists."""
 
     seq: int = column("seq of the judged epoch", least=0)
     trial_id: str = column("the study's own trial id")
@@ -148,7 +159,7 @@ class DecisionRow:
     value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction", 0, 1)
     cutoff: float | None = column("the largest value that continues", "fraction", 0, 1)
     competitors: int = column("values at this rung so far, the trial's own among them", least=1)
-    verdict: Verdict = column("continue, stop, or control: would be stopped, but continues")
+    verdict: Verdict = column("continue, stop, control: would be stopped, but continues; or drop: of a race")
     reason: str = column("the verdict in words")
 
 

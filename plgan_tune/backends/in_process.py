@@ -93,7 +93,8 @@ class InProcessTrainer:
                 must_stop = stop_requested() or backpressure.why_to_end() is not None
                 return must_stop or out_of_time or coordinator.is_over()
 
-            while not must_end() and (assignment := coordinator.ask()) is not None:
+            # One trial at a time: nothing that is still running can bring another one.
+            while not must_end() and isinstance(assignment := coordinator.ask(), Assignment):
                 self._train_trial(assignment, coordinator, must_end)
                 if (why := coordinator.why_none_starts()) is not None:
                     raise StudyError(why)

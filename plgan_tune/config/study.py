@@ -133,6 +133,19 @@ class EarlyStoppingSpec(Frozen):
         return "none" if self.asha is None else {"asha": self.asha.model_dump()}
 
 
+class ConfirmSpec(Frozen):
+    """Train the best trials again with fresh seeds, and choose by those."""
+
+    seeds: Annotated[int, Field(ge=2, le=1000)] = 5
+    """Fresh seeds at most."""
+    finalists: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Trials of lowest error that are confirmed; the first point is always confirmed with them."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """Share of the study's epochs, those of the search among them, that confirming may take."""
+    vary: Literal["seed", "split"] = "seed"
+    """What a fresh seed draws anew: weights and noise, or also which images have labels and which validate."""
+
+
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """The name of a study and of its folder."""
 
@@ -165,12 +178,19 @@ class SearchSpec(Frozen):
     """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
+    confirm: ConfirmSpec | None = None
+    """How the best trials are confirmed on fresh seeds; null is not at all."""
     warm_start: tuple[str, ...] = Field(default=(), strict=False)
     """Folders or URLs of older studies, whose finished trials the sampler learns from first."""
     first: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
     """`Point`s to try before the sampler suggests any. A point may leave searched keys to the sampler."""
     rules: tuple[str, ...] = Field(default=(), strict=False)
     """Linear comparisons between keys of the trial, which every point must keep."""
+
+    @field_validator("confirm", mode="before")
+    @classmethod
+    def _may_be_none(cls, value: Any) -> Any:
+        return None if value == "none" else value
 
     @field_validator("warm_start")
     @classmethod

@@ -11,6 +11,7 @@ from plgan_tune.config.study import StudySpec, flatten, set_paths
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.check import DataSummary
 from plgan_tune.records import TrialRow
+from plgan_tune.study.race import race_of
 from plgan_tune.study.ranking import rank
 
 TABLE_2: Final = (
@@ -52,8 +53,8 @@ class Configuration:
 
 
 def best_configurations(study: StudySpec, trials: Sequence[TrialRow], top: int) -> list[Configuration]:
-    """Return the `top` completed trials with the lowest error at the last epoch, the best first."""
-    ranked = [row for row in rank(trials) if study.holds(row.params)]
+    """Return the `top` best configurations of the search, the best first; see `rank`."""
+    ranked = [row for row in rank(trials, race_of(study)) if study.holds(row.params)]
     return [Configuration(row.trial_id, study.trial(row.params)) for row in ranked[:top]]
 
 

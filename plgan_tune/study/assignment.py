@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
+from typing import Final
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import EpochMetrics, TrialStatus, Value
@@ -23,6 +25,8 @@ class Assignment:
         last_error: Why the previous attempt failed.
         hung_at: The last logged epoch at which an attempt hung; -1 if none did.
         notes: Messages to the user on how the trial was chosen.
+        replicate_of: The search's trial whose point this one trains with a fresh seed; None for the search's own.
+        replicate: Which fresh seed, from 1; None for the search's own.
     """
 
     trial_id: str
@@ -35,6 +39,18 @@ class Assignment:
     last_error: str = ""
     hung_at: int = -1
     notes: tuple[str, ...] = ()
+    replicate_of: str | None = None
+    replicate: int | None = None
+
+
+class NoneYet(Enum):
+    """The type of `NONE_YET`."""
+
+    NONE_YET = "none yet"
+
+
+NONE_YET: Final = NoneYet.NONE_YET
+"""There is nothing to train before one of the running trials has reported; then there may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +76,8 @@ class EpochReport:
     reported_at: datetime
     notes: tuple[str, ...] = ()
     error: str | None = None
+
+
+def trial_name(number: int) -> str:
+    """Return the study's id of its trial `number`, which counts from 0."""
+    return f"t{number:04d}"

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles, trials_with_files
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.study.ranking import rank
+from plgan_tune.study.ranking import rank, trained_whole
 from plgan_tune.study.state import StudyState
 
 logger = logging.getLogger(__name__)
@@ -68,9 +68,17 @@ class CheckpointKeeper:
             except StoreError as error:
                 logger.warning("checkpoints that are no longer needed could not be removed yet: %s", error)
 
+    def _to_keep(self) -> set[str]:
+        """Return the trials whose files stay: a whole training of each of the best, and of all that still race."""
+        race = self._state.race if self._keep else None
+        racing = set(race.standing(self._rows).active) if race else set()
+        ranked = rank(self._rows, self._state.race)
+        kept = [row for place, row in enumerate(ranked) if place < self._keep or row.trial_id in racing]
+        return {whole.trial_id for row in kept if (whole := trained_whole(row, self._rows)) is not None}
+
     def _sweep(self) -> None:
         rows = {row.trial_id: row for row in self._rows}
-        best = {row.trial_id for row in rank(rows.values())[: self._keep]}
+        best = self._to_keep()
         ended = [trial_id for trial_id, row in rows.items() if row.status is not TrialStatus.RUNNING]
         removable = set(ended) - best
         present = removable.intersection(trials_with_files(self._study))

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
-from plgan_tune.study.assignment import Assignment, EpochReport
+from plgan_tune.study.assignment import Assignment, EpochReport, NoneYet
 from plgan_tune.study.history import TOO_LONG
 from plgan_tune.study.protocols import Display, LogListener, Rule, Suggestions
 from plgan_tune.study.state import StudyState
@@ -64,14 +64,18 @@ class Coordinator:
         self._any_started = False
         self._failed_before_any_started: list[Assignment] = []
 
-    def ask(self) -> Assignment | None:
-        """Return the next trial to train, or None after the last, or if a limit ends the search."""
+    def ask(self) -> Assignment | NoneYet | None:
+        """Return the next trial to train, or None after the last, or if a limit ends the search.
+
+        `NONE_YET` means to ask again after the next report: only while a trial is running.
+        """
         if self.is_over():
             return None
         assignment = self._suggestions.ask()
         if assignment is None:
             self._note_the_last()
-            return None
+        if not isinstance(assignment, Assignment):
+            return assignment
         self._handed_out.add(assignment.trial_id)
         self._note(*assignment.notes)
         return assignment
@@ -109,7 +113,8 @@ class Coordinator:
         if report.status is not TrialStatus.RUNNING:
             self._end(assignment, report.status)
             return Verdict.STOP
-        decision = self._rule.report(epoch.report, assignment.point) if epoch else None
+        judged = epoch if assignment.replicate_of is None else None  # replicates train to their last epoch
+        decision = self._rule.report(judged.report, assignment.point) if judged else None
         if decision is not None:
             self._record_decision(decision)
             if decision.verdict is Verdict.STOP:
@@ -266,7 +271,13 @@ class Coordinator:
 
     def _start(self, assignment: Assignment) -> None:
         row = self.state.start(
-            assignment.trial_id, assignment.number, assignment.point, assignment.trial.seed, self._now()
+            assignment.trial_id,
+            assignment.number,
+            assignment.point,
+            assignment.trial.seed,
+            self._now(),
+            replicate_of=assignment.replicate_of,
+            replicate=assignment.replicate,
         )
         self._log.trial(row)
         self._display.started(row)
@@ -281,6 +292,8 @@ class Coordinator:
             self._start_if_unknown(assignment)
             row: TrialRow = self.state.end(assignment.trial_id, status, self._now(), error)
             self._log.trial(row)
+            for decision in self.state.new_drops():
+                self._log.decision(decision)
             self._display.ended(row)
             self._on_end()
         self._suggestions.tell(assignment.trial_id, status)

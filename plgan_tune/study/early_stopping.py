@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from plgan_tune.config.advice import rungs
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import DecisionRow, Report, Value
+from plgan_tune.records import DecisionRow, Report, TrialRow, Value, Verdict
 from plgan_tune.study.controls import Audited, draw_controls
 from plgan_tune.study.halving import Halving, NeverStop, StartOf, from_the_first_epoch
 from plgan_tune.study.history import History, Left, brought_to_date, unwritten_decisions
 from plgan_tune.study.protocols import Rule
+from plgan_tune.study.race import Race, race_of
 
 
 def build_rule(spec: StudySpec) -> Rule:
@@ -39,10 +40,21 @@ def left_behind(known: History, spec: StudySpec, rule: Rule) -> Left:
         spec: the study as it is now.
         rule: a new rule, which this function feeds.
     """
-    points = {row.trial_id: row.params for row in known.trials}
-    implied = list(replayed(known.reports, rule, points, spec.any_trial().training.epochs))
+    points = {row.trial_id: row.params for row in known.trials if row.replicate_of is None}
+    judged = (report for report in known.reports if report.trial_id in points)
+    implied = list(replayed(judged, rule, points, spec.any_trial().training.epochs))
     decisions = unwritten_decisions(known, implied)
-    return Left(known, brought_to_date(known, spec, decisions), decisions, first_disagreement(known, implied))
+    history = brought_to_date(known, spec, decisions)
+    drops = unwritten_drops(known, race_of(spec), history.ended)
+    return Left(known, history, (*decisions, *drops), first_disagreement(known, implied))
+
+
+def unwritten_drops(known: History, race: Race | None, rows: Iterable[TrialRow]) -> tuple[DecisionRow, ...]:
+    """Return the race's decisions that the trials imply and that the driver died before writing."""
+    if race is None:
+        return ()
+    written = {(row.seq, row.trial_id) for row in known.decisions if row.verdict is Verdict.DROP}
+    return tuple(row for row in race.standing(rows).decisions if (row.seq, row.trial_id) not in written)
 
 
 def first_disagreement(history: History, implied: Iterable[DecisionRow]) -> DecisionRow | None:
@@ -53,7 +65,7 @@ def first_disagreement(history: History, implied: Iterable[DecisionRow]) -> Deci
         implied: What the rule decides on the logged epochs.
     """
     repeated = {(row.seq, row.trial_id, row.verdict) for row in implied}
-    ours = (row for row in history.decisions if row.seq >= history.rule_since)
+    ours = (row for row in history.decisions if row.seq >= history.rule_since and row.verdict is not Verdict.DROP)
     return next((row for row in ours if (row.seq, row.trial_id, row.verdict) not in repeated), None)
 
 

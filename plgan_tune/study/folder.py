@@ -15,6 +15,7 @@ from plgan_tune.records import TrialRow
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.provenance import provenance
+from plgan_tune.study.race import Standing
 from plgan_tune.study.study_file import STUDY_FILE, StudyFile
 
 BEST_FILE = "best.yaml"
@@ -52,15 +53,24 @@ def start_as_mapping(started: datetime) -> dict[str, str]:
     return {"started_at": started.isoformat(timespec="seconds"), **provenance()}
 
 
-def write_best(location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int) -> None:
+def write_best(
+    location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int, standing: Standing
+) -> None:
     """Write the best configuration, ready for `train --config`."""
     header = (
         f"# The best of study {location.name}: trial {best.trial_id}, val_error {best.val_error_last} at epoch "
-        f"{best.epochs}.\n"
-        "# plgan_tune.train repeats that number on the same kind of machine:\n"
+        f"{best.epochs}.\n{_confirmed(standing)}"
+        "# plgan_tune.train repeats the trial's number on the same kind of machine:\n"
         f"#   python -m plgan_tune.train --config {BEST_FILE}\n"
     )
     location.join(BEST_FILE).write_text(header + dump_yaml(configuration_as_mapping(spec.study, trial, threads)))
+
+
+def _confirmed(standing: Standing) -> str:
+    winner = standing.winner
+    if winner is None:
+        return ""
+    return f"# Mean val_error on {len(winner.errors)} fresh seeds, which chose it: {winner.mean}.\n"
 
 
 def default_name(spec: StudySpec, started: datetime) -> str:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from typing import Any
 
 from plgan_tune.config.changes import describe_changes
@@ -37,6 +38,7 @@ MAY_CHANGE = (
     "search.rules",
     "search.warm_start",
     "search.early_stopping",
+    "search.confirm",
     "resources.",
 )
 
@@ -94,9 +96,14 @@ class History:
         return max((row.number + 1 for row in self.trials), default=0)
 
     def to_come(self, trials: int) -> tuple[int, ...]:
-        """Return which of the first `trials` numbers have no row; a driver may have died before it logged some."""
+        """Return the numbers of the search's own trials to come, if it makes `trials` in all: the lowest without a row.
+
+        A driver may have died before it logged some. Replicates have numbers, too, but do not count.
+        """
         begun = {row.number for row in self.trials}
-        return tuple(number for number in range(trials) if number not in begun)
+        own = sum(row.replicate_of is None for row in self.trials)
+        free = (number for number in count() if number not in begun)
+        return tuple(islice(free, max(0, trials - own)))
 
     def in_all(self, trials: int) -> int:
         """Return the study's number of trials if `trials` are requested: more if more have started."""
@@ -234,7 +241,7 @@ def unwritten_decisions(history: History, implied: Iterable[DecisionRow]) -> tup
 
     If the rule has changed, earlier decisions are kept, and the new rule judges only epochs from the change on.
     """
-    last = history.decisions[-1].seq if history.decisions else -1
+    last = max((row.seq for row in history.decisions if row.verdict is not Verdict.DROP), default=-1)
     return tuple(row for row in implied if row.seq > last and row.seq >= history.rule_since)
 
 

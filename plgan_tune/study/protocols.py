@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Value
-from plgan_tune.study.assignment import Assignment
+from plgan_tune.study.assignment import Assignment, NoneYet
 
 
 class Suggestions(Protocol):
@@ -13,8 +13,11 @@ class Suggestions(Protocol):
     `OptunaSampler` suggests the trials of a search, `FixedTrials` those of an evaluation.
     """
 
-    def ask(self) -> Assignment | None:
-        """Return the next trial to train, or None after the last."""
+    def ask(self) -> Assignment | NoneYet | None:
+        """Return the next trial to train, or None after the last.
+
+        `NONE_YET` while what comes next depends on trials that are running.
+        """
 
     def report(self, trial_id: str, epoch: int, val_error: float) -> None:
         """Take the error of an epoch. An attempt that starts from a checkpoint may repeat earlier epochs.

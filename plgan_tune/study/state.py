@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
 from plgan_tune.study.history import History, is_too_long
 from plgan_tune.study.patience import Patience
+from plgan_tune.study.race import Race, Standing
 from plgan_tune.study.ranking import rank
 
 
@@ -39,10 +40,12 @@ class StudyState:
         patience: ends the search when it has stopped improving; must not have seen any trial.
         split_hash: hash of the data split, if all trials share it.
         competing: whether trials compete, so that one is the best.
+        race: confirms the best trials, if any does.
         history: rows of earlier starts. An unfinished trial waits until it starts again.
 
     Attributes:
         silent: trial_id -> the message on a trial that reports nothing.
+        race: confirms the best trials; None if nothing does.
         notes: messages on trials' files and points since this start.
     """
 
@@ -60,8 +63,10 @@ class StudyState:
         history: History = History(),  # noqa: B008 - frozen
         split_hash: str | None = None,
         competing: bool = True,
+        race: Race | None = None,
     ) -> None:
         self.study = study
+        self.race = race
         self.competing = competing
         self.split_hash = split_hash
         self.trials = trials
@@ -72,7 +77,7 @@ class StudyState:
         self._trial_hours = trial_hours
         self._patience = patience
         if patience is not None:
-            patience.replay(history.ended)
+            patience.replay(row for row in history.ended if row.replicate_of is None)
         self.silent: dict[str, str] = {}
         self.notes: list[str] = []
         self._rows: dict[str, TrialRow] = {row.trial_id: row for row in history.ended}
@@ -83,8 +88,20 @@ class StudyState:
         self._seq = history.next_seq
         self._already_trained = self.epochs_trained()
         self._training_since: datetime | None = None
+        self._replicated = sum(row.epochs for row in history.trials if row.replicate_of is not None)
+        self._dropped = {(row.seq, row.trial_id) for row in (*history.decisions, *self.standing().decisions)}
 
-    def start(self, trial_id: str, number: int, params: Mapping[str, Value], seed: int, now: datetime) -> TrialRow:
+    def start(
+        self,
+        trial_id: str,
+        number: int,
+        params: Mapping[str, Value],
+        seed: int,
+        now: datetime,
+        *,
+        replicate_of: str | None = None,
+        replicate: int | None = None,
+    ) -> TrialRow:
         """Record that an attempt starts: the trial's first, or another one of a known trial.
 
         Args:
@@ -93,6 +110,8 @@ class StudyState:
             params: dotted path of each searched key -> its value.
             seed: `trial.seed`.
             now: UTC.
+            replicate_of: the search's trial that this one repeats with a fresh seed, if it does.
+            replicate: which fresh seed, from 1.
         """
         self._training_since = self._training_since or now
         self._lost.discard(trial_id)
@@ -118,6 +137,8 @@ class StudyState:
                 started_at=now,
                 ended_at=None,
                 error=None,
+                replicate_of=replicate_of,
+                replicate=replicate,
             )
         )
         return self._keep(row)
@@ -139,6 +160,7 @@ class StudyState:
         """
         row = self._rows[trial_id]
         seq, self._seq = self._seq, self._seq + 1
+        self._replicated += row.replicate_of is not None
         better = row.val_error_best is None or metrics.val_error < row.val_error_best
         curve = self._curves.get(trial_id, [])[: metrics.epoch - 1]
         self._curves[trial_id] = [*curve, metrics.val_error]
@@ -172,7 +194,7 @@ class StudyState:
         self._curves.pop(trial_id, None)
         self._lost.discard(trial_id)
         row = self._keep(replace(self._rows[trial_id], status=status, ended_at=now, error=error))
-        if self._patience is not None:
+        if self._patience is not None and row.replicate_of is None:
             self._patience.take(row)
         return row
 
@@ -191,6 +213,10 @@ class StudyState:
     def no_more_come(self, handed_out: Set[str]) -> None:
         """No trial comes but those that have begun or were handed out, though fewer than `trials`."""
         self.trials = min(self.trials, len(self._rows.keys() | self._waiting.keys() | handed_out))
+
+    def one_more_comes(self) -> None:
+        """A trial comes that `trials` does not count yet: a replicate."""
+        self.trials += 1
 
     def rows(self) -> tuple[TrialRow, ...]:
         """Return the rows of all trials that started, in the order of their starts."""
@@ -213,13 +239,29 @@ class StudyState:
         """Return the measures of the trial's last epoch; None if it has none."""
         return self._latest.get(trial_id)
 
+    def new_drops(self) -> list[DecisionRow]:
+        """Return the race's decisions that no earlier call returned and the log does not hold."""
+        if not self._replicated:
+            return []
+        new = [row for row in self.standing().decisions if (row.seq, row.trial_id) not in self._dropped]
+        self._dropped.update((row.seq, row.trial_id) for row in new)
+        return new
+
     def counts(self) -> Counter[TrialStatus]:
         """Count trials by status; those that wait to start again count as running, a missing status as 0."""
         return Counter(row.status for row in (*self.rows(), *self._waiting.values()))
 
     def best(self) -> TrialRow | None:
-        """Return the completed trial of lowest error at its last epoch; of equals, the first suggested."""
-        return next(iter(rank(self.rows())), None) if self.competing else None
+        """Return the trial of the best configuration; see `rank`."""
+        return next(iter(self.ranked()), None) if self.competing else None
+
+    def ranked(self) -> list[TrialRow]:
+        """Return the search's trials, the best configuration first; see `rank`."""
+        return rank(self.rows(), self.race)
+
+    def standing(self) -> Standing:
+        """Return how the race of the finalists stands; one without any rounds if there is no race."""
+        return Standing() if self.race is None else self.race.standing(self.rows())
 
     def ended(self) -> int:
         """Return how many trials have ended."""
@@ -232,13 +274,24 @@ class StudyState:
     def over(self) -> Ending | None:
         """Which limit ends the search before all trials have ended; None while none does.
 
-        A function of the log alone: a resume under the same limits ends where its last start did.
+        A function of the log alone: a resume under the same limits ends where its last start did. If a race follows, a
+        search that has stopped improving is not over: see `searched_enough`.
         """
         if self.budget is not None and self._seq >= self.budget:
             return Ending.OUT_OF_EPOCHS
-        if self._patience is not None and self._patience.is_over():
-            return Ending.STOPPED_IMPROVING
-        return None
+        return self.stopped_improving() if self.race is None else None
+
+    def searched_enough(self) -> Ending | None:
+        """Which limit lets the search start no more trials of its own, so that the race may begin."""
+        most = None if self.race is None else self.race.searched_epochs()
+        if most is not None and self._seq - self._replicated >= most:
+            return Ending.OUT_OF_EPOCHS
+        return self.stopped_improving()
+
+    def stopped_improving(self) -> Ending | None:
+        """Return `STOPPED_IMPROVING` if `search.patience` says so."""
+        is_over = self._patience is not None and self._patience.is_over()
+        return Ending.STOPPED_IMPROVING if is_over else None
 
     def epochs_trained(self) -> int:
         """Return the sum of the trials' epochs."""

@@ -20,12 +20,13 @@ from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.networks import ImageShape
-from plgan_tune.records import DecisionRow, TrialRow
+from plgan_tune.records import DecisionRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable, no_empty_folder_left
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.study.clock import Now, steady_clock
 from plgan_tune.study.cluster_status import ClusterStatus
+from plgan_tune.study.confirming import Confirming
 from plgan_tune.study.early_stopping import build_rule, left_behind
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import (
@@ -40,6 +41,8 @@ from plgan_tune.study.history import RULE_SINCE, History, as_begun, read_history
 from plgan_tune.study.log_session import open_log
 from plgan_tune.study.patience import Patience
 from plgan_tune.study.protocols import LogListener, Rule, Suggestions
+from plgan_tune.study.race import race_of
+from plgan_tune.study.ranking import trained_whole
 from plgan_tune.study.state import Ending, StudyState
 from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID
 from plgan_tune.tuning.dry_run import already_in_words, check_trials, notes_before, rungs_in_words
@@ -213,6 +216,7 @@ def _search(
     left = left_behind(history, spec, rule)
     if left.disagreement is not None:
         say(console, f"note: {_another_rule(left.disagreement)}", "yellow")
+    race = race_of(spec)
     state = StudyState(
         location.name,
         trials=left.history.in_all(spec.search.trials),
@@ -224,13 +228,15 @@ def _search(
         patience=Patience(spec.search.patience, images.validation) if spec.search.patience else None,
         history=left.history,
         split_hash=data.split.hash,
+        race=race,
     )
-    limits = spec.search.model_copy(update={"trials": state.trials})
+    most = state.trials + (race.most_trainings() if race else 0)
+    limits = spec.search.model_copy(update={"trials": most})
     keep = limits.keep_checkpoints
     run = run_trials(
         asked.backend,
         Workload(location, limits, spec.resources, images, asked.summary),
-        suggest(spec, left.history, asked.older),
+        _suggestions(suggest(spec, left.history, asked.older), spec, state, left.history, now),
         rule,
         state,
         open_log(location, spec.columns, spec.types, state, keep, left, lock, study_id),
@@ -238,8 +244,18 @@ def _search(
         now=now,
         listening=_listening(location, spec, left.history, listeners),
     )
-    best = _write_best(location, spec, state.best(), run.threads)
+    best = _write_best(location, spec, state, run.threads)
     return StudyResult(location, state, best, run.threads, _ending(state, run.asked_to_stop), run.cluster)
+
+
+def _suggestions(search: Suggestions, spec: StudySpec, state: StudyState, history: History, now: Now) -> Suggestions:
+    """Return the search's suggestions, followed by the race of its best if there is one."""
+    confirm, deadline = spec.search.confirm, state.deadline
+    if confirm is None or state.race is None:
+        return search
+    time = None if deadline is None else (deadline - state.started_at) * (1 - confirm.share)
+    until = None if time is None else state.started_at + time
+    return Confirming(search, state.race, spec, state, history, lambda: until is not None and now() >= until)
 
 
 def _another_rule(decision: DecisionRow) -> str:
@@ -269,12 +285,14 @@ def _listening(
         yield [mirror, *listeners]
 
 
-def _write_best(location: Location, spec: StudySpec, best: TrialRow | None, threads: int) -> TrialSpec | None:
+def _write_best(location: Location, spec: StudySpec, state: StudyState, threads: int) -> TrialSpec | None:
+    best = state.best()
     if best is None:
         return None
     trial = spec.trial(best.params)
-    write_best(location, spec, best, trial, threads)
-    samples = TrialFiles.of(location, best.trial_id).samples()
+    write_best(location, spec, best, trial, threads, state.standing())
+    whole = trained_whole(best, state.rows())
+    samples = TrialFiles.of(location, whole.trial_id).samples() if whole else None
     if samples is not None:
         location.join(SAMPLES).write_bytes(samples)
     return trial

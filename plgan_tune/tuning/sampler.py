@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import CmaesSpec, GpSpec, Point, SamplerSpec, SearchSpec, StudySpec, TpeSpec
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.study.assignment import Assignment
+from plgan_tune.study.assignment import Assignment, trial_name
 from plgan_tune.study.history import OUTSIDE, History
 from plgan_tune.tuning.distributions import distributions, from_optuna, quiet, to_optuna
 from plgan_tune.tuning.points import Sobol, first_that, grid, key_of
@@ -165,6 +165,8 @@ class OptunaSampler:
       66 % after a worst value, 18 % after the constraint (trials 20 to 59, eight seeds).
       CMA-ES and the Gaussian process do not support constraints: they get COMPLETE with an error of WORST.
 
+    Replicates that earlier starts trained are trials like others: further errors at the same points.
+
     The finished trials of `older` studies are added first, as if they were this study's. `build` makes the sampler; by
     default the one that `search.sampler` names.
 
@@ -182,12 +184,12 @@ class OptunaSampler:
         self._distributions = distributions(spec.domains)
         self._asked: dict[str, _Asked] = {}
         self._to_come = deque(history.to_come(spec.search.trials))
-        self._unfinished = list(history.unfinished)
+        self._unfinished = [row for row in history.unfinished if row.replicate_of is None]
         self._first = deque(_left_of_first(spec, history))
         self._tried = {
             key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, row.val_error_last)
             for row in history.trials
-            if row.error != OUTSIDE and spec.holds(row.params)
+            if row.error != OUTSIDE and row.replicate_of is None and spec.holds(row.params)
         }
         tpe = spec.search.sampler.tpe
         self._sobol: Sobol | None = None
@@ -344,7 +346,7 @@ class OptunaSampler:
 def _left_of_first(spec: StudySpec, history: History) -> list[Point]:
     """The points of `search.first` that no trial of the log has taken up, each trial one."""
     left: list[Point] = list(spec.search.first)
-    for row in history.trials:
+    for row in (row for row in history.trials if row.replicate_of is None):
         taken_up = next((point for point in left if point.items() <= row.params.items()), None)
         if taken_up is not None:
             left.remove(taken_up)
@@ -356,8 +358,3 @@ def _notes(trial_id: str, skipped: Sequence[str]) -> tuple[str, ...]:
         return ()
     known = ", ".join(dict.fromkeys(skipped))
     return (f"{trial_id}: {len(skipped)} suggestion{'s' * (len(skipped) > 1)} skipped, already tried by {known}",)
-
-
-def trial_name(number: int) -> str:
-    """Return the study's id of its trial `number`, which counts from 0."""
-    return f"t{number:04d}"

@@ -6,6 +6,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from plgan_tune.backends.ray.local import Local
+from plgan_tune.study.assignment import Assignment
 from plgan_tune.study.coordinator import Coordinator
 
 
@@ -16,10 +17,12 @@ class CoordinatorSearcher(Local, Searcher):
         super().__init__()
         self._coordinator = coordinator
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # noqa: ARG002
-        """Return a trial's config; `Searcher.FINISHED` after the last."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002
+        """Return a trial's config; `Searcher.FINISHED` after the last; None, if none yet: Tune asks again."""
         assignment = self._coordinator.ask()
-        return str(Searcher.FINISHED) if assignment is None else {"assignment": assignment}
+        if isinstance(assignment, Assignment):
+            return {"assignment": assignment}
+        return str(Searcher.FINISHED) if assignment is None else None
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the coordinator already knows."""
