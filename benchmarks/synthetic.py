@@ -138,6 +138,8 @@ def _write_trials(
         "node": [f"10.0.0.{1 + value}" for value in (number % NODES).tolist()],
         "started_at": BEGAN + starts * SECOND,
         "ended_at": BEGAN + (starts + length) * SECOND,
+        "replicate_of": [None] * len(number),
+        "replicate": [None] * len(number),
         "error": [
             f"loss_supervised is nan in epoch {n + 1}" if bad else None for n, bad in zip(length, diverged, strict=True)
         ],

@@ -30,7 +30,7 @@ class TrialStatus(StrEnum):
 class Verdict(StrEnum):
     """What early stopping decides for a trial at a rung.
 
-    A `control` would be stopped, but continues: controls measure what early stopping costs. To `drop` is a decision of the
+    A `control` would be stopped, but continues: controls measure what early stopping costs. To `drop` is decided by the
     race: the configuration is trained with no further seed.
     """
 

@@ -60,8 +60,9 @@ class Overview:
     """Sums over a study.
 
     Attributes:
-        counts: trials by status, without statuses that no trial has.
-        epochs: epochs of all trials.
+        counts: the search's own trials by status, without statuses that no trial has.
+        replicates: trainings that confirmed the best of them.
+        epochs: epochs of all trials, replicates too.
         epochs_saved: epochs that early stopping saved: those that stopped trials lack to their last.
         time_saved: time of those epochs at the stopped trials' pace.
         clock: the study's time of training.
@@ -69,6 +70,7 @@ class Overview:
     """
 
     counts: dict[TrialStatus, int]
+    replicates: int
     epochs: int
     epochs_saved: int
     time_saved: timedelta
@@ -77,7 +79,7 @@ class Overview:
 
     @property
     def trials(self) -> int:
-        """Number of trials."""
+        """Number of the search's own trials."""
         return sum(self.counts.values())
 
     @property
@@ -131,14 +133,16 @@ def overview(study: Study) -> Overview:
     stopped = trials[study.stopped_early]
     missing = (study.last_epoch - stopped["epochs"]).clip(lower=0)
     pace = stopped["seconds"] / stopped["epochs"].clip(lower=1)
-    speeds = study.epochs["images_per_second"]
+    whole = study.everything
+    speeds = whole.epochs["images_per_second"]
     counts = trials["status"].value_counts()
     return Overview(
         counts={status: int(counts[status]) for status in TrialStatus if status in counts.index},
-        epochs=int(trials["epochs"].sum()),
+        epochs=int(whole.trials["epochs"].sum()),
+        replicates=len(whole.trials) - len(trials),
         epochs_saved=int(missing.sum()),
         time_saved=timedelta(seconds=float((missing * pace).sum())),
-        clock=Clock.of(study.epochs),
+        clock=Clock.of(whole.epochs),
         images_per_second=float(speeds.median()) if len(speeds) else None,
     )
 
@@ -171,7 +175,7 @@ def ranking(study: Study, top: int | None = None) -> list[Ranked]:
     rows = study.ranked.head(top) if top is not None else study.ranked
     if rows.empty:
         return []
-    images, first = study.validation, float(rows["val_error_last"].iloc[0])
+    images, first = study.validation, float(study.ranked["val_error_last"].min())
     return [
         Ranked(
             trial_id=row["trial_id"],
@@ -186,8 +190,8 @@ def ranking(study: Study, top: int | None = None) -> list[Ranked]:
 
 
 def ties(study: Study) -> int:
-    """Return how many completed trials the validation images cannot tell from the best, which is included."""
-    errors = study.ranked["val_error_last"].tolist()
+    """Return how many completed trials the validation images cannot tell from the lowest, which is included."""
+    errors = study.trials["val_error_last"][study.trials["status"] == TrialStatus.COMPLETED].sort_values().tolist()
     return bisect_left(errors, True, key=lambda error: not tied(error, errors[0], study.validation))
 
 

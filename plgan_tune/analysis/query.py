@@ -9,6 +9,11 @@ class QueryError(Exception):
     """DuckDB refused the query; the message is DuckDB's."""
 
 
+def _tables(study: Study) -> dict[str, Any]:
+    rows = study.everything
+    return {"trials": rows.trials, "epochs": rows.epochs, "decisions": rows.decisions}
+
+
 def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return column names and rows of `sql` over the tables `trials`, `epochs` and `decisions`.
 
@@ -20,7 +25,7 @@ def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     import duckdb  # noqa: PLC0415 - other views of a study need not wait for it
 
     with duckdb.connect(":memory:", config={"python_enable_replacements": "false"}) as database:
-        for name, frame in (("trials", study.trials), ("epochs", study.epochs), ("decisions", study.decisions)):
+        for name, frame in _tables(study).items():
             database.register(name, frame)
         database.execute("SET TimeZone = 'UTC'")
         database.execute("SET enable_external_access = false")

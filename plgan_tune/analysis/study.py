@@ -14,12 +14,28 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialStatus, Value, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
-from plgan_tune.store.read import read_tables
+from plgan_tune.store.read import read_tables, trial_rows
 from plgan_tune.store.schemas import cell, value_of
+from plgan_tune.study.race import Standing, race_of
 from plgan_tune.study.study_file import read_study_file
 
 REPORT_FILE: Final = "report.html"
 """The report's name in a study's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a study.
+
+    Attributes:
+        trials: one row per trial, by number, with the columns of `results/README.md`; searched keys are `spec.columns`.
+        epochs: one row per epoch of a trial, by seq; the latest attempt's if several attempts trained it.
+        decisions: decisions of early stopping, by seq.
+    """
+
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    decisions: pd.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +45,11 @@ class Study:
     Attributes:
         location: the study's folder.
         spec: its specification.
-        trials: one row per trial, by number, with the columns of `results/README.md`; searched keys are `spec.columns`.
-        epochs: one row per epoch of a trial, by seq; the latest attempt's if several attempts trained it.
-        decisions: decisions of early stopping, by seq.
+        trials: the search's own trials, as in `Rows`.
+        epochs: their epochs.
+        decisions: decisions of early stopping on them.
+        race: replicates of the best of them, their epochs, and who was dropped.
+        standing: how the finalists came out on fresh seeds.
         searching: whether a search is writing the study.
         study_id: id that its files carry; None for a study from before ids existed.
     """
@@ -41,8 +59,23 @@ class Study:
     trials: pd.DataFrame
     epochs: pd.DataFrame
     decisions: pd.DataFrame
+    race: Rows
+    standing: Standing
     searching: bool
     study_id: str | None
+
+    @property
+    def everything(self) -> Rows:
+        """The whole log, that of the race included."""
+        own, race = Rows(self.trials, self.epochs, self.decisions), self.race
+        if race.trials.empty:
+            return own
+        ids = [*own.trials["trial_id"], *race.trials["trial_id"]]
+        return Rows(
+            _joined(own.trials, race.trials, "number"),
+            _joined(_of(own.epochs, ids), _of(race.epochs, ids), "seq"),
+            _joined(_of(own.decisions, ids), _of(race.decisions, ids), "seq"),
+        )
 
     @property
     def name(self) -> str:
@@ -61,9 +94,15 @@ class Study:
 
     @property
     def ranked(self) -> pd.DataFrame:
-        """Completed trials, the lowest error at the last epoch first; of equals, the first suggested."""
-        completed = self.trials[self.trials["status"] == TrialStatus.COMPLETED]
-        return completed.sort_values(["val_error_last", "number"])
+        """Trials whose error is known, the best configuration first, as `study.ranking.rank` orders them.
+
+        Those that were confirmed come first, in the order of the race; then the other completed trials, the lowest
+        error at the last epoch first; of equals, the first suggested.
+        """
+        place = {one.trial_id: number for number, one in enumerate(self.standing.places)}
+        trials = self.trials.assign(place=self.trials["trial_id"].map(place))
+        known = trials[(trials["status"] == TrialStatus.COMPLETED) | trials["place"].notna()]
+        return known.sort_values(["place", "val_error_last", "number"]).drop(columns="place")
 
     @property
     def stopped_early(self) -> "pd.Series[bool]":
@@ -134,10 +173,56 @@ def read_study(place: str | Path) -> Study:
     check_epochs(location, tables.epochs)
     trials = tables.trials.to_pandas().sort_values("number", ignore_index=True)
     ids = trials["trial_id"].tolist()
-    epochs, decisions = _latest(_frame(tables.epochs, ids)), _frame(tables.decisions, ids)
-    study = Study(location, held.spec, trials, epochs, decisions, searching, held.study_id)
+    own, race = _split(Rows(trials, _latest(_frame(tables.epochs, ids)), _frame(tables.decisions, ids)))
+    standing = Standing() if race.trials.empty else _standing(held.spec, tables.trials)
+    study = Study(
+        location,
+        held.spec,
+        own.trials,
+        own.epochs,
+        own.decisions,
+        race,
+        standing,
+        searching,
+        held.study_id,
+    )
     check_trials(location, held.spec, trials, study.params)
     return study
+
+
+def _split(rows: Rows) -> tuple[Rows, Rows]:
+    """Return the search's own trials with their rows, and those of the race."""
+    is_replicate = rows.trials["replicate_of"].notna()
+    dropped = rows.decisions["verdict"] == Verdict.DROP
+    if not is_replicate.any():
+        return rows, Rows(rows.trials.head(0), rows.epochs.head(0), rows.decisions.head(0))
+    own, race = rows.trials[~is_replicate], rows.trials[is_replicate]
+    ids = race["trial_id"].tolist()
+    trained = rows.epochs["trial_id"].isin(ids)
+    return (
+        Rows(*map(_renumbered, (own, rows.epochs[~trained], rows.decisions[~dropped]))),
+        Rows(*map(_renumbered, (race, rows.epochs[trained], rows.decisions[dropped]))),
+    )
+
+
+def _renumbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Number the rows from 0 and forget ids that have none."""
+    ids = frame["trial_id"]
+    kept = ids.cat.remove_unused_categories() if isinstance(ids.dtype, pd.CategoricalDtype) else ids
+    return frame.assign(trial_id=kept).reset_index(drop=True)
+
+
+def _of(frame: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    return frame.assign(trial_id=frame["trial_id"].cat.set_categories(ids))
+
+
+def _joined(own: pd.DataFrame, race: pd.DataFrame, by: str) -> pd.DataFrame:
+    return pd.concat([own, race]).sort_values(by, kind="stable", ignore_index=True)
+
+
+def _standing(spec: StudySpec, trials: Any) -> Standing:
+    race = race_of(spec)
+    return Standing() if race is None else race.standing(trial_rows(trials, spec.columns, spec.options))
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances
 from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
 from plgan_tune.analysis.study import Study
+from plgan_tune.console.confirmed import confirmed_table, told_apart, winner_in_words
 from plgan_tune.console.format import STYLES, Prose, brief, duration, named, percent, word
 from plgan_tune.records import TrialStatus
 
@@ -32,6 +33,8 @@ def view(study: Study, top: int) -> RenderableType:
     """Return all parts that are quick to compute; `importance_table` is not."""
     ranked = ranking(study, top)
     parts: list[RenderableType] = [_glance(study, overview(study), ranked)]
+    if study.standing.places:
+        parts += ["", confirmed_table(study.standing)]
     if ranked:
         parts += ["", _Best(study, ranked)]
     sentences = findings(study)
@@ -54,6 +57,8 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
         table.add_row("pace", Prose(_pace(sums)))
     if ranked:
         table.add_row("best", Prose(_found(study, sums, ranked[0])))
+    if (sentence := told_apart(study.standing)) is not None:
+        table.add_row("", Prose(sentence))
     return Group(title, table)
 
 
@@ -62,6 +67,8 @@ def _tally(study: Study, sums: Overview) -> Text:
     for status, count in sums.counts.items():
         told = f"{count:,} {word(status, searching=study.searching)}"
         text.append(" · ", "dim").append(told, STYLES[status])
+    if sums.replicates:
+        text.append(" · ", "dim").append(f"{sums.replicates:,} replicate{'s' * (sums.replicates != 1)} of the best")
     return text
 
 
@@ -83,7 +90,11 @@ def _pace(sums: Overview) -> str:
 
 
 def _found(study: Study, sums: Overview, best: Ranked) -> Text:
-    text = Text.assemble((percent(best.last), "bold green"), f" by {best.trial_id}")
+    winner = study.standing.winner
+    if winner is not None:
+        mean, words = (percent(winner.mean), "bold green"), winner_in_words(winner)
+        return Text.assemble(mean, f" by {winner.trial_id}, {words}", (f"; {percent(best.last)} in the search", "dim"))
+    text = Text.assemble((percent(best.last), "bold green"), f" by {best.trial_id}, one seed")
     when = found(study, sums.clock)
     if when is not None:
         text.append(f", the {_ordinal(when.place)} trial to end, after {duration(when.after)}", "dim")
@@ -112,7 +123,8 @@ class _Best:
         images = f"{self._study.validation:,} validation images"
         note = f"of {len(self._study.ranked)} completed; lowest: of any epoch; {images}"
         if alike > 1:
-            note += f" cannot tell {alike} of them (=) from the best: `evaluate` them on more seeds"
+            note += f" cannot tell {alike} of them (=) from the lowest"
+            note += "" if self._study.standing.places else ": `evaluate` them on more seeds"
         yield Prose(note, "dim")
 
 

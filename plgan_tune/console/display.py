@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from plgan_tune.console.confirmed import told_apart, winner_in_words
 from plgan_tune.console.format import (
     STYLES,
     Prose,
@@ -31,6 +32,7 @@ from plgan_tune.console.format import (
 from plgan_tune.console.shell import quoted
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.cluster_status import ClusterStatus
+from plgan_tune.study.race import Standing
 from plgan_tune.study.state import Ending, StudyState
 
 Clock = Callable[[], datetime]
@@ -131,13 +133,14 @@ class PlainDisplay:
         """Print how the trial ended, and whether it is the new best."""
         left = self._state.time_left(self._now())
         self._print(
-            f"[{self._state.ended()}/{self._state.trials}] {row.trial_id} {row.status}, {_how_it_ended(row)}"
+            f"[{self._state.ended()}/{self._state.trials}] {row.trial_id}{_of(row)} {row.status}, {_how_it_ended(row)}"
             + (f"; about {duration(left)} left" if left else "")
         )
         best = self._state.best()
         if best is not None and best.trial_id != self._best:
             self._best = best.trial_id
-            self._print(f"new best: {best.trial_id} {percent(best.val_error_last)} with {_point(best)}")
+            error = _error_of(best, self._state.standing())
+            self._print(f"new best: {best.trial_id} {error.plain} with {_point(best)}")
 
     def looked(self) -> None:
         """Print the nodes if they have changed, and why trials wait if their number has changed."""
@@ -232,7 +235,7 @@ def _header(state: StudyState, now: datetime, cluster: ClusterStatus | None, sto
     table = _two_columns()
     table.add_row("trials", Prose(tally))
     if state.competing:
-        table.add_row("best", Prose(_best_line(state.best())))
+        table.add_row("best", Prose(_best_line(state.best(), state.standing())))
     if cluster is not None:
         table.add_row("cluster", Prose(str(cluster)))
         if cluster.waiting:
@@ -245,11 +248,19 @@ def _header(state: StudyState, now: datetime, cluster: ClusterStatus | None, sto
     return Group(title, table)
 
 
-def _best_line(best: TrialRow | None) -> Text:
+def _error_of(best: TrialRow, standing: Standing) -> Text:
+    """Return the best trial's error: its mean over fresh seeds where it has one."""
+    winner = standing.winner
+    if winner is None or winner.trial_id != best.trial_id:
+        return Text(percent(best.val_error_last), "bold green")
+    return Text.assemble((percent(winner.mean), "bold green"), (f" {winner_in_words(winner)}", "dim"))
+
+
+def _best_line(best: TrialRow | None, standing: Standing) -> Text:
     if best is None:
         return Text("none completed yet", "dim")
     return Text.assemble(
-        (percent(best.val_error_last), "bold green"),
+        _error_of(best, standing),
         f" by {best.trial_id}",
         ("  ", ""),
         (_point(best), "dim"),
@@ -360,14 +371,25 @@ def summary(
 
 def _best_table(state: StudyState, best: TrialRow) -> Table:
     table = _two_columns()
-    latest = state.latest(best.trial_id)
+    standing, latest = state.standing(), state.latest(best.trial_id)
+    _add_confirmed(table, standing)
     error = Text.assemble((percent(best.val_error_last), "bold green"), f" by {best.trial_id}")
     if latest is not None:
         error.append(f", averaged weights (raw {percent(latest.val_error_raw)})", "dim")
-    table.add_row("val_error", Prose(error))
+    table.add_row("in the search" if standing.winner else "val_error", Prose(error))
     for name, value in named(best.params).items():
         table.add_row(name, brief(value, digits=6))
     return table
+
+
+def _add_confirmed(table: Table, standing: Standing) -> None:
+    winner = standing.winner
+    if winner is None:
+        return
+    mean = Text.assemble((percent(winner.mean), "bold green"), f" by {winner.trial_id}, {winner_in_words(winner)}")
+    table.add_row("val_error", Prose(mean))
+    if (sentence := told_apart(standing)) is not None:
+        table.add_row("", Prose(sentence, "" if winner.difference and winner.difference.is_better else "yellow"))
 
 
 def _account(state: StudyState, results: str, cluster: ClusterStatus | None) -> Table:
@@ -429,6 +451,10 @@ def _two_columns() -> Table:
 def _how_it_ended(row: TrialRow) -> str:
     error = f"{percent(row.val_error_last)} after {row.epochs} epochs"
     return f"{error}: {row.error}" if row.error else error
+
+
+def _of(row: TrialRow) -> str:
+    return "" if row.replicate_of is None else f" ({row.replicate_of}, fresh seed {row.replicate})"
 
 
 def _point(row: TrialRow) -> str:

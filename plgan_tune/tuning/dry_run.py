@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.config.advice import advice, corner_trials, rungs
-from plgan_tune.config.study import StudySpec
+from plgan_tune.config.study import ConfirmSpec, StudySpec
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.format import Prose, say
 from plgan_tune.console.shell import typed
@@ -162,6 +162,13 @@ def _length_in_words(study: StudySpec) -> str:
     return f"{epochs} epochs{limit}"
 
 
+def confirming_in_words(confirm: ConfirmSpec) -> str:
+    """Return how the best trials are confirmed."""
+    share = f"{100 * confirm.share:g} % of all epochs"
+    who = f"the best {confirm.finalists} and the first point"
+    return f"then {who} on at most {confirm.seeds} fresh seeds, for at most {share}"
+
+
 def _patience_in_words(study: StudySpec) -> str:
     trials, images = study.search.patience, study.any_trial().data.validation
     return f"the search ends after {trials} in a row without an improvement that {images:,} validation images can tell"
@@ -188,6 +195,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("trials", f"{plan.trials}, each of at most {_length_in_words(study)}"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
+        *([("confirming", confirming_in_words(study.search.confirm))] if study.search.confirm else []),
         *([("patience", _patience_in_words(study))] if study.search.patience else []),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}{_budget_in_words(plan)}"),
         (

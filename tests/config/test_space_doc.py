@@ -15,7 +15,16 @@ from plgan_tune.config.defaults import latest_edition, with_defaults
 from plgan_tune.config.domains import NAMES, parse_domain
 from plgan_tune.config.keys import KNOWN, Keys
 from plgan_tune.config.load import default_space, load_study, study_from_mapping
-from plgan_tune.config.study import AshaSpec, CmaesSpec, GpSpec, ResourcesSpec, SearchSpec, StudySpec, TpeSpec
+from plgan_tune.config.study import (
+    AshaSpec,
+    CmaesSpec,
+    ConfirmSpec,
+    GpSpec,
+    ResourcesSpec,
+    SearchSpec,
+    StudySpec,
+    TpeSpec,
+)
 from plgan_tune.config.trial import Kind, Profile
 from plgan_tune.config.yaml import read_yaml
 
@@ -91,6 +100,7 @@ def _defaults(profile: str, kind: str) -> dict[str, Any]:
         **_model_defaults(CmaesSpec, "search.sampler.cmaes"),
         **_model_defaults(GpSpec, "search.sampler.gp"),
         **_model_defaults(AshaSpec, "search.early_stopping.asha"),
+        **_model_defaults(ConfirmSpec, "search.confirm"),
         "search.first": list(SearchSpec().first),
         "search.warm_start": list(SearchSpec().warm_start),
         "search.rules": list(SearchSpec().rules),

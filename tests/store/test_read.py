@@ -306,7 +306,7 @@ def with_cell(name: str, row: int, value: Any) -> Edit:
         ("trials", "status", "finished", "must be one of running, completed, stopped, diverged, failed, but is 'fini"),
         ("trials", "val_error_last", 12.5, "must be at least 0 and at most 1, but is 12.5"),
         ("trials", "epochs", -1, "must be at least 0, but is -1"),
-        ("decisions", "verdict", "maybe", "must be one of continue, stop, control, but is 'maybe'"),
+        ("decisions", "verdict", "maybe", "must be one of continue, stop, control, drop, but is 'maybe'"),
         ("decisions", "competitors", 0, "must be at least 1, but is 0"),
     ],
 )

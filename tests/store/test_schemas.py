@@ -117,7 +117,7 @@ def test_the_columns_of_epochs() -> None:
 def test_the_columns_of_trials() -> None:
     assert ", ".join(trials_schema({"loss.alpha": "params_alpha"}, {"loss.alpha": float}).names) == (
         "seq, trial_id, number, status, attempt, epochs, val_error_last, val_error_best, best_epoch, "
-        "params_alpha, seed, split_hash, seconds, node, started_at, ended_at, error"
+        "params_alpha, seed, split_hash, seconds, node, started_at, ended_at, error, replicate_of, replicate"
     )
 
 
@@ -146,6 +146,7 @@ def test_types_are_fixed_and_only_what_may_be_missing_is_nullable() -> None:
     assert schema.field("status").type == pa.string()
     assert schema.field("started_at").type == pa.timestamp("us", tz="UTC")
     optional = {"val_error_last", "val_error_best", "best_epoch", "split_hash", "node", "ended_at", "error"}
+    optional |= {"replicate_of", "replicate"}
     assert {column.name for column in schema if column.nullable} == optional | set(COLUMNS.values())
 
 

@@ -24,9 +24,17 @@ from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
 from plgan_tune.analysis.seeds import beside_published
 from plgan_tune.analysis.study import Study
+from plgan_tune.console.confirmed import (
+    difference_in_words,
+    interval_in_words,
+    told_apart,
+    verdict,
+    winner_in_words,
+)
 from plgan_tune.console.format import duration, percent, word
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
+from plgan_tune.study.race import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,8 @@ def report_html(study: Study, found: Importances | Unanswered = NOT_GIVEN, seeds
         rungs=rung_table(study.decisions).to_dict("records"),
         settings=_settings(study),
         grids=best.sample_grids(study),
+        confirmed=_confirmed(study.standing),
+        told_apart=_sentence(told_apart(study.standing)),
         seeds=table_of_seeds.to_dict("records") if table_of_seeds is not None else None,
         data=_for_script(data),
         plotly=get_plotlyjs(),
@@ -280,10 +290,31 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
 def _best_error(study: Study) -> Fact:
     if study.ranked.empty:
         return Fact("Best error", "–", "no trial has completed")
+    if (winner := study.standing.winner) is not None:
+        return Fact("Best error", percent(winner.mean), winner_in_words(winner))
     best = study.ranked.iloc[0]
     low, high = wilson(best["val_error_last"], study.validation)
-    note = f"95 %: {100 * low:.1f} to {100 * high:.1f} %"
+    note = f"one seed, 95 %: {100 * low:.1f} to {100 * high:.1f} %"
     return Fact("Best error", percent(best["val_error_last"]), note)
+
+
+def _confirmed(standing: Standing) -> list[dict[str, str]]:
+    """Return the rows of the table of confirmed configurations, the best first."""
+    return [
+        {
+            "trial_id": place.trial_id,
+            "mean": percent(place.mean),
+            "interval": interval_in_words(place),
+            "seeds": str(len(place.errors)),
+            "difference": difference_in_words(place.difference),
+            "verdict": verdict(standing, place),
+        }
+        for place in standing.places
+    ]
+
+
+def _sentence(words: str | None) -> str:
+    return "" if words is None else f"The best: {words}."
 
 
 def _saved(sums: Overview) -> str:

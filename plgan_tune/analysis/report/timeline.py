@@ -66,7 +66,7 @@ def best_over_time(study: Study) -> Drawn:
     """Plot the lowest error at a last epoch so far over the time in which trials trained, without pauses."""
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
-    clock = Clock.of(study.epochs)
+    clock = Clock.of(study.everything.epochs)
     at = clock.by(study.trials["ended_at"])
     unit, size = elapsed(clock.whole)
     return _best_so_far(study, study.trials.assign(at=at / size), f"{unit} of training, pauses left out")
@@ -395,8 +395,9 @@ def _attempts(study: Study) -> pd.DataFrame:
 
     Times are seconds of training.
     """
-    clock, (began, until) = Clock.of(study.epochs), spans(study.epochs)
-    epochs = study.epochs[["trial_id", "attempt"]].assign(began=began, until=until)
+    everything = study.everything
+    clock, (began, until) = Clock.of(everything.epochs), spans(everything.epochs)
+    epochs = everything.epochs[["trial_id", "attempt"]].assign(began=began, until=until)
     attempts = epochs.groupby(["trial_id", "attempt"], observed=True).agg({"began": "min", "until": "max"})
     attempts = attempts.assign(began=clock.at(attempts["began"]), until=clock.at(attempts["until"]))
     attempts = with_trials(study, attempts.reset_index())
