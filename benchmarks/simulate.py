@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -32,6 +33,7 @@ from machine import machine
 from make_table import PATENT
 from optuna.pruners import MedianPruner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from scipy.special import stdtrit
 
 from plgan_tune.config.load import load_study
 from plgan_tune.config.study import ConfirmSpec, StudySpec
@@ -60,11 +62,25 @@ Errors = npt.NDArray[np.float64]
 TABLE: Final = Path(__file__).with_name("table")
 IMAGES: Final = 400
 EPOCHS: Final = 60
+STEP: Final = 10
+"""Epochs that a simulated one stands for: rungs are at 10 and 30, budgets are multiples."""
 AT_A_TIME: Final = 2
 BUDGETS: Final = (2160, 6480)
-SHARES: Final = (0.25, 0.4, 0.5)
-FINALISTS: Final = (3, 4, 6)
-SEEDS: Final = (3, 5, 8)
+SETTINGS: Final = (
+    *((4, 5, share) for share in (0.4, 0.25, 0.5)),
+    *((finalists, 5, 0.4) for finalists in (2, 3, 6)),
+    *((4, seeds, 0.4) for seeds in (3, 8)),
+    (3, 5, 0.25),
+    (4, 8, 0.25),
+    (4, 8, 0.5),
+    (6, 8, 0.5),
+)
+"""Finalists, seeds and share of `search.confirm`."""
+
+PROPOSED: Final = ((3, 5, 0.4), (4, 5, 0.4))
+"""Of a race as `Proposed` has it."""
+
+MOST_SEEDS: Final = 8
 DEFAULT: Final = ConfirmSpec()
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -101,7 +117,7 @@ BANDWIDTH: Final = 0.3
 POOL: Final = 12
 """Residuals that a configuration's replicates are drawn from, at least; the nearest others' are taken, too."""
 
-TRIALS: Final = 6480 // 10 + AT_A_TIME
+TRIALS: Final = max(BUDGETS) // STEP + AT_A_TIME
 """More configurations than any search tries."""
 
 
@@ -155,7 +171,9 @@ def components_of(finals: Errors) -> Components:
 
 
 def residuals_of(finals: Errors) -> Errors:
-    return finals - finals.mean(axis=1, keepdims=True) - finals.mean(axis=0, keepdims=True) + finals.mean()
+    expected = finals.mean(axis=1, keepdims=True) + finals.mean(axis=0, keepdims=True) - finals.mean()
+    left: Errors = finals - expected
+    return left
 
 
 class World:
@@ -163,7 +181,7 @@ class World:
 
     Args:
         truths: True mean error at the last epoch, a configuration each.
-        curves: Shape (configurations, epochs).
+        curves: Shape (configurations, steps).
         replicates: Shape (configurations, seeds).
     """
 
@@ -172,15 +190,16 @@ class World:
         self._curves, self._replicates = counted(curves), counted(replicates)
 
     def curve(self, number: int, replicate: int | None) -> list[float]:
-        """Return the errors of a training, an epoch each. Of a replicate only the last is drawn: none else counts."""
+        """Return the errors of a training, one each STEP epochs; those of a replicate are all its last."""
         if replicate is None:
             return list(self._curves[number].tolist())
-        return [float(self._replicates[number, replicate - 1])] * EPOCHS
+        return [float(self._replicates[number, replicate - 1])] * (EPOCHS // STEP)
 
 
 def counted(errors: Errors) -> Errors:
     """Return the errors as they would be counted on the validation images."""
-    return np.clip(np.round(errors * IMAGES) / IMAGES, 0, 1)
+    found: Errors = np.clip(np.round(errors * IMAGES) / IMAGES, 0, 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +209,8 @@ class Population:
     Attributes:
         components: Deviations.
         curves: The table's, shape (configurations, seeds, epochs).
-        fitted: Whether true means and residuals are those of the table, smoothed; else they are normal.
+        fitted: Whether residuals are those of the table, with their trainings' curves; else they are normal, and a
+            curve is that of a training which ends near. True means are always those of the table, moved a little.
     """
 
     components: Components
@@ -200,54 +220,56 @@ class Population:
     def world(self, search: int) -> World:
         """Draw the world of a search; a function of its number."""
         draw = np.random.default_rng([search, 20261130])
-        truths, residuals, finals_of = self._fitted(draw) if self.fitted else self._normal(draw)
-        seeds = draw.normal(0, self.components.seed, residuals.shape[1])
-        finals = truths[:, None] + residuals + seeds
-        donors = finals_of(finals[:, 0])
-        return World(truths, donors + (finals[:, 0] - donors[:, -1])[:, None], finals[:, 1:])
+        truths, of = self._truths(draw)
+        seeds = draw.normal(0, self.components.seed, 1 + MOST_SEEDS)
+        if self.fitted:
+            residuals, curves = self._measured(draw, of)
+            finals = truths[:, None] + seeds + residuals
+        else:
+            finals = truths[:, None] + seeds + draw.normal(0, self.components.residual, (TRIALS, 1 + MOST_SEEDS))
+            curves = self._ending_near(draw, finals[:, 0])
+        curves = curves + (finals[:, 0] - curves[:, -1])[:, None]
+        return World(truths, curves[:, STEP - 1 :: STEP], finals[:, 1:])
 
-    def _fitted(self, draw: np.random.Generator) -> tuple[Errors, Errors, Callable[[Errors], Errors]]:
-        """Take configurations of the table with their trainings; move their means a little."""
+    def _truths(self, draw: np.random.Generator) -> tuple[Errors, npt.NDArray[np.intp]]:
+        """Take means of the table, moved a little; return whose they are, too."""
         known, means = self.components, self._means()
+        of = draw.integers(len(means), size=TRIALS)
+        of[0] = 0
+        noise = BANDWIDTH * known.between * draw.normal(size=TRIALS)
+        truths = known.mean + (means[of] - known.mean + noise) / math.sqrt(1 + BANDWIDTH**2)
+        truths[0] = draw.normal(known.first, known.first_known)
+        return truths, of
+
+    def _means(self) -> Errors:
+        """Return the configurations' means, drawn together until they deviate as true means do."""
+        raw = self.curves[:, :, -1].mean(axis=1)
+        means: Errors = self.components.mean + (raw - raw.mean()) * self.components.between / raw.std(ddof=1)
+        return means
+
+    def _measured(self, draw: np.random.Generator, of: npt.NDArray[np.intp]) -> tuple[Errors, Errors]:
+        """Draw residuals of the table, and the curves of the trainings that the first of them are of."""
         finals = self.curves[:, :, -1]
         configurations, seeds = finals.shape
         spread = math.sqrt(configurations * seeds / ((configurations - 1) * (seeds - 1)))
         residuals = residuals_of(finals) * spread
-        of, training = draw.integers(configurations, size=TRIALS), draw.integers(seeds, size=TRIALS)
-        of[0] = 0
-        noise = BANDWIDTH * known.between * draw.normal(size=TRIALS)
-        truths = known.mean + (means[of] - known.mean + noise) / math.sqrt(1 + BANDWIDTH**2)
-        truths[0] = known.first + known.first_known * draw.normal()
-        pools = residuals[self._neighbours(means, -(-POOL // seeds))].reshape(configurations, -1)
-        others = draw.integers(pools.shape[1], size=(TRIALS, max(SEEDS)))
-        drawn = np.column_stack([residuals[of, training], pools[of[:, None], others]])
-        return truths, drawn, lambda _: self.curves[of, training]
+        training = draw.integers(seeds, size=TRIALS)
+        pools = residuals[self._neighbours(-(-POOL // seeds))].reshape(configurations, -1)
+        others = draw.integers(pools.shape[1], size=(TRIALS, MOST_SEEDS))
+        return np.column_stack([residuals[of, training], pools[of[:, None], others]]), self.curves[of, training]
 
-    def _means(self) -> Errors:
-        """Return the configurations' means, drawn together until they deviate as true means do."""
-        means: Errors = self.curves[:, :, -1].mean(axis=1)
-        return self.components.mean + (means - means.mean()) * self.components.between / means.std(ddof=1)
-
-    @staticmethod
-    def _neighbours(means: Errors, count: int) -> npt.NDArray[np.intp]:
+    def _neighbours(self, count: int) -> npt.NDArray[np.intp]:
         """Return the nearest `count` configurations of each, itself among them."""
+        means = self._means()
         return np.argsort(np.abs(means[:, None] - means[None, :]), axis=1, kind="stable")[:, :count]
 
-    def _normal(self, draw: np.random.Generator) -> tuple[Errors, Errors, Callable[[Errors], Errors]]:
-        """Draw from normal distributions; a curve is that of a training which ends near."""
-        known = self.components
-        truths = draw.normal(known.mean, known.between, TRIALS)
-        truths[0] = draw.normal(known.first, known.first_known)
-        residuals = draw.normal(0, known.residual, (TRIALS, 1 + max(SEEDS)))
+    def _ending_near(self, draw: np.random.Generator, finals: Errors) -> Errors:
+        """Return curves of the table that end near."""
         curves = self.curves.reshape(-1, EPOCHS)
         curves = curves[np.argsort(curves[:, -1], kind="stable")]
-        jitter = draw.integers(-4, 5, size=TRIALS)
-
-        def ending_near(finals: Errors) -> Errors:
-            places = np.searchsorted(curves[:, -1], finals) + jitter
-            return curves[np.clip(places, 0, len(curves) - 1)]
-
-        return truths, residuals, ending_near
+        places = np.searchsorted(curves[:, -1], finals) + draw.integers(-4, 5, size=len(finals))
+        found: Errors = curves[np.clip(places, 0, len(curves) - 1)]
+        return found
 
 
 # A search
@@ -268,18 +290,15 @@ class NoDisplay:
     def noted(self, note: str, /) -> None: ...
 
 
+ASHA: Final = ("search.early_stopping.asha.grace_period=1", "search.early_stopping.asha.reduction_factor=3")
+WHOLE: Final = ("search.early_stopping=none",)
+
+
 @cache
-def study(budget: int, confirm: ConfirmSpec | None, asha: bool = True, seed: int = 0) -> StudySpec:
-    """The table's space, searched at random for a number of epochs, confirming included."""
-    spec = load_study(
-        TABLE / "space.yaml",
-        [f"search.epochs={budget}", f"search.seed={seed}", "search.trials=100000"]
-        + (
-            ["search.early_stopping.asha.grace_period=10", "search.early_stopping.asha.reduction_factor=3"]
-            if asha
-            else ["search.early_stopping=none"]
-        ),
-    ).study
+def study(epochs: int, confirm: ConfirmSpec | None, stopping: Sequence[str] = ASHA) -> StudySpec:
+    """The table's space, searched for so many epochs, confirming included. All epochs are in STEPs."""
+    limits = [f"search.epochs={epochs // STEP}", f"trial.training.epochs={EPOCHS // STEP}", "search.trials=100000"]
+    spec = load_study(TABLE / "space.yaml", [*limits, *stopping]).study
     return replace(spec, search=spec.search.model_copy(update={"confirm": confirm, "first": (dict(PATENT),)}))
 
 
@@ -312,41 +331,85 @@ Suggest = Callable[[StudySpec], Suggestions]
 Stop = Callable[[StudySpec], Rule]
 
 
-def searched(
-    spec: StudySpec, world: World, *, stop: Stop = build_rule, suggest: Suggest = RandomPoints, to_the_end: bool = False
-) -> StudyState:
-    """Search, two trials at a time, an epoch of each in turn.
+class Search:
+    """A search by the driver's own parts, two trials at a time, an epoch of each in turn.
 
     Args:
         spec: The study; `search.epochs` is its budget.
         world: What trainings come to.
         stop: Makes the rule of early stopping.
         suggest: Makes the sampler.
-        to_the_end: Whether trials that the end of the budget meets under way train to their own ends.
+
+    Attributes:
+        state: Where it stands.
+        trained: Epochs so far.
     """
-    epochs = spec.any_trial().training.epochs
-    race = race_of(spec)
-    state = StudyState(
-        spec.study, trials=spec.search.trials, epochs=epochs, started_at=NOW, budget=spec.search.epochs, race=race
-    )
-    suggestions = suggest(spec)
-    if race is not None:
-        suggestions = Confirming(suggestions, race, spec, state, History())
-    coordinator = Coordinator(state, NoLog(), NoDisplay(), lambda: NOW, suggestions, stop(spec), 0)
-    turns: deque[tuple[Assignment, Iterator[tuple[int, float]]]] = deque()
-    while to_the_end or not coordinator.is_over():
-        while len(turns) < AT_A_TIME and isinstance(assignment := coordinator.ask(), Assignment):
-            coordinator.start(assignment)
-            turns.append((assignment, enumerate(course(world, assignment), start=1)))
-        if not turns:
-            break
-        assignment, left = turns.popleft()
-        epoch, error = next(left)
-        status = TrialStatus.COMPLETED if epoch == epochs else TrialStatus.RUNNING
-        if coordinator.report(assignment, reported(status, epoch, error)) is not Verdict.STOP:
-            turns.append((assignment, left))
-    coordinator.check_whole("the simulation")
-    return state
+
+    def __init__(
+        self, spec: StudySpec, world: World, *, stop: Stop = build_rule, suggest: Suggest = RandomPoints
+    ) -> None:
+        self._world, self._epochs, self._rule = world, spec.any_trial().training.epochs, stop(spec)
+        self.trained = 0
+        self.state = StudyState(
+            spec.study,
+            trials=spec.search.trials,
+            epochs=self._epochs,
+            started_at=NOW,
+            budget=spec.search.epochs,
+            race=race_of(spec),
+        )
+        suggestions = suggest(spec)
+        if self.state.race is not None:
+            suggestions = Confirming(suggestions, self.state.race, spec, self.state, History())
+        self._coordinator = Coordinator(
+            self.state, NoLog(), NoDisplay(), lambda: NOW, suggestions, self._rule, max_failures=0
+        )
+        self._turns: deque[tuple[Assignment, list[float]]] = deque()
+
+    def step(self) -> bool:
+        """Train an epoch; return whether there was one to train."""
+        if self._coordinator.is_over():
+            return False
+        while len(self._turns) < AT_A_TIME and isinstance(assignment := self._coordinator.ask(), Assignment):
+            self._coordinator.start(assignment)
+            self._turns.append((assignment, course(self._world, assignment)))
+        if not self._turns:
+            return False
+        self.trained += 1
+        assignment, errors = self._turns.popleft()
+        epoch = self.state.trial(assignment.trial_id).epochs + 1
+        report = reported(self._status(epoch), epoch, errors[epoch - 1])
+        if self._coordinator.report(assignment, report) is not Verdict.STOP:
+            self._turns.append((assignment, errors))
+        return True
+
+    def run(self) -> "Search":
+        """Search to the end."""
+        while self.step():
+            pass
+        self._coordinator.check_whole("the simulation")
+        return self
+
+    def _status(self, epoch: int) -> TrialStatus:
+        return TrialStatus.COMPLETED if epoch == self._epochs else TrialStatus.RUNNING
+
+    def if_no_more_came(self) -> list[TrialRow]:
+        """Return all rows as they would be if no trial started any more and those under way trained to their ends."""
+        rows = {row.trial_id: row for row in self.state.rows()}
+        rule, turns, seq = deepcopy(self._rule), deque(self._turns), self.trained
+        while turns:
+            assignment, errors = turns.popleft()
+            trial_id, epoch = assignment.trial_id, rows[assignment.trial_id].epochs + 1
+            error, status = errors[epoch - 1], self._status(epoch)
+            if status is TrialStatus.RUNNING:
+                decision = rule.report(Report(seq, trial_id, 1, epoch, error), assignment.point)
+                if decision is not None and decision.verdict is Verdict.STOP:
+                    status = TrialStatus.STOPPED
+            rows[trial_id] = replace(rows[trial_id], epochs=epoch, val_error_last=error, status=status)
+            seq += 1
+            if status is TrialStatus.RUNNING:
+                turns.append((assignment, errors))
+        return list(rows.values())
 
 
 def course(world: World, assignment: Assignment) -> list[float]:
@@ -384,25 +447,27 @@ def reported(status: TrialStatus, epoch: int, error: float) -> EpochReport:
 
 
 def raced(rows: Sequence[TrialRow], race: Race, world: World) -> list[TrialRow]:
-    """Race the finalists of a search that has ended, one training after another, and return all rows."""
+    """Race the finalists of a search that has ended, one round after another, and return all rows."""
     found = list(rows)
     while ready := race.next_replicates(found, ()):
-        of, number = ready[0]
-        error = world.curve(number_of(of), number)[-1]
-        found.append(
-            replace(
-                found[number_of(of)],
-                seq=found[-1].seq + EPOCHS,
-                trial_id=f"t{len(found):04d}",
-                number=len(found),
-                status=TrialStatus.COMPLETED,
-                epochs=EPOCHS,
-                val_error_last=error,
-                replicate_of=of,
-                replicate=number,
-            )
-        )
+        for of, number in ready:
+            if number == ready[0][1]:
+                found.append(replicate_of(found[number_of(of)], number, len(found), world))
     return found
+
+
+def replicate_of(row: TrialRow, replicate: int, number: int, world: World) -> TrialRow:
+    return replace(
+        row,
+        seq=(number + 1) * EPOCHS,
+        trial_id=f"t{number:04d}",
+        number=number,
+        status=TrialStatus.COMPLETED,
+        epochs=EPOCHS // STEP,
+        val_error_last=world.curve(row.number, replicate)[-1],
+        replicate_of=row.trial_id,
+        replicate=replicate,
+    )
 
 
 # Other rules
@@ -411,13 +476,13 @@ def raced(rows: Sequence[TrialRow], race: Race, world: World) -> list[TrialRow]:
 class RaysAsha:
     """Ray's own scheduler as a rule."""
 
-    def __init__(self, spec: StudySpec) -> None:
+    def __init__(self, spec: StudySpec) -> None:  # noqa: ARG002 - a rule is made from a study
         self._scheduler = AsyncHyperBandScheduler(
-            metric="val_error", mode="min", max_t=EPOCHS, grace_period=10, reduction_factor=3
+            metric="val_error", mode="min", max_t=EPOCHS // STEP, grace_period=1, reduction_factor=3
         )
         self._trials: dict[str, Any] = {}
 
-    def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:
+    def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:  # noqa: ARG002
         trial = self._trials.get(report.trial_id)
         if trial is None:
             trial = self._trials[report.trial_id] = SimpleNamespace(trial_id=report.trial_id)
@@ -427,23 +492,22 @@ class RaysAsha:
 
 
 class OptunasMedian:
-    """Optuna's MedianPruner as a rule; it judges at epochs 10, 20, and so on."""
+    """Optuna's MedianPruner as a rule; it judges each STEP."""
 
-    def __init__(self, spec: StudySpec) -> None:
+    def __init__(self, spec: StudySpec) -> None:  # noqa: ARG002 - a rule is made from a study
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        pruner = MedianPruner(n_startup_trials=5, n_warmup_steps=10, interval_steps=10)
+        pruner = MedianPruner(n_startup_trials=5, n_warmup_steps=1)
         self._study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(0))
         self._trials: dict[str, optuna.Trial] = {}
 
-    def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:
+    def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:  # noqa: ARG002
         trial = self._trials.get(report.trial_id)
         if trial is None:
             trial = self._trials[report.trial_id] = self._study.ask()
         trial.report(report.val_error, report.epoch)
-        if report.epoch == EPOCHS - 1:
-            self._study.tell(trial, report.val_error)  # it completes; its last epoch is not judged
-            return None
-        if report.epoch % 10 or not trial.should_prune():
+        if not trial.should_prune():
+            if report.epoch == EPOCHS // STEP - 1:
+                self._study.tell(trial, report.val_error)  # it will complete; its last epoch is not judged
             return None
         self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return stopped(report)
@@ -498,7 +562,7 @@ def judged(choice: str, printed: float, says: bool, rows: Sequence[TrialRow], wo
         best=float(world.truths[own].min()),
         first=float(world.truths[0]),
         says=says,
-        epochs=sum(row.epochs for row in rows),
+        epochs=STEP * sum(row.epochs for row in rows),
         tried=len(own),
     )
 
@@ -564,3 +628,368 @@ def shrunk(best: Confirmed, finalists: Sequence[Confirmed]) -> float:
     spread = float(((means - means.mean()) ** 2).sum())
     kept = max(0.0, 1 - (count - 3) * noise / spread) if spread else 0.0
     return float(means.mean() + kept * (best.mean - means.mean()))
+
+
+CHOICES: Final[Mapping[str, Choice]] = {
+    "": FRESH,
+    ", chosen with the search's own error": Choice(own=1.0),
+    ", printed shrunk": Choice(shrunk=True),
+}
+
+Kind = tuple[int, str]
+"""Budget and name."""
+
+
+class Proposed(Race):
+    """A race of only so many finalists that the allowance takes all through three rounds."""
+
+    def _finalists(self, trainings: int, has_first: bool) -> int:
+        return max(1, min(self._confirm.finalists, trainings // 3 - has_first))
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A race after a search of `before` epochs."""
+
+    name: str
+    before: int
+    race: Race
+
+
+def contests(budget: int) -> Iterator[Contest]:
+    """Yield the races of the settings, then those of the proposal."""
+    for finalists, seeds, share in SETTINGS:
+        confirm = ConfirmSpec(finalists=finalists, seeds=seeds, share=share)
+        name = f"{finalists} finalists, {seeds} seeds, share {share}"
+        race = Race(confirm, EPOCHS // STEP, PATENT, budget // STEP)
+        yield Contest(name, STEP * (race.searched_epochs() or 0), race)
+    for finalists, seeds, share in PROPOSED:
+        confirm = ConfirmSpec(finalists=finalists, seeds=seeds, share=share)
+        taken = min(share, seeds * (finalists + 1) * EPOCHS / budget)
+        name = f"proposed: {finalists} finalists, {seeds} seeds, share {share}"
+        race = Proposed(confirm, EPOCHS // STEP, PATENT, budget // STEP)
+        yield Contest(name, STEP * math.ceil(budget / STEP * (1 - taken)), race)
+
+
+HALVINGS: Final[Mapping[int, Sequence[tuple[int, int]]]] = {
+    2160: ((5, 1), (2, 3)),
+    6480: ((16, 1), (8, 1), (4, 2), (2, 4)),
+}
+"""Finalists and the fresh seeds that each gets before the next fewer are chosen: a race to compare with."""
+
+
+def halved(budget: int) -> str:
+    return "halving: " + ", then ".join(f"{count} get {seeds}" for count, seeds in HALVINGS[budget])
+
+
+def last_round(budget: int) -> str:
+    return f"{halved(budget)}; prints the last round's mean"
+
+
+def searched_before_halving(budget: int) -> int:
+    """Return the epochs left for the search; the first point gets every fresh seed, too."""
+    trainings = sum((count + 1) * seeds for count, seeds in HALVINGS[budget])
+    return budget - EPOCHS * (trainings + 1)
+
+
+def by_halving(budget: int, rows: Sequence[TrialRow], world: World) -> Iterator[tuple[str, Outcome]]:
+    """Drop the worse half of the finalists after each round; the search's own error counts as a seed."""
+    completed = [row for row in rows if row.status is TrialStatus.COMPLETED and row.number > 0]
+    left = sorted(completed, key=lambda row: (row.val_error_last, row.number))
+    runs: dict[str, list[TrialRow]] = {}
+    found, seeds = list(rows), 0
+    for count, more in HALVINGS[budget]:
+        left = left[:count]
+        for which in range(seeds + 1, seeds + more + 1):
+            for row in (rows[0], *left):
+                found.append(replicate_of(row, which, len(found), world))
+                runs.setdefault(row.trial_id, []).append(found[-1])
+        seeds += more
+        left.sort(key=lambda row: fmean(errors_of([row, *runs[row.trial_id]])))
+    choice = left[0].trial_id
+    errors, first = errors_of(runs[choice]), errors_of(runs[rows[0].trial_id])
+    better = mean_of_differences(np.subtract(errors, first)).high < 0
+    yield halved(budget), judged(choice, fmean(errors), better, found, world)
+    last = fmean(errors[-HALVINGS[budget][-1][1] :])
+    yield last_round(budget), judged(choice, last, better, found, world)
+
+
+def mean_of_differences(differences: Errors) -> "Estimate":
+    """Return the mean with Student's interval."""
+    count, mean = len(differences), float(differences.mean())
+    half = float(stdtrit(count - 1, 0.975)) * float(differences.std(ddof=1)) / math.sqrt(count)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def errors_of(rows: Sequence[TrialRow]) -> list[float]:
+    return [row.val_error_last for row in rows if row.val_error_last is not None]
+
+
+SHIPPED: Final = f"{DEFAULT.finalists} finalists, {DEFAULT.seeds} seeds, share {DEFAULT.share}"
+VARIED: Final = (SHIPPED, "6 finalists, 8 seeds, share 0.5")
+"""Of these, other choices are shown, too."""
+
+OURS: Final = "as shipped"
+IDIOM: Final = "ASHA, lowest error wins"
+WHOLES: Final = "whole trainings, lowest error wins"
+RAY: Final = "Ray's ASHA, lowest error wins"
+MEDIAN: Final = "Optuna's median, lowest error wins"
+
+
+def outcomes(population: Population, search: int) -> dict[Kind, Outcome]:
+    """All kinds of search in one world. Those with ASHA are parts of one long search: its starts are the same."""
+    world = population.world(search)
+    asked = [(budget, contest) for budget in BUDGETS for contest in contests(budget)]
+    found: dict[Kind, Outcome] = {}
+    ended: dict[int, list[TrialRow]] = {}
+    stops = {contest.before for _, contest in asked} | set(map(searched_before_halving, BUDGETS))
+    long = Search(study(max(BUDGETS), None), world)
+    while long.step():
+        at = STEP * long.trained
+        if at in BUDGETS:
+            found[at, IDIOM] = by_search(long.state, world)
+        if at in stops:
+            ended[at] = long.if_no_more_came()
+    for budget in BUDGETS:
+        found[budget, WHOLES] = by_search(Search(study(budget, None, WHOLE), world).run().state, world)
+    for budget, contest in asked:
+        for name, outcome in chosen(contest, ended[contest.before], world):
+            found[budget, name] = outcome
+    for budget in BUDGETS:
+        for name, outcome in by_halving(budget, ended[searched_before_halving(budget)], world):
+            found[budget, name] = outcome
+    return found
+
+
+def outcomes_of_others(population: Population, search: int) -> dict[Kind, Outcome]:
+    """Kinds that take longer: confirming by the driver from start to end, and the rules of others."""
+    world = population.world(search)
+    found: dict[Kind, Outcome] = {}
+    for budget in BUDGETS:
+        found[budget, OURS] = by_search(Search(study(budget, DEFAULT), world).run().state, world)
+        for name, stop in ((RAY, RaysAsha), (MEDIAN, OptunasMedian)):
+            found[budget, name] = by_search(Search(study(budget, None), world, stop=stop).run().state, world)
+    return found
+
+
+def chosen(contest: Contest, rows: Sequence[TrialRow], world: World) -> Iterator[tuple[str, Outcome]]:
+    """Race, and choose in several ways."""
+    after = raced(rows, contest.race, world)
+    standing = contest.race.standing(after)
+    for which, choice in CHOICES.items():
+        if choice == FRESH or contest.name in VARIED:
+            yield contest.name + which, by_choice(choice, standing, after, world)
+
+
+# The page
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean or a share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_of(values: Sequence[float]) -> Estimate:
+    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    mean = float(np.mean(values))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def share_of(are: Sequence[bool]) -> Estimate:
+    """Estimate by Wilson's interval."""
+    count, z = len(are), 1.96
+    if count == 0:
+        return Estimate(math.nan, 0, 1)
+    share = sum(are) / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+HEAD: Final = """| search | prints | it is | optimism | below ASHA's choice by | regret | \
+better than the first point | says so | is so when said | epochs |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def row_of(name: str, ours: Sequence[Outcome], idiom: Sequence[Outcome]) -> str:
+    """Return a line of the table; `idiom` has the same worlds."""
+    said = [one.truth < one.first for one in ours if one.says]
+    cells = [
+        f"{100 * fmean(one.printed for one in ours):.2f}",
+        points(mean_of([one.truth for one in ours])),
+        points(mean_of([one.truth - one.printed for one in ours])),
+        points(mean_of([other.truth - one.truth for one, other in zip(ours, idiom, strict=True)])),
+        f"{100 * fmean(one.truth - one.best for one in ours):.2f}",
+        percent(share_of([one.truth < one.first for one in ours])),
+        percent(share_of([one.says for one in ours])),
+        percent(share_of(said)),
+        f"{fmean(one.epochs for one in ours):,.0f}",
+    ]
+    return f"| {name} | {' | '.join(cells)} |\n"
+
+
+def points(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.2f} ± {50 * (estimate.high - estimate.low):.2f}"
+
+
+def percent(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "-"
+    return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+Found = Sequence[Mapping[Kind, Outcome]]
+"""A mapping a search's number, from 0."""
+
+
+def tables(found: Found, others: Found) -> str:
+    text = ""
+    for budget in BUDGETS:
+        idiom = [one[budget, IDIOM] for one in found]
+        text += f"\n## {budget:,} epochs\n\n{HEAD}"
+        for name in (IDIOM, WHOLES):
+            text += row_of(name, [one[budget, name] for one in found], idiom)
+        for name in (name for at, name in (others[0] if others else ()) if at == budget and name != OURS):
+            theirs = [one[budget, name] for one in others]
+            text += row_of(f"{name} ({len(others):,} searches)", theirs, idiom[: len(others)])
+        for name in (name for at, name in found[0] if at == budget and name not in (IDIOM, WHOLES)):
+            bold = f"**{name} (shipped)**" if name == SHIPPED else name
+            text += row_of(bold, [one[budget, name] for one in found], idiom)
+    return text
+
+
+def bars(found: Found, title: str, name_of: Callable[[int], str]) -> str:
+    """Say which bars a kind of search meets, whose name may depend on the budget."""
+    text = f"\n## Bars: {title}\n\n"
+    for budget in BUDGETS:
+        ours, idiom, wholes = ([one[budget, name] for one in found] for name in (name_of(budget), IDIOM, WHOLES))
+        optimism = mean_of([one.truth - one.printed for one in ours])
+        below = mean_of([other.truth - one.truth for one, other in zip(ours, idiom, strict=True)])
+        below_wholes = mean_of([other.truth - one.truth for one, other in zip(ours, wholes, strict=True)])
+        so = share_of([one.truth < one.first for one in ours if one.says])
+        text += bar(budget, "optimism within 0.3 points", points(optimism), abs(optimism.value) <= 0.003)
+        text += bar(budget, "truly below ASHA's choice", points(below), below.low > 0)
+        text += bar(budget, "truly below the choice of whole trainings", points(below_wholes), below_wholes.low > 0)
+        if budget == max(BUDGETS):
+            text += bar(budget, "at least 0.5 points below ASHA's choice", points(below), below.value >= 0.005)
+        text += bar(budget, "better in 95 % of those that say so", percent(so), so.value >= 0.95)
+    return text
+
+
+def bar(budget: int, what: str, measured: str, is_met: bool) -> str:
+    return f"- {budget:,} epochs: {what}: {measured}, {'met' if is_met else 'MISSED'}.\n"
+
+
+ABOUT: Final = """# Searches judged by the true means of what they choose
+
+{machine}.
+`OMP_NUM_THREADS=1 python benchmarks/simulate.py --searches {searches} --others {others} --components {components}`
+
+No training: each search meets configurations of its own from a super-population, and is judged by their true means.
+{searches:,} searches a row unless it says otherwise; a row's searches meet the same configurations as the next row's.
+All of them try the first point, the patent's, first and then random points, two at a time; confirming is within the
+epochs. A simulated epoch stands for {step} (rungs are at 10 and 30 of 60).
+
+The super-population: {trainings:,} trainings of the table, of which {configurations} configurations x {seeds} seed{s} \
+are of use.
+{source}
+Deviations, in points: between configurations {between:.2f}, residual of a training {residual:.2f}, shared by all
+trainings of a seed {seed:.2f}; mean {mean:.2f} %, the first point {first:.2f} ± {known:.2f} %. True means are those of
+the table's configurations, scaled to that deviation and moved by {bandwidth} of it, so they are as skewed as the
+table's. A search's own trial follows {curves}, shifted to end at its drawn error. Errors are counted on {images}
+images.
+
+- prints: the number that the search shows for its choice: of those that confirm, the mean over fresh seeds; else its
+  lowest error at the last epoch. Errors in %.
+- it is: the true mean of its choice. Optimism is this less what it prints. Regret is this less the lowest true mean
+  that it tried.
+- below ASHA's choice by: true mean of ASHA's choice in the same world less this one's; positive is better.
+- says so: the interval of the difference from the first point excludes 0. A search that confirms nothing is taken to
+  say so if it chooses another point than the first.
+- ± and brackets: 95 % intervals.
+- chosen with the search's own error: it counts as one seed more in what chooses; the printed mean leaves it out.
+  Printed shrunk: the mean over fresh seeds, drawn to that of all who stayed (James and Stein 1961).
+- proposed: as many finalists as the share takes through three rounds, and epochs that the race cannot use are searched.
+- halving: not in the program. After each round the best few go on, by the mean over fresh seeds and the search's own
+  error, each as much as the others. The first point gets every seed. It says so by Student's paired interval.
+"""
+
+ESTIMATED: Final = "Deviations are estimated from it by an analysis of variance of configurations x seeds."
+NOTED: Final = (
+    "It has too few seeds to tell a seed's part: deviations are those of 64 configurations x 6 seeds (NOISE.md)."
+)
+
+FINDINGS: Final = "\n## What follows\n"
+"""From here on the page is written by hand and kept."""
+
+
+def page(population: Population, table: Table, found: Found, others: Found, about: str) -> str:
+    known, (configurations, seeds, _) = population.components, table.curves.shape
+    text = ABOUT.format(
+        machine=about,
+        searches=len(found),
+        others=len(others),
+        components="table" if population.fitted else "noise",
+        step=STEP,
+        trainings=table.trainings,
+        configurations=configurations,
+        seeds=seeds,
+        s="s" * (seeds > 1),
+        source=ESTIMATED if population.fitted else NOTED,
+        between=100 * known.between,
+        residual=100 * known.residual,
+        seed=100 * known.seed,
+        mean=100 * known.mean,
+        first=100 * known.first,
+        known=100 * known.first_known,
+        bandwidth=BANDWIDTH,
+        curves="a training of its configuration" if population.fitted else "a training that ends near",
+        images=IMAGES,
+    )
+    text += tables(found, others)
+    text += bars(found, f"as shipped, {SHIPPED}", lambda _: SHIPPED)
+    return text + bars(found, "halving, printing the last round's mean", last_round)
+
+
+def population_of(table: Table, components: str) -> Population:
+    if components == "table":
+        return Population(components_of(table.finals), table.curves, fitted=True)
+    return Population(NOISE, table.curves, fitted=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--searches", type=int, default=1000)
+    parser.add_argument("--others", type=int, default=200, help="searches of the kinds that take longer")
+    parser.add_argument("--components", choices=["table", "noise"], help="default: table if it has three seeds")
+    parser.add_argument("--table", type=Path, default=TABLE / "curves.parquet")
+    parser.add_argument("--processes", type=int, default=1)
+    asked = parser.parse_args()
+    table = read_table(asked.table)
+    components = asked.components or ("table" if table.curves.shape[1] >= 3 else "noise")
+    print(f"{table.trainings:,} trainings in the table; deviations of: {components}", flush=True)
+    population = population_of(table, components)
+    began = time.perf_counter()
+    with ProcessPoolExecutor(asked.processes) as pool:
+        found = list(pool.map(partial(outcomes, population), range(asked.searches), chunksize=10))
+        others = list(pool.map(partial(outcomes_of_others, population), range(asked.others), chunksize=10))
+    races = sum(len(one) for one in (*found, *others))
+    print(f"{races:,} searches and choices in {time.perf_counter() - began:,.0f} s")
+    text = page(population, table, found, others, machine())
+    print(text)
+    write(Path(__file__).with_name("noise.md"), text)
+
+
+def write(file: Path, text: str) -> None:
+    """Write the page; keep what was written by hand at its end."""
+    kept = file.read_text().partition(FINDINGS)[2] if file.exists() else ""
+    file.write_text(text + (FINDINGS + kept if kept else ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -62,7 +62,7 @@ def synthetic_spec(trials: int, epochs: int, *, early_stopping: bool = True) -> 
     return study_from_mapping(
         {
             "study": "synthetic",
-            "search": {"trials": max(1, trials), "early_stopping": asha if early_stopping else "none"},
+            "search": {"trials": max(1, trials), "confirm": None, "early_stopping": asha if early_stopping else "none"},
             "trial": {
                 "data": {"source": "digits", "labels": 20, "validation": 400},
                 "loss": {

@@ -29,6 +29,7 @@ SMALL: Mapping[str, Any] = {
         "sampler": {"tpe": {"startup_trials": 2}},
         "early_stopping": {"asha": {"grace_period": 1, "reduction_factor": 2}},
         "first": [{"loss.alpha": 0.5}],
+        "confirm": None,
     },
     "trial": {
         "data": {"source": "digits", "labels": 20, "validation": 100, "limit": 400},

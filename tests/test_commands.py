@@ -413,7 +413,7 @@ def write(file: Path, images: Sequence[bytes]) -> None:
 
 SPACE = """
 study: s
-search: {trials: 1}
+search: {confirm: null, trials: 1}
 trial:
   data: {source: parquet, path: PATH, labels: 2, validation: 2}
   loss: {alpha: {uniform: [0, 1]}}

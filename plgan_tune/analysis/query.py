@@ -3,6 +3,7 @@
 from typing import Any
 
 from plgan_tune.analysis.study import Study
+from plgan_tune.store.read import read_evaluations
 
 
 class QueryError(Exception):
@@ -11,16 +12,18 @@ class QueryError(Exception):
 
 def _tables(study: Study) -> dict[str, Any]:
     rows = study.everything
-    return {"trials": rows.trials, "epochs": rows.epochs, "decisions": rows.decisions}
+    evaluations = read_evaluations(study.location, study.study_id)
+    return {"trials": rows.trials, "epochs": rows.epochs, "decisions": rows.decisions, "evaluations": evaluations}
 
 
 def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return column names and rows of `sql` over the tables `trials`, `epochs` and `decisions`.
+    """Return column names and rows of `sql` over the tables `trials`, `epochs`, `decisions` and `evaluations`.
 
     Nothing else can be read or written: DuckDB's access to files and network is off and locked.
 
     Raises:
         QueryError: if the query is wrong or needs what is locked.
+        StoreError: if the evaluations cannot be read.
     """
     import duckdb  # noqa: PLC0415 - other views of a study need not wait for it
 

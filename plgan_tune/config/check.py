@@ -18,6 +18,7 @@ from plgan_tune.config.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError
 from plgan_tune.config.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
 from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.study import (
+    CONFIRM,
     NAME,
     NAME_LENGTH,
     ResourcesSpec,
@@ -90,6 +91,8 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
     raw_first = raw_search.get("first") if isinstance(raw_search, dict) else None
     if isinstance(raw_search, dict):
         raw_search = {key: value for key, value in raw_search.items() if key != "first"}
+        if MADE_WITH in mapping:  # a study of a version that confirmed nothing
+            raw_search = {"confirm": None, **raw_search}
     search, search_findings = _check_section(SearchSpec, "search", raw_search)
     resources, resource_findings = _check_section(ResourcesSpec, "resources", mapping.get("resources"))
     first, first_findings = _check_first(raw_first, draft)
@@ -356,6 +359,8 @@ def _with_certain_defaults(draft: _Draft) -> dict[str, Any]:
 def _left_out(mapping: Mapping[str, Any], draft: _Draft) -> frozenset[str]:
     given = flatten(draft.template).keys() | draft.domains.keys()
     keys = {f"trial.{path}" for path in LEAVES if path not in given}
+    if "confirm" not in (mapping.get("search") or {}):
+        keys.add(CONFIRM)
     return frozenset(keys if EDITION in mapping else {EDITION, *keys})
 
 

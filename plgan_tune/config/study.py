@@ -138,7 +138,7 @@ class ConfirmSpec(Frozen):
 
     seeds: Annotated[int, Field(ge=2, le=1000)] = 5
     """Fresh seeds at most."""
-    finalists: Annotated[int, Field(ge=1, le=1000)] = 4
+    finalists: Annotated[int, Field(ge=1, le=1000)] = 3
     """Trials of lowest error that are confirmed; the first point is always confirmed with them."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Share of the study's epochs, those of the search among them, that confirming may take."""
@@ -178,7 +178,7 @@ class SearchSpec(Frozen):
     """Checkpoints of this many of the best completed trials are kept."""
     sampler: SamplerSpec = SamplerSpec(tpe=TpeSpec())
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
-    confirm: ConfirmSpec | None = None
+    confirm: ConfirmSpec | None = ConfirmSpec()
     """How the best trials are confirmed on fresh seeds; null is not at all."""
     warm_start: tuple[str, ...] = Field(default=(), strict=False)
     """Folders or URLs of older studies, whose finished trials the sampler learns from first."""
@@ -197,6 +197,9 @@ class SearchSpec(Frozen):
     def _hold_no_password(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_no_password(place) for place in value)
 
+
+CONFIRM: Final = "search.confirm"
+"""The key of `ConfirmSpec`."""
 
 Placement = Literal["pack", "strict_pack", "strict_spread"]
 

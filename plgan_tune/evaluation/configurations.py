@@ -96,7 +96,9 @@ def with_seed(trial: TrialSpec, seed: int, *, refit: bool = False) -> TrialSpec:
 
 def fresh_seeds(study: StudySpec, trials: Sequence[TrialRow], number: int) -> list[int]:
     """Return the first seeds from 1 on that neither the search nor its trials used: those selected the best trials."""
-    own = {study.template["data"]["split_seed"], study.template.get("seed"), *(row.seed for row in trials)}
+    split_seed = study.template["data"]["split_seed"]
+    own = {split_seed, study.template.get("seed"), *(row.seed for row in trials)}
+    own |= {split_seed + row.replicate for row in trials if row.replicate is not None}
     return list(islice((seed for seed in count(1) if seed not in own), number))
 
 

@@ -49,6 +49,8 @@ class NoneYet(Enum):
     NONE_YET = "none yet"
 
 
+NO_FURTHER_POINT: Final = "no further point is left to try: {:,} trials instead of {:,}"
+
 NONE_YET: Final = NoneYet.NONE_YET
 """There is nothing to train before one of the running trials has reported; then there may be."""
 

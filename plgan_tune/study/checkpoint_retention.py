@@ -54,7 +54,7 @@ class CheckpointKeeper:
     def trial_ended(self) -> None:
         """Note that a trial has ended. The recording thread calls it once the log has the trial's end."""
         # Read the rows here: the state may know of a later end before the log does.
-        self._rows = self._state.rows()
+        self._rows = self._state.all_rows()
         self._news.set()
 
     def _sweep_until_closed(self) -> None:
@@ -70,10 +70,11 @@ class CheckpointKeeper:
 
     def _to_keep(self) -> set[str]:
         """Return the trials whose files stay: a whole training of each of the best, and of all that still race."""
-        race = self._state.race if self._keep else None
-        racing = set(race.standing(self._rows).active) if race else set()
-        ranked = rank(self._rows, self._state.race)
-        kept = [row for place, row in enumerate(ranked) if place < self._keep or row.trial_id in racing]
+        race = self._state.race
+        kept = rank(self._rows, race)[: self._keep]
+        if self._keep and race is not None and race.goes_on(self._rows):
+            racing = race.standing(self._rows).active
+            kept += [row for row in self._rows if row.trial_id in racing]
         return {whole.trial_id for row in kept if (whole := trained_whole(row, self._rows)) is not None}
 
     def _sweep(self) -> None:

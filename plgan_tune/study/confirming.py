@@ -6,13 +6,13 @@ from typing import Final
 from plgan_tune.config.study import StudySpec, set_paths
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.study.assignment import NONE_YET, Assignment, NoneYet, trial_name
+from plgan_tune.study.assignment import NO_FURTHER_POINT, NONE_YET, Assignment, NoneYet, trial_name
 from plgan_tune.study.history import History
 from plgan_tune.study.protocols import Suggestions
 from plgan_tune.study.race import Race
 from plgan_tune.study.state import StudyState
 
-SEEDS: Final = 2**63
+SEED_LIMIT: Final = 2**63
 """Seeds are below this."""
 
 
@@ -75,25 +75,32 @@ class Confirming:
         if self._to_continue:
             self._to_continue -= 1
             return self._search.ask()
-        if self._state.searched_enough() is None and not self._is_out_of_time():
-            found = self._search.ask()
-            if found is not None:
-                return found
-        self._is_searching = False
-        self._state.no_more_come(self._known)
-        return None
+        if self._state.searched_enough() is not None or self._is_out_of_time():
+            self._is_searching = False
+            self._state.no_more_come(self._known)
+            return None
+        found = self._search.ask()
+        self._is_searching = found is not None
+        return found
 
     def _next_replicate(self) -> Assignment | NoneYet | None:
         under_way = [replicate for replicate in self._running.values() if replicate is not None]
         all_have_begun = all(trial_id in self._state for trial_id in self._running)
-        ready = self._race.next_replicates(self._state.rows(), under_way) if all_have_begun else []
+        ready = self._race.next_replicates(self._state.all_rows(), under_way) if all_have_begun else []
         if ready:
+            notes = (*self._note_the_last(), *self._news())
             self._state.one_more_comes()
-            return self._handed_out(self._replicate(*ready[0]))
+            return self._handed_out(self._replicate(*ready[0], notes))
         return NONE_YET if self._running else None
 
-    def _replicate(self, trial_id: str, number: int) -> Assignment:
-        return self._assigned(self._state.trial(trial_id), trial_id, number, self._next_number, 1, 0, self._news())
+    def _note_the_last(self) -> tuple[str, ...]:
+        """Return a note if the search has suggested fewer trials than it was asked for."""
+        asked_for = self._state.trials
+        self._state.no_more_come(self._known)
+        return () if self._state.trials == asked_for else (NO_FURTHER_POINT.format(self._state.trials, asked_for),)
+
+    def _replicate(self, trial_id: str, number: int, notes: tuple[str, ...]) -> Assignment:
+        return self._assigned(self._state.trial(trial_id), trial_id, number, self._next_number, 1, 0, notes)
 
     def _next_attempt(self, row: TrialRow) -> Assignment:
         assert row.replicate_of is not None
@@ -111,7 +118,7 @@ class Confirming:
         logged: int,
         notes: tuple[str, ...] = (),
     ) -> Assignment:
-        trial = self._with_fresh_seed(self._spec.trial(at.params), replicate)
+        trial = with_fresh_seed(self._spec, self._spec.trial(at.params), replicate)
         return Assignment(
             trial_id=trial_name(number),
             number=number,
@@ -123,12 +130,6 @@ class Confirming:
             replicate_of=replicate_of,
             replicate=replicate,
         )
-
-    def _with_fresh_seed(self, trial: TrialSpec, replicate: int) -> TrialSpec:
-        seeds = {"seed": (trial.seed + replicate) % SEEDS}
-        if self._spec.search.confirm is not None and self._spec.search.confirm.vary == "split":
-            seeds["data.split_seed"] = (trial.data.split_seed + replicate) % SEEDS
-        return TrialSpec.model_validate(set_paths(trial.model_dump(), seeds))
 
     def _news(self) -> tuple[str, ...]:
         """Return a note on the configurations that take part since the last one."""
@@ -144,3 +145,20 @@ class Confirming:
         self._known.add(assignment.trial_id)
         self._next_number = max(self._next_number, assignment.number + 1)
         return assignment
+
+
+def with_fresh_seed(spec: StudySpec, trial: TrialSpec, replicate: int) -> TrialSpec:
+    """Return a configuration of the study with the seed of a replicate, which is the same for all configurations.
+
+    Args:
+        spec: The study.
+        trial: The configuration.
+        replicate: Which fresh seed, from 1.
+    """
+    usual = spec.any_trial()
+    searched = spec.domains["seed"].corners() if "seed" in spec.domains else [usual.seed]
+    used = max(seed for seed in searched if isinstance(seed, int))
+    seeds = {"seed": (used + replicate) % SEED_LIMIT}
+    if spec.search.confirm is not None and spec.search.confirm.vary == "split":
+        seeds["data.split_seed"] = (usual.data.split_seed + replicate) % SEED_LIMIT
+    return TrialSpec.model_validate(set_paths(trial.model_dump(), seeds))

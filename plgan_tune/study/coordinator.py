@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
-from plgan_tune.study.assignment import Assignment, EpochReport, NoneYet
+from plgan_tune.study.assignment import NO_FURTHER_POINT, Assignment, EpochReport, NoneYet
 from plgan_tune.study.history import TOO_LONG
 from plgan_tune.study.protocols import Display, LogListener, Rule, Suggestions
 from plgan_tune.study.state import StudyState
@@ -236,7 +236,7 @@ class Coordinator:
         with self._surviving():
             self.state.no_more_come(self._handed_out)
         if self.state.trials < asked_for:
-            self._note(f"no further point is left to try: {self.state.trials:,} trials instead of {asked_for:,}")
+            self._note(NO_FURTHER_POINT.format(self.state.trials, asked_for))
 
     def _take_notes(self, assignment: Assignment, report: EpochReport) -> None:
         self._note(*(f"{assignment.trial_id}: {note}" for note in report.notes))

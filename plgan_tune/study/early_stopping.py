@@ -45,7 +45,7 @@ def left_behind(known: History, spec: StudySpec, rule: Rule) -> Left:
     implied = list(replayed(judged, rule, points, spec.any_trial().training.epochs))
     decisions = unwritten_decisions(known, implied)
     history = brought_to_date(known, spec, decisions)
-    drops = unwritten_drops(known, race_of(spec), history.ended)
+    drops = unwritten_drops(known, race_of(spec), history.trials)
     return Left(known, history, (*decisions, *drops), first_disagreement(known, implied))
 
 

@@ -11,7 +11,7 @@ from plgan_tune.config.study import NAME, StudySpec
 from plgan_tune.config.trial import TrialSpec, configuration_as_mapping
 from plgan_tune.config.urls import check_no_password
 from plgan_tune.config.yaml import dump_yaml
-from plgan_tune.records import TrialRow
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.provenance import provenance
@@ -58,12 +58,19 @@ def write_best(
 ) -> None:
     """Write the best configuration, ready for `train --config`."""
     header = (
-        f"# The best of study {location.name}: trial {best.trial_id}, val_error {best.val_error_last} at epoch "
-        f"{best.epochs}.\n{_confirmed(standing)}"
-        "# plgan_tune.train repeats the trial's number on the same kind of machine:\n"
+        f"# The best of study {location.name}: trial {best.trial_id}{_in_the_search(best)}.\n{_confirmed(standing)}"
         f"#   python -m plgan_tune.train --config {BEST_FILE}\n"
     )
     location.join(BEST_FILE).write_text(header + dump_yaml(configuration_as_mapping(spec.study, trial, threads)))
+
+
+def _in_the_search(best: TrialRow) -> str:
+    if best.status is not TrialStatus.COMPLETED:  # the first point, whose replicates are whole
+        return ", which was stopped early in the search"
+    return (
+        f", val_error {best.val_error_last} at epoch {best.epochs}, which plgan_tune.train repeats on the same kind of "
+        "machine"
+    )
 
 
 def _confirmed(standing: Standing) -> str:

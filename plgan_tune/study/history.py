@@ -9,7 +9,7 @@ from typing import Any
 from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.errors import show
 from plgan_tune.config.load import in_edition
-from plgan_tune.config.study import StudySpec
+from plgan_tune.config.study import CONFIRM, StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import (
@@ -133,12 +133,20 @@ class Left:
 
 
 def as_begun(spec: StudySpec, location: Location) -> StudySpec:
-    """Return `spec` with the defaults of the edition in which the study at `location` began, if there is one.
+    """Return `spec` with the defaults with which the study at `location` began, if there is one.
+
+    Those are the defaults of its edition. If it confirms nothing, as studies of earlier versions, it goes on so.
 
     Raises:
         StoreError: if the study's file cannot be read.
     """
-    return in_edition(spec, read_study_file(location).spec.edition) if location.join(STUDY_FILE).exists() else spec
+    if not location.join(STUDY_FILE).exists():
+        return spec
+    begun = read_study_file(location).spec
+    spec = in_edition(spec, begun.edition)
+    if CONFIRM in spec.left_out and begun.search.confirm is None:
+        return replace(spec, search=spec.search.model_copy(update={"confirm": None}))
+    return spec
 
 
 def read_history(location: Location, spec: StudySpec) -> History:
@@ -276,6 +284,9 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     searched = earlier.domains.keys() & spec.domains.keys()
     domains = tuple(f"trial.{path}." for path in searched)
     refused = [change for key, change in changes.items() if not key.startswith((*MAY_CHANGE, *domains))]
+    before, now = earlier.search.confirm, spec.search.confirm
+    if before is not None and now is not None and before.vary != now.vary:  # replicates would be no pairs
+        refused.append(changes["search.confirm.vary"])
     if refused:
         another = f"; is --space missing? {file.url} is one that fits" if "study" in changes else ""
         raise HistoryError(

@@ -88,6 +88,7 @@ class StudyState:
         self._seq = history.next_seq
         self._already_trained = self.epochs_trained()
         self._training_since: datetime | None = None
+        self._has_replicates = any(row.replicate_of is not None for row in history.trials)
         self._replicated = sum(row.epochs for row in history.trials if row.replicate_of is not None)
         self._dropped = {(row.seq, row.trial_id) for row in (*history.decisions, *self.standing().decisions)}
 
@@ -114,6 +115,7 @@ class StudyState:
             replicate: which fresh seed, from 1.
         """
         self._training_since = self._training_since or now
+        self._has_replicates |= replicate_of is not None
         self._lost.discard(trial_id)
         known = self._waiting.pop(trial_id, None) or self._rows.get(trial_id)
         row = (
@@ -222,6 +224,10 @@ class StudyState:
         """Return the rows of all trials that started, in the order of their starts."""
         return tuple(self._rows.values())
 
+    def all_rows(self) -> tuple[TrialRow, ...]:
+        """Return the rows of all trials, also of those that wait to start again."""
+        return (*self._rows.values(), *self._waiting.values())
+
     def running(self) -> tuple[TrialRow, ...]:
         """Return the rows of running trials."""
         return tuple(row for row in self.rows() if row.status is TrialStatus.RUNNING)
@@ -241,7 +247,7 @@ class StudyState:
 
     def new_drops(self) -> list[DecisionRow]:
         """Return the race's decisions that no earlier call returned and the log does not hold."""
-        if not self._replicated:
+        if not self._has_replicates:
             return []
         new = [row for row in self.standing().decisions if (row.seq, row.trial_id) not in self._dropped]
         self._dropped.update((row.seq, row.trial_id) for row in new)
@@ -257,11 +263,15 @@ class StudyState:
 
     def ranked(self) -> list[TrialRow]:
         """Return the search's trials, the best configuration first; see `rank`."""
-        return rank(self.rows(), self.race)
+        return rank(self.all_rows(), self.race)
 
     def standing(self) -> Standing:
         """Return how the race of the finalists stands; one without any rounds if there is no race."""
-        return Standing() if self.race is None else self.race.standing(self.rows())
+        return Standing() if self.race is None else self.race.standing(self.all_rows())
+
+    def race_waits(self) -> bool:
+        """Return whether the race has a training that has not begun."""
+        return self.race is not None and bool(self.race.next_replicates(self.all_rows(), ()))
 
     def ended(self) -> int:
         """Return how many trials have ended."""

@@ -217,9 +217,10 @@ def _search(
     if left.disagreement is not None:
         say(console, f"note: {_another_rule(left.disagreement)}", "yellow")
     race = race_of(spec)
+    called_off = 0 if race else sum(row.replicate_of is not None for row in left.history.unfinished)
     state = StudyState(
         location.name,
-        trials=left.history.in_all(spec.search.trials),
+        trials=left.history.in_all(spec.search.trials) - called_off,
         epochs=spec.any_trial().training.epochs,
         started_at=asked.started,
         deadline=asked.started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
@@ -230,7 +231,7 @@ def _search(
         split_hash=data.split.hash,
         race=race,
     )
-    most = state.trials + (race.most_trainings() if race else 0)
+    most = state.trials + (race.most_trainings(state.trials) if race else 0)
     limits = spec.search.model_copy(update={"trials": most})
     keep = limits.keep_checkpoints
     run = run_trials(
@@ -245,7 +246,8 @@ def _search(
         listening=_listening(location, spec, left.history, listeners),
     )
     best = _write_best(location, spec, state, run.threads)
-    return StudyResult(location, state, best, run.threads, _ending(state, run.asked_to_stop), run.cluster)
+    ending = _ending(state, run.asked_to_stop, spec.search.trials)
+    return StudyResult(location, state, best, run.threads, ending, run.cluster)
 
 
 def _suggestions(search: Suggestions, spec: StudySpec, state: StudyState, history: History, now: Now) -> Suggestions:
@@ -265,9 +267,10 @@ def _another_rule(decision: DecisionRow) -> str:
     )
 
 
-def _ending(state: StudyState, asked_to_stop: bool) -> Ending:
-    if state.ended() == state.trials:
-        return Ending.DONE
+def _ending(state: StudyState, asked_to_stop: bool, asked_for: int) -> Ending:
+    if state.ended() == state.trials and not state.race_waits():
+        own = sum(row.replicate_of is None for row in state.rows())
+        return (state.searched_enough() if own < asked_for else None) or Ending.DONE
     if asked_to_stop:
         return Ending.INTERRUPTED
     return state.over() or (Ending.INTERRUPTED if state.deadline is None else Ending.OUT_OF_TIME)

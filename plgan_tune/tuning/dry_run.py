@@ -162,11 +162,13 @@ def _length_in_words(study: StudySpec) -> str:
     return f"{epochs} epochs{limit}"
 
 
-def confirming_in_words(confirm: ConfirmSpec) -> str:
-    """Return how the best trials are confirmed."""
-    share = f"{100 * confirm.share:g} % of all epochs"
-    who = f"the best {confirm.finalists} and the first point"
-    return f"then {who} on at most {confirm.seeds} fresh seeds, for at most {share}"
+def _confirming_in_words(confirm: ConfirmSpec, plan: Plan) -> str:
+    first = " and the first point" if plan.study.search.first else ""
+    most = int(plan.most_epochs * confirm.share / (1 - confirm.share))
+    share = f"{100 * confirm.share:g} % of all epochs, so {most:,} further ones"
+    if plan.study.search.epochs is not None:
+        share = f"{100 * confirm.share:g} % of those epochs"
+    return f"then the best {confirm.finalists}{first} on at most {confirm.seeds} fresh seeds, for at most {share}"
 
 
 def _patience_in_words(study: StudySpec) -> str:
@@ -195,7 +197,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("trials", f"{plan.trials}, each of at most {_length_in_words(study)}"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),
         ("rungs", rungs_in_words(study)),
-        *([("confirming", confirming_in_words(study.search.confirm))] if study.search.confirm else []),
+        *([("confirming", _confirming_in_words(study.search.confirm, plan))] if study.search.confirm else []),
         *([("patience", _patience_in_words(study))] if study.search.patience else []),
         ("epochs", f"at most {plan.most_epochs:,}, at least {plan.least_epochs:,}{_budget_in_words(plan)}"),
         (

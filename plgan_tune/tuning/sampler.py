@@ -186,6 +186,7 @@ class OptunaSampler:
         self._to_come = deque(history.to_come(spec.search.trials))
         self._unfinished = [row for row in history.unfinished if row.replicate_of is None]
         self._first = deque(_left_of_first(spec, history))
+        self._replicates = [row.number for row in history.trials if row.replicate_of is not None]
         self._tried = {
             key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, row.val_error_last)
             for row in history.trials
@@ -287,11 +288,12 @@ class OptunaSampler:
         return key_of(self._spec.domains, point) not in self._tried and self._keeps_rules(point)
 
     def _startup(self) -> Point | None:
-        """Return the Sobol point of the next trial's number; by number, so that a resume continues the sequence."""
+        """Return the Sobol point of the next trial's number among the search's own, so that a resume continues them."""
         number, tpe = self._to_come[0], self._spec.search.sampler.tpe
-        if self._sobol is None or tpe is None or number >= tpe.startup_trials:
+        place = number - sum(replicate < number for replicate in self._replicates)
+        if self._sobol is None or tpe is None or place >= tpe.startup_trials:
             return None
-        return self._sobol.nth(number)
+        return self._sobol.nth(place)
 
     def _suggestion(self, wish: Point) -> tuple[optuna.Trial, Point]:
         """Return the sampler's suggestion, with the values of `wish` fixed."""

@@ -392,6 +392,7 @@ def test_a_machine_without_ray_searches_in_one_process(tmp_path: Path) -> None:
     words = ["--in-process", "--results", str(tmp_path), "--name", "mine"]
     words += [word for key in ("search.trials=2", "trial.training.epochs=2") for word in ("--set", key)]
     words += ["--set", "trial.loss.switch_epoch=1", "--set", "trial.optim.decay_epoch=1", "--set", "search.first=[]"]
+    words += ["--set", "search.confirm=null"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_RAY, *words], capture_output=True, text=True, check=False, timeout=300
     )

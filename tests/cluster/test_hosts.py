@@ -18,7 +18,7 @@ TRIALS, EPOCHS = 3, 40
 """So that on no machine they end before the first epochs are in the log and a host is cut off."""
 SPACE = f"""
 study: hosts
-search: {{trials: {TRIALS}, concurrent: 1, sampler: random, early_stopping: none, max_failures: 0}}
+search: {{confirm: null, trials: {TRIALS}, concurrent: 1, sampler: random, early_stopping: none, max_failures: 0}}
 resources: {{ranks: 2, gpus_per_rank: 0, placement: strict_spread}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}

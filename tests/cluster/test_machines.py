@@ -22,7 +22,7 @@ README = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
 EPOCHS = 8
 SPACE = f"""
 study: tiny
-search: {{trials: 999, concurrent: 2, sampler: random, early_stopping: none}}
+search: {{confirm: null, trials: 999, concurrent: 2, sampler: random, early_stopping: none}}
 resources: {{gpus_per_rank: 0}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}

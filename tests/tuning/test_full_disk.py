@@ -20,7 +20,7 @@ EPOCHS, HELD = 40, 10
 """The first trial waits before epoch HELD until the disk is full."""
 SPACE = f"""
 study: full
-search: {{trials: 99999, sampler: random, early_stopping: none}}
+search: {{confirm: null, trials: 99999, sampler: random, early_stopping: none}}
 trial:
   data: {{source: digits, labels: 20, validation: 100}}
   model: {{kind: mlp, width: 0.1}}

@@ -22,7 +22,7 @@ TRIALS, EPOCHS, STOPPED = 3, 6, 4
 """The second trial is in epoch STOPPED when the search is stopped."""
 SPACE = f"""
 study: tiny
-search: {{trials: 99, sampler: random, early_stopping: none}}
+search: {{confirm: null, trials: 99, sampler: random, early_stopping: none}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}
   model: {{width: 0.05}}

@@ -26,7 +26,7 @@ KILLS = 10
 EPOCHS = 12
 SPACE = f"""
 study: killed
-search: {{trials: 9999, early_stopping: {{asha: {{grace_period: 2, reduction_factor: 2}}}}}}
+search: {{confirm: null, trials: 9999, early_stopping: {{asha: {{grace_period: 2, reduction_factor: 2}}}}}}
 resources: {{gpus_per_rank: 0}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}

@@ -34,7 +34,13 @@ def study(options: tuple[Any, ...] = OPTIONS, **search: Any) -> StudySpec:
     return study_from_mapping(
         {
             "study": "mixed",
-            "search": {"trials": TRIALS + 3, "concurrent": 1, "sampler": {"tpe": {"startup_trials": 4}}, **search},
+            "search": {
+                "trials": TRIALS + 3,
+                "concurrent": 1,
+                "confirm": None,
+                "sampler": {"tpe": {"startup_trials": 4}},
+                **search,
+            },
             "trial": {
                 "data": {"source": "digits", "labels": 20, "validation": 100, "limit": 300},
                 "model": {"width": 0.02, "initial_spread": {"choice": list(options)}},

@@ -27,7 +27,7 @@ from tests.waiting import epochs_in, held_search, wait_for_epochs, wait_until
 EPOCHS = 8
 SPACE = f"""
 study: far
-search: {{trials: 999, sampler: random, early_stopping: none, keep_checkpoints: 1}}
+search: {{confirm: null, trials: 999, sampler: random, early_stopping: none, keep_checkpoints: 1}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}
   model: {{width: 0.05}}

@@ -36,6 +36,7 @@ EPOCHS = 4
 SPACE = f"""
 study: small
 search:
+  confirm: null
   trials: 4
   concurrent: 1
   sampler: random

@@ -33,7 +33,8 @@ HELD = 2
 """The third trial waits before this epoch."""
 SPACE = f"""
 study: suspended
-search: {{trials: 9999, sampler: random, early_stopping: {{asha: {{grace_period: 1, reduction_factor: 2}}}}}}
+search:
+  {{confirm: null, trials: 9999, sampler: random, early_stopping: {{asha: {{grace_period: 1, reduction_factor: 2}}}}}}
 trial:
   data: {{source: digits, labels: 20, validation: 100}}
   model: {{kind: mlp, width: 0.1}}

@@ -25,7 +25,8 @@ def space(trials: int, ranks: int, epochs: int) -> str:
     """
     return f"""
 study: lost
-search: {{trials: {trials}, concurrent: {trials}, sampler: random, early_stopping: none, max_failures: 0}}
+search:
+  {{confirm: null, trials: {trials}, concurrent: {trials}, sampler: random, early_stopping: none, max_failures: 0}}
 resources: {{ranks: {ranks}, gpus_per_rank: 0}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}

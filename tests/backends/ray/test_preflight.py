@@ -204,7 +204,7 @@ def test_a_node_without_room_is_named(prepare: Prepare, tmp_path: Path, monkeypa
 
 SPACE = """
 study: nodes
-search: {trials: 2, concurrent: 2, sampler: random, early_stopping: none, max_failures: 0}
+search: {confirm: null, trials: 2, concurrent: 2, sampler: random, early_stopping: none, max_failures: 0}
 resources: {gpus_per_rank: 0}
 trial:
   data: {source: digits, labels: 20, validation: 200}

@@ -19,7 +19,7 @@ EPOCHS = 60
 """So that on no machine the trials end before the first epochs are in the log."""
 SPACE = f"""
 study: bereft
-search: {{trials: 2, concurrent: 2, sampler: random, early_stopping: none}}
+search: {{confirm: null, trials: 2, concurrent: 2, sampler: random, early_stopping: none}}
 trial:
   data: {{source: digits, labels: 20, validation: 200}}
   model: {{width: 0.05}}

@@ -66,7 +66,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 SPACE = """
 study: left
-search: {trials: 1, sampler: random, early_stopping: none}
+search: {confirm: null, trials: 1, sampler: random, early_stopping: none}
 trial:
   data: {source: digits, labels: 20, validation: 200}
   model: {width: 0.05}

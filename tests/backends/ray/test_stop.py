@@ -22,7 +22,7 @@ from tests.waiting import epochs_in, wait_until
 
 SPACE = """
 study: tiny
-search: {trials: 2, concurrent: 2, sampler: random, early_stopping: none}
+search: {confirm: null, trials: 2, concurrent: 2, sampler: random, early_stopping: none}
 trial:
   data: {source: digits, labels: 20, validation: 200}
   model: {width: 0.05}

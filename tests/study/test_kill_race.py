@@ -1,0 +1,109 @@
+"""A search whose driver is killed time and again while it confirms its best."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from plgan_tune.config.load import load_study
+from plgan_tune.records import Verdict
+from plgan_tune.store.location import Location
+from plgan_tune.study.early_stopping import build_rule, left_behind
+from plgan_tune.study.history import History, read_history
+from plgan_tune.study.race import race_of
+from plgan_tune.study.ranking import rank
+from tests.waiting import wait_for_epochs
+
+pytestmark = pytest.mark.slow
+
+KILLS = 10
+EPOCHS = 8
+TRIALS = 3
+SPACE = f"""
+study: killed
+search:
+  trials: {TRIALS}
+  sampler: random
+  early_stopping: none
+  confirm: {{seeds: 5, finalists: 2, share: 0.9}}
+  first: [{{loss.alpha: 0.5}}, {{loss.alpha: 0.3}}, {{loss.alpha: 0.7}}]
+resources: {{gpus_per_rank: 0}}
+trial:
+  data: {{source: digits, labels: 20, validation: 100, limit: 500}}
+  model: {{width: 0.05}}
+  loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 4}}
+  training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1}}
+"""
+WHEN = ["seconds", "images_per_second", "reported_at", "started_at", "ended_at", "node", "attempt"]
+"""Columns that say when, where, and in which attempt."""
+
+Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+
+
+def words(name: str) -> list[str]:
+    command = [sys.executable, "-m", "plgan_tune.search", "--in-process", "--space", "space.yaml"]
+    return [*command, "--name", name, "--resume"]
+
+
+def logged(study: Path) -> History:
+    return read_history(Location.at(study), load_study(study / "study.yaml").study)
+
+
+def table(study: Path, name: str) -> pd.DataFrame:
+    frame = pd.read_parquet(study / name)
+    kept = frame.drop(columns=[column for column in WHEN if column in frame])
+    order = {"trials": ["number"], "decisions": ["seq", "trial_id"]}.get(name, ["seq"])
+    return kept.sort_values(order, ignore_index=True)
+
+
+def test_a_race_whose_driver_is_killed_loses_nothing_and_decides_the_same(tmp_path: Path, started: Started) -> None:
+    """Every other time it has logged new epochs before; in between it is killed while it starts."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    said = tmp_path / "said.txt"
+    with started(tmp_path, *words("whole")) as search:
+        assert search.wait(timeout=600) == 0, said.read_text()
+    whole, study = (tmp_path / "results" / name for name in ("whole", "mine"))
+    moments = random.Random(0)
+    known = History()
+    for kill in range(KILLS):
+        with started(tmp_path, *words("mine")) as search:
+            if kill % 2 == 0:
+                wait_for_epochs(search, study, max(TRIALS * EPOCHS, len(known.reports)) + 1, said)
+                time.sleep(moments.uniform(0.0, 3.0))
+            else:
+                time.sleep(moments.uniform(0.0, 6.0))
+            os.killpg(search.pid, signal.SIGKILL)
+            search.wait(timeout=30)
+        before, known = known, logged(study)
+        assert known.reports[: len(before.reports)] == before.reports
+        assert known.decisions[: len(before.decisions)] == before.decisions
+    assert any(row.replicate_of is not None for row in known.trials)
+    assert len(known.reports) < len(table(whole, "epochs"))  # the last kill was in the race
+    with started(tmp_path, *words("mine")) as search:
+        assert search.wait(timeout=600) == 0, said.read_text()
+
+    for name in ("trials", "epochs", "decisions"):
+        pd.testing.assert_frame_equal(table(study, name), table(whole, name), check_exact=True)
+    one, other = ((folder / "best.yaml").read_text() for folder in (study, whole))
+    assert one.replace("study mine", "study whole") == other
+
+    spec, history = load_study(tmp_path / "space.yaml").study, logged(study)
+    race = race_of(spec)
+    assert race is not None
+    assert max(row.attempt for row in history.trials if row.replicate_of is not None) > 1
+    left = left_behind(history, spec, build_rule(spec))
+    assert left.decisions == ()
+    assert left.history.trials == history.trials
+    standing = race.standing(history.trials)
+    drops = [row for row in history.decisions if row.verdict is Verdict.DROP]
+    assert sorted(drops, key=str) == sorted(standing.decisions, key=str)
+    assert standing.rounds >= 2
+    assert rank(history.trials, race)[0].trial_id in one
