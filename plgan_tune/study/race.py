@@ -16,6 +16,9 @@ from plgan_tune.records import DecisionRow, TrialRow, TrialStatus, Verdict
 FALSE_DROPS: Final = 0.1
 """The probability that a race of equal configurations drops any of them, over all of its rounds."""
 
+ENOUGH_ROUNDS: Final = 3
+"""Rounds that the share should hold; if it does not, fewer finalists take part."""
+
 CONFIDENCE: Final = 0.95
 """Of every interval. Those of differences hold together, for all finalists."""
 
@@ -205,8 +208,12 @@ class Race:
         )
 
     def _finalists(self, trainings: int, has_first: bool) -> int:
-        """Return how many finalists the allowance takes through two rounds; at least one if it holds those of one."""
-        return max(1, min(self._confirm.finalists, trainings // 2 - has_first))
+        """Return how many finalists the allowance takes through three rounds; at least one.
+
+        Two rounds hardly tell anything apart (`benchmarks/noise.md`).
+        """
+        rounds = min(ENOUGH_ROUNDS, self._confirm.seeds)
+        return max(1, min(self._confirm.finalists, trainings // rounds - has_first))
 
 
 @dataclass(frozen=True, slots=True)

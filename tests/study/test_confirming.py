@@ -557,7 +557,7 @@ def test_as_many_checkpoints_are_kept_as_are_asked_for_once_the_share_is_used_up
     alike = (0.3, 0.301, 0.302, 0.303, 0.304, 0.305)
     result = search(tmp_path, spec_of(alike, {"seeds": 9, "finalists": 2, "share": 0.5}, keep_checkpoints=1))
     assert result.ending is Ending.DONE
-    assert result.state.standing().rounds == 2
+    assert result.state.standing().rounds == 3
     assert kept(tmp_path) == [result.state.ranked()[0].trial_id]
 
 

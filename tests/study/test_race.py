@@ -251,11 +251,11 @@ def test_a_first_point_that_is_the_only_one_to_complete_races_with_nobody() -> N
     assert race_of().next_replicates([own(0, 0.3), own(1, 0.2, STOPPED)], []) == []
 
 
-def test_fewer_finalists_race_where_the_share_takes_so_many_through_no_two_rounds() -> None:
-    """Of 10 trainings half are 10: with the first point 4 finalists through two rounds, of 4 trainings one."""
+def test_fewer_finalists_race_where_the_share_takes_so_many_through_no_three_rounds() -> None:
+    """Of 20 trainings half are 10: with the first point 2 finalists through three rounds, of 4 trainings one."""
     searched = [own(number, number / 100) for number in range(10)]
-    assert len(race_of(finalists=9, share=0.5).standing(searched).active) == 1 + 4
-    assert len(race_of(finalists=9, share=0.5, first=False).standing(searched).active) == 5
+    assert len(race_of(finalists=9, share=0.5).standing(searched).active) == 1 + 2
+    assert len(race_of(finalists=9, share=0.5, first=False).standing(searched).active) == 3
     assert len(race_of(finalists=9, share=0.5).standing(searched[:4]).active) == 1 + 1
     assert len(race_of(finalists=9, share=0.5).standing(searched[:1]).active) == 1
 
