@@ -28,11 +28,13 @@ def console() -> Console:
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c() -> Iterator[None]:
-    """A job in a shell's background has none."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _usual_handlers() -> Iterator[None]:
+    """A job in a shell's background has no Ctrl-C, and a Ray that an earlier test started keeps its SIGTERM."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def shown(console: Console) -> list[str]:
