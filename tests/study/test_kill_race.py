@@ -37,13 +37,13 @@ search:
   first: [{{loss.alpha: 0.5}}, {{loss.alpha: 0.3}}, {{loss.alpha: 0.7}}]
 resources: {{gpus_per_rank: 0}}
 trial:
-  data: {{source: digits, labels: 20, validation: 100, limit: 500}}
-  model: {{width: 0.05}}
+  data: {{source: digits, labels: 20, validation: 400}}
+  model: {{width: 0.25}}
   loss: {{alpha: {{uniform: [0.1, 1.0]}}, switch_epoch: 4}}
-  training: {{epochs: {EPOCHS}, batch_size: 10, checkpoint_every: 1}}
+  training: {{epochs: {EPOCHS}, batch_size: 20, checkpoint_every: 1}}
 """
 WHEN = ["seconds", "images_per_second", "reported_at", "started_at", "ended_at", "node", "attempt"]
-"""Columns that say when, where, and in which attempt."""
+"""Columns that say when, where, and in which attempt. A search that was killed shows further attempts."""
 
 Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 
@@ -77,9 +77,9 @@ def test_a_race_whose_driver_is_killed_loses_nothing_and_decides_the_same(tmp_pa
         with started(tmp_path, *words("mine")) as search:
             if kill % 2 == 0:
                 wait_for_epochs(search, study, max(TRIALS * EPOCHS, len(known.reports)) + 1, said)
-                time.sleep(moments.uniform(0.0, 3.0))
+                time.sleep(moments.uniform(0.0, 0.5))
             else:
-                time.sleep(moments.uniform(0.0, 6.0))
+                time.sleep(moments.uniform(0.0, 3.0))
             os.killpg(search.pid, signal.SIGKILL)
             search.wait(timeout=30)
         before, known = known, logged(study)
