@@ -26,6 +26,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from machine import machine
+from no_display import NoDisplay
 from ray.tune.experiment import Trial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -37,7 +38,7 @@ from plgan_tune.backends.ray.scheduler import CoordinatorScheduler
 from plgan_tune.backends.ray.searcher import CoordinatorSearcher
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import EpochMetrics, TrialRow, TrialStatus
+from plgan_tune.records import EpochMetrics, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.study.assignment import EpochReport
@@ -52,15 +53,6 @@ from plgan_tune.tuning.sampler import OptunaSampler, build_sampler
 MEASURES = [field.name for field in fields(EpochMetrics)]
 SAMPLERS: dict[str, Any] = {"tpe": {"tpe": {"startup_trials": 50}}, "random": "random"}
 RUNG = {"grace_period": 5, "reduction_factor": 3}
-
-
-class NoDisplay:
-    def started(self, row: TrialRow, /) -> None: ...
-    def progressed(self, row: TrialRow, /) -> None: ...
-    def ended(self, row: TrialRow, /) -> None: ...
-    def stopping(self, waits_for: str, /) -> None: ...
-    def silent(self, trial_id: str, /) -> None: ...
-    def noted(self, note: str, /) -> None: ...
 
 
 def study(trials: int, epochs: int, sampler: str) -> StudySpec:

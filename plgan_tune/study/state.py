@@ -255,7 +255,7 @@ class StudyState:
 
     def counts(self) -> Counter[TrialStatus]:
         """Count trials by status; those that wait to start again count as running, a missing status as 0."""
-        return Counter(row.status for row in (*self.rows(), *self._waiting.values()))
+        return Counter(row.status for row in self.all_rows())
 
     def best(self) -> TrialRow | None:
         """Return the trial of the best configuration; see `rank`."""
@@ -305,7 +305,7 @@ class StudyState:
 
     def epochs_trained(self) -> int:
         """Return the sum of the trials' epochs."""
-        return sum(row.epochs for row in (*self.rows(), *self._waiting.values()))
+        return sum(row.epochs for row in self.all_rows())
 
     def epochs_saved(self) -> int:
         """Return the epochs that early stopping saved. The row of a trial that was stopped otherwise has an error."""
