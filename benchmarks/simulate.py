@@ -34,7 +34,6 @@ from make_table import PATENT
 from no_display import NoDisplay
 from optuna.pruners import MedianPruner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
-from scipy.special import stdtrit
 
 from plgan_tune.config.load import load_study
 from plgan_tune.config.study import ConfirmSpec, StudySpec
@@ -54,7 +53,7 @@ from plgan_tune.study.coordinator import Coordinator
 from plgan_tune.study.early_stopping import build_rule
 from plgan_tune.study.history import History
 from plgan_tune.study.protocols import Rule, Suggestions
-from plgan_tune.study.race import Confirmed, Race, Standing, race_of
+from plgan_tune.study.race import Confirmed, Race, race_of
 from plgan_tune.study.state import StudyState
 from plgan_tune.tuning.sampler import OptunaSampler
 
@@ -68,20 +67,13 @@ STEP: Final = 10
 AT_A_TIME: Final = 2
 BUDGETS: Final = (2160, 6480)
 SETTINGS: Final = (
-    *((4, 5, share) for share in (0.4, 0.25, 0.5)),
-    *((finalists, 5, 0.4) for finalists in (2, 3, 6)),
-    *((4, seeds, 0.4) for seeds in (3, 8)),
-    (3, 5, 0.25),
-    (4, 8, 0.25),
-    (4, 8, 0.5),
-    (6, 8, 0.5),
+    *((16, 8, share) for share in (0.25, 0.5)),
+    *((finalists, 8, 0.4) for finalists in (4, 8, 32)),
+    *((16, seeds, 0.4) for seeds in (4, 12)),
 )
 """Finalists, seeds and share of `search.confirm`."""
 
-PROPOSED: Final = ((3, 5, 0.4), (4, 5, 0.4))
-"""Of a race as `Proposed` has it."""
-
-MOST_SEEDS: Final = 8
+MOST_SEEDS: Final = 12
 DEFAULT: Final = ConfirmSpec()
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -385,6 +377,11 @@ class Search:
     def _status(self, epoch: int) -> TrialStatus:
         return TrialStatus.COMPLETED if epoch == self._epochs else TrialStatus.RUNNING
 
+    def would_exceed(self, epochs: int) -> bool:
+        """Whether one more trial would, if all that train now train to their ends."""
+        rest = sum(self._epochs - row.epochs for row in self.state.running())
+        return STEP * (self.trained + rest + self._epochs) > epochs
+
     def if_no_more_came(self) -> list[TrialRow]:
         """Return all rows as they would be if no trial started any more and those under way trained to their ends."""
         rows = {row.trial_id: row for row in self.state.rows()}
@@ -439,12 +436,11 @@ def reported(status: TrialStatus, epoch: int, error: float) -> EpochReport:
 
 
 def raced(rows: Sequence[TrialRow], race: Race, world: World) -> list[TrialRow]:
-    """Race the finalists of a search that has ended, one round after another, and return all rows."""
+    """Race the finalists of a search that has ended, and return all rows."""
     found = list(rows)
     while ready := race.next_replicates(found, ()):
         for of, number in ready:
-            if number == ready[0][1]:
-                found.append(replicate_of(found[number_of(of)], number, len(found), world))
+            found.append(replicate_of(found[number_of(of)], number, len(found), world))
     return found
 
 
@@ -570,78 +566,24 @@ def by_search(state: StudyState, world: World) -> Outcome:
     return judged(best.trial_id, confirmed.mean, says(confirmed), state.rows(), world)
 
 
+def by_all_seeds(state: StudyState, world: World) -> Outcome:
+    """The same search if it printed the mean of all fresh seeds."""
+    winner = state.standing().winner
+    assert winner is not None
+    return judged(winner.trial_id, fmean(winner.errors), says(winner), state.rows(), world)
+
+
 def says(place: Confirmed) -> bool:
     return place.difference is not None and place.difference.is_better
 
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A way to choose among those that stayed in the race, and what to print of it.
-
-    Attributes:
-        own: Weight of the search's own error in what chooses, in fresh seeds.
-        shrunk: Whether the printed mean is drawn to that of all who stayed, by the noise that it has.
-    """
-
-    own: float = 0.0
-    shrunk: bool = False
-
-
-FRESH: Final = Choice()
-
-
-def by_choice(choice: Choice, standing: Standing, rows: Sequence[TrialRow], world: World) -> Outcome:
-    stayed = [place for place in standing.places if place.dropped is None]
-    own = {row.trial_id: row.val_error_last for row in rows if row.replicate_of is None}
-    finalists = [place for place in stayed if place.trial_id != standing.first]
-
-    def value(place: Confirmed) -> float:
-        error = own[place.trial_id]
-        if choice.own == 0 or error is None or place.trial_id == standing.first:
-            return place.mean
-        return (sum(place.errors) + choice.own * error) / (len(place.errors) + choice.own)
-
-    # The first point is no finalist by selection: its own error is not like theirs. It wins by fresh seeds alone.
-    best = min(finalists, key=value) if finalists else stayed[0]
-    if choice.own == 0:
-        best = stayed[0]
-    printed = shrunk(best, finalists) if choice.shrunk else best.mean
-    return judged(best.trial_id, printed, says(best), rows, world)
-
-
-def shrunk(best: Confirmed, finalists: Sequence[Confirmed]) -> float:
-    """Return the mean, drawn to the finalists' common one (James and Stein 1961, positive part)."""
-    count = len(finalists)
-    if count < 4 or best not in finalists or len(best.errors) < 2:
-        return best.mean
-    table = np.array([place.errors for place in finalists])
-    means = table.mean(axis=1)
-    noise = float((residuals_of(table) ** 2).sum()) / ((count - 1) * (table.shape[1] - 1)) / table.shape[1]
-    spread = float(((means - means.mean()) ** 2).sum())
-    kept = max(0.0, 1 - (count - 3) * noise / spread) if spread else 0.0
-    return float(means.mean() + kept * (best.mean - means.mean()))
-
-
-CHOICES: Final[Mapping[str, Choice]] = {
-    "": FRESH,
-    ", chosen with the search's own error": Choice(own=1.0),
-    ", printed shrunk": Choice(shrunk=True),
-}
 
 Kind = tuple[int, str]
 """Budget and name."""
 
 
-class Proposed(Race):
-    """A race of only so many finalists that the allowance takes all through three rounds."""
-
-    def _finalists(self, trainings: int, has_first: bool) -> int:
-        return max(1, min(self._confirm.finalists, trainings // 3 - has_first))
-
-
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """A race after a search of `before` epochs."""
+    """A race after a search of at most `before` epochs."""
 
     name: str
     before: int
@@ -649,79 +591,17 @@ class Contest:
 
 
 def contests(budget: int) -> Iterator[Contest]:
-    """Yield the races of the settings, then those of the proposal."""
     for finalists, seeds, share in SETTINGS:
-        confirm = ConfirmSpec(finalists=finalists, seeds=seeds, share=share)
-        name = f"{finalists} finalists, {seeds} seeds, share {share}"
-        race = Race(confirm, EPOCHS // STEP, PATENT, budget // STEP)
-        yield Contest(name, STEP * (race.searched_epochs() or 0), race)
-    for finalists, seeds, share in PROPOSED:
-        confirm = ConfirmSpec(finalists=finalists, seeds=seeds, share=share)
-        taken = min(share, seeds * (finalists + 1) * EPOCHS / budget)
-        name = f"proposed: {finalists} finalists, {seeds} seeds, share {share}"
-        race = Proposed(confirm, EPOCHS // STEP, PATENT, budget // STEP)
-        yield Contest(name, STEP * math.ceil(budget / STEP * (1 - taken)), race)
+        race = Race(ConfirmSpec(finalists=finalists, seeds=seeds, share=share), EPOCHS // STEP, PATENT, budget // STEP)
+        yield Contest(named(finalists, seeds, share), STEP * (race.searched_epochs() or 0), race)
 
 
-HALVINGS: Final[Mapping[int, Sequence[tuple[int, int]]]] = {
-    2160: ((5, 1), (2, 3)),
-    6480: ((16, 1), (8, 1), (4, 2), (2, 4)),
-}
-"""Finalists and the fresh seeds that each gets before the next fewer are chosen: a race to compare with."""
+def named(finalists: int, seeds: int, share: float) -> str:
+    return f"{finalists} finalists, {seeds} seeds, share {share}"
 
 
-def halved(budget: int) -> str:
-    return "halving: " + ", then ".join(f"{count} get {seeds}" for count, seeds in HALVINGS[budget])
-
-
-def last_round(budget: int) -> str:
-    return f"{halved(budget)}; prints the last round's mean"
-
-
-def searched_before_halving(budget: int) -> int:
-    """Return the epochs left for the search; the first point gets every fresh seed, too."""
-    trainings = sum((count + 1) * seeds for count, seeds in HALVINGS[budget])
-    return budget - EPOCHS * (trainings + 1)
-
-
-def by_halving(budget: int, rows: Sequence[TrialRow], world: World) -> Iterator[tuple[str, Outcome]]:
-    """Drop the worse half of the finalists after each round; the search's own error counts as a seed."""
-    completed = [row for row in rows if row.status is TrialStatus.COMPLETED and row.number > 0]
-    left = sorted(completed, key=lambda row: (row.val_error_last, row.number))
-    runs: dict[str, list[TrialRow]] = {}
-    found, seeds = list(rows), 0
-    for count, more in HALVINGS[budget]:
-        left = left[:count]
-        for which in range(seeds + 1, seeds + more + 1):
-            for row in (rows[0], *left):
-                found.append(replicate_of(row, which, len(found), world))
-                runs.setdefault(row.trial_id, []).append(found[-1])
-        seeds += more
-        left.sort(key=lambda row: fmean(errors_of([row, *runs[row.trial_id]])))
-    choice = left[0].trial_id
-    errors, first = errors_of(runs[choice]), errors_of(runs[rows[0].trial_id])
-    better = mean_of_differences(np.subtract(errors, first)).high < 0
-    yield halved(budget), judged(choice, fmean(errors), better, found, world)
-    last = fmean(errors[-HALVINGS[budget][-1][1] :])
-    yield last_round(budget), judged(choice, last, better, found, world)
-
-
-def mean_of_differences(differences: Errors) -> "Estimate":
-    """Return the mean with Student's interval."""
-    count, mean = len(differences), float(differences.mean())
-    half = float(stdtrit(count - 1, 0.975)) * float(differences.std(ddof=1)) / math.sqrt(count)
-    return Estimate(mean, mean - half, mean + half)
-
-
-def errors_of(rows: Sequence[TrialRow]) -> list[float]:
-    return [row.val_error_last for row in rows if row.val_error_last is not None]
-
-
-SHIPPED: Final = f"{DEFAULT.finalists} finalists, {DEFAULT.seeds} seeds, share {DEFAULT.share}"
-VARIED: Final = (SHIPPED, "6 finalists, 8 seeds, share 0.5")
-"""Of these, other choices are shown, too."""
-
-OURS: Final = "as shipped"
+SHIPPED: Final = named(DEFAULT.finalists, DEFAULT.seeds, DEFAULT.share)
+ALL_SEEDS: Final = f"{SHIPPED}, prints the mean of all fresh seeds"
 IDIOM: Final = "ASHA, lowest error wins"
 WHOLES: Final = "whole trainings, lowest error wins"
 RAY: Final = "Ray's ASHA, lowest error wins"
@@ -734,43 +614,37 @@ def outcomes(population: Population, search: int) -> dict[Kind, Outcome]:
     asked = [(budget, contest) for budget in BUDGETS for contest in contests(budget)]
     found: dict[Kind, Outcome] = {}
     ended: dict[int, list[TrialRow]] = {}
-    stops = {contest.before for _, contest in asked} | set(map(searched_before_halving, BUDGETS))
+    to_stop = {contest.before for _, contest in asked}
     long = Search(study(max(BUDGETS), None), world)
     while long.step():
         at = STEP * long.trained
         if at in BUDGETS:
             found[at, IDIOM] = by_search(long.state, world)
-        if at in stops:
-            ended[at] = long.if_no_more_came()
+        for before in [before for before in to_stop if long.would_exceed(before)]:
+            ended[before] = long.if_no_more_came()
+            to_stop.remove(before)
     for budget in BUDGETS:
         found[budget, WHOLES] = by_search(Search(study(budget, None, WHOLE), world).run().state, world)
+        ours = Search(study(budget, DEFAULT), world).run().state
+        found[budget, SHIPPED] = by_search(ours, world)
+        found[budget, ALL_SEEDS] = by_all_seeds(ours, world)
     for budget, contest in asked:
-        for name, outcome in chosen(contest, ended[contest.before], world):
-            found[budget, name] = outcome
-    for budget in BUDGETS:
-        for name, outcome in by_halving(budget, ended[searched_before_halving(budget)], world):
-            found[budget, name] = outcome
+        after = raced(ended[contest.before], contest.race, world)
+        standing = contest.race.standing(after)
+        winner = standing.winner
+        assert winner is not None
+        found[budget, contest.name] = judged(winner.trial_id, winner.mean, says(winner), after, world)
     return found
 
 
 def outcomes_of_others(population: Population, search: int) -> dict[Kind, Outcome]:
-    """Kinds that take longer: confirming by the driver from start to end, and the rules of others."""
+    """The rules of others, which take longer."""
     world = population.world(search)
     found: dict[Kind, Outcome] = {}
     for budget in BUDGETS:
-        found[budget, OURS] = by_search(Search(study(budget, DEFAULT), world).run().state, world)
         for name, stop in ((RAY, RaysAsha), (MEDIAN, OptunasMedian)):
             found[budget, name] = by_search(Search(study(budget, None), world, stop=stop).run().state, world)
     return found
-
-
-def chosen(contest: Contest, rows: Sequence[TrialRow], world: World) -> Iterator[tuple[str, Outcome]]:
-    """Race, and choose in several ways."""
-    after = raced(rows, contest.race, world)
-    standing = contest.race.standing(after)
-    for which, choice in CHOICES.items():
-        if choice == FRESH or contest.name in VARIED:
-            yield contest.name + which, by_choice(choice, standing, after, world)
 
 
 # The page
@@ -846,7 +720,7 @@ def tables(found: Found, others: Found) -> str:
         text += f"\n## {budget:,} epochs\n\n{HEAD}"
         for name in (IDIOM, WHOLES):
             text += row_of(name, [one[budget, name] for one in found], idiom)
-        for name in (name for at, name in (others[0] if others else ()) if at == budget and name != OURS):
+        for name in (name for at, name in (others[0] if others else ()) if at == budget):
             theirs = [one[budget, name] for one in others]
             text += row_of(f"{name} ({len(others):,} searches)", theirs, idiom[: len(others)])
         for name in (name for at, name in found[0] if at == budget and name not in (IDIOM, WHOLES)):
@@ -855,11 +729,11 @@ def tables(found: Found, others: Found) -> str:
     return text
 
 
-def bars(found: Found, title: str, name_of: Callable[[int], str]) -> str:
-    """Say which bars a kind of search meets, whose name may depend on the budget."""
-    text = f"\n## Bars: {title}\n\n"
+def bars(found: Found) -> str:
+    """Say which bars the shipped settings meet."""
+    text = f"\n## Bars: as shipped, {SHIPPED}\n\n"
     for budget in BUDGETS:
-        ours, idiom, wholes = ([one[budget, name] for one in found] for name in (name_of(budget), IDIOM, WHOLES))
+        ours, idiom, wholes = ([one[budget, name] for one in found] for name in (SHIPPED, IDIOM, WHOLES))
         optimism = mean_of([one.truth - one.printed for one in ours])
         below = mean_of([other.truth - one.truth for one, other in zip(ours, idiom, strict=True)])
         below_wholes = mean_of([other.truth - one.truth for one, other in zip(ours, wholes, strict=True)])
@@ -904,11 +778,8 @@ images.
 - says so: the interval of the difference from the first point excludes 0. A search that confirms nothing is taken to
   say so if it chooses another point than the first.
 - ± and brackets: 95 % intervals.
-- chosen with the search's own error: it counts as one seed more in what chooses; the printed mean leaves it out.
-  Printed shrunk: the mean over fresh seeds, drawn to that of all who stayed (James and Stein 1961).
-- proposed: as many finalists as the share takes through three rounds, and epochs that the race cannot use are searched.
-- halving: not in the program. After each round the best few go on, by the mean over fresh seeds and the search's own
-  error, each as much as the others. The first point gets every seed. It says so by Student's paired interval.
+- finalists and seeds: at most; the share decides how many (docs/how_it_works.md). The printed mean is that of the last
+  round's seeds, which have chosen nothing before.
 """
 
 ESTIMATED: Final = "Deviations are estimated from it by an analysis of variance of configurations x seeds."
@@ -944,8 +815,7 @@ def page(population: Population, table: Table, found: Found, others: Found, abou
         images=IMAGES,
     )
     text += tables(found, others)
-    text += bars(found, f"as shipped, {SHIPPED}", lambda _: SHIPPED)
-    return text + bars(found, "halving, printing the last round's mean", last_round)
+    return text + bars(found)
 
 
 def population_of(table: Table, components: str) -> Population:

@@ -136,10 +136,10 @@ class EarlyStoppingSpec(Frozen):
 class ConfirmSpec(Frozen):
     """Train the best trials again with fresh seeds, and choose by those."""
 
-    seeds: Annotated[int, Field(ge=2, le=1000)] = 5
-    """Fresh seeds at most."""
-    finalists: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Trials of lowest error that are confirmed; the first point is always confirmed with them."""
+    seeds: Annotated[int, Field(ge=2, le=1000)] = 8
+    """Fresh seeds of the last two, at most; the first point gets as many."""
+    finalists: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Trials of lowest error that get a fresh seed, at most; the first point gets one with them."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Share of the study's epochs, those of the search among them, that confirming may take."""
     vary: Literal["seed", "split"] = "seed"

@@ -1,10 +1,16 @@
 """Say what a search found on fresh seeds, and how sure that is."""
 
+from typing import Final
+
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.console.format import percent
-from plgan_tune.study.race import Confirmed, Difference, Standing
+from plgan_tune.study.race import Confirmed, Difference, Standing, out_after
+
+SOON_OUT: Final = out_after(1)
+"""What a race says of those whom it dropped after its first round, with a seed each."""
 
 
 def winner_in_words(winner: Confirmed) -> str:
@@ -20,31 +26,33 @@ def told_apart(standing: Standing) -> str | None:
     if winner.trial_id == first:
         return f"no finalist is better than the first point, {first}"
     if winner.difference is None:
-        few = standing.rounds < 2
+        few = len(winner.errors) < 2
         return f"{'one fresh seed' if few else 'a broken training'} cannot tell it from the first point, {first}"
     if winner.difference.is_better:
         return f"better than the first point, {first}, by {_points(winner.difference)}, on the same seeds"
     return f"not told apart from the first point, {first}: better by {_points(winner.difference)}, on the same seeds"
 
 
-def confirmed_table(standing: Standing) -> Table:
-    """Return a line for each configuration that was confirmed, the best first."""
+def confirmed_table(standing: Standing) -> RenderableType:
+    """Return a line for each configuration that was confirmed, the best first; those that were soon out share one."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("confirmed", no_wrap=True)
     for name in ("mean", "95 %", "seeds", "from the first"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
-    for place in standing.places:
+    soon_out = [place for place in standing.places if place.dropped == SOON_OUT]
+    for place in (place for place in standing.places if place not in soon_out):
         style = "green" if place is standing.winner else "dim" if place.dropped else ""
         table.add_row(
             Text(place.trial_id, style),
             percent(place.mean),
             Text(interval_in_words(place), "dim"),
-            str(len(place.errors)),
+            str(len(place.judging)),
             difference_in_words(place.difference),
             Text(verdict(standing, place), "dim"),
         )
-    return table
+    count = len(soon_out)
+    return Group(table, Text(f"{count} more {'were' if count > 1 else 'was'} {SOON_OUT}", "dim")) if count else table
 
 
 def interval_in_words(place: Confirmed) -> str:
@@ -74,7 +82,7 @@ def verdict(standing: Standing, place: Confirmed) -> str:
 
 
 def _seeds(winner: Confirmed) -> str:
-    count = len(winner.errors)
+    count = len(winner.judging)
     return f"mean of {count} fresh seeds" if count > 1 else "on one fresh seed"
 
 

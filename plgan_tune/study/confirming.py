@@ -79,6 +79,9 @@ class Confirming:
             self._is_searching = False
             self._state.no_more_come(self._known)
             return None
+        to_begin = sum(trial_id not in self._state for trial_id in self._running)
+        if not self._state.has_room_for_a_trial(to_begin):
+            return NONE_YET
         found = self._search.ask()
         self._is_searching = found is not None
         return found

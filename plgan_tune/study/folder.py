@@ -77,7 +77,8 @@ def _confirmed(standing: Standing) -> str:
     winner = standing.winner
     if winner is None:
         return ""
-    return f"# Mean val_error on {len(winner.errors)} fresh seeds, which chose it: {winner.mean}.\n"
+    seeds = f"{len(winner.judging)} fresh seed{'s' * (len(winner.judging) > 1)}"
+    return f"# Mean val_error on {seeds} that chose nothing before: {winner.mean}.\n"
 
 
 def default_name(spec: StudySpec, started: datetime) -> str:

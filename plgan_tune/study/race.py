@@ -1,9 +1,10 @@
 """Confirms the best trials of a search: a race of its finalists on fresh seeds, as a function of the trials' rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from math import ceil, sqrt
 from statistics import fmean
 from typing import Final
@@ -13,14 +14,46 @@ import numpy as np
 from plgan_tune.config.study import ConfirmSpec, Point, StudySpec
 from plgan_tune.records import DecisionRow, TrialRow, TrialStatus, Verdict
 
-FALSE_DROPS: Final = 0.1
-"""The probability that a race of equal configurations drops any of them, over all of its rounds."""
-
-ENOUGH_ROUNDS: Final = 3
-"""Rounds that the share should hold; if it does not, fewer finalists take part."""
-
 CONFIDENCE: Final = 0.95
-"""Of every interval. Those of differences hold together, for all finalists."""
+"""Of every interval. Those of differences hold together, for all finalists of the last round."""
+
+REDUCTION: Final = 3
+"""Of the finalists of a round, one in so many goes on."""
+
+LAST: Final = 2
+"""Finalists of the last round, at least: one more choice on many seeds is worth its trainings (benchmarks/noise.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round of a race.
+
+    Attributes:
+        finalists: How many take part, the first point aside.
+        seeds: Fresh seeds that each has by its end.
+    """
+
+    finalists: int
+    seeds: int
+
+
+def rounds_of(finalists: int, seeds: int) -> tuple[Round, ...]:
+    """Return the rounds of a race: few seeds for many, then many for few.
+
+    A third goes on after 1 fresh seed, a third of those after 2 more, then after 4 more, and so on. The last two get
+    all seeds (successive halving, Karnin et al. 2013, over seeds instead of epochs).
+
+    Args:
+        finalists: That begin, at least 1.
+        seeds: That the last ones end with, at least 1.
+    """
+    rounds: list[Round] = []
+    count, done, more = finalists, 0, 1
+    while count > LAST and done + more < seeds:
+        done += more
+        rounds.append(Round(count, done))
+        count, more = max(LAST, count // REDUCTION), 2 * more
+    return (*rounds, Round(count, seeds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +81,37 @@ class Confirmed:
     """A configuration and what it came to on fresh seeds.
 
     Attributes:
-        trial_id: The search's trial at this point. Its own error chose it, so it is not among `errors`.
+        trial_id: The search's trial at this point.
         errors: Validation error at the last epoch, a fresh seed each: replicate 1, 2, and so on.
-        dropped: Why it takes part no longer; None if it stayed to the end.
+        earlier: How many of `errors`, the first ones, are of rounds before its last. They chose it, as the search's own
+            error did, so its mean leaves them out.
+        dropped: Why it takes part no longer, like `out after 1 seed`; None if it stayed to the end.
         difference: From the first point; None if it is the first point, was dropped, or if there is no first point.
     """
 
     trial_id: str
     errors: tuple[float, ...]
+    earlier: int = 0
     dropped: str | None = None
     difference: Difference | None = None
 
     @property
+    def judging(self) -> tuple[float, ...]:
+        """The errors that have chosen nothing before: those of its last round."""
+        return self.errors[self.earlier :]
+
+    @property
     def mean(self) -> float:
-        """Mean error over the fresh seeds."""
-        return fmean(self.errors)
+        """Mean error over the fresh seeds of its last round."""
+        return fmean(self.judging)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Student's interval of the mean, within [0, 1]; None with a single seed."""
+        """Student's interval of the mean, by the deviation of all fresh seeds; None with a single one."""
         count = len(self.errors)
         if count < 2:
             return None
-        half = _t(CONFIDENCE, 1, count - 1) * float(np.std(self.errors, ddof=1)) / sqrt(count)
+        half = _t(CONFIDENCE, 1, count - 1) * float(np.std(self.errors, ddof=1)) / sqrt(len(self.judging))
         return max(0.0, self.mean - half), min(1.0, self.mean + half)
 
 
@@ -79,15 +120,17 @@ class Standing:
     """How a race stands.
 
     Attributes:
-        rounds: Rounds that have ended. In each, all that take part train with one more seed.
+        rounds: Those of the race, the last ones still to come.
+        ended: How many of them have ended.
         places: All that have an error, the best first: those that take part, then the dropped, the latest first.
         active: trial_ids of those that take part.
         first: trial_id of the first point; None if there is none.
-        is_over: Whether no further round is of use.
+        is_over: Whether no further round comes.
         decisions: One for each that was dropped.
     """
 
-    rounds: int = 0
+    rounds: tuple[Round, ...] = ()
+    ended: int = 0
     places: tuple[Confirmed, ...] = ()
     active: tuple[str, ...] = ()
     first: str | None = None
@@ -96,19 +139,21 @@ class Standing:
 
     @property
     def winner(self) -> Confirmed | None:
-        """The configuration of the lowest mean among those that stayed to the end; None before the first round ends."""
+        """The best of those that stayed to the end; None before the first round ends."""
         return next((place for place in self.places if place.dropped is None), None)
 
 
 class Race:
     """Races the search's best trials, and its first point, against each other on fresh seeds.
 
-    Replicate r of every configuration has the same seed, so differences are paired. In round r, each configuration that
-    takes part is trained once more, to its last epoch. After a round, a finalist is dropped if its mean is above the
-    lowest by more than Tukey's honestly significant difference on the residual of configurations x seeds (Tukey 1949;
-    the level of `FALSE_DROPS` is shared by the rounds), or at once if a replicate diverged or failed. The first point
-    is never dropped by its error. The race ends when one finalist is left and told apart from the first point, when
-    `seeds` rounds are done, or when the next round would exceed `share`.
+    Replicate r of every configuration has the same seed, so differences are paired. The rounds are those of
+    `rounds_of`; a round's seeds are trained to the last epoch. After a round the finalists of lowest mean go on, by
+    their fresh seeds and the search's own error. One whose replicate diverged or failed is dropped. The first point
+    takes part in every round. What the last round trains has chosen nothing: it alone gives the printed means and the
+    differences from the first point.
+
+    `share` decides how many take part: as many finalists as seeds, up to the most seeds that it holds, then as many
+    more finalists as it holds.
 
     Where everything stands is a function of the rows alone, so a resume goes on where the log ends.
 
@@ -130,8 +175,14 @@ class Race:
         return self._confirm.seeds * trials
 
     def searched_epochs(self) -> int | None:
-        """Return the epochs of `search.epochs` after which the search starts no more trials of its own."""
-        return None if self._budget is None else ceil(self._budget * (1 - self._share))
+        """Return the epochs of `search.epochs` after which the search starts no more trials of its own.
+
+        The rest is the race's share, or less if the largest race takes less.
+        """
+        if self._budget is None:
+            return None
+        largest = trainings(rounds_of(self._confirm.finalists, self._confirm.seeds), self._first is not None)
+        return ceil(self._budget - min(self._budget * self._share, Fraction(largest * self._epochs)))
 
     def standing(self, rows: Iterable[TrialRow]) -> Standing:
         """Return how the race stands.
@@ -139,32 +190,33 @@ class Race:
         Args:
             rows: All trials of the study.
         """
-        runners = self._runners(rows)
-        return _Rounds(runners, self._confirm.seeds).standing()
+        return _Course(self._runners(rows)).standing()
 
     def next_replicates(self, rows: Sequence[TrialRow], under_way: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return the trainings that may start now: the search's trial_id and the replicate's number, in their order.
 
-        The next round, and the one after it where a slot would wait, if the share of epochs holds the whole round.
+        Those of the next round if the share of epochs holds it whole; then, where a slot would wait, those that the
+        first point needs later. While the search still trains, the first point's are the only sure ones, so they come
+        first.
 
         Args:
             rows: All trials of the study.
             under_way: Replicates that were handed out; they may have no row yet.
         """
-        standing = self.standing(rows)
+        runners = self._runners(rows)
+        standing = _Course(runners).standing()
         if standing.is_over:
             return []
         begun = {(row.replicate_of, row.replicate) for row in rows if row.replicate_of is not None} | set(under_way)
         left = self._allowance(rows) - len(begun)
-        found: list[tuple[str, int]] = []
-        for number in (standing.rounds + 1, standing.rounds + 2):
-            round_ = [(trial_id, number) for trial_id in standing.active]
-            missing = [one for one in round_ if one not in begun]
-            if number > self._confirm.seeds or len(missing) > left:
-                break
-            found += missing
-            left -= len(missing)
-        return found
+        now, last = standing.rounds[standing.ended].seeds, standing.rounds[-1].seeds
+        racing = [one for one in standing.active if runners.broken(one, now) is None]
+        due = [(one, number) for number in range(1, now + 1) for one in racing if (one, number) not in begun]
+        sure = [(one, number) for number in range(1, last + 1) for one in racing if runners.is_sure(one)]
+        if len(due) > left:
+            return []
+        wanted = dict.fromkeys(sure + due if runners.searching else due + sure)
+        return [one for one in wanted if one not in begun][:left]
 
     def goes_on(self, rows: Sequence[TrialRow]) -> bool:
         """Return whether a trial of any kind trains, which may change the race, or a replicate may start."""
@@ -181,20 +233,21 @@ class Race:
     def _runners(self, rows: Iterable[TrialRow]) -> "_Runners":
         rows = list(rows)
         own = [row for row in rows if row.replicate_of is None]
-        completed = sorted(
+        first = next((row for row in sorted(own, key=lambda row: row.number) if self._is_first(row)), None)
+        completed = [
             (row.val_error_last, row.number, row)
             for row in own
-            if row.status is TrialStatus.COMPLETED and row.val_error_last is not None
-        )
-        first = next((row for row in sorted(own, key=lambda row: row.number) if self._is_first(row)), None)
-        count = self._finalists(self._allowance(rows), first is not None)
-        finalists = [row for _, _, row in completed if row is not first][:count]
+            if row.status is TrialStatus.COMPLETED and row.val_error_last is not None and row is not first
+        ]
+        candidates = [row for _, _, row in sorted(completed, key=lambda entry: entry[:2])]
+        rounds = self._rounds(rows, [row.trial_id for row in candidates], first)
         replicates: dict[str, dict[int, TrialRow]] = {}
         for row in rows:
             if row.replicate_of is not None and row.replicate is not None and row.status is not TrialStatus.RUNNING:
                 replicates.setdefault(row.replicate_of, {})[row.replicate] = row
         return _Runners(
-            tuple(finalists),
+            rounds,
+            tuple(candidates[: rounds[0].finalists]) if rounds else (),
             first,
             replicates,
             searching=any(row.status is TrialStatus.RUNNING for row in own),
@@ -207,13 +260,66 @@ class Race:
             and row.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
         )
 
-    def _finalists(self, trainings: int, has_first: bool) -> int:
-        """Return how many finalists the allowance takes through three rounds; at least one.
+    def _rounds(self, rows: Sequence[TrialRow], candidates: Sequence[str], first: TrialRow | None) -> tuple[Round, ...]:
+        """Return the rounds that the allowance holds, without what was trained before the search's last trial ended.
 
-        Two rounds hardly tell anything apart (`benchmarks/noise.md`).
+        Of that, the race still needs the first point's seeds and the first seeds of those who take part. A function of
+        what no replicate of the race changes: the rounds stay as they are while it runs.
         """
-        rounds = min(ENOUGH_ROUNDS, self._confirm.seeds)
-        return max(1, min(self._confirm.finalists, trainings // rounds - has_first))
+        most = min(self._confirm.finalists, len(candidates))
+        if most == 0:
+            return ()
+        allowance, with_first = self._allowance(rows), first is not None
+        old = _replicates_before_the_last_search_ended(rows)
+        old = [(of, number) for of, number in old if first is None or of != first.trial_id]
+        rounds = rounds_within(allowance, most, self._confirm.seeds, with_first)
+        while True:
+            use = set(candidates[: rounds[0].finalists])
+            wasted = sum(number > 1 or of not in use for of, number in old)
+            fewer = rounds_within(allowance - wasted, most, self._confirm.seeds, with_first)
+            if fewer[0].finalists == rounds[0].finalists:
+                return fewer
+            rounds = fewer
+
+
+def trainings(rounds: Iterable[Round], with_first: bool) -> int:
+    """Return how many replicates the rounds train, those of the first point included if there is one."""
+    steps = pairwise((Round(0, 0), *rounds))
+    return sum((now.finalists + with_first) * (now.seeds - before.seeds) for before, now in steps)
+
+
+@cache
+def rounds_within(allowance: int, finalists: int, seeds: int, with_first: bool) -> tuple[Round, ...]:
+    """Return the rounds of a race that takes at most so many trainings.
+
+    As many finalists as seeds, the most that the allowance holds; then as many more finalists as it holds.
+
+    Args:
+        allowance: Trainings.
+        finalists: At most, and at least 1.
+        seeds: At most.
+        with_first: Whether the first point takes part, too.
+    """
+    for most in range(min(seeds, max(1, allowance)), 1, -1):
+        fewest = min(most, finalists)
+        if trainings(rounds_of(fewest, most), with_first) <= allowance:
+            counts = range(fewest, finalists + 1)
+            affordable = (count for count in counts if trainings(rounds_of(count, most), with_first) <= allowance)
+            return rounds_of(max(affordable), most)
+    return rounds_of(1, 2 if trainings(rounds_of(1, 2), with_first) <= allowance else 1)
+
+
+def _replicates_before_the_last_search_ended(rows: Sequence[TrialRow]) -> list[tuple[str, int]]:
+    """Return the replicates that had ended when the search's last trial did: of an earlier race, or early ones."""
+    last = max((row.seq for row in rows if row.replicate_of is None), default=0)
+    return [
+        (row.replicate_of, row.replicate)
+        for row in rows
+        if row.replicate_of is not None
+        and row.replicate is not None
+        and row.status is not TrialStatus.RUNNING
+        and row.seq < last
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +327,14 @@ class _Runners:
     """Who takes part.
 
     Attributes:
+        rounds: Those of the race; none if there is no finalist.
         finalists: The search's trials of lowest error, best first, without the first point.
         first: The first point's trial, if it takes part.
         replicates: trial_id -> number -> the ended replicate.
         searching: Whether a trial of the search still trains, so that the finalists may change.
     """
 
+    rounds: tuple[Round, ...]
     finalists: tuple[TrialRow, ...]
     first: TrialRow | None
     replicates: Mapping[str, Mapping[int, TrialRow]]
@@ -236,75 +344,90 @@ class _Runners:
     def all(self) -> tuple[TrialRow, ...]:
         return self.finalists if self.first is None else (self.first, *self.finalists)
 
+    def errors(self, trial_id: str, seeds: int) -> tuple[float, ...]:
+        """Return the errors on the seeds from 1 to `seeds`, up to the first that has none."""
+        return tuple(self._known(trial_id, seeds))
 
-class _Rounds:
+    def _known(self, trial_id: str, seeds: int) -> Iterator[float]:
+        for number in range(1, seeds + 1):
+            replicate = self.replicates.get(trial_id, {}).get(number)
+            if replicate is None or replicate.status is not TrialStatus.COMPLETED or replicate.val_error_last is None:
+                return
+            yield replicate.val_error_last
+
+    def broken(self, trial_id: str, seeds: int) -> TrialRow | None:
+        """Return the first replicate on the seeds from 1 to `seeds` that diverged or failed."""
+        ended = sorted(self._ended(trial_id, seeds), key=lambda row: row.replicate or 0)
+        return next((row for row in ended if row.status is not TrialStatus.COMPLETED), None)
+
+    def is_sure(self, trial_id: str) -> bool:
+        """Return whether it takes part to the end, whatever comes: the first point, unless it broke down."""
+        is_first = self.first is not None and self.first.trial_id == trial_id
+        return is_first and self.broken(trial_id, self.rounds[-1].seeds) is None
+
+    def last_seq(self, trial_id: str, seeds: int) -> int:
+        """Return the highest seq of the ended replicates on the seeds from 1 to `seeds`."""
+        return max(row.seq for row in self._ended(trial_id, seeds))
+
+    def _ended(self, trial_id: str, seeds: int) -> list[TrialRow]:
+        return [row for number, row in self.replicates.get(trial_id, {}).items() if number <= seeds]
+
+
+class _Course:
     """Works out a race, round after round."""
 
-    def __init__(self, runners: _Runners, seeds: int) -> None:
-        self._runners, self._seeds = runners, seeds
+    def __init__(self, runners: _Runners) -> None:
+        self._runners = runners
         self._active = list(runners.all)
+        self._part = self._active
+        """Those who took part in the last round that ended, and did not break down."""
+        self._last: dict[str, int] = {}
+        """trial_id -> place of the last round that it took part in."""
         self._dropped: dict[str, str] = {}
         self._decisions: list[DecisionRow] = []
-        self._rounds = 0
+        self._ended = 0
 
     def standing(self) -> Standing:
-        is_over = not self._runners.finalists
-        while not is_over and not self._runners.searching and self._rounds < self._seeds and self._is_complete():
-            self._rounds += 1
-            self._drop()
-            is_over = self._is_decided()
+        rounds = self._runners.rounds
+        while self._is_next_complete():
+            self._end_round(rounds[self._ended])
         return Standing(
-            rounds=self._rounds,
+            rounds=rounds,
+            ended=self._ended,
             places=self._places(),
             active=tuple(row.trial_id for row in self._active),
             first=self._runners.first.trial_id if self._runners.first else None,
-            is_over=is_over or self._rounds == self._seeds,
+            is_over=self._ended == len(rounds) or not self._finalists(self._active),
             decisions=tuple(self._decisions),
         )
 
-    def _is_complete(self) -> bool:
-        """Whether all that take part have ended the next round."""
-        return all(self._replicate(row, self._rounds + 1) is not None for row in self._active)
+    def _is_next_complete(self) -> bool:
+        """Whether all that take part have ended the next round, or broken down in it."""
+        if self._runners.searching or self._ended == len(self._runners.rounds) or not self._finalists(self._active):
+            return False
+        seeds = self._runners.rounds[self._ended].seeds
+        return all(
+            len(self._runners.errors(row.trial_id, seeds)) == seeds or self._runners.broken(row.trial_id, seeds)
+            for row in self._active
+        )
 
-    def _replicate(self, row: TrialRow, number: int) -> TrialRow | None:
-        return self._runners.replicates.get(row.trial_id, {}).get(number)
+    def _end_round(self, ending: Round) -> None:
+        """Drop who broke down, then all but the best few if another round follows."""
+        self._ended += 1
+        seq = max(self._runners.last_seq(row.trial_id, ending.seeds) for row in self._active) - 1
+        self._last |= {row.trial_id: self._ended for row in self._active}
+        for row in list(self._active):
+            if (broken := self._runners.broken(row.trial_id, ending.seeds)) is not None:
+                self._drop(row, seq, 1.0, None, f"its replicate {broken.replicate} {broken.status}")
+        self._part = list(self._active)
+        ranked = sorted(self._finalists(self._active), key=self._choosing)
+        if self._ended < len(self._runners.rounds) and ranked:
+            go_on = self._runners.rounds[self._ended].finalists
+            cutoff = self._choosing(ranked[:go_on][-1])[0]
+            for row in ranked[go_on:]:
+                self._drop(row, seq, self._choosing(row)[0], cutoff, out_after(ending.seeds))
 
-    def _error(self, row: TrialRow, number: int) -> float | None:
-        replicate = self._replicate(row, number)
-        if replicate is None or replicate.status is not TrialStatus.COMPLETED:
-            return None
-        return replicate.val_error_last
-
-    def _errors(self, row: TrialRow) -> tuple[float, ...]:
-        """Return the errors of the replicates up to the first that has none."""
-        errors: list[float] = []
-        for number in range(1, self._seeds + 1):
-            error = self._error(row, number)
-            if error is None or number > self._rounds:
-                break
-            errors.append(error)
-        return tuple(errors)
-
-    def _drop(self) -> None:
-        """Drop whoever broke down in this round, or is worse than the best by more than the noise."""
-        seq = self._seq_of_round()
-        for row in [row for row in self._active if self._error(row, self._rounds) is None]:
-            replicate = self._replicate(row, self._rounds)
-            assert replicate is not None
-            self._remove(row, seq, 1.0, None, f"dropped: its replicate {self._rounds} {replicate.status}")
-        if self._rounds < 2 or len(self._active) < 2:
-            return
-        table = np.array([self._errors(row) for row in self._active])
-        means = table.mean(axis=1)
-        margin = significant_difference(table, FALSE_DROPS / max(1, self._seeds - 1))
-        cutoff = float(means.min()) + margin
-        worse = [pair for pair in zip(self._active, means.tolist(), strict=True) if pair[1] > cutoff]
-        for row, mean in worse:
-            if row is not self._runners.first:
-                words = f"dropped: its mean over {self._rounds} fresh seeds is above the best by more than {margin:.4f}"
-                self._remove(row, seq, mean, min(1.0, cutoff), words)
-
-    def _remove(self, row: TrialRow, seq: int, value: float, cutoff: float | None, reason: str) -> None:
+    def _drop(self, row: TrialRow, seq: int, value: float, cutoff: float | None, why: str) -> None:
         self._decisions.append(
             DecisionRow(
                 seq=seq,
@@ -316,49 +439,80 @@ class _Rounds:
                 cutoff=cutoff,
                 competitors=len(self._active),
                 verdict=Verdict.DROP,
-                reason=reason,
+                reason=f"dropped: {why}",
             )
         )
         self._active.remove(row)
-        self._dropped[row.trial_id] = reason
+        self._dropped[row.trial_id] = why
 
-    def _seq_of_round(self) -> int:
-        """Return the seq of the last epoch that the round's decisions rest on."""
-        ended = [self._replicate(row, self._rounds) for row in self._active]
-        return max(0, max(row.seq for row in ended if row is not None) - 1)
+    def _finalists(self, rows: Iterable[TrialRow]) -> list[TrialRow]:
+        return [row for row in rows if row is not self._runners.first]
 
-    def _is_decided(self) -> bool:
-        """Whether one finalist is left and told apart from the first point, or only the first point."""
-        first = self._runners.first
-        left = [row for row in self._active if row is not first]
-        if len(left) != 1 or first not in self._active:
-            return len(left) + (first in self._active) <= 1
-        difference = self._difference(left[0])
-        return difference is not None and (difference.is_better or difference.low > 0)
+    def _choosing(self, row: TrialRow) -> tuple[float, int]:
+        """Return what ranks finalists: the mean of the search's own error and those of all fresh seeds so far."""
+        errors = [error for error in (row.val_error_last,) if error is not None]
+        return fmean([*errors, *self._errors(row)]), row.number
 
-    def _difference(self, row: TrialRow) -> Difference | None:
-        """Return the difference from the first point. The intervals hold together for all finalists of the start."""
-        first = self._runners.first
-        if first is None or row is first or first not in self._active or row not in self._active or self._rounds < 2:
-            return None
-        table = np.array([self._errors(one) for one in self._active])
-        variance, freedom = residual(table)
-        half = _t(CONFIDENCE, len(self._runners.finalists), freedom) * sqrt(2 * variance / self._rounds)
-        mean = fmean(self._errors(row)) - fmean(self._errors(first))
-        return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
+    def _errors(self, row: TrialRow) -> tuple[float, ...]:
+        """Return its errors on the fresh seeds, to the end of the last round that it took part in."""
+        return self._runners.errors(row.trial_id, self._seeds_after(self._last.get(row.trial_id, 0)))
+
+    def _seeds_after(self, rounds: int) -> int:
+        return self._runners.rounds[rounds - 1].seeds if rounds else 0
 
     def _places(self) -> tuple[Confirmed, ...]:
-        active = [row for row in self._active if self._errors(row)]
-        active.sort(key=lambda row: (fmean(self._errors(row)), row.number))
+        if self._ended == 0:
+            return ()
         rows = {row.trial_id: row for row in self._runners.all}
-        dropped = [rows[trial_id] for trial_id in reversed(self._dropped) if self._errors(rows[trial_id])]
-        places = [
-            Confirmed(row.trial_id, self._errors(row), self._dropped.get(row.trial_id)) for row in active + dropped
-        ]
-        return tuple(
-            replace(place, difference=self._difference(rows[place.trial_id])) if place.dropped is None else place
-            for place in places
+        finalists = [self._confirmed(row) for row in sorted(self._finalists(self._active), key=self._choosing)]
+        places = [*self._first_among(finalists)]
+        dropped = sorted(
+            (rows[trial_id] for trial_id in self._dropped if self._errors(rows[trial_id])),
+            key=lambda row: (-self._last[row.trial_id], self._choosing(row)),
         )
+        return (*places, *map(self._confirmed, dropped))
+
+    def _first_among(self, finalists: Sequence[Confirmed]) -> list[Confirmed]:
+        """Put the first point in front of the finalists if its mean is no higher than that of the best, else behind."""
+        if self._runners.first not in self._active:
+            return list(finalists)
+        first = self._confirmed(self._runners.first)
+        wins = not finalists or first.mean <= finalists[0].mean
+        return [first, *finalists] if wins else [*finalists, first]
+
+    def _confirmed(self, row: TrialRow) -> Confirmed:
+        errors = self._errors(row)
+        earlier = self._seeds_after(self._last[row.trial_id] - 1)
+        return Confirmed(
+            trial_id=row.trial_id,
+            errors=errors,
+            earlier=earlier if earlier < len(errors) else 0,
+            dropped=self._dropped.get(row.trial_id),
+            difference=self._difference(row),
+        )
+
+    def _difference(self, row: TrialRow) -> Difference | None:
+        """Return the difference from the first point on the last round's seeds.
+
+        The noise is that of all fresh seeds of those who took part. The intervals hold together for those finalists.
+        """
+        first = self._runners.first
+        if first is None or row is first or first not in self._active or row not in self._active:
+            return None
+        table = np.array([self._errors(one) for one in self._part])
+        seeds = table.shape[1]
+        if seeds < 2:
+            return None
+        variance, freedom = residual(table)
+        judging = seeds - self._seeds_after(self._ended - 1)
+        half = _t(CONFIDENCE, len(self._part) - 1, freedom) * sqrt(2 * variance / judging)
+        mean = fmean(self._errors(row)[-judging:]) - fmean(self._errors(first)[-judging:])
+        return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
+
+
+def out_after(seeds: int) -> str:
+    """Return why a configuration is dropped that has so many seeds when the better ones go on."""
+    return f"out after {seeds} seed{'s' * (seeds > 1)}"
 
 
 def race_of(spec: StudySpec) -> Race | None:
@@ -380,27 +534,6 @@ def residual(errors: np.ndarray) -> tuple[float, int]:
     expected = errors.mean(axis=1, keepdims=True) + errors.mean(axis=0, keepdims=True) - errors.mean()
     freedom = (configurations - 1) * (seeds - 1)
     return float(((errors - expected) ** 2).sum()) / freedom, freedom
-
-
-def significant_difference(errors: np.ndarray, level: float) -> float:
-    """Return Tukey's honestly significant difference of the rows' means (Tukey 1949).
-
-    The range of as many equal means exceeds it with probability `level`.
-
-    Args:
-        errors: One row a configuration, one column a seed; at least two of each.
-        level: The probability.
-    """
-    variance, freedom = residual(errors)
-    return _range(level, errors.shape[0], freedom) * sqrt(variance / errors.shape[1])
-
-
-@cache
-def _range(level: float, means: int, freedom: int) -> float:
-    """Return the quantile of the studentized range that is exceeded with probability `level`."""
-    from scipy.stats import studentized_range  # noqa: PLC0415 - half a second, for those whose search confirms
-
-    return float(studentized_range.ppf(1 - level, means, freedom))
 
 
 @cache

@@ -294,9 +294,27 @@ class StudyState:
     def searched_enough(self) -> Ending | None:
         """Which limit lets the search start no more trials of its own, so that the race may begin."""
         most = None if self.race is None else self.race.searched_epochs()
-        if most is not None and self._seq - self._replicated >= most:
+        if most is not None and self._searched() > max(0, most - self.epochs):
             return Ending.OUT_OF_EPOCHS
         return self.stopped_improving()
+
+    def has_room_for_a_trial(self, to_begin: int) -> bool:
+        """Return whether the search's share of its epochs holds one more trial if all that train now train to the end.
+
+        If early stopping ends some of them, there may be room later.
+
+        Args:
+            to_begin: how many of the search's trials were handed out and have not begun.
+        """
+        most = None if self.race is None else self.race.searched_epochs()
+        if most is None:
+            return True
+        rest = sum(self.epochs - row.epochs for row in self.all_rows() if _trains_for_the_search(row))
+        return self._searched() + rest + to_begin * self.epochs <= max(0, most - self.epochs)
+
+    def _searched(self) -> int:
+        """Return the epochs in the log that are not of replicates."""
+        return self._seq - self._replicated
 
     def stopped_improving(self) -> Ending | None:
         """Return `STOPPED_IMPROVING` if `search.patience` says so."""
@@ -329,6 +347,10 @@ class StudyState:
             epochs_left = min(epochs_left, max(0, self.budget - self._seq))
         left = (now - self._training_since) * (epochs_left / trained)
         return left if self.deadline is None else max(timedelta(), min(left, self.deadline - now))
+
+
+def _trains_for_the_search(row: TrialRow) -> bool:
+    return row.status is TrialStatus.RUNNING and row.replicate_of is None
 
 
 def _course(row: TrialRow, history: History) -> list[float]:

@@ -168,7 +168,8 @@ def _confirming_in_words(confirm: ConfirmSpec, plan: Plan) -> str:
     share = f"{100 * confirm.share:g} % of all epochs, so {most:,} further ones"
     if plan.study.search.epochs is not None:
         share = f"{100 * confirm.share:g} % of those epochs"
-    return f"then the best {confirm.finalists}{first} on at most {confirm.seeds} fresh seeds, for at most {share}"
+    best = f"at most the best {confirm.finalists}{first}, the last two of them on at most {confirm.seeds} fresh seeds"
+    return f"then {best}, for at most {share}"
 
 
 def _patience_in_words(study: StudySpec) -> str:

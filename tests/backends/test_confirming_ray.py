@@ -133,7 +133,7 @@ def test_a_race_of_two_at_a_time_ends_as_its_log_implies(tmp_path: Path, waits: 
 
 
 def test_a_race_of_the_clearly_different_logs_whom_it_drops(tmp_path: Path) -> None:
-    spec = spec_of(0.5, 0.1, 0.9, confirm={**CONFIRM, "seeds": 5, "share": 0.9})
+    spec = spec_of(0.5, 0.1, 0.9, 0.2, confirm={**CONFIRM, "seeds": 5, "finalists": 3, "share": 0.9})
     result = search(tmp_path, spec)
     assert {row.trial_id for row in check_replay(tmp_path, spec, result)} == {"t0002"}
     assert result.best is not None

@@ -1,20 +1,25 @@
 """What a user reads about a winner: how sure its number is, and whether it is better than the first point."""
 
 from io import StringIO
+from math import sqrt
+from statistics import stdev
 
 import pytest
 from rich.console import Console
+from scipy.stats import t
 
 from plgan_tune.console.confirmed import confirmed_table, told_apart, winner_in_words
-from plgan_tune.study.race import Confirmed, Difference, Standing
+from plgan_tune.study.race import Confirmed, Difference, Round, Standing
 
-WINNER = Confirmed("t0007", (0.14, 0.15, 0.16), difference=Difference(-0.02, -0.031, -0.009))
-FIRST = Confirmed("t0000", (0.16, 0.17, 0.18))
-DROPPED = Confirmed("t0003", (0.2, 0.22), dropped="dropped: its replicate 3 diverged")
+WINNER = Confirmed("t0007", (0.11, 0.14, 0.15, 0.16), 1, difference=Difference(-0.02, -0.031, -0.009))
+FIRST = Confirmed("t0000", (0.15, 0.16, 0.17, 0.18), 1)
+BROKEN = Confirmed("t0003", (0.2,), dropped="its replicate 2 diverged")
+OUT = [Confirmed(f"t001{number}", (0.2 + number / 100,), dropped="out after 1 seed") for number in range(3)]
 
 
-def standing(*places: Confirmed, rounds: int = 3, first: str | None = "t0000") -> Standing:
-    return Standing(rounds, places, tuple(one.trial_id for one in places if one.dropped is None), first, True)
+def standing(*places: Confirmed, first: str | None = "t0000") -> Standing:
+    rounds, active = (Round(5, 1), Round(2, 4)), tuple(one.trial_id for one in places if one.dropped is None)
+    return Standing(rounds, 2, places, active, first, True)
 
 
 def test_a_winner_that_is_told_apart() -> None:
@@ -31,23 +36,24 @@ def test_a_winner_that_is_not_told_apart_is_not_called_better() -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "rounds", "first", "sentence"),
+    ("places", "first", "sentence"),
     [
-        ((FIRST,), 3, "t0000", "no finalist is better than the first point, t0000"),
-        ((Confirmed("t0007", (0.1,)),), 1, "t0000", "one fresh seed cannot tell it from the first point, t0000"),
-        ((WINNER,), 3, None, None),
-        ((), 0, "t0000", None),
-        ((Confirmed("t0007", (0.1, 0.2)),), 2, "t0000", "a broken training cannot tell it from the first point, t0000"),
+        ((FIRST,), "t0000", "no finalist is better than the first point, t0000"),
+        ((Confirmed("t0007", (0.1,)),), "t0000", "one fresh seed cannot tell it from the first point, t0000"),
+        ((WINNER,), None, None),
+        ((), "t0000", None),
+        ((Confirmed("t0007", (0.1, 0.2)),), "t0000", "a broken training cannot tell it from the first point, t0000"),
     ],
 )
-def test_what_cannot_be_said_is_not(
-    places: tuple[Confirmed, ...], rounds: int, first: str | None, sentence: str | None
-) -> None:
-    assert told_apart(standing(*places, rounds=rounds, first=first)) == sentence
+def test_what_cannot_be_said_is_not(places: tuple[Confirmed, ...], first: str | None, sentence: str | None) -> None:
+    assert told_apart(standing(*places, first=first)) == sentence
 
 
 def test_the_interval_of_a_mean_is_students() -> None:
-    assert winner_in_words(WINNER) == "mean of 3 fresh seeds, 95 %: 12.5 to 17.5 %"  # 4.303 * 0.01 / sqrt(3)
+    """Of the last round's mean, by the deviation of all fresh seeds."""
+    half = float(t.ppf(0.975, 3)) * stdev(WINNER.errors) / sqrt(3)
+    low, high = 100 * (0.15 - half), 100 * (0.15 + half)
+    assert winner_in_words(WINNER) == f"mean of 3 fresh seeds, 95 %: {low:.1f} to {high:.1f} %"
     assert winner_in_words(Confirmed("t0007", (0.14,))) == "on one fresh seed"
 
 
@@ -55,13 +61,27 @@ def test_an_interval_never_leaves_the_fractions() -> None:
     assert Confirmed("t0007", (0.0, 0.2)).interval == (0.0, 1.0)
 
 
-def test_the_table_has_a_line_for_each_and_fits_80_columns() -> None:
+def printed(*places: Confirmed) -> list[str]:
     console = Console(file=StringIO(), width=80)
-    console.print(confirmed_table(standing(WINNER, FIRST, DROPPED)))
+    console.print(confirmed_table(standing(*places)))
     assert isinstance(console.file, StringIO)
-    assert max(map(len, console.file.getvalue().splitlines())) <= 80
-    lines = [line.split() for line in console.file.getvalue().splitlines()]
-    assert [line[0] for line in lines if line][:4] == ["confirmed", "t0007", "t0000", "t0003"]
+    return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def test_the_table_has_a_line_for_each_and_fits_80_columns() -> None:
+    found = printed(WINNER, FIRST, BROKEN)
+    assert max(map(len, found)) <= 80
+    lines = [line.split() for line in found]
+    assert [line[0] for line in lines][:4] == ["confirmed", "t0007", "t0000", "t0003"]
     assert lines[1][1:3] == ["15.00", "%"]
+    assert lines[1][6] == "3"  # seeds that the mean is of
     assert "better" in lines[1]
     assert lines[2][-3:] == ["the", "first", "point"]
+
+
+def test_many_that_were_soon_out_take_a_line_together() -> None:
+    """They have a seed each, which tells nothing of them."""
+    found = printed(WINNER, FIRST, *OUT)
+    assert [line.split()[0] for line in found] == ["confirmed", "t0007", "t0000", "3"]
+    assert found[-1] == "3 more were out after 1 seed"
+    assert printed(WINNER, FIRST, OUT[0])[-1] == "1 more was out after 1 seed"

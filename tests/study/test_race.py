@@ -3,19 +3,21 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil, sqrt
 from random import Random
+from statistics import stdev
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import studentized_range, t
+from scipy.stats import t
 
 from plgan_tune.config.study import ConfirmSpec
 from plgan_tune.records import TrialRow, TrialStatus, Verdict
-from plgan_tune.study.race import FALSE_DROPS, Race, Standing, residual, significant_difference
+from plgan_tune.study.race import Race, Round, Standing, residual, rounds_of, rounds_within, trainings
 from plgan_tune.study.ranking import rank, trained_whole
 from tests.factories import make_trial
 
@@ -97,51 +99,56 @@ def test_nothing_is_decided_while_a_trial_of_the_search_runs(table: list[list[fl
     """It may become a finalist."""
     searched = [own(number, number / 10) for number in range(len(table))]
     standing = race_of().standing(with_replicates([*searched, own(9, None, RUNNING)], table))
-    assert (standing.rounds, standing.places, standing.decisions) == (0, (), ())
+    assert (standing.ended, standing.places, standing.decisions) == (0, (), ())
     assert not standing.is_over
-    assert set(standing.active) == {row.trial_id for row in searched}
+    assert "t0" in standing.active
 
 
-def test_a_race_of_the_clearly_different_drops_the_worse_and_ends_early() -> None:
-    """Noise of a thousandth, differences of a tenth: two seeds tell."""
-    table = [[0.30, 0.301], [0.10, 0.101], [0.20, 0.202], [0.40, 0.401]]
-    searched = [own(number, error) for number, error in enumerate((0.3, 0.1, 0.2, 0.4))]
-    standing = race_of().standing(with_replicates(searched, table))
-    assert standing.is_over
-    assert standing.rounds == 2
-    assert standing.active == ("t0", "t1")
-    assert standing.winner is not None
-    assert standing.winner.trial_id == "t1"
-    assert standing.winner.difference is not None
-    assert standing.winner.difference.is_better
-    assert {(row.trial_id, row.verdict) for row in standing.decisions} == {
-        ("t2", Verdict.DROP),
-        ("t3", Verdict.DROP),
-    }
-    ends = [row.seq for row in with_replicates([], table)]
-    assert {row.seq for row in standing.decisions} == {max(ends) - 1}  # the last epoch that the round rests on
-    assert all(row.competitors >= 2 and row.cutoff is not None and row.value > row.cutoff for row in standing.decisions)
-    assert race_of().next_replicates(with_replicates(searched, table), []) == []
+FIVE = [own(number, error) for number, error in enumerate((0.3, 0.12, 0.2, 0.22, 0.4))]
+"""The first point, and four finalists, whose race is of one seed for four and three more for two."""
 
 
-def test_equal_ones_race_to_the_last_seed() -> None:
-    table = [[0.3, 0.1, 0.2], [0.2, 0.3, 0.1]]
-    standing = race_of(seeds=3).standing(with_replicates([own(0), own(1)], table))
-    assert (standing.rounds, standing.is_over, standing.decisions) == (3, True, ())
-    assert not race_of(seeds=4).standing(with_replicates([own(0), own(1)], table)).is_over
+def test_after_one_seed_the_two_of_lowest_mean_go_on() -> None:
+    """By the fresh error and the search's own: t2 is (0.20 + 0.14) / 2, t1 (0.12 + 0.24) / 2, t3 (0.22 + 0.15) / 2."""
+    fresh = [[0.3], [0.24], [0.14], [0.15], [0.4]]
+    standing = race_of(4).standing(with_replicates(FIVE, fresh))
+    assert standing.rounds == (Round(4, 1), Round(2, 4))
+    assert (standing.ended, standing.is_over) == (1, False)
+    assert standing.active == ("t0", "t1", "t2")
+    assert [place.trial_id for place in standing.places] == ["t2", "t1", "t0", "t3", "t4"]
+    third, fourth = standing.decisions
+    assert [third.trial_id, fourth.trial_id] == ["t3", "t4"]
+    assert third.value == pytest.approx((0.22 + 0.15) / 2)
+    assert third.cutoff == pytest.approx((0.12 + 0.24) / 2)
+    assert {row.reason for row in standing.decisions} == {"dropped: out after 1 seed"}
+    assert {row.verdict for row in standing.decisions} == {Verdict.DROP}
+    assert {row.seq for row in standing.decisions} == {replicate(4, 1).seq - 1}  # the last epoch that it rests on
+    assert race_of(4).next_replicates(with_replicates(FIVE, fresh), []) == [
+        (of, which) for which in (2, 3, 4) for of in ("t0", "t1", "t2")
+    ]
 
 
-def test_the_first_point_is_never_dropped_by_its_error() -> None:
-    table = [[0.9, 0.901, 0.9], [0.10, 0.101, 0.1], [0.11, 0.108, 0.11]]
-    for seeds in (1, 2, 3):
-        standing = race_of().standing(with_replicates([own(0), own(1), own(2)], [row[:seeds] for row in table]))
-        assert "t0" in standing.active
-        assert standing.first == "t0"
-        assert not [row for row in standing.decisions if row.trial_id == "t0"]
-        (place,) = [place for place in standing.places if place.trial_id == "t0"]
-        assert place.errors == tuple(table[0][: standing.rounds])
-        assert place.dropped is None
-        assert place.difference is None
+def test_the_last_round_has_chosen_nothing_and_gives_the_mean() -> None:
+    fresh = [[0.3, 0.32, 0.31, 0.33], [0.24, 0.2, 0.22, 0.21], [0.14, 0.23, 0.22, 0.24], [0.15], [0.4]]
+    standing = race_of(4).standing(with_replicates(FIVE, fresh))
+    assert (standing.ended, standing.is_over) == (2, True)
+    winner = standing.winner
+    assert winner is not None
+    assert winner.trial_id == "t1"  # own 0.12: the mean of all five errors is lower than that of t2
+    assert winner.judging == (0.2, 0.22, 0.21)
+    assert winner.mean == pytest.approx(0.21)
+    places = {place.trial_id: place for place in standing.places}
+    assert places["t0"].mean == pytest.approx(0.32)
+    assert places["t3"].mean == 0.15
+    assert places["t3"].dropped is not None
+    assert race_of(4).next_replicates(with_replicates(FIVE, fresh), []) == []
+
+
+def test_the_first_point_wins_only_by_its_last_round() -> None:
+    """No finalist's own luck counts against it, nor its own for it."""
+    fresh = [[0.9, 0.20, 0.20, 0.20], [0.1, 0.2, 0.2, 0.21], [0.1, 0.23, 0.22, 0.24], [0.15], [0.4]]
+    standing = race_of(4).standing(with_replicates(FIVE, fresh))
+    assert [place.trial_id for place in standing.places] == ["t0", "t1", "t2", "t3", "t4"]
 
 
 @given(tables(least=2), st.randoms())
@@ -154,21 +161,22 @@ def test_only_a_breakdown_drops_the_first_point(table: list[list[float]], draw: 
 @pytest.mark.parametrize("which", [1, 2])
 @pytest.mark.parametrize("of", [0, 1])
 def test_whoever_breaks_down_on_a_fresh_seed_is_dropped(status: TrialStatus, which: int, of: int) -> None:
-    """The first point, too."""
+    """The first point, too. It is trained no further, while the others go on."""
     table = [[0.2, 0.1], [0.1, 0.2], [0.15, 0.16]]
     rows = with_replicates([own(0), own(1), own(2)], table)
     rows = [
         replace(row, status=status) if (row.replicate_of, row.replicate) == (f"t{of}", which) else row for row in rows
     ]
-    standing = race_of().standing(rows)
+    assert {one for one, _ in race_of(3).next_replicates(rows, [])} == {"t0", "t1", "t2"} - {f"t{of}"}
+    rows += [replicate(other, 3, 0.2) for other in range(3) if other != of]
+    standing = race_of(3).standing(rows)
     assert f"t{of}" not in standing.active
-    assert standing.rounds == 2
+    assert standing.is_over
     (decision,) = standing.decisions
     assert (decision.trial_id, decision.verdict, decision.value) == (f"t{of}", Verdict.DROP, 1.0)
     assert decision.reason == f"dropped: its replicate {which} {status}"
     dropped = [place for place in standing.places if place.trial_id == f"t{of}"]
     assert [len(place.errors) for place in dropped] == [which - 1] * (which > 1)
-    assert {(f"t{of}", number) for number in (1, 2, 3)}.isdisjoint(race_of().next_replicates(rows, []))
 
 
 def test_where_all_break_down_the_race_is_over_and_nobody_has_won() -> None:
@@ -178,21 +186,98 @@ def test_where_all_break_down_the_race_is_over_and_nobody_has_won() -> None:
     assert len(standing.decisions) == 2
 
 
+def test_a_first_point_that_breaks_down_ahead_of_the_round_is_dropped_when_that_round_ends() -> None:
+    """Its later seeds fill slots that would wait. What was decided before must not change."""
+    ahead = [*FIVE, replicate(0, 1, 0.3), replicate(0, 2, None, DIVERGED)]
+    race = race_of(4)
+    assert race.next_replicates(ahead, []) == [("t1", 1), ("t2", 1), ("t3", 1), ("t4", 1)]
+    rows = [*ahead, *(replicate(of, 1, 0.1 * of) for of in range(1, 5))]
+    assert race.standing(rows).active == ("t0", "t1", "t2")
+    rows += [replicate(of, which, 0.1 * of) for of in (1, 2) for which in (2, 3, 4)]
+    assert race.standing(rows).active == ("t1", "t2")
+    assert race.standing(rows).is_over
+
+
 def test_the_dropped_come_last_those_that_lasted_longest_before_the_others() -> None:
-    table = [[0.2, 0.1, 0.3], [0.1, 0.3, 0.2], [0.3, 0.2, 0.1], [0.15, 0.25, 0.2]]
-    rows = with_replicates([own(number) for number in range(4)], table)
-    rows = [
-        replace(row, status=DIVERGED) if (row.replicate_of, row.replicate) in {("t3", 2), ("t1", 3)} else row
-        for row in rows
-    ]
-    places = race_of().standing(rows).places
-    assert [(place.trial_id, len(place.errors)) for place in places] == [("t0", 3), ("t2", 3), ("t1", 2), ("t3", 1)]
-    assert [place.dropped for place in places] == [
-        None,
-        None,
-        "dropped: its replicate 3 diverged",
-        "dropped: its replicate 2 diverged",
-    ]
+    searched = [own(number, error) for number, error in enumerate((0.3, 0.1, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17))]
+    fresh = [[0.3] * 8, *([error] * seeds for error, seeds in zip((0.2, 0.21, 0.22), (8, 8, 1), strict=True))]
+    rows = with_replicates([*searched, own(9, 0.18)], [*fresh, *([0.1 + of / 100] for of in range(4, 10))])
+    standing = race_of(8, 9).standing(rows)
+    assert standing.rounds == (Round(9, 1), Round(3, 3), Round(2, 8))
+    assert standing.ended == 1
+    assert [len(place.errors) for place in standing.places] == [1] * 10
+    assert [place.dropped is None for place in standing.places] == [True] * 4 + [False] * 6
+
+
+# Its rounds
+
+
+@given(st.integers(1, 200), st.integers(1, 50))
+def test_fewer_and_fewer_get_more_and_more_seeds(finalists: int, seeds: int) -> None:
+    rounds = rounds_of(finalists, seeds)
+    assert (rounds[0].finalists, rounds[-1].seeds) == (finalists, seeds)
+    for before, after in pairwise(rounds):
+        assert after.finalists == max(2, before.finalists // 3)
+        assert after.seeds > before.seeds
+    more = [after.seeds - before.seeds for before, after in pairwise((Round(0, 0), *rounds))]
+    assert more[:-1] == [2**place for place in range(len(rounds) - 1)]
+    assert rounds[-1].finalists <= 2 or more[-1] <= 2 * (more[-2] if len(more) > 1 else 1)
+
+
+@given(st.integers(0, 120), st.integers(1, 40), st.integers(2, 20), st.booleans())
+def test_the_rounds_take_what_the_allowance_holds_and_no_more(
+    allowance: int, finalists: int, seeds: int, with_first: bool
+) -> None:
+    rounds = rounds_within(allowance, finalists, seeds, with_first)
+    taken = trainings(rounds, with_first)
+    assert rounds[0].finalists <= finalists
+    assert rounds[-1].seeds <= seeds
+    if allowance >= 1 + with_first:
+        assert taken <= allowance
+        larger = rounds_of(rounds[0].finalists + 1, rounds[-1].seeds)
+        is_smallest = rounds[-1].seeds < min(2, rounds[0].finalists) or rounds[0].finalists == 1
+        assert rounds[0].finalists == finalists or trainings(larger, with_first) > allowance or is_smallest
+    else:
+        assert rounds == (Round(1, 1),)
+
+
+@pytest.mark.parametrize(
+    ("allowance", "rounds"),
+    [
+        (14, (Round(4, 1), Round(2, 4))),
+        (43, (Round(15, 1), Round(5, 3), Round(2, 8))),
+        (1000, (Round(16, 1), Round(5, 3), Round(2, 8))),
+        (11, (Round(4, 1), Round(2, 3))),
+        (6, (Round(2, 2),)),
+        (4, (Round(1, 2),)),
+        (2, (Round(1, 1),)),
+    ],
+)
+def test_the_default_s_rounds(allowance: int, rounds: tuple[Round, ...]) -> None:
+    assert rounds_within(allowance, 16, 8, True) == rounds
+
+
+@given(st.integers(2, 9), st.integers(1, 5), st.randoms())
+def test_the_rounds_stay_as_they_are_while_the_race_runs(seeds: int, finalists: int, draw: Random) -> None:
+    race = race_of(seeds, finalists, 0.6)
+    searched = [own(number, draw.random()) for number in range(12)]
+    rounds = race.standing(searched).rounds
+    rows, _ = play(race, searched, drawn(draw, 0.1), 3, draw)
+    for count in range(len(searched), len(rows) + 1):
+        assert race.standing(rows[:count]).rounds == rounds
+
+
+def test_an_earlier_race_s_replicates_count_against_the_share_unless_they_are_of_use() -> None:
+    """Of two trainings of t2, which is no finalist any more, and of the first seed of t1 and of the first point."""
+    searched = [own(0, 0.5), own(1, 0.2), own(2, 0.3), *(own(number, 0.4, seq=5000) for number in range(3, 8))]
+    new = [*searched, own(8, 0.1, seq=5000), own(9, 0.15, seq=5000)]
+    old = with_replicates([], [[0.5, 0.5], [0.2], [0.3, 0.3]])
+    race = race_of(5, 3, 0.5)  # 10 trainings
+    assert race.standing(new).rounds == rounds_within(10, 3, 5, True) == (Round(3, 1), Round(2, 3))
+    assert race.standing([*new, *old]).rounds == rounds_within(8, 3, 5, True)
+    rows, _ = play(race, [*new, *old], lambda of, which: of / 10, 1, Random(0))
+    assert race.standing(rows).is_over
+    assert sum(row.replicate_of is not None for row in rows) <= 10
 
 
 # Who takes part
@@ -208,7 +293,7 @@ def test_the_completed_of_lowest_last_error_take_part_and_the_first_point_with_t
 @pytest.mark.parametrize("status", [COMPLETED, STOPPED])
 def test_a_first_point_that_was_stopped_early_races(status: TrialStatus) -> None:
     searched = [own(0, 0.9, status, epochs=1), own(1, 0.1), own(2, 0.2)]
-    race = race_of(finalists=1)
+    race = race_of(2, finalists=1)
     assert race.next_replicates(searched, []) == [("t0", 1), ("t1", 1), ("t0", 2), ("t1", 2)]
     rows = with_replicates(searched, [[0.1, 0.101], [0.3, 0.301]])
     standing = race.standing(rows)
@@ -216,7 +301,6 @@ def test_a_first_point_that_was_stopped_early_races(status: TrialStatus) -> None
     assert standing.winner.trial_id == "t0"
     assert standing.winner.errors == (0.1, 0.101)
     assert standing.is_over
-    assert standing.places[1].dropped is not None
     assert rank(rows, race)[0].trial_id == "t0"
 
 
@@ -229,19 +313,20 @@ def test_a_first_point_that_broke_down_does_not_race(status: TrialStatus) -> Non
 def test_without_a_completed_trial_there_is_no_race() -> None:
     for rows in ([], [own(0, 0.5, STOPPED)], [own(1, None, DIVERGED)], [own(1, 0.5, STOPPED), own(2, None, FAILED)]):
         standing = race_of().standing(rows)
-        assert (standing.is_over, standing.rounds, standing.places, standing.winner) == (True, 0, (), None)
+        assert (standing.is_over, standing.ended, standing.places, standing.winner) == (True, 0, (), None)
         assert race_of().next_replicates(rows, []) == []
 
 
-def test_a_single_finalist_without_a_first_point_is_trained_once_more() -> None:
-    """To say what it comes to on a fresh seed: there is nobody to tell it apart from."""
-    race = race_of(first=False)
-    assert race.next_replicates([own(1)], [])[:1] == [("t1", 1)]
-    rows = [own(1), replicate(1, 1, 0.3)]
+def test_a_single_finalist_without_a_first_point_is_trained_on_all_seeds() -> None:
+    """To say what it comes to: there is nobody to tell it apart from."""
+    race = race_of(2, first=False)
+    assert race.next_replicates([own(1)], []) == [("t1", 1), ("t1", 2)]
+    rows = [own(1), replicate(1, 1, 0.3), replicate(1, 2, 0.4)]
     standing = race.standing(rows)
-    assert (standing.rounds, standing.is_over) == (1, True)
+    assert (standing.ended, standing.is_over) == (1, True)
     assert standing.winner is not None
-    assert (standing.winner.errors, standing.winner.interval, standing.winner.difference) == ((0.3,), None, None)
+    assert (standing.winner.errors, standing.winner.difference) == ((0.3, 0.4), None)
+    assert standing.winner.interval is not None
     assert race.next_replicates(rows, []) == []
 
 
@@ -249,15 +334,6 @@ def test_a_first_point_that_is_the_only_one_to_complete_races_with_nobody() -> N
     standing = race_of().standing([own(0, 0.3), own(1, 0.2, STOPPED)])
     assert (standing.is_over, standing.first) == (True, "t0")
     assert race_of().next_replicates([own(0, 0.3), own(1, 0.2, STOPPED)], []) == []
-
-
-def test_fewer_finalists_race_where_the_share_takes_so_many_through_no_three_rounds() -> None:
-    """Of 20 trainings half are 10: with the first point 2 finalists through three rounds, of 4 trainings one."""
-    searched = [own(number, number / 100) for number in range(10)]
-    assert len(race_of(finalists=9, share=0.5).standing(searched).active) == 1 + 2
-    assert len(race_of(finalists=9, share=0.5, first=False).standing(searched).active) == 3
-    assert len(race_of(finalists=9, share=0.5).standing(searched[:4]).active) == 1 + 1
-    assert len(race_of(finalists=9, share=0.5).standing(searched[:1]).active) == 1
 
 
 # What is trained next
@@ -329,8 +405,8 @@ def test_a_race_keeps_to_its_seeds_its_share_and_its_order(
     if slots == 1:
         assert [which for _, which in begun] == sorted(which for _, which in begun)
     counts = {len(place.errors) for place in standing.places if place.dropped is None}
-    assert counts <= {standing.rounds}  # pairs: all that take part have the same seeds
-    assert standing.is_over or standing.rounds < seeds
+    assert counts <= {one.seeds for one in standing.rounds[: standing.ended][-1:]}  # pairs: all have the same seeds
+    assert standing.is_over or not begun
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
@@ -389,25 +465,22 @@ def test_a_finalist_that_comes_late_is_trained_only_as_far_as_the_share_goes() -
     race = race_of(finalists=1, share=0.5)
     searched = [own(0, 0.5), own(1, 0.2), own(2, 0.3), own(3, 0.4)]
     begun = race.next_replicates([*searched, own(4, None, RUNNING, epochs=0)], [])
-    assert begun == [("t0", 1), ("t1", 1), ("t0", 2), ("t1", 2)]
+    assert begun == [("t0", 1), ("t0", 2), ("t1", 1), ("t1", 2)]  # those of the first point are of use in any case
     rows = with_replicates([*searched, own(4, 0.1)], [[0.3, 0.3], [0.2, 0.2]])
     while ready := race.next_replicates(rows, []):
         rows.append(replicate(int(ready[0][0][1:]), ready[0][1], 0.1))
     assert sum(row.replicate_of is not None for row in rows) <= 5
 
 
-def test_a_slot_that_would_wait_takes_the_round_after_the_next() -> None:
-    searched = [own(0), own(1), own(2)]
-    race = race_of(finalists=2)
-    first, second = ([(f"t{of}", which) for of in range(3)] for which in (1, 2))
-    assert race.next_replicates(searched, []) == first + second
-    assert race.next_replicates(searched, first[:2]) == [*first[2:], *second]
-    assert race.next_replicates(searched, [*first, *second[:1]]) == second[1:]
-    assert race.next_replicates(searched, first + second) == []  # the third waits for the end of the first
-    done = with_replicates(searched, [[0.3], [0.2], [0.1]])
-    assert race.next_replicates(done, second)[:3] == [(f"t{of}", 3) for of in range(3)]
-    under_way = [*done, replicate(0, 2, None, RUNNING)]
-    assert race.next_replicates(under_way, [("t0", 2)])[:2] == second[1:]  # named twice, and counted once
+def test_a_slot_that_would_wait_takes_the_first_point_s_later_seeds() -> None:
+    race = race_of(4)
+    first = [("t0", 1), ("t1", 1), ("t2", 1), ("t3", 1), ("t4", 1)]
+    later = [("t0", 2), ("t0", 3), ("t0", 4)]
+    assert race.next_replicates(FIVE, []) == first + later
+    assert race.next_replicates(FIVE, first[:2]) == first[2:] + later
+    assert race.next_replicates(FIVE, first + later) == []  # the rest waits for the end of the round
+    under_way = [*FIVE, replicate(0, 1, None, RUNNING)]
+    assert race.next_replicates(under_way, [("t0", 1)]) == first[1:] + later  # named twice, and counted once
 
 
 def test_a_round_that_the_share_does_not_hold_whole_does_not_begin() -> None:
@@ -421,7 +494,9 @@ def test_a_round_that_the_share_does_not_hold_whole_does_not_begin() -> None:
 @pytest.mark.parametrize("budget", [10, 40, 100, 1000, 999])
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.25, 0.3, 0.4, 0.7, 0.9])
 def test_the_search_has_the_rest_of_the_budget(budget: int, share: float) -> None:
-    assert race_of(share=share, budget=budget).searched_epochs() == ceil(budget * (1 - Fraction(str(share))))
+    largest = EPOCHS * trainings(rounds_of(4, 5), with_first=True)
+    expected = ceil(budget - min(budget * Fraction(str(share)), Fraction(largest)))
+    assert race_of(share=share, budget=budget).searched_epochs() == expected
     assert race_of(share=share).searched_epochs() is None
 
 
@@ -452,43 +527,35 @@ def test_the_residual_is_what_neither_configurations_nor_seeds_explain(table: li
     expected, expected_freedom = fitted(errors)
     assert freedom == expected_freedom
     assert variance == pytest.approx(expected, abs=1e-12)
-    quantile = float(studentized_range.ppf(0.98, len(table), freedom)) if len(table) == 3 == len(table[0]) else None
-    if quantile is not None:
-        assert significant_difference(errors, 0.02) == pytest.approx(quantile * sqrt(expected / 3), abs=1e-9)
 
 
-ERRORS = np.array([[0.30, 0.34, 0.29], [0.25, 0.31, 0.26], [0.28, 0.30, 0.27], [0.60, 0.66, 0.57]])
-"""Of the first point and of three finalists, on three seeds; the last is far off."""
+ERRORS = np.array(
+    [[0.28, 0.30, 0.34, 0.29], [0.24, 0.25, 0.31, 0.26], [0.23, 0.28, 0.30, 0.27], [0.60, 0.66, 0.57, 0.61]]
+)
+"""Of the first point and of three finalists, on four seeds; the last is dropped after the first of them."""
 
 
 def test_intervals_and_differences_are_those_of_the_book() -> None:
     searched = [own(number, number / 10) for number in range(4)]
-    standing = race_of(seeds=5).standing(with_replicates(searched, ERRORS.tolist()))
+    standing = race_of(seeds=4).standing(with_replicates(searched, ERRORS.tolist()))
+    assert standing.rounds == (Round(3, 1), Round(2, 4))
     assert standing.active == ("t0", "t1", "t2")
     places = {place.trial_id: place for place in standing.places}
-    assert means(standing) == pytest.approx(dict(zip(("t0", "t1", "t2", "t3"), ERRORS.mean(axis=1), strict=True)))
-    half = float(t.ppf(0.975, 2)) * ERRORS[1].std(ddof=1) / sqrt(3)
-    assert places["t1"].interval == pytest.approx((ERRORS[1].mean() - half, ERRORS[1].mean() + half))
+    judging = ERRORS[:3, 1:].mean(axis=1)
+    expected = dict(zip(("t0", "t1", "t2", "t3"), [*judging, 0.60], strict=True))
+    assert means(standing) == pytest.approx(expected)
+    half = float(t.ppf(0.975, 3)) * stdev(ERRORS[1]) / sqrt(3)
+    assert places["t1"].interval == pytest.approx((judging[1] - half, judging[1] + half))
 
-    left = ERRORS[:3]
-    variance, freedom = fitted(left)
-    assert freedom == 4
-    half = float(t.ppf(1 - 0.05 / (2 * 3), freedom)) * sqrt(2 * variance / 3)  # three finalists at the start
+    variance, freedom = fitted(ERRORS[:3])
+    assert freedom == 6
+    half = float(t.ppf(1 - 0.05 / (2 * 2), freedom)) * sqrt(2 * variance / 3)  # two finalists in the last round
     for number in (1, 2):
         difference = places[f"t{number}"].difference
         assert difference is not None
-        mean = left[number].mean() - left[0].mean()
+        mean = judging[number] - judging[0]
         assert (difference.mean, difference.low, difference.high) == pytest.approx((mean, mean - half, mean + half))
     assert places["t0"].difference is places["t3"].difference is None
-
-    two = ERRORS[:, :2]  # the last went at once
-    margin = float(studentized_range.ppf(1 - FALSE_DROPS / 4, 4, 3)) * sqrt(fitted(two)[0] / 2)
-    (decision,) = standing.decisions
-    assert decision.trial_id == "t3"
-    assert decision.value == pytest.approx(two[3].mean())
-    assert decision.cutoff == pytest.approx(two.mean(axis=1).min() + margin)
-    assert decision.competitors == 4
-    assert decision.seq == replicate(3, 2).seq - 1
 
 
 def test_differences_are_paired_by_seed_whichever_ended_first() -> None:
@@ -500,26 +567,14 @@ def test_differences_are_paired_by_seed_whichever_ended_first() -> None:
     assert place.difference is not None
     assert place.difference.low == pytest.approx(-0.01)
     assert place.difference.high == pytest.approx(-0.01)
-    assert standing.rounds == 2  # they are told apart
 
 
 def test_an_interval_lies_within_what_an_error_may_be() -> None:
     rows = with_replicates([own(0), own(1)], [[0.0, 0.5], [1.0, 0.5]])
-    for place in race_of().standing(rows).places:
+    for place in race_of(2).standing(rows).places:
         assert place.interval is not None
         low, high = place.interval
         assert 0 <= low <= place.mean <= high <= 1
-
-
-def test_equal_configurations_are_rarely_told_apart() -> None:
-    """The level holds over all rounds: of 300 races of four alike, a tenth may drop one."""
-    draw = np.random.default_rng(0)
-    dropped = 0
-    for _ in range(300):
-        table = (0.3 + 0.05 * draw.standard_normal((1, 5)) + 0.02 * draw.standard_normal((4, 5))).clip(0, 1)
-        rows = with_replicates([own(number) for number in range(4)], table.tolist())
-        dropped += bool(race_of(first=False).standing(rows).decisions)
-    assert dropped <= 0.15 * 300
 
 
 # The ranking
@@ -528,8 +583,8 @@ def test_equal_configurations_are_rarely_told_apart() -> None:
 def test_the_winner_is_first_the_unconfirmed_follow_and_replicates_have_no_place() -> None:
     searched = [own(0, 0.4), own(1, 0.1), own(2, 0.2), own(3, 0.3), own(4, 0.05, STOPPED), own(5, 0.25)]
     rows = with_replicates(searched, [[0.5, 0.501], [0.3, 0.302], [0.2, 0.2]])
-    ranked = rank(rows, race_of(finalists=2))
-    assert [row.trial_id for row in ranked] == ["t2", "t0", "t1", "t5", "t3"]
+    ranked = rank(rows, race_of(2, finalists=2))
+    assert [row.trial_id for row in ranked] == ["t2", "t1", "t0", "t5", "t3"]
     assert all(row.replicate_of is None for row in ranked)
     assert [row.trial_id for row in rank(rows)] == ["t1", "t2", "t5", "t3", "t0"]
     assert [row.trial_id for row in rank(searched, race_of(finalists=2))] == ["t1", "t2", "t5", "t3", "t0"]

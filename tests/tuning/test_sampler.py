@@ -320,7 +320,7 @@ def test_tpe_avoids_a_diverging_half() -> None:
     assert sum(late) / 5 < 0.25  # half of the square diverges
 
 
-@pytest.mark.parametrize("name", ["cmaes", "gp"])
+@pytest.mark.parametrize("name", ["cmaes", pytest.param("gp", marks=pytest.mark.slow)])
 def test_the_samplers_without_constraints_avoid_a_diverging_half_too(name: str) -> None:
     """A diverged trial's last error is the lowest of all: told so, it would attract."""
 

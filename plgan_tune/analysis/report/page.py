@@ -305,7 +305,7 @@ def _confirmed(standing: Standing) -> list[dict[str, str]]:
             "trial_id": place.trial_id,
             "mean": percent(place.mean),
             "interval": interval_in_words(place),
-            "seeds": str(len(place.errors)),
+            "seeds": str(len(place.judging)),
             "difference": difference_in_words(place.difference),
             "verdict": verdict(standing, place),
         }
