@@ -136,7 +136,7 @@ class Confirming:
 
     def _news(self) -> tuple[str, ...]:
         """Return a note on the configurations that take part since the last one."""
-        standing = self._state.standing()
+        standing = self._race.standing(self._state.all_rows())
         new = [trial_id for trial_id in standing.active if trial_id not in self._announced]
         self._announced.update(new)
         named = [f"{trial_id} (the first point)" if trial_id == standing.first else trial_id for trial_id in new]

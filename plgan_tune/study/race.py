@@ -152,8 +152,7 @@ class Race:
     takes part in every round. What the last round trains has chosen nothing: it alone gives the printed means and the
     differences from the first point.
 
-    `share` decides how many take part: as many finalists as seeds, up to the most seeds that it holds, then as many
-    more finalists as it holds.
+    `share` decides how many take part: see `rounds_within`.
 
     Where everything stands is a function of the rows alone, so a resume goes on where the log ends.
 
@@ -292,7 +291,7 @@ def trainings(rounds: Iterable[Round], with_first: bool) -> int:
 def rounds_within(allowance: int, finalists: int, seeds: int, with_first: bool) -> tuple[Round, ...]:
     """Return the rounds of a race that takes at most so many trainings.
 
-    As many finalists as seeds, the most that the allowance holds; then as many more finalists as it holds.
+    The most seeds that it holds with at least one finalist fewer; then as many more finalists as it holds.
 
     Args:
         allowance: Trainings.
@@ -301,12 +300,12 @@ def rounds_within(allowance: int, finalists: int, seeds: int, with_first: bool) 
         with_first: Whether the first point takes part, too.
     """
     for most in range(min(seeds, max(1, allowance)), 1, -1):
-        fewest = min(most, finalists)
+        fewest = min(most - 1, finalists)
         if trainings(rounds_of(fewest, most), with_first) <= allowance:
             counts = range(fewest, finalists + 1)
             affordable = (count for count in counts if trainings(rounds_of(count, most), with_first) <= allowance)
             return rounds_of(max(affordable), most)
-    return rounds_of(1, 2 if trainings(rounds_of(1, 2), with_first) <= allowance else 1)
+    return rounds_of(1, 1)
 
 
 def _replicates_before_the_last_search_ended(rows: Sequence[TrialRow]) -> list[tuple[str, int]]:

@@ -266,8 +266,10 @@ class StudyState:
         return rank(self.all_rows(), self.race)
 
     def standing(self) -> Standing:
-        """Return how the race of the finalists stands; one without any rounds if there is no race."""
-        return Standing() if self.race is None else self.race.standing(self.all_rows())
+        """Return how the race of the finalists stands; one without any rounds before the first replicate."""
+        if self.race is None or not self._has_replicates:
+            return Standing()  # a display asks several times a second, whatever the number of trials
+        return self.race.standing(self.all_rows())
 
     def race_waits(self) -> bool:
         """Return whether the race has a training that has not begun."""

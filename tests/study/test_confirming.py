@@ -575,7 +575,8 @@ def test_all_that_still_race_keep_their_checkpoints_meanwhile(planned: type[Plan
     searched = EPOCHS * len(alike)
     for after in (searched, searched + 1, searched + EPOCHS, searched + 4 * EPOCHS):
         cut = search(tmp_path / str(after), spec, after)
-        active = set(cut.state.standing().active)
+        assert cut.state.race is not None
+        active = set(cut.state.race.standing(cut.state.all_rows()).active)
         assert len(active) >= 2
         assert active <= set(kept(tmp_path / str(after)))
 

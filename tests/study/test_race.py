@@ -235,7 +235,7 @@ def test_the_rounds_take_what_the_allowance_holds_and_no_more(
     if allowance >= 1 + with_first:
         assert taken <= allowance
         larger = rounds_of(rounds[0].finalists + 1, rounds[-1].seeds)
-        is_smallest = rounds[-1].seeds < min(2, rounds[0].finalists) or rounds[0].finalists == 1
+        is_smallest = rounds[-1].seeds == 1
         assert rounds[0].finalists == finalists or trainings(larger, with_first) > allowance or is_smallest
     else:
         assert rounds == (Round(1, 1),)
@@ -245,8 +245,10 @@ def test_the_rounds_take_what_the_allowance_holds_and_no_more(
     ("allowance", "rounds"),
     [
         (14, (Round(4, 1), Round(2, 4))),
+        (29, (Round(7, 1), Round(2, 8))),
         (43, (Round(15, 1), Round(5, 3), Round(2, 8))),
         (1000, (Round(16, 1), Round(5, 3), Round(2, 8))),
+        (13, (Round(3, 1), Round(2, 4))),
         (11, (Round(4, 1), Round(2, 3))),
         (6, (Round(2, 2),)),
         (4, (Round(1, 2),)),
