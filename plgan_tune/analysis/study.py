@@ -222,7 +222,7 @@ def _joined(own: pd.DataFrame, race: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _standing(spec: StudySpec, trials: Any) -> Standing:
     race = race_of(spec)
-    return Standing() if race is None else race.standing(trial_rows(trials, spec.columns, spec.options))
+    return Standing() if race is None else race.latest(trial_rows(trials, spec.columns, spec.options))
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:

@@ -191,6 +191,20 @@ class Race:
         """
         return _Course(self._runners(rows)).standing()
 
+    def latest(self, rows: Iterable[TrialRow]) -> Standing:
+        """Return how the race stands; until that of an extended search is over, how the one before it ended.
+
+        Args:
+            rows: All trials of the study.
+        """
+        rows = list(rows)
+        now = self.standing(rows)
+        newest = max((row.number for row in rows if row.replicate_of is None), default=0)
+        before = max((row.number for row in rows if row.replicate_of is not None and row.number < newest), default=None)
+        if now.is_over or before is None:
+            return now
+        return self.standing(row for row in rows if row.number <= before)
+
     def next_replicates(self, rows: Sequence[TrialRow], under_way: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return the trainings that may start now: the search's trial_id and the replicate's number, in their order.
 

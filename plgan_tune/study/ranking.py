@@ -19,7 +19,7 @@ def rank(rows: Iterable[TrialRow], race: Race | None = None) -> list[TrialRow]:
     """
     rows = list(rows)
     own = {row.trial_id: row for row in rows if row.replicate_of is None}
-    places = race.standing(rows).places if race is not None and len(own) < len(rows) else ()
+    places = race.latest(rows).places if race is not None and len(own) < len(rows) else ()
     confirmed = [own[place.trial_id] for place in places]
     known = {row.trial_id for row in confirmed}
     completed = [

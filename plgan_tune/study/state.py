@@ -90,7 +90,7 @@ class StudyState:
         self._training_since: datetime | None = None
         self._has_replicates = any(row.replicate_of is not None for row in history.trials)
         self._replicated = sum(row.epochs for row in history.trials if row.replicate_of is not None)
-        self._dropped = {(row.seq, row.trial_id) for row in (*history.decisions, *self.standing().decisions)}
+        self._dropped = {(row.seq, row.trial_id) for row in (*history.decisions, *self._drops())}
 
     def start(
         self,
@@ -247,11 +247,14 @@ class StudyState:
 
     def new_drops(self) -> list[DecisionRow]:
         """Return the race's decisions that no earlier call returned and the log does not hold."""
-        if not self._has_replicates:
-            return []
-        new = [row for row in self.standing().decisions if (row.seq, row.trial_id) not in self._dropped]
+        new = [row for row in self._drops() if (row.seq, row.trial_id) not in self._dropped]
         self._dropped.update((row.seq, row.trial_id) for row in new)
         return new
+
+    def _drops(self) -> tuple[DecisionRow, ...]:
+        if self.race is None or not self._has_replicates:
+            return ()
+        return self.race.standing(self.all_rows()).decisions
 
     def counts(self) -> Counter[TrialStatus]:
         """Count trials by status; those that wait to start again count as running, a missing status as 0."""
@@ -266,10 +269,10 @@ class StudyState:
         return rank(self.all_rows(), self.race)
 
     def standing(self) -> Standing:
-        """Return how the race of the finalists stands; one without any rounds before the first replicate."""
+        """Return how the race of the finalists stands, see `Race.latest`; no rounds before the first replicate."""
         if self.race is None or not self._has_replicates:
             return Standing()  # a display asks several times a second, whatever the number of trials
-        return self.race.standing(self.all_rows())
+        return self.race.latest(self.all_rows())
 
     def race_waits(self) -> bool:
         """Return whether the race has a training that has not begun."""

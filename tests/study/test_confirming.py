@@ -423,6 +423,23 @@ def test_an_extension_that_is_cut_short_anywhere_comes_to_the_same(
         check_equal(tmp_path / "whole", folder)
 
 
+def test_while_an_extension_searches_the_winner_is_that_of_the_race_before(
+    planned: type[Planned], tmp_path: Path
+) -> None:
+    """A lower error in the search is no reason to prefer what no fresh seed has confirmed."""
+    before = search(tmp_path, spec_of((0.5, 0.4, 0.3)))
+    more = spec_of((0.5, 0.4, 0.3, 0.1, 0.2))
+    for _ in range(2 * EPOCHS - 1):
+        result = search(tmp_path, more, 1)
+        assert result.ending is Ending.INTERRUPTED
+        assert result.best is not None
+        assert result.best.loss.alpha == 0.3
+        assert result.state.standing() == before.state.standing()
+    result = search(tmp_path, more)
+    assert result.best is not None
+    assert result.best.loss.alpha == 0.1
+
+
 @pytest.mark.usefixtures("planned")
 def test_a_search_that_confirmed_nothing_confirms_once_it_is_told_to(tmp_path: Path) -> None:
     plain = search(tmp_path / "later", spec_of(confirm=None))
