@@ -567,18 +567,24 @@ ABOUT: Final = """# Rules of early stopping, judged by the true means of what se
 {machine}.
 `OMP_NUM_THREADS=1 python benchmarks/stopping.py --searches {searches} --others {others}`
 
-No training: as in [noise.md](noise.md), each search meets configurations of its own from a super-population (deviation
-between configurations {between:.2f} points, residual of a training {residual:.2f}, shared by all trainings of a seed
-{seed:.2f}), and is judged by their true means. All rules meet the same ones: random points, the patent's first, two
-at a time. A simulated epoch stands for {step}: no rung is before 10 epochs.
+No training: as in [noise.md](noise.md), each search meets configurations of its own from a super-population, and is
+judged by their true means. Deviations in points: between configurations {between:.2f}, residual of a training
+{residual:.2f}, shared by all trainings of a seed {seed:.2f}. All rules meet the same worlds: random points, the
+patent's first, two at a time. A simulated epoch stands for {step}, so no rung is before 10 epochs.
+
+Three super-populations differ in the curves of the search's own trials. As noise.md has it: of 64 trainings of the
+table, all of one seed, that which ends near the drawn error. Curves of ten splits: of 360 random trainings of search.py
+instead, less their splits' means. Rungs that know the truth: of the table's trainings that which ends near the true
+mean; it bends to the drawn error from epoch 30 on. So luck of the last error is not in the rungs.
 
 - prints: the error that the search shows for its choice, in %. It is: the choice's true mean. Optimism is this less
   what it prints. Regret is this less the lowest true mean that it tried.
 - below the shipped rule's choice by: true mean of the shipped rule's choice in the same world less this one's;
   positive is better. ± are 95 % intervals, of each row alone: with so many rows, one in twenty excludes 0 by luck.
-- confirmed on fresh seeds: the search ends earlier, and the rest of the epochs trains its best again: {plan_short} at
-  2,160 epochs, {plan_long} at 6,480. The first point gets every seed, too. The mean over fresh seeds and the own
-  error decides; that over fresh seeds is printed.
+- confirmed on fresh seeds: the search ends earlier, and the rest of the epochs trains its best again. At 2,160 epochs
+  {plan_short}; at 6,480
+  {plan_long}. The first point gets every seed, too.
+  The mean over fresh seeds and the own error decides; that over fresh seeds is printed.
 - tried, completed: configurations.
 - promotion: a configuration pauses at its rung and costs nothing; a free worker promotes one that is among the best
   floor(n / factor) of the highest such rung, and starts a new one if there is none (Li et al. 2020).
