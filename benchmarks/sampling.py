@@ -12,7 +12,6 @@ Prints tables and writes them to sampling.md.
 
 import argparse
 import math
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -43,7 +42,7 @@ from simulate import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from stopping import NEVER, SHIPPED, Key, Outcome, Stopping, asha, outcomes_of, plan_of, random_trainings, tables, write
+from stopping import NEVER, SHIPPED, Key, Outcome, Stopping, asha, outcomes_of, random_trainings, tables, write
 
 from plgan_tune.analysis.findings import unit
 from plgan_tune.records import TrialStatus, Value
@@ -82,12 +81,6 @@ class Surface:
         """Return how far the point's mean is from that of random points, in deviations between random points."""
         return (float(self.process.predict(place[None])[0]) - self.middle) / self.deviation
 
-    @property
-    def scales(self) -> Errors:
-        """Lengths over which the surface changes, a key each."""
-        found: Errors = self.process.kernel_.k1.k2.length_scale
-        return found
-
 
 def fit_surface() -> Surface:
     splits = [(np.array([place_of(point) for point in points]), curves) for points, curves in random_trainings()]
@@ -117,35 +110,14 @@ def fitted(places: Errors, lasts: Errors) -> GaussianProcessRegressor:
 
 
 @dataclass(frozen=True, slots=True)
-class Luck:
-    """What the seed of a search does to its own trials, as a function of the point: a draw of a Gaussian process.
-
-    By random Fourier features (Rahimi and Recht 2007); its deviation is 1.
-    """
-
-    frequencies: Errors
-    phases: Errors
-
-    def at(self, place: Errors) -> float:
-        return float(np.cos(self.frequencies @ place + self.phases).sum() * math.sqrt(2 / len(self.phases)))
-
-
-def draw_luck(draw: np.random.Generator, scales: Errors, features: int = 200) -> Luck:
-    return Luck(draw.normal(size=(features, len(scales))) / scales, draw.uniform(0, 2 * math.pi, features))
-
-
-@dataclass(frozen=True, slots=True)
 class Landscape(Population):
     """Draws worlds whose true means depend on the point.
 
     Attributes:
         surface: What points explain.
-        smooth: Share of the residual's variance of the search's own trainings that is smooth in the point, too: all of
-            a search's trials have one seed, so its luck is alike at like points.
     """
 
     surface: Surface
-    smooth: float
 
     def land(self, search: int) -> "Land":
         return Land(self, np.random.default_rng([search, 20261130]))
@@ -157,17 +129,9 @@ class Landscape(Population):
         return found
 
 
-def landscapes() -> dict[str, Landscape]:
-    surface, known = fit_surface(), population_of(read_table(TABLE / "curves.parquet"), "noise")
-    return {
-        title: Landscape(known.components, known.curves, fitted=False, surface=surface, smooth=smooth)
-        for title, smooth in (("Luck is rough", 0.0), (f"{SMOOTH:.0%} of the luck is smooth in the point", SMOOTH))
-    }
-
-
-SMOOTH: Final = 0.57
-"""Of the variance of a residual. Within a split and seed, the points explain 62 % of the variance of last errors: 17 %
-more than across splits, which is 57 % of the variance that a residual of 1.27 points has."""
+def landscape() -> Landscape:
+    known = population_of(read_table(TABLE / "curves.parquet"), "noise")
+    return Landscape(known.components, known.curves, fitted=False, surface=fit_surface())
 
 
 class Land(World):
@@ -183,7 +147,6 @@ class Land(World):
         super().__init__(np.full(TRIALS, np.nan), np.ones((TRIALS, steps)), np.ones((TRIALS, MOST_SEEDS)))
         known = population.components
         self._population, self._draw = population, draw
-        self._luck = draw_luck(draw, population.surface.scales)
         self._rests = draw.normal(0, known.between * math.sqrt(1 - population.surface.share), TRIALS)
         self._residuals = draw.normal(0, known.residual, (TRIALS, 1 + MOST_SEEDS))
         self._seeds = draw.normal(0, known.seed, 1 + MOST_SEEDS)
@@ -194,10 +157,7 @@ class Land(World):
         known, surface, place = self._population.components, self._population.surface, place_of(point)
         slope = known.between * math.sqrt(surface.share) * surface.at(place)
         self.truths[number] = known.mean + slope + self._rests[number] if number else self._first
-        residuals, smooth = self._residuals[number].copy(), self._population.smooth
-        residuals[0] *= math.sqrt(1 - smooth)
-        residuals[0] += math.sqrt(smooth) * known.residual * self._luck.at(place)
-        lasts = self.truths[number] + self._seeds + residuals
+        lasts = self.truths[number] + self._seeds + self._residuals[number]
         self._curves[number] = counted(self._population.curve_to(self._draw, lasts[0]))
         self._replicates[number] = counted(lasts[1:])
 
@@ -266,9 +226,9 @@ ABOUT: Final = """# TPE and random points, judged by the true means of what sear
 `OMP_NUM_THREADS=1 python benchmarks/sampling.py --searches {searches}`
 
 No training: each search meets a super-population of its own, as in [stopping.md](stopping.md), whose columns, plans of
-confirming ({plan_short}; {plan_long}) and deviations are these, too. But a true mean depends on the point: it is a
-smooth surface over the space plus a rest that no sampler can know. All searches try the patent's point first, two
-trials at a time. A simulated epoch stands for {step}.
+confirming and deviations are these, too. But a true mean depends on the point: it is a smooth surface over the space
+plus a rest that no sampler can know. All searches try the patent's point first, two trials at a time. A simulated epoch
+stands for {step}.
 
 The surface is a Gaussian process, fitted to {trainings} random trainings of the digits (`search_curves/`: ten splits,
 each with a seed of its own). Predicted from the nine others, the points explain {explained:.0%} of the variance of a
@@ -285,8 +245,6 @@ def about(surface: Surface, searches: int) -> str:
     return ABOUT.format(
         machine=machine(),
         searches=searches,
-        plan_short=plan_of(2160),
-        plan_long=plan_of(6480),
         step=STEP,
         trainings=sum(len(points) for points, _ in random_trainings()),
         explained=surface.explained,
@@ -301,15 +259,11 @@ def about(surface: Surface, searches: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--searches", type=int, default=100)
-    asked = parser.parse_args()
-    populations = landscapes()
-    text = about(next(iter(populations.values())).surface, asked.searches)
-    for title, population in populations.items():
-        began = time.perf_counter()
-        found = [outcomes(population, search) for search in range(asked.searches)]
-        part = f"\n## {title} ({asked.searches} searches)\n{tables(found)}"
-        print(f"{part}\n{time.perf_counter() - began:,.0f} s", flush=True)
-        text += part
+    searches = parser.parse_args().searches
+    population = landscape()
+    found = [outcomes(population, search) for search in range(searches)]
+    text = f"{about(population.surface, searches)}\n## {searches} searches\n{tables(found)}"
+    print(text)
     write(Path(__file__).with_suffix(".md"), text)
 
 

@@ -139,7 +139,7 @@ def test_true_means_of_a_landscape_are_of_their_points() -> None:
     process = fitted(places, 0.03 * places[:, 3])
     surface = SurfaceOf(process, explained=0.5, share=0.6, middle=0.0, deviation=0.01)
     table = population_of(read_table(TABLE / "curves.parquet"), "noise")
-    population = Landscape(NOISE, table.curves, fitted=False, surface=surface, smooth=0.5)
+    population = Landscape(NOISE, table.curves, fitted=False, surface=surface)
     lands = [population.land(7), population.land(7)]
     for land in lands:
         land.settle(0, PATENT)
