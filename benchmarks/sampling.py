@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/sampling.py [--searches 100]
 
 The super-population of simulate.py has true means that do not depend on the point, so no sampler can learn in it. Here
-they are a smooth surface over the space, a Gaussian process that is fitted to the random trainings of search.py (ten
-splits of the digits, 36 points each), plus a rest that no sampler can know. How much of each there is says
+they are a smooth surface over the space, a Gaussian process that is fitted to the random trainings of split_curves.py
+(ten splits of the digits, 36 points each), plus a rest that no sampler can know. How much of each there is says
 cross-validation: each split is predicted from the nine others.
 
 Prints tables and writes them to sampling.md.
@@ -42,7 +42,8 @@ from simulate import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from stopping import NEVER, SHIPPED, Key, Outcome, Stopping, asha, outcomes_of, random_trainings, tables, write
+from split_curves import random_trainings
+from stopping import NEVER, SHIPPED, Key, Outcome, Stopping, asha, outcomes_of, tables, write
 
 from plgan_tune.analysis.findings import unit
 from plgan_tune.records import TrialStatus, Value

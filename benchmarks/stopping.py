@@ -10,7 +10,6 @@ Prints tables and writes them to stopping.md.
 """
 
 import argparse
-import json
 import time
 import warnings
 from collections import deque
@@ -23,13 +22,10 @@ from typing import Final, Protocol
 
 import numpy as np
 import optuna
-import pandas as pd
 from machine import machine
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import WilcoxonPruner
 from optuna.samplers import RandomSampler
-from search import CURVES, PLAIN
-from search import study as search_study
 from simulate import (
     AT_A_TIME,
     BUDGETS,
@@ -50,13 +46,13 @@ from simulate import (
     read_table,
     study,
 )
+from split_curves import random_trainings
 from stopping_rules import Brackets, Extrapolating, Margin, Median
 
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import TrialRow, Value
+from plgan_tune.records import TrialRow
 from plgan_tune.study.halving import Halving
 from plgan_tune.study.protocols import Rule
-from plgan_tune.tuning.sampler import OptunaSampler
 
 LAST: Final = EPOCHS // STEP
 
@@ -81,15 +77,6 @@ class Informed(Population):
         bend = np.clip(np.arange(1, EPOCHS + 1) / EPOCHS * 2 - 1, 0, 1)
         curves = curves + (towards - curves[:, -1])[:, None] + bend * (finals[:, 0] - towards)[:, None]
         return World(truths, curves[:, STEP - 1 :: STEP], finals[:, 1:])
-
-
-def random_trainings() -> Iterator[tuple[list[Mapping[str, Value]], Errors]]:
-    """Yield the 36 random trainings of each of search.py's ten splits: their points and their curves."""
-    for file in sorted(CURVES.glob("[0-9]*.parquet")):
-        rows = dict(pd.read_parquet(file)[["point", "errors"]].to_numpy())
-        sampler = OptunaSampler(search_study(PLAIN, int(file.stem)))
-        points = [one.point for _ in range(36) if (one := sampler.ask()) is not None]
-        yield points, np.array([rows[json.dumps(dict(point), sort_keys=True)] for point in points])
 
 
 def curves_of_ten_splits() -> Errors:
@@ -573,9 +560,9 @@ judged by their true means. Deviations in points: between configurations {betwee
 patent's first, two at a time. A simulated epoch stands for {step}, so no rung is before 10 epochs.
 
 Three super-populations differ in the curves of the search's own trials. As noise.md has it: of 64 trainings of the
-table, all of one seed, that which ends near the drawn error. Curves of ten splits: of 360 random trainings of search.py
-instead, less their splits' means. Rungs that know the truth: of the table's trainings that which ends near the true
-mean; it bends to the drawn error from epoch 30 on. So luck of the last error is not in the rungs.
+table, all of one seed, that which ends near the drawn error. Curves of ten splits: of 360 random trainings
+(split_curves.py) instead, less their splits' means. Rungs that know the truth: of the table's trainings that which ends
+near the true mean; it bends to the drawn error from epoch 30 on. So luck of the last error is not in the rungs.
 
 - prints: the error that the search shows for its choice, in %. It is: the choice's true mean. Optimism is this less
   what it prints. Regret is this less the lowest true mean that it tried.

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/stopping_replay.py [--orders 100]
 
-The 36 random whole trainings of each of search.py's ten splits, in random orders, two at a time, an epoch of each in
-turn, until the budget is spent or all are tried. The true mean of a point is not known; the Gaussian process of
+The 36 random whole trainings of each of split_curves.py's ten splits, in random orders, two at a time, an epoch of
+each in turn, until the budget is spent or all are tried. The true mean of a point is not known; the Gaussian process of
 sampling.py says what the nine other splits have near it. Its noise is theirs, not that of the curves that are replayed.
 
 Prints a table and writes it to stopping_replay.md.
@@ -23,7 +23,8 @@ from machine import machine
 from sampling import fitted, place_of
 from scipy.special import stdtrit
 from simulate import AT_A_TIME, EPOCHS, Errors
-from stopping import random_trainings, write
+from split_curves import random_trainings
+from stopping import write
 
 from plgan_tune.records import Report, Verdict
 from plgan_tune.study.halving import Halving, NeverStop
