@@ -76,7 +76,7 @@ def train(trial: TrialSpec, file: Path) -> None:
     rows = []
     for metrics in epochs(state, data):
         errors = {
-            name: classify(D, images, labels, "mlp", state.precision).error
+            name: classify(D, images, labels, state.precision).error
             for name, D in (("test_error", state.averaged), ("test_error_raw", state.discriminator))
         }
         rows.append(asdict(metrics) | errors)

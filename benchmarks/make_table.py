@@ -183,7 +183,7 @@ def train(training: Training, trial: TrialSpec) -> Curve:
     wrong = list(_wrong(trial, epochs(state, data)))
     test_wrong = None
     if len(wrong) == trial.training.epochs:
-        error = classify(state.averaged, images, labels, trial.model.kind, state.precision).error
+        error = classify(state.averaged, images, labels, state.precision).error
         test_wrong = round(error * len(labels))
     seconds = time.process_time() - began
     return Curve(**asdict(training), wrong=wrong, test_wrong=test_wrong, seconds=seconds, machine=machine())

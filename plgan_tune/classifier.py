@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plgan_tune.config.trial import Kind, TrialSpec
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
 from plgan_tune.gan.layers import Whitening
-from plgan_tune.gan.networks import Discriminator, ImageShape, Pair, build, to_unit_range
+from plgan_tune.gan.pairs.base import Discriminator, ImageShape, Pair
+from plgan_tune.gan.pairs.build import build
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.folder import CHECKPOINT
 from plgan_tune.store.location import Location, StoreError
@@ -25,16 +26,12 @@ from plgan_tune.training.checkpoint import Checkpoint, CheckpointError, decode_c
 
 Weights = Literal["averaged", "raw"]
 
-AT_A_TIME = {"mlp": 5000, "conv": 250}
-"""Images per pass; few for the convolutional pair, whose activations are large."""
-
 
 class Classifier(nn.Module):
     """A trained discriminator as a classifier of uint8 images. Scaling and whitening are inside, noise is off.
 
     Args:
         discriminator: The network, with its weights loaded.
-        kind: Its kind, which decides how images are scaled.
         image: Channels and size of the images that it takes.
         classes: Names of the classes.
 
@@ -43,12 +40,11 @@ class Classifier(nn.Module):
         image: Channels and size of the images that it takes.
     """
 
-    def __init__(self, discriminator: Discriminator, kind: Kind, image: ImageShape, classes: Sequence[str]) -> None:
+    def __init__(self, discriminator: Discriminator, image: ImageShape, classes: Sequence[str]) -> None:
         super().__init__()
         self.discriminator = discriminator
         self.classes = tuple(classes)
         self.image = image
-        self._kind: Kind = kind
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of images.
@@ -64,7 +60,7 @@ class Classifier(nn.Module):
         """
         self._check(images)
         dtype = self.discriminator.out.g.dtype
-        logits: Tensor = self.discriminator(to_unit_range(images, self._kind, dtype)).logits
+        logits: Tensor = self.discriminator(self.discriminator.traits.pixels.from_uint8(images, dtype)).logits
         return logits
 
     @torch.no_grad()
@@ -82,7 +78,9 @@ class Classifier(nn.Module):
         """
         self._check(images)
         device = self.discriminator.out.g.device
-        parts = [self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, AT_A_TIME[self._kind])]
+        parts = [
+            self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, self.discriminator.traits.chunk)
+        ]
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -99,7 +97,7 @@ class Classifier(nn.Module):
         self._check(images)
         if len(images) != len(labels) or not len(labels):
             raise ValueError(f"each image must have a label, but got {len(images)} images and {len(labels)} labels")
-        device, size = self.discriminator.out.g.device, AT_A_TIME[self._kind]
+        device, size = self.discriminator.out.g.device, self.discriminator.traits.chunk
         wrong = sum(
             int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())
             for part, truth in zip(torch.split(images, size), torch.split(labels, size), strict=True)
@@ -169,8 +167,7 @@ def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged") -> Clas
     """Return the classifier of a checkpoint that `read_checkpoint` has read."""
     discriminator = build_pair(checkpoint).discriminator
     discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
-    kind, classes = checkpoint.trial.model.kind, checkpoint.content["classes"]
-    return Classifier(discriminator, kind, image_of(checkpoint), classes).requires_grad_(False).eval()
+    return Classifier(discriminator, image_of(checkpoint), checkpoint.content["classes"]).requires_grad_(False).eval()
 
 
 def export_onnx(classifier: Classifier, file: str | Path) -> None:

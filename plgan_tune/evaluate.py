@@ -27,7 +27,8 @@ from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.evaluation.train import train_fixed
-from plgan_tune.gan.networks import ImageShape, check_image
+from plgan_tune.gan.pairs.base import ImageShape
+from plgan_tune.gan.pairs.build import check_image
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.read import read_trials, trial_rows

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from plgan_tune.classifier import build_pair
 from plgan_tune.gan.draws import Draws, Stream, rng_for
-from plgan_tune.gan.networks import draw_latent
+from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.study.errors import StudyError
 from plgan_tune.training.checkpoint import Checkpoint
 
@@ -42,8 +42,7 @@ def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES
     for batch in range(images // BATCH):
         # Number 0 of this stream is the sample grid's draw.
         draws = Draws(rng_for(trial.seed, batch + 1, Stream.SAMPLES), BATCH, dtype=dtype)
-        pixels = generator(draw_latent(draws, trial.model).to(device))
-        pixels = pixels if trial.model.kind == "mlp" else (pixels + 1) / 2
+        pixels = generator.traits.pixels.to_unit(generator(draw_latent(draws, trial.model).to(device)))
         parts.append((pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu())
     return torch.cat(parts)
 

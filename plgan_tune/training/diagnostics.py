@@ -10,7 +10,7 @@ from torch.nn.utils import get_total_norm
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.losses import adversarial, feature_distance
-from plgan_tune.gan.networks import DiscriminatorOutput, draw_latent, to_unit_range
+from plgan_tune.gan.pairs.base import DiscriminatorOutput, draw_latent
 from plgan_tune.training.state import TrainState
 
 PROBE: Final = 200
@@ -64,7 +64,7 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
 def _judge_real(state: TrainState, data: Dataset, rng: torch.Generator) -> DiscriminatorOutput:
     pool = data.split.pool
     rows = pool[torch.randperm(len(pool), generator=rng, device=rng.device)[:PROBE]]
-    images = to_unit_range(data.images[rows], state.trial.model.kind, state.precision.dtype)
+    images = state.discriminator.traits.pixels.from_uint8(data.images[rows], state.precision.dtype)
     draws = Draws(rng, len(images), dtype=state.precision.dtype)
     return _widened(state, state.discriminator(images, draws))
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from plgan_tune.config.trial import Kind, Precision
+from plgan_tune.config.trial import Precision
+from plgan_tune.gan.pairs.base import Traits
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,17 @@ class PrecisionPolicy:
         torch.backends.cudnn.allow_tf32 = self.tf32
 
 
-def precision_policy_for(precision: Precision, kind: Kind, device: torch.device) -> PrecisionPolicy:
-    """Return a trial's policy: `auto` is bf16 products (conv) or TF32 (mlp) on a GPU, and float32 on a CPU."""
+def precision_policy_for(precision: Precision, pair: Traits, device: torch.device) -> PrecisionPolicy:
+    """Return a trial's policy: `auto` is bf16 products (convolutions) or TF32 on a GPU, and float32 on a CPU."""
     on_gpu = device.type == "cuda"
     if precision == "auto":
-        products = torch.bfloat16 if on_gpu and kind == "conv" else None
+        products = torch.bfloat16 if on_gpu and pair.convolutional else None
     else:
         products = torch.bfloat16 if precision == "bf16" else None
     return PrecisionPolicy(
         dtype=torch.float64 if precision == "float64" else torch.float32,
         products=products,
-        tf32=on_gpu and precision == "auto" and kind == "mlp",
-        channels_last=on_gpu and kind == "conv",
+        tf32=on_gpu and precision == "auto" and not pair.convolutional,
+        channels_last=on_gpu and pair.convolutional,
         device_type=device.type,
     )

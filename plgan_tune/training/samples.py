@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from plgan_tune.gan.draws import Draws, Stream, rng_for
-from plgan_tune.gan.networks import draw_latent
+from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.training.state import TrainState
 
 ROWS = 10
@@ -20,8 +20,7 @@ def sample_grid(state: TrainState) -> bytes:
     model = state.trial.model
     rng = rng_for(state.trial.seed, 0, Stream.SAMPLES, state.device)
     images = state.generator(draw_latent(Draws(rng, ROWS * ROWS, dtype=state.precision.dtype), model))
-    pixels = images if model.kind == "mlp" else (images + 1) / 2
-    grid = tiled(pixels.float().cpu()).mul(255).byte()
+    grid = tiled(state.generator.traits.pixels.to_unit(images).float().cpu()).mul(255).byte()
     buffer = io.BytesIO()
     Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy()).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -11,7 +11,8 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, rng_for, seed_for
 from plgan_tune.gan.layers import Whitening
-from plgan_tune.gan.networks import Discriminator, Generator, ImageShape, build, draw_latent, to_unit_range
+from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, draw_latent
+from plgan_tune.gan.pairs.build import build
 from plgan_tune.training.adam import Adam
 from plgan_tune.training.device_scalars import DeviceScalars
 from plgan_tune.training.precision import PrecisionPolicy, precision_policy_for
@@ -108,11 +109,11 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     Raises:
         ValueError: if model and images do not fit.
     """
-    precision = precision_policy_for(trial.training.precision, trial.model.kind, device)
     weights = (rng_for(trial.seed, 0, Stream.WEIGHTS_D), rng_for(trial.seed, 0, Stream.WEIGHTS_G))
     image = ImageShape(data.channels, data.size)
     whitening = Whitening(*data.whitening) if trial.model.zca else None
     pair = build(trial.model, image, data.n_classes, weights, whitening)
+    precision = precision_policy_for(trial.training.precision, pair.discriminator.traits, device)
     D, G = pair.discriminator.to(device, precision.dtype), pair.generator.to(device, precision.dtype)
     if precision.channels_last:
         D, G = D.to(memory_format=torch.channels_last), G.to(memory_format=torch.channels_last)
@@ -144,7 +145,7 @@ def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, 
     pool = data.split.pool
     for_d = rng_for(trial.seed, 0, Stream.CALIBRATE_D)
     chosen = pool[torch.randperm(len(pool), generator=for_d)[:CALIBRATION_IMAGES].to(pool.device)]
-    images = to_unit_range(data.images[chosen], trial.model.kind, dtype)
+    images = D.traits.pixels.from_uint8(data.images[chosen], dtype)
     noise = rng_for(trial.seed, 1, Stream.CALIBRATE_D, device)
     D.calibrate(images, Draws(noise, len(images), dtype=dtype))
 

@@ -15,7 +15,7 @@ from plgan_tune.gan.losses import (
     supervised_softmax,
     unsupervised,
 )
-from plgan_tune.gan.networks import draw_latent
+from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
 

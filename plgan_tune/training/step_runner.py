@@ -17,7 +17,6 @@ from torch import Tensor
 from plgan_tune.config.study import flatten
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.gan.networks import to_unit_range
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.state import STREAMS_D, STREAMS_G, TrainState
 from plgan_tune.training.step import StepContext, discriminator_step, generator_step
@@ -148,7 +147,8 @@ class StepRunner:
 
     def _images(self, rows: Tensor) -> Tensor:
         state = self.state
-        return to_unit_range(self.data.images.index_select(0, rows), state.trial.model.kind, state.precision.dtype)
+        pixels = state.discriminator.traits.pixels
+        return pixels.from_uint8(self.data.images.index_select(0, rows), state.precision.dtype)
 
 
 def _fixed(trial: TrialSpec) -> dict[str, object]:

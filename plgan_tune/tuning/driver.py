@@ -19,7 +19,7 @@ from plgan_tune.console.format import say, terminal
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
-from plgan_tune.gan.networks import ImageShape
+from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.records import DecisionRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable, no_empty_folder_left

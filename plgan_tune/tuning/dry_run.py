@@ -14,7 +14,8 @@ from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.format import Prose, say
 from plgan_tune.console.shell import typed
 from plgan_tune.data.check import DataSummary, check_data
-from plgan_tune.gan.networks import ImageShape, check_image
+from plgan_tune.gan.pairs.base import ImageShape
+from plgan_tune.gan.pairs.build import check_image
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.study.history import History

@@ -28,6 +28,7 @@ from plgan_tune.evaluate import app
 from plgan_tune.evaluation.generation import Fidelity
 from plgan_tune.evaluation.plan import TYPES, plan_evaluation
 from plgan_tune.evaluation.train import train_fixed
+from plgan_tune.gan.pairs.mlp import TRAITS
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
 from plgan_tune.store.location import ALONE, Location, StoreError
 from plgan_tune.store.lock import StudyLock
@@ -108,13 +109,13 @@ def test_seeds_are_paired_each_with_labels_of_its_own(done: tuple[Path, Result])
 def test_the_test_error_is_the_engine_s_own(done: tuple[Path, Result], tiny: StudySpec) -> None:
     """Of the kept checkpoint, by the function that measures val_error."""
     images, labels = load_test(tiny.any_trial().data)
-    precision = precision_policy_for("auto", "mlp", CPU)
+    precision = precision_policy_for("auto", TRAITS, CPU)
     rows = table(done[0])
     for row in rows.itertuples():
         place = done[0] / "seeds" / "checkpoints" / str(row.trial_id)
         for weights, error in (("averaged", row.test_error), ("raw", row.test_error_raw)):
             classifier = load_classifier(place, "averaged" if weights == "averaged" else "raw")
-            assert classify(classifier.discriminator, images, labels, "mlp", precision).error == error
+            assert classify(classifier.discriminator, images, labels, precision).error == error
             assert classifier.error(images, labels) == error
 
 

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.trial import ModelSpec, TrialSpec
-from plgan_tune.gan.networks import ImageShape, Pair, build
+from plgan_tune.gan.pairs.base import ImageShape, Pair
+from plgan_tune.gan.pairs.build import build
 
 MakeModel = Callable[..., ModelSpec]
 MakePair = Callable[..., Pair]

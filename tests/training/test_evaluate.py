@@ -35,14 +35,14 @@ def test_the_error_counts_every_image_once(one_sided: Callable[[str], TrainState
     images = torch.zeros(count, 1, 16, 16, dtype=torch.uint8)
     labels = torch.ones(count, dtype=torch.int64)
     labels[0] = labels[-1] = 2
-    verdict = classify(state.discriminator, images, labels, state.trial.model.kind, state.precision)
+    verdict = classify(state.discriminator, images, labels, state.precision)
     assert verdict == (2 / count, True)
 
 
 def test_noise_is_off(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
     data = make_data()
     state = begin(make_trial(model={"noise_input": 1e6, "noise_hidden": 1e6, "weight_norm_init": "xavier"}), data)
-    verdicts = {classify(state.discriminator, data.images, data.labels, "mlp", state.precision) for _ in range(5)}
+    verdicts = {classify(state.discriminator, data.images, data.labels, state.precision) for _ in range(5)}
     wrong = state.discriminator(data.images / 255.0).logits.argmax(dim=1) != data.labels
     assert verdicts == {(wrong.sum().item() / len(wrong), True)}
 
@@ -51,4 +51,4 @@ def test_one_broken_logit_is_told(one_sided: Callable[[str], TrainState]) -> Non
     state = one_sided("mlp")
     state.discriminator.out.b.data[2] = torch.inf
     images, labels = torch.zeros(4, 1, 16, 16, dtype=torch.uint8), torch.ones(4, dtype=torch.int64)
-    assert not classify(state.discriminator, images, labels, "mlp", state.precision).finite
+    assert not classify(state.discriminator, images, labels, state.precision).finite

@@ -9,6 +9,7 @@ import torch
 
 from plgan_tune.config.trial import Kind, Precision, TrialSpec
 from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.pairs import conv, mlp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.precision import precision_policy_for
@@ -17,6 +18,8 @@ from plgan_tune.training.state import TrainState
 MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
 Begin = Callable[[TrialSpec, Dataset], TrainState]
+
+TRAITS = {"mlp": mlp.TRAITS, "conv": conv.TRAITS}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +37,7 @@ Begin = Callable[[TrialSpec, Dataset], TrainState]
 def test_a_precision_is_a_type_of_weights_and_one_of_products(
     precision: Precision, kind: Kind, device: str, dtype: torch.dtype, products: torch.dtype | None
 ) -> None:
-    policy = precision_policy_for(precision, kind, torch.device(device))
+    policy = precision_policy_for(precision, TRAITS[kind], torch.device(device))
     assert (policy.dtype, policy.products) == (dtype, products)
 
 
@@ -50,7 +53,7 @@ def test_a_precision_is_a_type_of_weights_and_one_of_products(
 def test_a_gpu_rounds_only_where_it_is_left_to_choose(
     precision: Precision, kind: Kind, device: str, tf32: bool, channels_last: bool
 ) -> None:
-    policy = precision_policy_for(precision, kind, torch.device(device))
+    policy = precision_policy_for(precision, TRAITS[kind], torch.device(device))
     assert (policy.tf32, policy.channels_last) == (tf32, channels_last)
 
 

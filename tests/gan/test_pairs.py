@@ -13,7 +13,10 @@ from torch.nn import functional as F
 from plgan_tune.config.trial import Kind, ModelSpec
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.layers import BatchNorm, WeightNorm, Whitening
-from plgan_tune.gan.networks import ImageShape, Pair, build, draw_latent, scaled, to_unit_range
+from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, Pair, draw_latent, scaled
+from plgan_tune.gan.pairs.build import build
+from plgan_tune.gan.pairs.conv import ConvDiscriminator, ConvGenerator
+from plgan_tune.gan.pairs.mlp import MlpDiscriminator, MlpGenerator
 
 MakeModel = Callable[..., ModelSpec]
 MakePair = Callable[..., Pair]
@@ -365,13 +368,16 @@ def test_g_fills_the_range_of_its_output(profile: str, kind: Kind, make_model: M
     np.testing.assert_allclose([images.min().item(), images.max().item()], [low, high], atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_pixels_cover_the_range_of_g(kind: Kind) -> None:
+@pytest.mark.parametrize("network", [MlpDiscriminator, MlpGenerator, ConvDiscriminator, ConvGenerator])
+def test_pixels_cover_the_range_of_g(network: type[Discriminator | Generator]) -> None:
+    traits = network.traits
     pixels = torch.arange(256, dtype=torch.uint8)
-    low, high = RANGE[kind]
-    expected = low + (high - low) * np.arange(256) / 255
-    np.testing.assert_allclose(to_unit_range(pixels, kind, torch.float64), expected, atol=1e-15)
-    assert to_unit_range(pixels, kind, torch.float32).dtype == torch.float32
+    low, high = RANGE["conv" if traits.convolutional else "mlp"]
+    fraction = np.arange(256) / 255
+    held = traits.pixels.from_uint8(pixels, torch.float64)
+    np.testing.assert_allclose(held, low + (high - low) * fraction, atol=1e-15)
+    np.testing.assert_allclose(traits.pixels.to_unit(held), fraction, atol=1e-15)
+    assert traits.pixels.from_uint8(pixels, torch.float32).dtype == torch.float32
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])

@@ -1,0 +1,170 @@
+"""What both networks of every pair have in common, and what a pair says about itself.
+
+A discriminator maps images and Draws (None in evaluation) to logits and features; a generator maps latent vectors to
+images. Images are (B, channels, size, size), in the pair's range of pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plgan_tune.config.trial import ModelSpec, Spread
+from plgan_tune.gan.draws import Draws
+from plgan_tune.gan.layers import AllSum, Dense, WeightNorm, Whitening, draw_weights
+
+
+class PixelRange(NamedTuple):
+    """The numbers that stand for black and for full brightness."""
+
+    low: float
+    high: float
+
+    def from_uint8(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Convert uint8 pixels of any shape to this range."""
+        scaled = images.to(dtype) / (255.0 / (self.high - self.low))
+        return scaled + self.low if self.low else scaled
+
+    def to_unit(self, images: Tensor) -> Tensor:
+        """Convert pixels of this range to [0, 1]."""
+        return (images - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a pair says about itself to whoever feeds and runs it.
+
+    Attributes:
+        pixels: the range of its images.
+        chunk: images of a pass in evaluation; few where activations are large.
+        convolutional: whether convolutions do its work. A GPU then takes them in channels-last layout, and `precision:
+            auto` means bf16 products; other pairs take TF32.
+    """
+
+    pixels: PixelRange
+    chunk: int
+    convolutional: bool
+
+
+class DiscriminatorOutput(NamedTuple):
+    """D's output for a batch: logits (B, classes), features (B, F) of the chosen hidden layer, before its noise."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class ImageShape(NamedTuple):
+    """The shape of a square image."""
+
+    channels: int
+    size: int
+
+    @property
+    def pixels(self) -> int:
+        """Number of values of an image, over all channels."""
+        return self.channels * self.size**2
+
+
+Apply = Callable[[WeightNorm, Tensor, float], Tensor]
+"""How a pass uses a layer: call it, or calibrate it to the given deviation first."""
+
+
+def _call(layer: WeightNorm, x: Tensor, deviation: float) -> Tensor:  # noqa: ARG001
+    return layer(x)  # type: ignore[no-any-return]
+
+
+def _calibrate(layer: WeightNorm, x: Tensor, deviation: float) -> Tensor:
+    return layer.calibrate(x, deviation)
+
+
+class Discriminator(nn.Module):
+    """Base of all discriminators: calling, calibrating, and which gains are trained."""
+
+    traits: ClassVar[Traits]
+    out: Dense
+    whitening: Whitening | None
+
+    def __init__(self, activation: str) -> None:
+        super().__init__()
+        self.whitening = None
+        self._slope = 0.2 if activation == "leaky_relu" else 0.0
+
+    def forward(self, images: Tensor, draws: Draws | None = None) -> DiscriminatorOutput:
+        """Classify images; `draws` supplies noise and dropout in training, None leaves both out."""
+        return self._judge(self._whiten(images), draws, _call)
+
+    @torch.no_grad()
+    def calibrate(self, images: Tensor, draws: Draws) -> None:
+        """Initialise from data: every pre-activation gets mean 0 and deviation 1 (conv output: 0.1)."""
+        self._judge(self._whiten(images), draws, _calibrate)
+
+    def freeze_hidden_gains(self) -> None:
+        """Exclude g of every layer but the output from training."""
+        for module in self.modules():
+            if isinstance(module, WeightNorm) and module is not self.out:
+                module.g.requires_grad_(False)
+
+    def _whiten(self, images: Tensor) -> Tensor:
+        return images if self.whitening is None else self.whitening(images)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self._slope) if self._slope else F.relu(x)
+
+    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
+        raise NotImplementedError
+
+
+class Generator(nn.Module):
+    """Base of all generators: latent vectors in, images out, statistics over all ranks."""
+
+    traits: ClassVar[Traits]
+    out: WeightNorm | nn.Linear
+
+    def forward(self, latent: Tensor, all_sum: AllSum | None = None) -> Tensor:
+        """Generate images: (B, latent_size) -> (B, channels, size, size)."""
+        return self._generate(latent, all_sum, _call)
+
+    @torch.no_grad()
+    def calibrate(self, latent: Tensor) -> None:
+        """Initialise the output layer from data if it has weight norm."""
+        self._generate(latent, None, _calibrate)
+
+    @torch.no_grad()
+    def start_at_scale_one(self) -> None:
+        """Initialise the output layer as improved-gan does, without data, if it has weight norm."""
+        if isinstance(self.out, WeightNorm):
+            self.out.g.fill_(1.0)
+
+    def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
+        raise NotImplementedError
+
+
+class Pair(NamedTuple):
+    """A discriminator and its generator."""
+
+    discriminator: Discriminator
+    generator: Generator
+
+
+def scaled(units: int, width: float) -> int:
+    """Return `units` times `width`, rounded, at least 1."""
+    return max(1, round(units * width))
+
+
+def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
+    """Draw z for G: U(0, 1)^n (patent paragraph 0002) or N(0, 1)^n."""
+    draw = draws.uniform if model.latent == "uniform" else draws.normal
+    return draw((model.latent_size,))
+
+
+def linear(inputs: int, outputs: int, spread: Spread, rng: torch.Generator, *, bias: bool = False) -> nn.Linear:
+    """Return a layer without weight norm, its weights drawn and its bias, if any, 0."""
+    # On "meta", nn.Linear draws nothing from the global RNG, and does not import sympy as nn.utils.skip_init does.
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
+    layer.weight = nn.Parameter(draw_weights((outputs, inputs), inputs, outputs, spread, rng))
+    if bias:
+        layer.bias = nn.Parameter(torch.zeros(outputs))
+    return layer

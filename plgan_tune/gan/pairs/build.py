@@ -1,0 +1,66 @@
+"""Choose a pair by its name and build it."""
+
+import torch
+
+from plgan_tune.config.errors import RuleError
+from plgan_tune.config.trial import ModelSpec
+from plgan_tune.gan.layers import Whitening
+from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, Pair
+from plgan_tune.gan.pairs.conv import SMALLEST as SMALLEST_CONV
+from plgan_tune.gan.pairs.conv import ConvDiscriminator, ConvGenerator
+from plgan_tune.gan.pairs.mlp import MlpDiscriminator, MlpGenerator
+
+LARGEST_ZCA = 48
+"""Height and width above which the covariance (6,912 squared for colour) costs more than it gains."""
+
+
+def check_image(model: ModelSpec, image: ImageShape) -> None:
+    """Check that the model can work on images of this shape.
+
+    Raises:
+        RuleError: if it cannot.
+    """
+    size = f"{image.size} x {image.size}"
+    if model.kind == "conv" and image.size < SMALLEST_CONV:
+        least = f"{SMALLEST_CONV} x {SMALLEST_CONV}"
+        raise RuleError(f"trial.model.kind: conv needs images of at least {least} (use mlp)", size)
+    if model.zca and image.size > LARGEST_ZCA:
+        most = f"{LARGEST_ZCA} x {LARGEST_ZCA}"
+        raise RuleError(
+            f"trial.model.zca: needs images of at most {most} (set it to false, or trial.data.size smaller)", size
+        )
+
+
+def build(
+    model: ModelSpec,
+    image: ImageShape,
+    classes: int,
+    generators: tuple[torch.Generator, torch.Generator],
+    whitening: Whitening | None = None,
+) -> Pair:
+    """Build both networks with new weights, on the CPU in float32, not yet calibrated.
+
+    Args:
+        model: kind and settings of the pair.
+        image: shape of the images.
+        classes: number of classes, and of D's logits.
+        generators: random generators for D's and for G's initial weights.
+        whitening: D's first operation if `model.zca` is set.
+
+    Raises:
+        RuleError: if model and images do not fit (`check_image`).
+    """
+    check_image(model, image)
+    for_d, for_g = generators
+    D: Discriminator
+    G: Generator
+    if model.kind == "mlp":
+        D, G = MlpDiscriminator(model, image, classes, for_d), MlpGenerator(model, image, for_g)
+    else:
+        D, G = ConvDiscriminator(model, image, classes, for_d), ConvGenerator(model, image, for_g)
+    if not model.train_hidden_gain:
+        D.freeze_hidden_gains()
+    if model.generator_weight_norm_init == "one":
+        G.start_at_scale_one()
+    D.whitening = whitening
+    return Pair(D, G)
