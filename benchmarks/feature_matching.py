@@ -77,7 +77,7 @@ def train(trial: TrialSpec, file: Path) -> None:
     for metrics in epochs(state, data):
         errors = {
             name: classify(D, images, labels, state.precision).error
-            for name, D in (("test_error", state.averaged), ("test_error_raw", state.discriminator))
+            for name, D in (("test_error", state.averaged), ("test_error_raw", state.D.network))
         }
         rows.append(asdict(metrics) | errors)
         print(f"epoch {metrics.epoch}: val_error {metrics.val_error:.4f}, test {errors['test_error']:.4f}", flush=True)

@@ -31,7 +31,7 @@ def linted(folder: Path) -> subprocess.CompletedProcess[str]:
         ("study/state.py", "def f():\n    import rich", "A study knows neither who trains"),
         ("tuning/driver.py", "def f():\n    import ray", "Only backends.ray imports ray"),
         ("store/location.py", "from plgan_tune.config.study import StudySpec", "The store knows rows"),
-        ("gan/losses.py", "from plgan_tune.training.step import generator_step", "Data flows one way"),
+        ("gan/objective.py", "from plgan_tune.training.step import generator_step", "Data flows one way"),
         ("backends/in_process.py", "from plgan_tune.backends.ray.backend import RayBackend", "does not know another"),
     ],
 )

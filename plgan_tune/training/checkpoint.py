@@ -55,11 +55,11 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
             "rows": [asdict(row) for row in rows],
             "image": list(state.image),
             "classes": list(state.classes),
-            "discriminator": state.discriminator.state_dict(),
-            "generator": state.generator.state_dict(),
+            "discriminator": state.D.network.state_dict(),
+            "generator": state.G.network.state_dict(),
             "averaged": state.averaged.state_dict(),
-            "adam_d": state.adam_d.state_dict(),
-            "adam_g": state.adam_g.state_dict(),
+            "adam_d": state.D.adam.state_dict(),
+            "adam_g": state.G.adam.state_dict(),
         },
         buffer,
     )
@@ -122,11 +122,11 @@ def restore_state(checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, devic
 
 
 def _load(state: TrainState, content: Mapping[str, Any]) -> None:
-    state.discriminator.load_state_dict(content["discriminator"])
-    state.generator.load_state_dict(content["generator"])
+    state.D.network.load_state_dict(content["discriminator"])
+    state.G.network.load_state_dict(content["generator"])
     state.averaged.load_state_dict(content["averaged"])
-    state.adam_d.load_state_dict(content["adam_d"])
-    state.adam_g.load_state_dict(content["adam_g"])
+    state.D.adam.load_state_dict(content["adam_d"])
+    state.G.adam.load_state_dict(content["adam_g"])
     state.epoch, state.step = content["epoch"], content["step"]
 
 

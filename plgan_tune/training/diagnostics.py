@@ -9,7 +9,8 @@ from torch.nn.utils import get_total_norm
 
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, rng_for
-from plgan_tune.gan.losses import adversarial, feature_distance
+from plgan_tune.gan.games import Logistic
+from plgan_tune.gan.objective import feature_distance
 from plgan_tune.gan.pairs.base import DiscriminatorOutput, draw_latent
 from plgan_tune.training.state import TrainState
 
@@ -45,11 +46,11 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
     draws = Draws(rng, PROBE, dtype=state.precision.dtype)
     with state.precision.autocast():
         real = _judge_real(state, data, rng)
-        fakes = state.generator(draw_latent(draws, trial.model))
-        fake = _widened(state, state.discriminator(fakes, draws))
-    V_log = adversarial(fake.logits, w).mean()
+        fakes = state.G.network(draw_latent(draws, trial.model))
+        fake = _widened(state, state.D.network(fakes, draws))
+    V_log = Logistic(w).for_generator(fake.logits).mean()
     V_feature = feature_distance(real.features.mean(dim=0), fake.features.mean(dim=0), trial.loss.feature_norm)
-    weights = list(state.generator.parameters())
+    weights = list(state.G.network.parameters())
     values = torch.stack(
         [
             get_total_norm(torch.autograd.grad(V_log, weights, retain_graph=True)),
@@ -64,9 +65,9 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
 def _judge_real(state: TrainState, data: Dataset, rng: torch.Generator) -> DiscriminatorOutput:
     pool = data.split.pool
     rows = pool[torch.randperm(len(pool), generator=rng, device=rng.device)[:PROBE]]
-    images = state.discriminator.traits.pixels.from_uint8(data.images[rows], state.precision.dtype)
+    images = state.D.network.traits.pixels.from_uint8(data.images[rows], state.precision.dtype)
     draws = Draws(rng, len(images), dtype=state.precision.dtype)
-    return _widened(state, state.discriminator(images, draws))
+    return _widened(state, state.D.network(images, draws))
 
 
 def _widened(state: TrainState, judged: DiscriminatorOutput) -> DiscriminatorOutput:

@@ -166,7 +166,7 @@ def _finite_means(terms: Tensor, epoch: int) -> list[float]:
 
 def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float, float]:
     images, labels = data.images[data.split.validation], data.labels[data.split.validation]
-    verdicts = [classify(D, images, labels, state.precision, ranks) for D in (state.averaged, state.discriminator)]
+    verdicts = [classify(D, images, labels, state.precision, ranks) for D in (state.averaged, state.D.network)]
     if not all(verdict.finite for verdict in verdicts):
         raise Diverged(state.epoch + 1, "discriminator output")
     return verdicts[0].error, verdicts[1].error

@@ -19,8 +19,8 @@ def sample_grid(state: TrainState) -> bytes:
     """Return a PNG of 10 x 10 generated images, with the same z at every call so that grids of epochs compare."""
     model = state.trial.model
     rng = rng_for(state.trial.seed, 0, Stream.SAMPLES, state.device)
-    images = state.generator(draw_latent(Draws(rng, ROWS * ROWS, dtype=state.precision.dtype), model))
-    grid = tiled(state.generator.traits.pixels.to_unit(images).float().cpu()).mul(255).byte()
+    images = state.G.network(draw_latent(Draws(rng, ROWS * ROWS, dtype=state.precision.dtype), model))
+    grid = tiled(state.G.network.traits.pixels.to_unit(images).float().cpu()).mul(255).byte()
     buffer = io.BytesIO()
     Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy()).save(buffer, format="PNG")
     return buffer.getvalue()

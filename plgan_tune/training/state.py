@@ -1,11 +1,11 @@
-"""The state that training changes: two networks, their optimisers, the average of D's weights, and the progress."""
+"""The state that training changes: the two players, the average of D's weights, and the progress."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
@@ -13,8 +13,8 @@ from plgan_tune.gan.draws import Draws, Stream, rng_for, seed_for
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, draw_latent
 from plgan_tune.gan.pairs.build import build
-from plgan_tune.training.adam import Adam
 from plgan_tune.training.device_scalars import DeviceScalars
+from plgan_tune.training.player import Player
 from plgan_tune.training.precision import PrecisionPolicy, precision_policy_for
 from plgan_tune.training.torch_private import copy_all, lerp_all
 
@@ -31,8 +31,9 @@ class TrainState:
     Attributes:
         image: channels and size of the images that the networks work on.
         classes: names of the classes, in the order of the logits.
+        D: the discriminator.
+        G: the generator.
         averaged: D with the moving average of its weights; val_error is its error.
-        trained_d: D's parameters that its step updates.
         scalars: numbers of the trial, the epoch and the step.
         rngs: generators of a step's streams, reseeded for each step.
         epoch: epochs completed.
@@ -44,12 +45,9 @@ class TrainState:
     classes: tuple[str, ...]
     precision: PrecisionPolicy
     device: torch.device
-    discriminator: Discriminator
-    generator: Generator
+    D: Player[Discriminator]
+    G: Player[Generator]
     averaged: Discriminator
-    adam_d: Adam
-    adam_g: Adam
-    trained_d: list[nn.Parameter]
     scalars: DeviceScalars
     rngs: Mapping[Stream, torch.Generator]
     epoch: int = 0
@@ -57,12 +55,12 @@ class TrainState:
 
     def tensors(self) -> list[Tensor]:
         """Return weights and buffers of all networks."""
-        networks: tuple[nn.Module, ...] = (self.discriminator, self.generator, self.averaged)
+        networks = (self.D.network, self.G.network, self.averaged)
         return [tensor for network in networks for tensor in network.state_dict().values()]
 
     def memory(self) -> list[Tensor]:
-        """Return all tensors that training changes: `tensors()` and those of the optimisers."""
-        return [*self.tensors(), *self.adam_d.tensors(), *self.adam_g.tensors()]
+        """Return all tensors that training changes: those of the players and of the average."""
+        return [*self.D.memory(), *self.G.memory(), *self.averaged.state_dict().values()]
 
     def before_epoch(self, w: float, lr_discriminator: float, lr_generator: float) -> None:
         """Set the numbers that are constant within an epoch."""
@@ -71,8 +69,8 @@ class TrainState:
         scalars.beta.set_(loss.beta)
         scalars.unsupervised_scale.set_(loss.unsupervised_scale)
         scalars.w.set_(w)
-        self.adam_d.rate.set_(lr_discriminator)
-        self.adam_g.rate.set_(lr_generator)
+        self.D.adam.rate.set_(lr_discriminator)
+        self.G.adam.rate.set_(lr_generator)
 
     def before_d(self) -> None:
         """Seed D's draws, count its update n and set the average's decay to min(average_decay, n / (n + 10)).
@@ -90,7 +88,7 @@ class TrainState:
     @torch.no_grad()
     def update_average(self) -> None:
         """Move the average towards D's weights by `scalars.blend`."""
-        lerp_all(list(self.averaged.parameters()), list(self.discriminator.parameters()), self.scalars.blend.value)
+        lerp_all(list(self.averaged.parameters()), list(self.D.network.parameters()), self.scalars.blend.value)
 
     @torch.no_grad()
     def take_over(self, other: "TrainState") -> None:
@@ -121,19 +119,15 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         _calibrate_discriminator(D, trial, data, precision.dtype)
     if trial.model.generator_weight_norm_init == "data":
         _calibrate_generator(G, trial, device, precision.dtype)
-    trained_d = [p for p in D.parameters() if p.requires_grad]
     return TrainState(
         trial=trial,
         image=image,
         classes=data.classes,
         precision=precision,
         device=device,
-        discriminator=D,
-        generator=G,
+        D=Player.start(D, trial.optim),
+        G=Player.start(G, trial.optim),
         averaged=deepcopy(D).requires_grad_(False),
-        adam_d=Adam(trained_d, trial.optim),
-        adam_g=Adam(G.parameters(), trial.optim),
-        trained_d=trained_d,
         scalars=DeviceScalars.on(device, precision.dtype),
         rngs={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},
     )

@@ -1,4 +1,4 @@
-"""One update of D and one of G: the only `.backward()` of the project (patent claim 1, steps 2 and 3)."""
+"""One update of D and one of G (patent claim 1, steps 2 and 3)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,14 +8,10 @@ import torch
 from torch import Tensor
 
 from plgan_tune.gan.draws import Draws, Stream
-from plgan_tune.gan.losses import (
-    adversarial,
-    feature_distance,
-    supervised_one_vs_all,
-    supervised_softmax,
-    unsupervised,
-)
-from plgan_tune.gan.pairs.base import draw_latent
+from plgan_tune.gan.games import Logistic
+from plgan_tune.gan.objective import Objective
+from plgan_tune.gan.pairs.base import DiscriminatorOutput, draw_latent
+from plgan_tune.training.player import Network, Player
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
 
@@ -43,7 +39,21 @@ class StepContext:
     def fakes(self, stream: Stream) -> Tensor:
         """Generate this rank's images from z of `stream`."""
         latent = draw_latent(self.draws(stream), self.state.trial.model)
-        return self.state.generator(latent, self.ranks.all_sum if self.ranks.count > 1 else None)  # type: ignore[no-any-return]
+        return self.state.G.network(latent, self.ranks.all_sum if self.ranks.count > 1 else None)  # type: ignore[no-any-return]
+
+    def objective(self) -> Objective:
+        """Return the losses of this step."""
+        trial, scalars, ranks = self.state.trial, self.state.scalars, self.ranks
+        return Objective(
+            trial.loss,
+            Logistic(scalars.w.value),
+            unsupervised_scale=scalars.unsupervised_scale.value,
+            alpha=scalars.alpha.value,
+            beta=scalars.beta.value,
+            batch=trial.training.batch_size,
+            all_sum=ranks.all_sum,
+            ranks=ranks.count,
+        )
 
 
 def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> Tensor:
@@ -58,29 +68,17 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
     Returns:
         This rank's part of C_sup and C_unsup, shape (2,), detached; parts of all ranks add up to the means.
     """
-    state, trial = context.state, context.state.trial
+    state = context.state
     with state.precision.autocast():
         with torch.no_grad():
             fakes = context.fakes(Stream.LATENT_D)
         images = torch.cat([labelled, unlabelled, fakes.to(labelled.dtype)])
-        logits = state.discriminator(images, context.draws(Stream.NOISE_D, parts=3)).logits
+        logits = state.D.network(images, context.draws(Stream.NOISE_D, parts=3)).logits
     on_labelled, on_unlabelled, on_fakes = logits.to(state.precision.dtype).chunk(3)
-    supervised = supervised_softmax if trial.loss.supervised == "softmax" else supervised_one_vs_all
-    terms = (
-        torch.stack(
-            [
-                supervised(on_labelled, labels).sum(),
-                unsupervised(on_unlabelled, on_fakes, state.scalars.unsupervised_scale.value).sum(),
-            ]
-        )
-        / trial.training.batch_size
-    )
-    state.adam_d.zero_grad()
-    terms.sum().backward()  # type: ignore[no-untyped-call]
-    context.ranks.sum_gradients(state.trained_d)
-    state.adam_d.step()
+    loss = context.objective().discriminator(on_labelled, labels, on_unlabelled, on_fakes)
+    descend(loss.value, state.D, context.ranks)
     state.update_average()
-    return terms.detach()
+    return loss.terms
 
 
 def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
@@ -89,23 +87,22 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     Returns:
         This rank's part of V_log and V_feature, shape (2,), detached; parts of all ranks add up to the values.
     """
-    state, trial, scalars, ranks = context.state, context.state.trial, context.state.scalars, context.ranks
-    batch = trial.training.batch_size
-    with _frozen(state.trained_d), state.precision.autocast():
+    state, dtype = context.state, context.state.precision.dtype
+    with _frozen(state.D.trained), state.precision.autocast():
         with torch.no_grad():
-            real = state.discriminator(unlabelled, context.draws(Stream.NOISE_REAL)).features
-        judged = state.discriminator(context.fakes(Stream.LATENT_G), context.draws(Stream.NOISE_FAKE))
-    dtype = state.precision.dtype
-    real_mean = ranks.all_sum(real.to(dtype).sum(dim=0)) / batch
-    fake_mean = ranks.all_sum(judged.features.to(dtype).sum(dim=0)) / batch
-    V_log = adversarial(judged.logits.to(dtype), scalars.w.value).sum() / batch
-    # Every rank holds the whole V_feature, so each contributes 1 / count of it to the sum over ranks.
-    V_feature = feature_distance(real_mean, fake_mean, trial.loss.feature_norm) / ranks.count
-    state.adam_g.zero_grad()
-    (scalars.alpha.value * V_log + scalars.beta.value * V_feature).backward()  # type: ignore[no-untyped-call]
-    ranks.sum_gradients(state.generator.parameters())
-    state.adam_g.step()
-    return torch.stack([V_log, V_feature]).detach()
+            real = state.D.network(unlabelled, context.draws(Stream.NOISE_REAL)).features.to(dtype)
+        logits, features = state.D.network(context.fakes(Stream.LATENT_G), context.draws(Stream.NOISE_FAKE))
+    loss = context.objective().generator(real, DiscriminatorOutput(logits.to(dtype), features.to(dtype)))
+    descend(loss.value, state.G, context.ranks)
+    return loss.terms
+
+
+def descend(loss: Tensor, player: Player[Network], ranks: Ranks) -> None:
+    """Update a player from its loss, of which every rank has a part: the only `.backward()` of the project."""
+    player.adam.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    ranks.sum_gradients(player.trained)
+    player.adam.step()
 
 
 @contextmanager

@@ -147,7 +147,7 @@ class StepRunner:
 
     def _images(self, rows: Tensor) -> Tensor:
         state = self.state
-        pixels = state.discriminator.traits.pixels
+        pixels = state.D.network.traits.pixels
         return pixels.from_uint8(self.data.images.index_select(0, rows), state.precision.dtype)
 
 

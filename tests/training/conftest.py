@@ -71,9 +71,9 @@ def tensors_of() -> Callable[[TrainState], dict[str, Tensor]]:
     """Copies of all that training changes: both nets, the average, the moments and counters of both optimisers."""
 
     def tensors(state: TrainState) -> dict[str, Tensor]:
-        nets = {"D": state.discriminator, "G": state.generator, "average": state.averaged}
+        nets = {"D": state.D.network, "G": state.G.network, "average": state.averaged}
         found = {f"{net}.{name}": held for net in nets for name, held in nets[net].state_dict().items()}
-        for optimiser, adam in (("adam D", state.adam_d), ("adam G", state.adam_g)):
+        for optimiser, adam in (("adam D", state.D.adam), ("adam G", state.G.adam)):
             for number, moments in adam.state_dict()["state"].items():
                 found |= {f"{optimiser}.{number}.{name}": held for name, held in moments.items()}
         return {name: held.clone() for name, held in found.items()}

@@ -45,9 +45,9 @@ def judged(state: TrainState, data: Dataset) -> tuple[Tensor, Tensor, Tensor, Te
     rows = data.split.pool[torch.randperm(len(data.split.pool), generator=generator)[:PROBE]]
     wide = data.images[rows].double()
     images = wide / 255 if state.trial.model.kind == "mlp" else wide / 127.5 - 1
-    real = state.discriminator(images, Draws(generator, len(rows), dtype=torch.float64))
+    real = state.D.network(images, Draws(generator, len(rows), dtype=torch.float64))
     z = torch.empty(PROBE, state.trial.model.latent_size, dtype=torch.float64).uniform_(generator=generator)
-    fake = state.discriminator(state.generator(z), Draws(generator, PROBE, dtype=torch.float64))
+    fake = state.D.network(state.G.network(z), Draws(generator, PROBE, dtype=torch.float64))
     return real.logits, real.features, fake.logits, fake.features
 
 
@@ -57,7 +57,7 @@ def probability_real(logits: Tensor) -> Tensor:
 
 
 def norm(loss: Tensor, state: TrainState) -> float:
-    gradients = torch.autograd.grad(loss, list(state.generator.parameters()), retain_graph=True)
+    gradients = torch.autograd.grad(loss, list(state.G.network.parameters()), retain_graph=True)
     return math.hypot(*(element for gradient in gradients for element in gradient.flatten().tolist()))
 
 
@@ -89,8 +89,8 @@ def test_numbers_are_the_formulas_on_the_probe(trained: Trained, kind: str, feat
 
 def plant(state: TrainState, logits: list[float]) -> None:
     """D answers every image alike."""
-    state.discriminator.out.g.data.zero_()
-    state.discriminator.out.b.data = torch.tensor(logits, dtype=torch.float64)
+    state.D.network.out.g.data.zero_()
+    state.D.network.out.b.data = torch.tensor(logits, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_gradient_that_does_not_reach_the_generator_is_zero(trained: Trained) 
 def test_it_only_looks(trained: Trained, tensors_of: TensorsOf, kind: str) -> None:
     state, data = trained(kind)
     before = tensors_of(state)
-    nets = (state.discriminator, state.generator, state.averaged)
+    nets = (state.D.network, state.G.network, state.averaged)
     gradients = [
         (w.requires_grad, None if w.grad is None else w.grad.clone()) for net in nets for w in net.parameters()
     ]

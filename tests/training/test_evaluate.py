@@ -21,8 +21,8 @@ def one_sided(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> Calla
 
     def build(kind: str) -> TrainState:
         state = begin(make_trial(kind), make_data(size=16))
-        state.discriminator.out.g.data.zero_()
-        state.discriminator.out.b.data = torch.tensor([0.0, 1.0, 0.0])
+        state.D.network.out.g.data.zero_()
+        state.D.network.out.b.data = torch.tensor([0.0, 1.0, 0.0])
         return state
 
     return build
@@ -35,20 +35,20 @@ def test_the_error_counts_every_image_once(one_sided: Callable[[str], TrainState
     images = torch.zeros(count, 1, 16, 16, dtype=torch.uint8)
     labels = torch.ones(count, dtype=torch.int64)
     labels[0] = labels[-1] = 2
-    verdict = classify(state.discriminator, images, labels, state.precision)
+    verdict = classify(state.D.network, images, labels, state.precision)
     assert verdict == (2 / count, True)
 
 
 def test_noise_is_off(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
     data = make_data()
     state = begin(make_trial(model={"noise_input": 1e6, "noise_hidden": 1e6, "weight_norm_init": "xavier"}), data)
-    verdicts = {classify(state.discriminator, data.images, data.labels, state.precision) for _ in range(5)}
-    wrong = state.discriminator(data.images / 255.0).logits.argmax(dim=1) != data.labels
+    verdicts = {classify(state.D.network, data.images, data.labels, state.precision) for _ in range(5)}
+    wrong = state.D.network(data.images / 255.0).logits.argmax(dim=1) != data.labels
     assert verdicts == {(wrong.sum().item() / len(wrong), True)}
 
 
 def test_one_broken_logit_is_told(one_sided: Callable[[str], TrainState]) -> None:
     state = one_sided("mlp")
-    state.discriminator.out.b.data[2] = torch.inf
+    state.D.network.out.b.data[2] = torch.inf
     images, labels = torch.zeros(4, 1, 16, 16, dtype=torch.uint8), torch.ones(4, dtype=torch.int64)
-    assert not classify(state.discriminator, images, labels, state.precision).finite
+    assert not classify(state.D.network, images, labels, state.precision).finite

@@ -106,8 +106,8 @@ def test_k_discriminator_steps_a_generator_step(make_trial: MakeTrial, make_data
     state = begin(make_trial(training={"epochs": 2, "discriminator_steps": 3}), data)
     rows = list(epochs(state, data))
     assert state.step == 2 * 4 * 3
-    assert int(state.adam_d.state_dict()["state"][0]["step"]) == 2 * 4 * 3
-    assert int(state.adam_g.state_dict()["state"][0]["step"]) == 2 * 4
+    assert int(state.D.adam.state_dict()["state"][0]["step"]) == 2 * 4 * 3
+    assert int(state.G.adam.state_dict()["state"][0]["step"]) == 2 * 4
     assert all(row.loss_supervised is not None and math.isfinite(row.loss_supervised) for row in rows)
 
 
@@ -134,11 +134,11 @@ def _noted(terms: Tensor, seen: list[list[float]]) -> Tensor:
 
 
 def _break_d(state: TrainState) -> None:
-    state.discriminator.out.b.data[0] = torch.nan
+    state.D.network.out.b.data[0] = torch.nan
 
 
 def _break_g(state: TrainState) -> None:
-    next(state.generator.parameters()).data[0, 0] = torch.inf
+    next(state.G.network.parameters()).data[0, 0] = torch.inf
 
 
 @pytest.mark.parametrize(("plant", "term"), [(_break_d, "loss_supervised"), (_break_g, "loss_unsupervised")])
@@ -156,7 +156,7 @@ def test_a_planted_nan_is_named_with_its_epoch_and_term(
 
 
 def _break_all_of_g(state: TrainState) -> None:
-    next(state.generator.parameters()).data.fill_(torch.nan)
+    next(state.G.network.parameters()).data.fill_(torch.nan)
 
 
 @pytest.mark.parametrize(("plant", "term"), [(_break_d, "discriminator output"), (_break_all_of_g, "generator output")])

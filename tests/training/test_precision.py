@@ -69,8 +69,8 @@ def test_every_precision_trains_close_to_float64(
         rows[precision] = list(epochs(state, data))[-1]
         assert all(math.isfinite(value) for value in astuple(rows[precision]))
         wanted = torch.float64 if precision == "float64" else torch.float32
-        nets = (state.discriminator, state.generator, state.averaged)
+        nets = (state.D.network, state.G.network, state.averaged)
         assert {weight.dtype for net in nets for weight in net.parameters()} == {wanted}
-        assert {tensor.dtype for tensor in state.adam_d.tensors()[1:]} == {wanted}
+        assert {tensor.dtype for tensor in state.D.adam.tensors()[1:]} == {wanted}
     assert rows["bf16"].loss_supervised != rows["float32"].loss_supervised
     assert rows["bf16"].loss_supervised == pytest.approx(rows["float32"].loss_supervised, rel=0.1)

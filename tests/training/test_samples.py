@@ -55,7 +55,7 @@ def test_black_is_black_and_white_is_white(
     value: int,
 ) -> None:
     state = begin(make_trial(kind), make_data(size=size, channels=channels))
-    weights = dict(state.generator.named_parameters())
+    weights = dict(state.G.network.named_parameters())
     weights["out.g"].data.zero_()
     weights["out.b"].data.fill_(bias)
     assert (pixels(sample_grid(state))[1 : size + 1, 1 : size + 1] == value).all()
@@ -71,5 +71,5 @@ def test_the_same_weights_give_the_same_file_whatever_the_epoch(
     first = sample_grid(state)
     torch.manual_seed(2)
     assert sample_grid(again) == first
-    next(again.generator.parameters()).data += 0.1
+    next(again.G.network.parameters()).data += 0.1
     assert sample_grid(again) != first

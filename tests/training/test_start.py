@@ -59,7 +59,7 @@ def sizes(state: TrainState) -> list[float]:
 
     return [
         norm([value for name, value in network.state_dict().items() if name.endswith(".g") == scale])
-        for network in (state.discriminator, state.generator)
+        for network in (state.D.network, state.G.network)
         for scale in (False, True)
         if scale is False or any(name.endswith(".g") for name in network.state_dict())
     ]
@@ -99,12 +99,12 @@ def test_improved_gan_s_start_is_three_keys(make_data: MakeData, begin: Begin) -
     ours = begin(trial_of("recipe", "mlp", **spreads, generator_weight_norm_init="one"), make_data())
     recipe = begin(trial_of("recipe", "mlp"), make_data())
     patent = begin(trial_of("patent", "mlp", hidden=[1000, 500, 250, 250, 250]), make_data())
-    for name, weights in recipe.discriminator.state_dict().items():
+    for name, weights in recipe.D.network.state_dict().items():
         scaled = weights / 4 if name.endswith(".v") else weights
-        torch.testing.assert_close(ours.discriminator.state_dict()[name], scaled)
-    held = ours.generator.state_dict()
+        torch.testing.assert_close(ours.D.network.state_dict()[name], scaled)
+    held = ours.G.network.state_dict()
     assert torch.equal(held.pop("out.g"), torch.ones(36))
     held["out.weight"], held["out.bias"] = held.pop("out.v"), held.pop("out.b")
-    drawn = patent.generator.state_dict()
+    drawn = patent.G.network.state_dict()
     assert held.keys() == drawn.keys()
     assert all(torch.equal(value, drawn[name]) for name, value in held.items())

@@ -49,7 +49,7 @@ class Reference:
 
     def __init__(self, state: TrainState) -> None:
         self.trial = trial = state.trial
-        self.D, self.G = deepcopy(state.discriminator), deepcopy(state.generator)
+        self.D, self.G = deepcopy(state.D.network), deepcopy(state.G.network)
         self.d, self.g = dict(self.D.named_parameters()), dict(self.G.named_parameters())
         self.average = {name: weight.detach().clone() for name, weight in self.d.items()}
         trained = {name: w for name, w in self.d.items() if trial.model.train_hidden_gain or not hidden_gain(name)}
@@ -222,8 +222,8 @@ def test_steps_are_the_formulas(
         state.before_g()
         terms = generator_step(context, unlabelled)
         assert terms.tolist() == pytest.approx(reference.update_g(unlabelled, w), abs=1e-12)
-    agree(dict(state.discriminator.named_parameters()), reference.d)
-    agree(dict(state.generator.named_parameters()), reference.g)
+    agree(dict(state.D.network.named_parameters()), reference.d)
+    agree(dict(state.G.network.named_parameters()), reference.g)
     agree(dict(state.averaged.named_parameters()), reference.average)
     assert state.step == ROUNDS * k
 
@@ -232,7 +232,7 @@ def test_the_average_stops_at_its_bound(make_trial: MakeTrial, make_data: MakeDa
     state = begin(make_trial(optim={"average_decay": 0.2}), make_data())
     before = state.averaged.out.b.clone()
     state.step = 1000
-    state.discriminator.out.b.data += 1.0
+    state.D.network.out.b.data += 1.0
     state.before_d()
     state.update_average()
     torch.testing.assert_close(state.averaged.out.b, before + 0.8)
@@ -245,7 +245,7 @@ def test_a_step_changes_its_own_network_alone(
     data = make_data(size=16, channels=3) if kind == "conv" else make_data()
     state = begin(make_trial(kind, profile), data)
     context, (first, second, third) = context_of(state, 0.5), batches(state, data, 3)
-    gradients = [weight.requires_grad for weight in state.discriminator.parameters()]
+    gradients = [weight.requires_grad for weight in state.D.network.parameters()]
 
     start = tensors_of(state)
     state.before_d()
@@ -255,13 +255,11 @@ def test_a_step_changes_its_own_network_alone(
     generator_step(context, third[0])
     after_g = tensors_of(state)
 
-    gains = {
-        f"{net}.{name}" for net in ("D", "average") for name in state.discriminator.state_dict() if hidden_gain(name)
-    }
+    gains = {f"{net}.{name}" for net in ("D", "average") for name in state.D.network.state_dict() if hidden_gain(name)}
     frozen = set() if state.trial.model.train_hidden_gain else gains
     assert changed(start, after_d) == {name for name in after_d if not name.startswith(("G", "adam G"))} - frozen
     assert changed(after_d, after_g) == {name for name in after_g if name.startswith(("G", "adam G"))}
-    assert gradients == [weight.requires_grad for weight in state.discriminator.parameters()]
+    assert gradients == [weight.requires_grad for weight in state.D.network.parameters()]
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:

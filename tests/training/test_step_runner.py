@@ -51,7 +51,7 @@ def test_numbers_in_tensors_train_as_floats_do(
     sections = {"training": {"epochs": 3, "precision": "float64"}, "loss": {"alpha": 0.7, "switch_epoch": 2}}
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
     fixed.scalars = DeviceScalars(*(DeviceScalar(torch.zeros((), dtype=torch.float64)) for _ in range(5)))
-    for adam in (fixed.adam_d, fixed.adam_g):
+    for adam in (fixed.D.adam, fixed.G.adam):
         adam.rate = DeviceScalar(torch.zeros((), dtype=torch.float64))
     for of_floats, of_tensors in zip(epochs(plain, data), epochs(fixed, data), strict=True):
         assert timeless(of_tensors) == pytest.approx(timeless(of_floats), rel=1e-9)

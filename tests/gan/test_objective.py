@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plgan_tune.config.trial import FeatureNorm
-from plgan_tune.gan import losses
+from plgan_tune.gan import games, objective
+from plgan_tune.gan.games import Logistic
 
 Array = NDArray[np.float64]
 
@@ -66,28 +67,29 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
 def test_log_real_and_its_complement(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
     logits, _, _ = batch
     D = naive_D(logits)
-    np.testing.assert_allclose(losses.log_real(as_tensor(logits)), np.log(D), rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(losses.log_fake(as_tensor(logits)), np.log(1 - D), rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(losses.log_real(as_tensor(logits)).exp(), D, rtol=1e-10)
+    np.testing.assert_allclose(games.log_real(as_tensor(logits)), np.log(D), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(games.log_fake(as_tensor(logits)), np.log(1 - D), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(games.log_real(as_tensor(logits)).exp(), D, rtol=1e-10)
 
 
 @given(MODERATE)
 def test_supervised_losses(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
     logits, _, labels = batch
-    softmax = losses.supervised_softmax(as_tensor(logits), as_tensor(labels))
-    one_vs_all = losses.supervised_one_vs_all(as_tensor(logits), as_tensor(labels))
+    softmax = objective.supervised_softmax(as_tensor(logits), as_tensor(labels))
+    one_vs_all = objective.supervised_one_vs_all(as_tensor(logits), as_tensor(labels))
     assert softmax.shape == one_vs_all.shape == (len(labels),)
     assert softmax.mean().item() == pytest.approx(naive_softmax_loss(logits, labels), rel=1e-10, abs=1e-12)
     assert one_vs_all.mean().item() == pytest.approx(naive_one_vs_all_loss(logits, labels), rel=1e-9, abs=1e-11)
 
 
-@given(MODERATE, st.sampled_from([1.0, 0.5]))
-def test_unsupervised_loss(batch: tuple[Array, Array, NDArray[np.int64]], scale: float) -> None:
+@given(MODERATE)
+def test_what_d_wants_of_real_and_of_generated_images(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
     real, fake, _ = batch
-    expected = -scale * (np.mean(np.log(naive_D(real))) + np.mean(np.log(1 - naive_D(fake))))
-    terms = losses.unsupervised(as_tensor(real), as_tensor(fake), scale)
-    assert terms.shape == (len(real),)
-    assert terms.mean().item() == pytest.approx(expected, rel=1e-10)
+    game = Logistic(w=0.3)
+    on_real, on_fake = game.on_real(as_tensor(real)), game.on_fake(as_tensor(fake))
+    assert on_real.shape == on_fake.shape == (len(real),)
+    np.testing.assert_allclose(on_real, -np.log(naive_D(real)), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(on_fake, -np.log(1 - naive_D(fake)), rtol=1e-10, atol=1e-10)
 
 
 @given(MODERATE, st.floats(0, 1))
@@ -95,15 +97,15 @@ def test_adversarial_loss(batch: tuple[Array, Array, NDArray[np.int64]], w: floa
     _, fake, _ = batch
     D = naive_D(fake)
     expected = w * np.mean(np.log(1 - D)) + (1 - w) * np.mean(-np.log(D))
-    assert losses.adversarial(as_tensor(fake), w).mean().item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
+    assert Logistic(w).for_generator(as_tensor(fake)).mean().item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
 
 
 def test_adversarial_loss_of_the_baselines() -> None:
     """w = 0 is the regular GAN (eq. 4), w = 1 the saturating one (eq. 3)."""
     fake = torch.tensor([[0.3, -1.2, 2.0], [-4.0, 0.0, 1.0]], dtype=torch.float64)
     D = naive_D(fake.numpy())
-    np.testing.assert_allclose(losses.adversarial(fake, 0.0), -np.log(D), rtol=1e-12)
-    np.testing.assert_allclose(losses.adversarial(fake, 1.0), np.log(1 - D), rtol=1e-12)
+    np.testing.assert_allclose(Logistic(0.0).for_generator(fake), -np.log(D), rtol=1e-12)
+    np.testing.assert_allclose(Logistic(1.0).for_generator(fake), np.log(1 - D), rtol=1e-12)
 
 
 @given(
@@ -121,7 +123,7 @@ def test_feature_loss(features: tuple[Array, Array]) -> None:
         "l1": float(np.mean(np.abs(difference))),
     }
     for norm, value in expected.items():
-        got = losses.feature_distance(as_tensor(real).mean(dim=0), as_tensor(fake).mean(dim=0), norm)
+        got = objective.feature_distance(as_tensor(real).mean(dim=0), as_tensor(fake).mean(dim=0), norm)
         assert got.shape == ()
         assert got.item() == pytest.approx(value, rel=1e-10, abs=1e-12)
 
@@ -129,11 +131,11 @@ def test_feature_loss(features: tuple[Array, Array]) -> None:
 def test_values_that_one_can_work_out_by_hand() -> None:
     """Ten equal logits of 0: Z = 10, D = 10/11, p = 1/10."""
     logits, labels = torch.zeros(4, 10, dtype=torch.float64), torch.arange(4)
-    np.testing.assert_allclose(losses.log_real(logits), np.log(10 / 11), rtol=1e-14)
-    np.testing.assert_allclose(losses.log_fake(logits), -np.log(11), rtol=1e-14)
-    np.testing.assert_allclose(losses.supervised_softmax(logits, labels), np.log(10), rtol=1e-14)
+    np.testing.assert_allclose(games.log_real(logits), np.log(10 / 11), rtol=1e-14)
+    np.testing.assert_allclose(games.log_fake(logits), -np.log(11), rtol=1e-14)
+    np.testing.assert_allclose(objective.supervised_softmax(logits, labels), np.log(10), rtol=1e-14)
     expected = np.log(10) + 9 * np.log(10 / 9)
-    np.testing.assert_allclose(losses.supervised_one_vs_all(logits, labels), expected, rtol=1e-14)
+    np.testing.assert_allclose(objective.supervised_one_vs_all(logits, labels), expected, rtol=1e-14)
 
 
 # Far out: logits of up to +-100, where naive float64 gives log 0 and even x87's 64 bits of mantissa do.
@@ -156,10 +158,10 @@ def in_decimals(logits: list[float], label: int) -> Terms:
 def as_built(logits: list[float], label: int, dtype: torch.dtype) -> Terms:
     row, labels = torch.tensor([logits], dtype=dtype), torch.tensor([label])
     return (
-        losses.log_real(row).item(),
-        losses.log_fake(row).item(),
-        losses.supervised_softmax(row, labels).item(),
-        losses.supervised_one_vs_all(row, labels).item(),
+        games.log_real(row).item(),
+        games.log_fake(row).item(),
+        objective.supervised_softmax(row, labels).item(),
+        objective.supervised_one_vs_all(row, labels).item(),
     )
 
 
@@ -208,14 +210,14 @@ def test_gradients_stay_finite_and_right_far_out(dtype: torch.dtype, limit: floa
     values = logits.to(torch.float64).numpy()
     p, D = naive_softmax(values), naive_D(values)[:, None]
     expected = {
-        losses.log_real: (1 - D) * p,
-        losses.log_fake: -D * p,
-        lambda rows: losses.supervised_softmax(rows, labels): p - np.eye(3)[labels],
+        games.log_real: (1 - D) * p,
+        games.log_fake: -D * p,
+        lambda rows: objective.supervised_softmax(rows, labels): p - np.eye(3)[labels],
     }
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     for term, gradient in expected.items():
         np.testing.assert_allclose(gradient_of(term, logits), gradient, atol=tolerance)
-    assert np.isfinite(gradient_of(lambda rows: losses.supervised_one_vs_all(rows, labels), logits)).all()
+    assert np.isfinite(gradient_of(lambda rows: objective.supervised_one_vs_all(rows, labels), logits)).all()
 
 
 def gradient_of(term: Callable[[Tensor], Tensor], logits: Tensor) -> NDArray[Any]:
@@ -228,12 +230,12 @@ def test_gradients_agree_with_finite_differences() -> None:
     generator = torch.Generator().manual_seed(0)
     real, fake = (torch.randn(4, 5, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2))
     labels = torch.tensor([0, 4, 2, 2])
-    assert torch.autograd.gradcheck(lambda r, f: losses.unsupervised(r, f, 0.5), (real, fake))
-    assert torch.autograd.gradcheck(lambda f: losses.adversarial(f, 0.3), (fake,))
-    assert torch.autograd.gradcheck(lambda r: losses.supervised_softmax(r, labels), (real,))
-    assert torch.autograd.gradcheck(lambda r: losses.supervised_one_vs_all(r, labels), (real,))
+    assert torch.autograd.gradcheck(lambda r, f: Logistic(0.3).on_real(r) + Logistic(0.3).on_fake(f), (real, fake))
+    assert torch.autograd.gradcheck(lambda f: Logistic(0.3).for_generator(f), (fake,))
+    assert torch.autograd.gradcheck(lambda r: objective.supervised_softmax(r, labels), (real,))
+    assert torch.autograd.gradcheck(lambda r: objective.supervised_one_vs_all(r, labels), (real,))
     norms: tuple[FeatureNorm, ...] = ("mean", "sum", "l1")
     for norm in norms:
         assert torch.autograd.gradcheck(
-            lambda r, f, norm=norm: losses.feature_distance(r.mean(dim=0), f.mean(dim=0), norm), (real, fake)
+            lambda r, f, norm=norm: objective.feature_distance(r.mean(dim=0), f.mean(dim=0), norm), (real, fake)
         )

@@ -1,0 +1,128 @@
+"""The formula sheet: what each player minimises.
+
+    L_D = C_sup + C_unsup            C_unsup = s (E rho(x_u) + E phi(G(z)))
+    L_G = alpha V_log + beta V_feature    V_log = E gamma(G(z))
+
+rho, phi and gamma are the terms of the game (`games.py`). Terms are computed image by image; a rank sums its own and
+divides by the global batch, so that the parts of all ranks add up to the mean (patent eq. 10 to 14).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from plgan_tune.config.trial import FeatureNorm, LossSpec, Supervised
+from plgan_tune.gan.games import Logistic, Number
+from plgan_tune.gan.layers import AllSum
+from plgan_tune.gan.pairs.base import DiscriminatorOutput
+
+
+class Loss(NamedTuple):
+    """This rank's part of a player's loss.
+
+    Attributes:
+        value: what the player descends, shape ().
+        terms: its terms before they are weighted, detached, shape (k,).
+    """
+
+    value: Tensor
+    terms: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The losses of one step.
+
+    Attributes:
+        spec: the words that choose a form of C_sup and of V_feature.
+        game: the terms about real and generated.
+        unsupervised_scale: s.
+        alpha: weight of V_log.
+        beta: weight of V_feature.
+        batch: images of each kind, over all ranks.
+        all_sum: sums over ranks.
+        ranks: their number.
+    """
+
+    spec: LossSpec
+    game: Logistic
+    unsupervised_scale: Number
+    alpha: Number
+    beta: Number
+    batch: int
+    all_sum: AllSum
+    ranks: int
+
+    def discriminator(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, fakes: Tensor) -> Loss:
+        """Return L_D, with the terms C_sup and C_unsup.
+
+        Args:
+            labelled: D's logits of this rank's labelled images, (b, N).
+            labels: their classes, (b,).
+            unlabelled: logits of unlabelled images, (b, N).
+            fakes: logits of generated images, (b, N).
+        """
+        unsupervised = self.game.on_real(unlabelled) + self.game.on_fake(fakes)
+        C_sup = SUPERVISED[self.spec.supervised](labelled, labels).sum() / self.batch
+        C_unsup = (self.unsupervised_scale * unsupervised).sum() / self.batch
+        return Loss(C_sup + C_unsup, torch.stack([C_sup, C_unsup]).detach())
+
+    def generator(self, real_features: Tensor, fakes: DiscriminatorOutput) -> Loss:
+        """Return L_G, with the terms V_log and V_feature.
+
+        Args:
+            real_features: of this rank's real images, (b, F), without a graph.
+            fakes: D's output for this rank's generated images, (b, N) and (b, F).
+        """
+        real_mean = self.all_sum(real_features.sum(dim=0)) / self.batch
+        fake_mean = self.all_sum(fakes.features.sum(dim=0)) / self.batch
+        V_log = self.game.for_generator(fakes.logits).sum() / self.batch
+        # Every rank holds the whole V_feature, so each contributes 1 / ranks of it to the sum over ranks.
+        V_feature = feature_distance(real_mean, fake_mean, self.spec.feature_norm) / self.ranks
+        return Loss(self.alpha * V_log + self.beta * V_feature, torch.stack([V_log, V_feature]).detach())
+
+
+def supervised_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return C_sup as cross entropy over the N classes: lse - l_y (patent eq. 13). Shapes (B, N), (B,) -> (B,)."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def supervised_one_vs_all(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return C_sup as printed in claim 1: one binary cross entropy per class, summed over classes.
+
+    log(1 - p_j) is computed as logsumexp over the other classes minus lse: for a confident classifier 1 - softmax would
+    be 0 in float32, and its logarithm -inf. Shapes (B, N), (B,) -> (B,).
+    """
+    classes = logits.shape[1]
+    lse = torch.logsumexp(logits, dim=1, keepdim=True)
+    itself = torch.eye(classes, dtype=torch.bool, device=logits.device)
+    others = torch.logsumexp(logits.unsqueeze(1).masked_fill(itself, -torch.inf), dim=2)
+    is_label = F.one_hot(labels, classes).to(torch.bool)
+    return -torch.where(is_label, logits - lse, others - lse).sum(dim=1)
+
+
+SUPERVISED: Final[Mapping[Supervised, Callable[[Tensor, Tensor], Tensor]]] = {
+    "softmax": supervised_softmax,
+    "one_vs_all": supervised_one_vs_all,
+}
+"""C_sup by its name: logits (B, N) and classes (B,) to (B,)."""
+
+
+def feature_distance(real_mean: Tensor, fake_mean: Tensor, norm: FeatureNorm) -> Tensor:
+    """Return V_feature between mean features of real and of generated images (patent eq. 10). (F,), (F,) -> ().
+
+    `mean` averages the squares over the F features, `sum` adds them as in the printed formula, `l1` averages the
+    absolute differences (improved-gan's conv pair).
+    """
+    difference = real_mean - fake_mean
+    match norm:
+        case "mean":
+            return difference.square().mean()
+        case "sum":
+            return difference.square().sum()
+        case "l1":
+            return difference.abs().mean()
