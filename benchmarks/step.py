@@ -77,7 +77,7 @@ class Pool(NamedTuple):
 def ours(device: torch.device) -> Measure:
     """The engine's own epoch, draws and gathering included; its clock stops before validation."""
     spec = {
-        "profile": "recipe",
+        "method": "pl_gan",
         "data": {"source": "mnist", "labels": LABELLED, "validation": CLASSES},
         "model": {"kind": "mlp"},
         "training": {"epochs": 1_000_000, "batch_size": BATCH},

@@ -56,13 +56,13 @@ def starts_at(study: StudySpec, **model: str) -> dict[str, Any]:
         ({"initial_spread": 0.2}, {**FIRST_MLP, "initial_spread": 0.2}),
     ],
 )
-@pytest.mark.parametrize("profile", ["recipe", "patent"])
+@pytest.mark.parametrize("method", ["pl_gan", "patent"])
 def test_a_space_file_that_names_the_first_edition_keeps_its_defaults(
-    newer_edition: Start, profile: str, model: dict[str, Any], expected: Start
+    newer_edition: Start, method: str, model: dict[str, Any], expected: Start
 ) -> None:
-    """The patent's data-dependent start is the recipe's: what decides is how the scale starts, not the profile."""
-    named = {"weight_norm_init": "data", **model} if profile == "patent" else model
-    trial = {**LEAVES_OUT["trial"], "profile": profile, "model": named}
+    """The patent's data-dependent start is the recipe's: what decides is how the scale starts, not the method."""
+    named = {"weight_norm_init": "data", **model} if method == "patent" else model
+    trial = {**LEAVES_OUT["trial"], "method": method, "model": named}
     first = study_from_mapping({**LEAVES_OUT, "edition": 1, "trial": trial})
     assert start_of(first.any_trial()) == expected
     assert start_of(study_from_mapping({**LEAVES_OUT, "trial": trial}).any_trial()) == {

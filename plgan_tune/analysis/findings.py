@@ -217,7 +217,7 @@ def _never_switched(study: Study) -> Iterator[str]:
 def _switch_epochs(study: Study) -> "pd.Series[float]":
     """Return each trial's T, NaN if its loss has none."""
     column = study.spec.columns.get("loss.switch_epoch")
-    keys = [key for key in ("profile", "model.kind", "loss.ramp") if key in study.spec.domains]
+    keys = [key for key in ("method", "model.kind", "loss.ramp") if key in study.spec.domains]
     columns = [study.spec.columns[key] for key in keys]
     alike = [rows for _, rows in study.trials.groupby(columns, dropna=False)] if columns else [study.trials]
     switch = pd.Series(math.nan, index=study.trials.index)

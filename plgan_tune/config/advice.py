@@ -17,7 +17,7 @@ def rungs(asha: AshaSpec, epochs: int) -> tuple[int, ...]:
 
 
 def corner_trials(study: StudySpec) -> list[TrialSpec]:
-    """Return the configurations at the ends of the study's domains, for every profile and kind that it searches."""
+    """Return the configurations at the ends of the study's domains, for every method and kind that it searches."""
     return [
         TrialSpec.model_validate(with_defaults(set_paths(study.template, point), study.edition))
         for point in corners(study.template, study.domains)

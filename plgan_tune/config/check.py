@@ -11,11 +11,12 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from plgan_tune.config.defaults import KIND, PROFILE, with_defaults
+from plgan_tune.config.defaults import KIND, METHOD, with_defaults
 from plgan_tune.config.domains import NAMES, Domain, Leaf, check_length, domain_as_mapping, parse_domain
 from plgan_tune.config.edition import EDITION, MADE_WITH, check_edition, edition_of
 from plgan_tune.config.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
+from plgan_tune.config.renamed import with_new_names
 from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.study import (
     CONFIRM,
@@ -29,7 +30,7 @@ from plgan_tune.config.study import (
     point_at,
     set_paths,
 )
-from plgan_tune.config.trial import LEAVES, SECTIONS, Frozen, Kind, Profile, TrialSpec, WeightNormInit
+from plgan_tune.config.trial import LEAVES, SECTIONS, Frozen, Kind, Method, TrialSpec, WeightNormInit
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -44,18 +45,18 @@ MOST_GRID_POINTS: Final = 1_000_000
 """As many as a search may have trials; they are ordered all at once."""
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
 _DECIDING: Final = {
-    "profile": get_args(Profile),
+    "method": get_args(Method),
     "model.kind": get_args(Kind),
     "model.weight_norm_init": get_args(WeightNormInit),
 }
 """Keys that decide defaults. The kind also decides which keys of the model apply."""
 
 _UNLESS_GIVEN: Final[Mapping[str, Sequence[Leaf]]] = {
-    "profile": [PROFILE],
+    "method": [METHOD],
     "model.kind": [KIND],
     "model.weight_norm_init": [],
 }
-"""Their values if the file gives no valid one; `weight_norm_init` is then the profile's."""
+"""Their values if the file gives no valid one; `weight_norm_init` is then the method's."""
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ class _Draft:
 
 def check_study(mapping: Any) -> StudySpec | list[Finding]:
     """Return the study that a mapping describes, or everything that is wrong with it."""
+    mapping, _ = with_new_names(mapping)
     if not isinstance(mapping, dict):
         return [Finding((), f"must be {allowed(KNOWN)}", _ABSENT if mapping is None else show(mapping))]
     draft = _read_trial(mapping.get("trial"), edition_of(mapping))
@@ -126,6 +128,7 @@ def check_trial(mapping: Any, edition: int | None = None) -> TrialSpec | list[Fi
         mapping: The content of a file.
         edition: The edition of defaults if the mapping names none; None infers it (`edition_of`).
     """
+    mapping, _ = with_new_names(mapping)
     if not isinstance(mapping, dict):
         return [Finding((), "must be a mapping with a trial", _ABSENT if mapping is None else show(mapping))]
     edition = edition_of(mapping) if edition is None or EDITION in mapping else edition

@@ -1,11 +1,9 @@
-"""Defaults of the two profiles, by kind of network, and of each edition. Only this module knows a profile's name.
-
-`patent` is CN108665058B as printed, with misprints corrected. `recipe` is what openai/improved-gan, its evident
-ancestor, needs to reach about 0.9 % on MNIST with 100 labels.
-"""
+"""Defaults that all methods share, by kind of network, and how weights start in each edition."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from plgan_tune.config.methods import METHODS
 
 _DATA: dict[str, Any] = {
     "path": None,
@@ -48,31 +46,6 @@ _KIND: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-_PROFILE: dict[str, dict[str, dict[str, Any]]] = {
-    "patent": {
-        "model": {"activation": "leaky_relu", "weight_norm_init": "xavier", "train_hidden_gain": True},
-        "loss": {"unsupervised_scale": 1.0},
-        "optim": {"eps": 1e-8},
-    },
-    "recipe": {
-        "model": {"weight_norm_init": "data", "train_hidden_gain": False},
-        "loss": {"unsupervised_scale": 0.5},
-        "optim": {"eps": 1e-4},
-    },
-}
-
-_PROFILE_KIND: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
-    ("patent", "mlp"): {"model": {"hidden": [1000, 500, 250, 250], "generator_weight_norm": False}},
-    ("patent", "conv"): {"model": {"dropout": [0.2, 0.2, 0.2], "zca": True}},
-    ("recipe", "mlp"): {
-        "model": {"hidden": [1000, 500, 250, 250, 250], "activation": "relu", "generator_weight_norm": True}
-    },
-    ("recipe", "conv"): {
-        "model": {"dropout": [0.2, 0.5, 0.5], "activation": "leaky_relu"},
-        "loss": {"feature_norm": "l1"},
-    },
-}
-
 Starts = Mapping[tuple[str, str], Mapping[str, Any]]
 """`model.weight_norm_init` and kind -> how weights start."""
 
@@ -101,7 +74,7 @@ EDITIONS: tuple[Starts, ...] = (_FIRST,)
 """How weights start in each edition; the last is the current one. An edition never changes, because studies,
 checkpoints and configurations still use it. New numbers are a new edition, appended here (`edition.py`)."""
 
-PROFILE = "recipe"
+METHOD = "pl_gan"
 KIND = "mlp"
 SEED = 0
 
@@ -122,20 +95,19 @@ def with_defaults(trial: Mapping[str, Any], edition: int | None = None) -> dict[
     """Return the trial mapping with every missing key filled in, in the order of the method's key list.
 
     Args:
-        trial: A mapping without domains. `profile` and `model.kind`, if given, must be valid names.
+        trial: A mapping without domains. `method` and `model.kind`, if given, must be valid names.
         edition: The edition of the defaults; None is the current one.
     """
-    profile = trial.get("profile", PROFILE)
+    method = trial.get("method", METHOD)
     kind = (trial.get("model") or {}).get("kind", KIND)
     layers: list[Mapping[str, Any]] = [
         {"data": _DATA},
         _COMMON,
         _KIND[kind],
-        _PROFILE[profile],
-        _PROFILE_KIND[profile, kind],
+        *METHODS[method].layers(kind),
         trial,
     ]
-    merged: dict[str, Any] = {"profile": profile, "seed": SEED}
+    merged: dict[str, Any] = {"method": method, "seed": SEED}
     for section in ("data", "model", "loss", "optim", "training"):
         merged[section] = {}
         for layer in layers:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from plgan_tune.config.defaults import EDITIONS, latest_edition, start_of
 from plgan_tune.config.errors import Finding, show
+from plgan_tune.config.renamed import trial_with_new_names
 from plgan_tune.config.trial import LEAVES, SECTIONS, TrialSpec
 
 EDITION: Final = "edition"
@@ -47,7 +48,8 @@ def check_edition(file: Mapping[str, Any]) -> list[Finding]:
 
 
 def completed(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration that some version wrote in full, with the keys that this version lacked."""
+    """Return a configuration that some version wrote in full, in the names and with all keys of today."""
+    configuration = trial_with_new_names(configuration)
     model = configuration["model"]
     return {**configuration, "model": {**start_of(model, FIRST), **model}}
 

@@ -10,6 +10,7 @@ from plgan_tune.config.check import check_resources, check_study, check_trial
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, descend, every_path, must_be_known
+from plgan_tune.config.renamed import NEW, OLD, with_new_names
 from plgan_tune.config.study import StudySpec, flatten, set_paths, threads_of
 from plgan_tune.config.trial import LEAVES, TrialSpec
 from plgan_tune.config.yaml import LONGEST, Document, read_yaml, too_long
@@ -26,7 +27,7 @@ class LoadedStudy:
 
     Attributes:
         study: The validated study.
-        notes: For example, that `--set` fixed a key of a point in `search.first`.
+        notes: For example, that `--set` fixed a key of a point in `search.first`, or that a key has a new name.
     """
 
     study: StudySpec
@@ -65,7 +66,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     mapping, notes = _without_fixed(mapping, {override.path for override in applied})
     checked = check_study(mapping)
     if isinstance(checked, StudySpec) and not problems:
-        return LoadedStudy(checked, notes)
+        return LoadedStudy(checked, (*with_new_names(document.value)[1], *notes))
     findings = [] if isinstance(checked, StudySpec) else checked
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
 
@@ -187,7 +188,7 @@ def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_O
     document = _read_file(Path(path))
     overrides = _not_too_many(overrides)
     problems = [_problem(item, str(path), document, set()) for item in document.findings]
-    mapping, applied = deepcopy(document.value), []
+    mapping, applied = with_new_names(deepcopy(document.value))[0], []
     for text in overrides:
         try:
             override = _read_override(text)
@@ -228,6 +229,8 @@ def _read_override(text: str) -> _Override:
         raise _refused(text, "must be KEY=VALUE", show(text))
     if not all(path):
         raise _refused(key, "KEY must be a dotted path such as trial.loss.alpha", show(text))
+    if path == ("trial", OLD):
+        raise _refused(key, f"must be called trial.{NEW}, with pl_gan for the profile recipe", show(text))
     known, node = descend(KNOWN, path)
     if len(known) < len(path) and isinstance(node, str):
         raise _refused(key, f"{dotted(known)} is set as a whole and has no keys below", show(text))

@@ -1,6 +1,6 @@
 """One trial's configuration: every decision of the method is a typed key.
 
-A profile only chooses defaults (`defaults.py`); no other code depends on its name.
+A method only chooses defaults (`methods.py`); no other code depends on its name.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -20,7 +20,7 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 
-Profile = Literal["recipe", "patent"]
+Method = Literal["pl_gan", "patent", "regular_gan", "feature_wise_gan", "saturating_gan", "supervised"]
 Kind = Literal["mlp", "conv"]
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
@@ -186,7 +186,7 @@ class TrainingSpec(Frozen):
 class TrialSpec(Frozen):
     """One configuration, with every default filled in."""
 
-    profile: Profile
+    method: Method
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     data: DataSpec
     model: ModelSpec

@@ -6,9 +6,10 @@ from itertools import count, islice
 from typing import Any, Final
 
 from plgan_tune.analysis.seeds import JUDGE, PATENT
-from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.defaults import METHOD, with_defaults
+from plgan_tune.config.methods import METHODS
 from plgan_tune.config.study import StudySpec, flatten, set_paths
-from plgan_tune.config.trial import TrialSpec
+from plgan_tune.config.trial import Method, TrialSpec
 from plgan_tune.data.check import DataSummary
 from plgan_tune.records import TrialRow
 from plgan_tune.study.race import race_of
@@ -28,14 +29,7 @@ TABLE_2: Final = (
 SCALED: Final = ("loss.switch_epoch", "optim.decay_epoch")
 """Keys that count epochs and are scaled to the length of the study's training."""
 
-SUPERVISED: Final[Mapping[str, Any]] = {"loss.alpha": 0.0, "loss.beta": 0.0, "loss.unsupervised_scale": 0.0}
-"""D's loss is only C_sup; G is not trained. No layer of D mixes a batch's images, so the fakes have no effect."""
-
-METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "regular_gan": {"loss.alpha": 1.0, "loss.beta": 0.0, "loss.ramp": "zero"},
-    "feature_wise_gan": {"loss.alpha": 0.0, "loss.beta": 1.0},
-    "supervised": SUPERVISED,
-}
+COMPARED: Final[tuple[Method, ...]] = ("regular_gan", "feature_wise_gan", "supervised")
 """The patent's comparisons (figures 7 to 9), as changes of its settings."""
 
 
@@ -44,7 +38,7 @@ class Configuration:
     """A configuration that is trained with every seed.
 
     Attributes:
-        name: a trial_id of the search, `patent`, one of `METHODS`, or `judge`.
+        name: a trial_id of the search, `patent`, one of `COMPARED`, or `judge`.
         trial: the specification; its seeds are replaced.
     """
 
@@ -66,10 +60,12 @@ def patent_configuration(study: StudySpec) -> Configuration:
     trains for fewer or more epochs than the patent. All other keys keep the study's values, so that differences are due
     to what a search can change.
     """
-    kept = {path: value for path, value in flatten(study.template).items() if path not in TABLE_2}
-    plain = with_defaults(set_paths({}, kept), study.edition)
+    method = METHODS[study.template.get("method", METHOD)]
+    replaced = {*TABLE_2, *flatten(method.changes)}
+    kept = {path: value for path, value in flatten(study.template).items() if path not in replaced}
+    plain = with_defaults(set_paths({}, {**kept, "method": method.root}), study.edition)
     epochs = study.any_trial().training.epochs
-    printed = with_defaults({"profile": plain["profile"], "model": {"kind": plain["model"]["kind"]}})
+    printed = with_defaults({"method": method.root, "model": {"kind": plain["model"]["kind"]}})
     share = epochs / printed["training"]["epochs"]
     scaled = {key: max(1, round(flatten(printed)[key] * share)) for key in SCALED}
     return Configuration(PATENT, TrialSpec.model_validate(set_paths(plain, {**scaled, "training.epochs": epochs})))
@@ -77,16 +73,15 @@ def patent_configuration(study: StudySpec) -> Configuration:
 
 def method_configurations(patent: Configuration) -> list[Configuration]:
     """Return the patent's comparisons."""
-    return [Configuration(name, changed(patent.trial, changes)) for name, changes in METHODS.items()]
+    return [Configuration(name, changed(patent.trial, flatten(METHODS[name].changes))) for name in COMPARED]
 
 
 def judge_configuration(patent: Configuration, data: DataSummary) -> Configuration:
     """Return the classifier that scores generated images: supervised only, on as many labels as every class has."""
     spec, classes = patent.trial.data, len(data.classes)
     labels = classes * (min(data.images_per_class) - spec.validation // classes)
-    return Configuration(
-        JUDGE, changed(patent.trial, {**SUPERVISED, "data.labels": labels, "data.labels_in_pool": True})
-    )
+    changes = {**flatten(METHODS["supervised"].changes), "data.labels": labels, "data.labels_in_pool": True}
+    return Configuration(JUDGE, changed(patent.trial, changes))
 
 
 def with_seed(trial: TrialSpec, seed: int, *, refit: bool = False) -> TrialSpec:

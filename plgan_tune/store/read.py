@@ -106,11 +106,21 @@ def read_trials(study: Location, study_id: str | None = ANY_STUDY) -> Any:
         counts = pc.value_counts(table.column(name))
         if twice := [str(pair["values"]) for pair in counts.to_pylist() if pair["counts"] > 1]:
             raise StoreError(f"{snapshot.url} must have a row a trial, but {name} {', '.join(twice[:5])} stands twice")
+    table = _with_new_names(table)
     if "seq" in table.column_names:
         return table
     return table.add_column(
         0, schema.field("seq"), pa.array([0] * table.num_rows, pa.int64())
     )  # studies of earlier versions
+
+
+def _with_new_names(table: Any) -> Any:
+    """Return the trials of a study that searched `profile`, today's `method`, in the names of today."""
+    if "params_profile" not in table.column_names:
+        return table
+    place = table.column_names.index("params_profile")
+    methods = pc.replace_substring_regex(table.column(place), "^recipe$", "pl_gan")
+    return table.set_column(place, "params_method", methods)
 
 
 def read_epochs(study: Location, study_id: str | None = ANY_STUDY) -> Any:

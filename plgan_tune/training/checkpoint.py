@@ -16,8 +16,11 @@ from plgan_tune.records import EpochMetrics
 from plgan_tune.training.state import TrainState, new_state
 
 FORMAT: Final = "plgan_tune.checkpoint"
-VERSION: Final = 2
-"""Version 2 added the diagnostics to the rows. No other version can be read, because its rows differ."""
+VERSION: Final = 3
+"""Version 3 has the trial's method in place of its profile; version 2 added the diagnostics to the rows."""
+
+READABLE: Final = (2, 3)
+"""Version 1 cannot be read, because its rows differ."""
 
 _DIGEST_BYTES: Final = 32
 """The file ends with a sha256 of its content: torch reads a zip with changed bytes without an error."""
@@ -79,9 +82,9 @@ def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
         raise CheckpointError(f"{name} is damaged or no checkpoint: {_brief(error)}") from error
     if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
         raise CheckpointError(f"{name} is no checkpoint of plgan_tune")
-    if loaded.get("version") != VERSION:
-        found = loaded.get("version")
-        raise CheckpointError(f"{name} has version {found}, but this plgan_tune reads version {VERSION} only")
+    if loaded.get("version") not in READABLE:
+        found, readable = loaded.get("version"), " and ".join(map(str, READABLE))
+        raise CheckpointError(f"{name} has version {found}, but this plgan_tune reads versions {readable} only")
     if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
         raise CheckpointError(f"{name} is damaged: its checksum is not that of its content")
     trial = TrialSpec.model_validate(completed(loaded["trial"]))

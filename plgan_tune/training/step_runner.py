@@ -39,7 +39,7 @@ difference.
 
 MAY_DIFFER: Final = frozenset(
     {
-        "profile",
+        "method",
         "seed",
         # These affect only the initial tensors, which a later trial brings itself.
         *("model.initial_spread", "model.weight_norm_init"),

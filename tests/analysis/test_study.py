@@ -182,7 +182,7 @@ def test_a_key_that_was_not_searched_is_named(synthetic: Synthetic) -> None:
             "t0001 must be a valid trial, but loss.ramp is 'never'",
         ),
         ("model.hidden", [[10], [20]], ["[10]", "[20"], "t0001 must be a valid trial"),
-        ("profile", ["recipe", "patent"], ["patent", "mine"], "t0001 must be a valid trial"),
+        ("method", ["pl_gan", "patent"], ["patent", "mine"], "t0001 must be a valid trial"),
     ],
 )
 def test_an_option_that_there_is_not_is_named(

@@ -23,10 +23,10 @@ search: {trials: 200, hours: null, metric: val_error, mode: min, seed: 0, concur
 optim.lr_generator: 3.0e-4, optim.decay_epoch: 450}]}
 resources: {ranks: 1, cpus_per_rank: 1, gpus_per_rank: auto}
 trial:
-  profile: recipe
+  method: pl_gan
   seed: 0
   data: {source: cifar10, path: null, size: null, labels: 4000, validation: 5000, limit: null, split_seed: 0}
-  model: {kind: conv, width: 1.0}    # METHOD.md lists every key; the profile gives the defaults
+  model: {kind: conv, width: 1.0}    # METHOD.md lists every key; the method gives the defaults
   loss: {alpha: {uniform: [0.05, 1.0]}, beta: {uniform: [0.05, 1.0]}, switch_epoch: {int: [20, 300]}, \
 ramp: clamp}
   optim: {lr_discriminator: {log_uniform: [1e-4, 1e-2]}, lr_generator: {log_uniform: [1e-4, 1e-2]}, \
@@ -78,7 +78,7 @@ def test_a_dumped_study_says_what_a_user_would_write(write: Write) -> None:
     assert search["early_stopping"] == "none"
     contract = load_study(write(CONTRACT)).study.as_mapping()
     assert contract["search"]["sampler"] == {"tpe": {"startup_trials": 20, "startup": "random"}}
-    assert list(contract["trial"]) == ["profile", "seed", "data", "model", "loss", "optim", "training"]
+    assert list(contract["trial"]) == ["method", "seed", "data", "model", "loss", "optim", "training"]
     assert list(contract["trial"]["data"])[:2] == ["source", "path"]
 
 
@@ -194,7 +194,7 @@ RAMPS = st.sampled_from(["clamp", "literal", "zero", "one"])
 TRIALS = st.fixed_dictionaries(
     {"data": st.just(DATA)},
     optional={
-        "profile": st.sampled_from(["patent", "recipe"]) | st.just({"choice": ["recipe", "patent"]}),
+        "method": st.sampled_from(["patent", "pl_gan"]) | st.just({"choice": ["pl_gan", "patent"]}),
         "seed": _leaf(st.integers(0, 2**63 - 1), "int"),
         "model": st.fixed_dictionaries(
             {},

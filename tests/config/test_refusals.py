@@ -16,7 +16,7 @@ study: good
 search: {trials: 4, first: [{loss.alpha: 0.5}]}
 resources: {ranks: 1}
 trial:
-  profile: recipe
+  method: pl_gan
   data: {source: digits, labels: 20, validation: 400}
   model: {kind: mlp}
   loss: {alpha: {uniform: [0.1, 1]}}
@@ -105,8 +105,8 @@ def test_the_good_file_is_good(write: Write) -> None:
         ("resources: {gpus_per_rank: 1.5}", "resources.gpus_per_rank", "a whole number of GPUs, or less than 1", "1.5"),
         ("resources: {accelerator: 'a b'}", "resources.accelerator", "letters, digits", "'a b'"),
         ("resources: {cpus_per_rank: 0}", "resources.cpus_per_rank", "a finite number > 0", "0"),
-        ("  profile: recip", "trial.profile", "one of recipe, patent", "'recip'"),
-        ("  profile: {choice: [recipe, x]}", "trial.profile", "one of recipe, patent", "'x'"),
+        ("  method: recip", "trial.method", "one of pl_gan, patent", "'recip'"),
+        ("  method: {choice: [pl_gan, x]}", "trial.method", "one of pl_gan, patent", "'x'"),
         ("  seed: -1", "trial.seed", "a whole number >= 0", "-1"),
         ("  sead: 1", "trial.sead", "nearest: seed", "'sead'"),
         ("  loss.beta: 1", "trial.loss.beta", "must be", "'loss.beta'"),

@@ -143,9 +143,9 @@ def test_a_fixed_key_counts_with_its_value_and_a_default_with_what_it_hangs_on(w
     file = write(
         GOOD.format(rules="loss.switch_epoch + 50 <= training.epochs, 1000 * optim.eps >= loss.alpha", first="")
     )
-    study = load_study(file, ["trial.profile={choice: [recipe, patent]}"]).study
+    study = load_study(file, ["trial.method={choice: [pl_gan, patent]}"]).study
     point: dict[str, Scalar] = {
-        "profile": "recipe",
+        "method": "pl_gan",
         "loss.ramp": "one",
         "loss.alpha": 0.05,
         "loss.switch_epoch": 10,
@@ -153,7 +153,7 @@ def test_a_fixed_key_counts_with_its_value_and_a_default_with_what_it_hangs_on(w
     }
     assert study.holds(point)
     assert study.broken_rule({**point, "loss.switch_epoch": 11}) == "loss.switch_epoch + 50 <= training.epochs"
-    assert study.broken_rule({**point, "profile": "patent"}) == "1000 * optim.eps >= loss.alpha"
-    assert not study.holds({**point, "profile": "patent"})
-    assert study.broken_rule({"loss.alpha": 1.0}) is None  # the profile is not known yet
+    assert study.broken_rule({**point, "method": "patent"}) == "1000 * optim.eps >= loss.alpha"
+    assert not study.holds({**point, "method": "patent"})
+    assert study.broken_rule({"loss.alpha": 1.0}) is None  # the method is not known yet
     assert load_study(file, ["trial.loss.switch_epoch=5"]).study.broken_rule({}) is None

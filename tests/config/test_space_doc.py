@@ -25,11 +25,11 @@ from plgan_tune.config.study import (
     StudySpec,
     TpeSpec,
 )
-from plgan_tune.config.trial import Kind, Profile
+from plgan_tune.config.trial import Kind, Method
 from plgan_tune.config.yaml import read_yaml
 
 DOCUMENT: Final = (Path(__file__).resolve().parents[2] / "docs" / "space.md").read_text(encoding="utf-8")
-SHAPES: Final = list(product(get_args(Profile), get_args(Kind)))
+SHAPES: Final = list(product(get_args(Method), get_args(Kind)))
 REQUIRED: Final = "**required**"
 NAMED: Final = {"study", "trial.data.source", "trial.data.labels", "trial.data.validation"}
 SHORTEST: Final = {"study": "s", "trial": {"data": {"source": "digits", "labels": 20, "validation": 400}}}
@@ -90,9 +90,9 @@ def _model_defaults(model: type[BaseModel], prefix: str) -> dict[str, Any]:
     }
 
 
-def _defaults(profile: str, kind: str) -> dict[str, Any]:
+def _defaults(method: str, kind: str) -> dict[str, Any]:
     """The default of every key, as the code has it; `REQUIRED` where there is none."""
-    trial = with_defaults({"profile": profile, "model": {"kind": kind}})
+    trial = with_defaults({"method": method, "model": {"kind": kind}})
     fixed = {
         **_model_defaults(SearchSpec, "search"),
         **_model_defaults(ResourcesSpec, "resources"),
@@ -107,7 +107,7 @@ def _defaults(profile: str, kind: str) -> dict[str, Any]:
         "search.sampler.random": SearchSpec().sampler.random,
         "search.sampler.grid": SearchSpec().sampler.grid,
         "edition": latest_edition(),
-        "trial.profile": with_defaults({})["profile"],
+        "trial.method": with_defaults({})["method"],
         "trial.model.kind": with_defaults({})["model"]["kind"],
         **dict.fromkeys(NAMED, REQUIRED),
     }
@@ -116,16 +116,16 @@ def _defaults(profile: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _documented(cell: str, profile: str, kind: str) -> Any:
+def _documented(cell: str, method: str, kind: str) -> Any:
     """The value of a cell such as "`0.5`; patent mlp `1.0`": of the last entry whose words all fit."""
     if cell == REQUIRED:
         return REQUIRED
     value = None
     for entry in cell.split("; "):
-        match = re.fullmatch(r"([a-z ]*)`(.+)`", entry)
+        match = re.fullmatch(r"([a-z_ ]*)`(.+)`", entry)
         assert match, cell
-        assert set(match[1].split()) <= {*get_args(Profile), *get_args(Kind)}, cell
-        if set(match[1].split()) <= {profile, kind}:
+        assert set(match[1].split()) <= {*get_args(Method), *get_args(Kind)}, cell
+        if set(match[1].split()) <= {method, kind}:
             value = read_yaml(match[2]).value
     return value
 
@@ -157,10 +157,10 @@ def test_a_table_says_what_may_stand_at_each_key() -> None:
     assert documented == {path: _short(allowed) for path, allowed in _leaves(KNOWN)}
 
 
-@pytest.mark.parametrize(("profile", "kind"), SHAPES)
-def test_a_table_gives_each_key_its_default(profile: str, kind: str) -> None:
-    documented = {path: _documented(cells[1], profile, kind) for path, cells in _reference().items()}
-    expected = _defaults(profile, kind)
+@pytest.mark.parametrize(("method", "kind"), SHAPES)
+def test_a_table_gives_each_key_its_default(method: str, kind: str) -> None:
+    documented = {path: _documented(cells[1], method, kind) for path, cells in _reference().items()}
+    expected = _defaults(method, kind)
     assert documented == expected
     assert {path: type(value) for path, value in documented.items()} == {
         path: type(value) for path, value in expected.items()
@@ -177,20 +177,31 @@ def test_the_named_keys_alone_are_required() -> None:
     assert documented == NAMED | {"search.early_stopping.asha.grace_period"}
 
 
-def test_the_profiles_differ_in_exactly_the_listed_keys() -> None:
-    differing: dict[tuple[str, str], tuple[Any, Any]] = {}
-    for kind in get_args(Kind):
-        recipe, patent = _defaults("recipe", kind), _defaults("patent", kind)
-        for path in recipe:
-            if recipe[path] != patent[path]:
-                differing[path, kind] = (recipe[path], patent[path])
+def _differing(method: str, kind: str) -> dict[str, tuple[Any, Any]]:
+    """Key of a trial -> its default by pl_gan and by another method."""
+    ours, theirs = _defaults("pl_gan", kind), _defaults(method, kind)
+    return {path.removeprefix("trial."): (ours[path], theirs[path]) for path in ours if ours[path] != theirs[path]}
+
+
+def test_patent_differs_in_exactly_the_listed_keys() -> None:
     listed: dict[tuple[str, str], tuple[Any, Any]] = {}
-    for name, recipe_cell, patent_cell in _rows(_section("The two profiles")):
+    for name, pl_gan, patent in _rows(_section("Methods").partition("differ in these keys")[2]):
         key, _, only = name.partition(" ")
-        values = (read_yaml(recipe_cell.strip("`")).value, read_yaml(patent_cell.strip("`")).value)
+        values = (read_yaml(pl_gan.strip("`")).value, read_yaml(patent.strip("`")).value)
         for kind in [only.strip("()")] if only else get_args(Kind):
-            listed[f"trial.{key.strip('`')}", kind] = values
-    assert listed == differing
+            listed[key.strip("`"), kind] = values
+    found = {(key, kind): both for kind in get_args(Kind) for key, both in _differing("patent", kind).items()}
+    assert listed == found
+
+
+def test_every_method_is_listed_with_what_it_changes() -> None:
+    rows = _rows(_section("Methods").partition("differ in these keys")[0])
+    assert [name.strip("`") for name, *_ in rows] == list(get_args(Method))
+    for name, _, changes in rows[2:]:
+        listed = dict(text.split(": ") for text in re.findall(r"`(.+?)`", changes))
+        values = {key: read_yaml(text).value for key, text in listed.items()}
+        for kind in get_args(Kind):
+            assert values == {key: new for key, (_, new) in _differing(name.strip("`"), kind).items()}
 
 
 def test_the_five_domains_are_listed_with_examples_that_load() -> None:

@@ -27,7 +27,7 @@ def test_a_shipped_space_loads_without_notes_or_advice(path: Path) -> None:
     assert loaded.notes == ()
     assert advice(loaded.study) == []
     assert loaded.study.study == path.stem
-    assert loaded.study.template["profile"] == "recipe"
+    assert loaded.study.template["method"] == "pl_gan"
     assert list(loaded.study.domains) == SEARCHED
     assert len(loaded.study.search.first) == 1
 

@@ -14,7 +14,7 @@ from plgan_tune.config.study import StudySpec, flatten
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.check import DataSummary
 from plgan_tune.evaluation.configurations import (
-    METHODS,
+    COMPARED,
     TABLE_2,
     best_configurations,
     fresh_seeds,
@@ -73,6 +73,16 @@ def test_what_a_study_fixes_stays_but_for_what_the_patent_prints() -> None:
     assert (found["loss.switch_epoch"], found["optim.decay_epoch"], found["optim.lr_generator"]) == (30, 125, 0.003)
 
 
+@pytest.mark.parametrize("method", ["regular_gan", "feature_wise_gan", "saturating_gan", "supervised"])
+def test_a_variant_of_pl_gan_is_compared_with_pl_gan(method: str) -> None:
+    trial = {"data": {"source": "digits", "labels": 20, "validation": 400}, "model": {"width": 0.1}}
+    theirs, ours = (
+        patent_configuration(study_from_mapping({"study": "s", "trial": {"method": name, **trial}})).trial
+        for name in (method, "pl_gan")
+    )
+    assert theirs == ours
+
+
 METHOD_MD: Mapping[str, Mapping[str, Any]] = {
     "regular_gan": {"loss.alpha": 1.0, "loss.beta": 0.0, "loss.ramp": "zero"},
     "feature_wise_gan": {"loss.alpha": 0.0, "loss.beta": 1.0},
@@ -84,7 +94,7 @@ def test_the_comparisons_differ_from_the_patent_in_their_losses_alone(tiny: Stud
     patent = patent_configuration(tiny)
     found = {one.name: differing(patent.trial, one.trial) for one in method_configurations(patent)}
     assert found == METHOD_MD
-    assert found.keys() == METHODS.keys()
+    assert tuple(found) == COMPARED
     assert all(key in TABLE_2 or key == "loss.unsupervised_scale" for changes in found.values() for key in changes)
     assert [one.name for one in method_configurations(patent) if not is_generative(one.trial)] == ["supervised"]
 

@@ -16,11 +16,11 @@ OverRanks = Callable[[nn.Module, list[Tensor]], list[Tensor]]
 
 @pytest.fixture(scope="session")
 def make_model() -> MakeModel:
-    """`make_model(profile, kind, **keys)`: the profile's model with some keys of its own."""
+    """`make_model(method, kind, **keys)`: the method's model with some keys of its own."""
 
-    def make(profile: str, kind: str, **keys: object) -> ModelSpec:
+    def make(method: str, kind: str, **keys: object) -> ModelSpec:
         data = {"source": "digits", "labels": 20, "validation": 100}
-        trial = {"profile": profile, "data": data, "model": {"kind": kind, **keys}}
+        trial = {"method": method, "data": data, "model": {"kind": kind, **keys}}
         return TrialSpec.model_validate(with_defaults(trial)).model
 
     return make

@@ -23,7 +23,7 @@ MakePair = Callable[..., Pair]
 OverRanks = Callable[[nn.Module, list[Tensor]], list[Tensor]]
 Shape = tuple[int, ...]
 
-PROFILES = ["patent", "recipe"]
+METHODS = ["patent", "pl_gan"]
 FAMILIES: list[Kind] = ["mlp", "conv"]
 RANGE: dict[str, tuple[float, float]] = {"mlp": (0.0, 1.0), "conv": (-1.0, 1.0)}
 
@@ -70,14 +70,14 @@ def batch_shapes(tensors: list[Tensor]) -> list[Shape]:
 
 # Shapes.
 
-MLP_UNITS = {"patent": [784, 1000, 500, 250, 250], "recipe": [784, 1000, 500, 250, 250, 250]}
+MLP_UNITS = {"patent": [784, 1000, 500, 250, 250], "pl_gan": [784, 1000, 500, 250, 250, 250]}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_mlp_pair_has_the_layers_of_table_4(profile: str, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model(profile, "mlp")
+@pytest.mark.parametrize("method", METHODS)
+def test_mlp_pair_has_the_layers_of_table_4(method: str, make_model: MakeModel, make_pair: MakePair) -> None:
+    model = make_model(method, "mlp")
     D, G = make_pair(model, 1, 28)
-    units = MLP_UNITS[profile]
+    units = MLP_UNITS[method]
     dense = [module for module in D.modules() if isinstance(module, WeightNorm)]
     assert shapes(dense, "v") == [*zip(units[1:], units, strict=False), (10, 250)]
     assert shapes(dense, "g") == shapes(dense, "b") == [(n,) for n in [*units[1:], 10]]
@@ -96,9 +96,9 @@ def test_mlp_pair_has_the_layers_of_table_4(profile: str, make_model: MakeModel,
     assert (logits.shape, features.shape) == ((3, 10), (3, 250))
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_conv_pair_has_the_layers_of_table_5(profile: str, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model(profile, "conv")
+@pytest.mark.parametrize("method", METHODS)
+def test_conv_pair_has_the_layers_of_table_5(method: str, make_model: MakeModel, make_pair: MakePair) -> None:
+    model = make_model(method, "conv")
     D, G = make_pair(model, 3, 32)
     layers = [module for module in D.modules() if isinstance(module, WeightNorm)]
     assert shapes(layers, "v") == [
@@ -148,7 +148,7 @@ def test_conv_pair_has_the_layers_of_table_5(profile: str, make_model: MakeModel
 def test_other_sizes_and_channels(
     kind: Kind, size: int, channels: int, make_model: MakeModel, make_pair: MakePair
 ) -> None:
-    model = make_model("recipe", kind, width=0.05)
+    model = make_model("pl_gan", kind, width=0.05)
     D, G = make_pair(model, channels, size)
     images = G(latent(model, 3))
     assert images.shape == (3, channels, size, size)
@@ -161,7 +161,7 @@ def test_other_sizes_and_channels(
 
 def test_conv_pair_refuses_images_below_16(make_model: MakeModel, make_pair: MakePair) -> None:
     with pytest.raises(ValueError, match=r"at least 16 x 16 \(use mlp\), but got 15 x 15"):
-        make_pair(make_model("recipe", "conv"), 3, 15)
+        make_pair(make_model("pl_gan", "conv"), 3, 15)
 
 
 def test_zca_refuses_images_above_48(make_model: MakeModel, make_pair: MakePair) -> None:
@@ -191,7 +191,7 @@ def test_width_scales_every_hidden_layer_and_nothing_else(
     make_model: MakeModel,
     make_pair: MakePair,
 ) -> None:
-    model = make_model("recipe", kind, width=width)
+    model = make_model("pl_gan", kind, width=width)
     D, G = make_pair(model, 3, 16)
     assert [len(module.b) for module in D.modules() if isinstance(module, WeightNorm)] == [*hidden_d, 10]
     assert [len(module.shift) for module in G.modules() if isinstance(module, BatchNorm)] == hidden_g
@@ -208,7 +208,7 @@ def test_scaled_units_are_the_nearest_number_from_1_up(units: int, width: float)
 def test_number_of_classes(make_model: MakeModel) -> None:
     seeds = (torch.Generator().manual_seed(0), torch.Generator().manual_seed(0))
     for kind in FAMILIES:
-        D, _ = build(make_model("recipe", kind, width=0.05), ImageShape(1, 16), 37, seeds)
+        D, _ = build(make_model("pl_gan", kind, width=0.05), ImageShape(1, 16), 37, seeds)
         assert D(pictures(kind, 2, 1, 16)).logits.shape == (2, 37)
 
 
@@ -216,14 +216,14 @@ def test_number_of_classes(make_model: MakeModel) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_recipe_freezes_hidden_gains_of_d_alone(
-    profile: str, kind: Kind, make_model: MakeModel, make_pair: MakePair
+    method: str, kind: Kind, make_model: MakeModel, make_pair: MakePair
 ) -> None:
-    D, G = make_pair(make_model(profile, kind, width=0.05), 3, 16)
+    D, G = make_pair(make_model(method, kind, width=0.05), 3, 16)
     frozen = {name for name, parameter in D.named_parameters() if not parameter.requires_grad}
-    layers = 9 if kind == "conv" else len(MLP_UNITS["recipe"]) - 1
-    assert frozen == ({f"hidden.{index}.g" for index in range(layers)} if profile == "recipe" else set())
+    layers = 9 if kind == "conv" else len(MLP_UNITS["pl_gan"]) - 1
+    assert frozen == ({f"hidden.{index}.g" for index in range(layers)} if method == "pl_gan" else set())
     assert all(parameter.requires_grad for parameter in G.parameters())
 
 
@@ -238,20 +238,20 @@ def test_train_hidden_gain_is_a_key_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("profile", "kind", "has"),
-    [("patent", "mlp", 0), ("recipe", "mlp", 1), ("patent", "conv", 1), ("recipe", "conv", 1)],
+    ("method", "kind", "has"),
+    [("patent", "mlp", 0), ("pl_gan", "mlp", 1), ("patent", "conv", 1), ("pl_gan", "conv", 1)],
 )
 def test_weight_norm_of_g_is_on_its_output_alone(
-    profile: str, kind: Kind, has: int, make_model: MakeModel, make_pair: MakePair
+    method: str, kind: Kind, has: int, make_model: MakeModel, make_pair: MakePair
 ) -> None:
-    G = make_pair(make_model(profile, kind, width=0.05), 3, 16).generator
+    G = make_pair(make_model(method, kind, width=0.05), 3, 16).generator
     assert sum(isinstance(module, WeightNorm) for module in G.modules()) == has
     assert isinstance(G.out, WeightNorm) == bool(has)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_trained_parameter_gets_a_gradient(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model("recipe", kind, width=0.1)
+    model = make_model("pl_gan", kind, width=0.1)
     D, G = make_pair(model, 3, 16)
     logits, features = D(G(latent(model, 6)), noise(0, 6))
     (logits.square().sum() + features.square().sum()).backward()
@@ -263,9 +263,9 @@ def test_every_trained_parameter_gets_a_gradient(kind: Kind, make_model: MakeMod
 # Forward passes written out from METHOD.md.
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_mlp_pair_computes_its_formula(profile: str, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model(profile, "mlp", width=0.02)
+@pytest.mark.parametrize("method", METHODS)
+def test_mlp_pair_computes_its_formula(method: str, make_model: MakeModel, make_pair: MakePair) -> None:
+    model = make_model(method, "mlp", width=0.02)
     D, G = make_pair(model, 1, 8, torch.float64)
     randomise(D, G)
     z = latent(model, 6, torch.float64)
@@ -276,7 +276,7 @@ def test_mlp_pair_computes_its_formula(profile: str, make_model: MakeModel, make
         x = x @ p[f"dense.{index}.weight"].T
         x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-6) + p[f"norm.{index}.shift"]
         x = np.log(1 + np.exp(x))
-    if profile == "recipe":
+    if method == "pl_gan":
         v = p["out.v"]
         x = x @ (p["out.g"][:, None] * v / np.linalg.norm(v, axis=1, keepdims=True)).T + p["out.b"]
     else:
@@ -285,8 +285,8 @@ def test_mlp_pair_computes_its_formula(profile: str, make_model: MakeModel, make
 
     logits, features = (t.detach() for t in D(made))
     x = made.flatten(1).numpy()
-    slope = 0.2 if profile == "patent" else 0.0
-    hidden = 4 if profile == "patent" else 5
+    slope = 0.2 if method == "patent" else 0.0
+    hidden = 4 if method == "patent" else 5
     q = {name: value.detach().numpy() for name, value in D.named_parameters()}
     for layer in [*(f"hidden.{index}" for index in range(hidden)), "out"]:
         previous, v = x, q[f"{layer}.v"]
@@ -353,9 +353,9 @@ def randomise(*nets: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-@pytest.mark.parametrize("profile", PROFILES)
-def test_g_fills_the_range_of_its_output(profile: str, kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model(profile, kind, width=0.1)
+@pytest.mark.parametrize("method", METHODS)
+def test_g_fills_the_range_of_its_output(method: str, kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
+    model = make_model(method, kind, width=0.1)
     G = make_pair(model, 3, 16).generator
     with torch.no_grad():
         for name, parameter in G.named_parameters():
@@ -382,7 +382,7 @@ def test_pixels_cover_the_range_of_g(network: type[Discriminator | Generator]) -
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 def test_latent_vectors(distribution: str, make_model: MakeModel) -> None:
-    z = draw_latent(noise(0, 500), make_model("recipe", "mlp", latent=distribution, latent_size=80))
+    z = draw_latent(noise(0, 500), make_model("pl_gan", "mlp", latent=distribution, latent_size=80))
     assert z.shape == (500, 80)
     expected = [0.5, 12**-0.5] if distribution == "uniform" else [0, 1]
     np.testing.assert_allclose([z.mean(), z.std()], expected, atol=0.02)
@@ -404,7 +404,7 @@ CONV_FEATURES = {-1: 10, 9: 10, 8: 10 * 2 * 2, 5: 10 * 4 * 4, 0: 5 * 16 * 16, -1
 def test_features_are_the_chosen_activation_before_its_noise(
     *, training: bool, kind: Kind, layer: int, count: int, make_model: MakeModel, make_pair: MakePair
 ) -> None:
-    model = make_model("recipe", kind, feature_layer=layer, width=1.0 if kind == "mlp" else 0.05)
+    model = make_model("pl_gan", kind, feature_layer=layer, width=1.0 if kind == "mlp" else 0.05)
     D = make_pair(model, 1, 16).discriminator
     before = record_outputs(D, (WeightNorm,))
     features = D(pictures(kind, 3, 1, 16), noise(0, 3) if training else None).features
@@ -420,7 +420,7 @@ def test_features_are_the_chosen_activation_before_its_noise(
 def test_noise_and_dropout_are_off_in_evaluation_and_drawn_in_training(
     kind: Kind, make_model: MakeModel, make_pair: MakePair
 ) -> None:
-    D = make_pair(make_model("recipe", kind, width=0.1), 3, 16).discriminator
+    D = make_pair(make_model("pl_gan", kind, width=0.1), 3, 16).discriminator
     images = pictures(kind, 5, 3, 16)
     still, training = D(images).logits, D(images, noise(0, 5)).logits
     assert torch.equal(D(images).logits, still)
@@ -429,14 +429,14 @@ def test_noise_and_dropout_are_off_in_evaluation_and_drawn_in_training(
     assert not torch.allclose(D(images, noise(1, 5)).logits, training)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_mlp_noise_has_its_deviations(profile: str, make_model: MakeModel, make_pair: MakePair) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_mlp_noise_has_its_deviations(method: str, make_model: MakeModel, make_pair: MakePair) -> None:
     """0.3 on the input, 0.5 after every hidden activation; the classes' layer adds none."""
-    D = make_pair(make_model(profile, "mlp"), 1, 16).discriminator
+    D = make_pair(make_model(method, "mlp"), 1, 16).discriminator
     inputs, outputs = record_inputs(D), record_outputs(D, (WeightNorm,))
     images = pictures("mlp", 200, 1, 16)
     logits = D(images, noise(0, 200)).logits
-    slope = 0.2 if profile == "patent" else 0.0
+    slope = 0.2 if method == "patent" else 0.0
     clean = [images.flatten(1), *(F.leaky_relu(output, slope) for output in outputs[:-1])]
     added = [got - before for got, before in zip(inputs, clean, strict=True)]
     deviations = [0.3, *[0.5] * (len(added) - 1)]
@@ -445,11 +445,11 @@ def test_mlp_noise_has_its_deviations(profile: str, make_model: MakeModel, make_
     assert torch.equal(logits, outputs[-1])
 
 
-@pytest.mark.parametrize(("profile", "rates"), [("patent", [0.2, 0.2, 0.2]), ("recipe", [0.2, 0.5, 0.5])])
+@pytest.mark.parametrize(("method", "rates"), [("patent", [0.2, 0.2, 0.2]), ("pl_gan", [0.2, 0.5, 0.5])])
 def test_conv_dropout_stands_before_each_block_with_its_rate(
-    profile: str, rates: list[float], make_model: MakeModel, make_pair: MakePair
+    method: str, rates: list[float], make_model: MakeModel, make_pair: MakePair
 ) -> None:
-    D = make_pair(make_model(profile, "conv", width=0.2, zca=False), 3, 16).discriminator
+    D = make_pair(make_model(method, "conv", width=0.2, zca=False), 3, 16).discriminator
     inputs, outputs = record_inputs(D), record_outputs(D, (WeightNorm,))
     images = pictures("conv", 40, 3, 16)
     D(images, noise(0, 40))
@@ -463,7 +463,7 @@ def test_conv_dropout_stands_before_each_block_with_its_rate(
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_whitening_comes_before_everything_else(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model("recipe", kind, width=0.1)
+    model = make_model("pl_gan", kind, width=0.1)
     plain = make_pair(model, 3, 16).discriminator
     generator = torch.Generator().manual_seed(0)
     whitening = Whitening(torch.randn(768, generator=generator), torch.randn(768, 768, generator=generator) / 28)
@@ -478,7 +478,7 @@ def test_whitening_comes_before_everything_else(kind: Kind, make_model: MakeMode
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_g_samples_by_the_batchs_own_statistics(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     """No state is kept: sampling, in evaluation too, gives what training gives, and knows the batch."""
-    model = make_model("recipe", kind, width=0.1)
+    model = make_model("pl_gan", kind, width=0.1)
     G = make_pair(model, 3, 16).generator
     z = latent(model, 8)
     images = G(z)
@@ -504,7 +504,7 @@ def test_data_dependent_initialisation_of_d(
     kind: Kind, width: float, make_model: MakeModel, make_pair: MakePair
 ) -> None:
     """Every pre-activation of the batch, under the same noise, has mean 0, deviation 1 (conv output 0.1)."""
-    model = make_model("recipe", kind, width=width)
+    model = make_model("pl_gan", kind, width=width)
     batch = 24 if kind == "conv" else 200
     D = make_pair(model, 3, 16, torch.float64).discriminator
     images = pictures(kind, batch, 3, 16, torch.float64)
@@ -517,7 +517,7 @@ def test_data_dependent_initialisation_of_d(
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_data_dependent_initialisation_of_g(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model("recipe", kind, width=0.25)
+    model = make_model("pl_gan", kind, width=0.25)
     G = make_pair(model, 3, 16, torch.float64).generator
     before = {name: value.clone() for name, value in G.state_dict().items()}
     z = latent(model, 100, torch.float64)
@@ -564,21 +564,21 @@ def weights_of(network: nn.Module) -> Tensor:
 def test_recipe_draws_all_weights_from_one_normal(
     kind: Kind, spread: float, make_model: MakeModel, make_pair: MakePair
 ) -> None:
-    for network in make_pair(make_model("recipe", kind, width=0.5), 3, 16):
+    for network in make_pair(make_model("pl_gan", kind, width=0.5), 3, 16):
         weights = weights_of(network)
         np.testing.assert_allclose([weights.mean() / spread, weights.std() / spread], [0, 1], atol=0.01)
         assert weights.abs().max() > 3.5 * spread
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("method", METHODS)
 def test_each_network_starts_from_its_own_spread(
-    profile: str, kind: Kind, make_model: MakeModel, make_pair: MakePair
+    method: str, kind: Kind, make_model: MakeModel, make_pair: MakePair
 ) -> None:
     """The draws are the same, so that a deviation only scales them, and D's says nothing of G."""
 
     def starts(**spreads: float | str) -> tuple[Tensor, Tensor]:
-        D, G = make_pair(make_model(profile, kind, width=0.25, **spreads), 3, 16)
+        D, G = make_pair(make_model(method, kind, width=0.25, **spreads), 3, 16)
         return weights_of(D), weights_of(G)
 
     d, g = starts(initial_spread=0.5, generator_initial_spread=0.25)
@@ -595,7 +595,7 @@ def test_each_network_starts_from_its_own_spread(
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_generator_s_scale_may_start_at_one(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
-    model = make_model("recipe", kind, width=0.25, generator_weight_norm_init="xavier")
+    model = make_model("pl_gan", kind, width=0.25, generator_weight_norm_init="xavier")
     plain = make_pair(model, 3, 16)
     D, G = make_pair(model.model_copy(update={"generator_weight_norm_init": "one"}), 3, 16)
     state = G.state_dict()
@@ -618,9 +618,9 @@ def test_a_generator_without_weight_norm_has_no_scale_to_start(make_model: MakeM
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-@pytest.mark.parametrize("profile", PROFILES)
-def test_weights_are_a_function_of_their_generators_alone(profile: str, kind: Kind, make_model: MakeModel) -> None:
-    model = make_model(profile, kind, width=0.1)
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_are_a_function_of_their_generators_alone(method: str, kind: Kind, make_model: MakeModel) -> None:
+    model = make_model(method, kind, width=0.1)
 
     def weights(for_d: int, for_g: int) -> tuple[list[Tensor], list[Tensor]]:
         seeds = (torch.Generator().manual_seed(for_d), torch.Generator().manual_seed(for_g))
@@ -644,7 +644,7 @@ def test_weights_are_a_function_of_their_generators_alone(profile: str, kind: Ki
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_ranks_generate_as_one(kind: Kind, make_model: MakeModel, make_pair: MakePair, over_ranks: OverRanks) -> None:
-    model = make_model("recipe", kind, width=0.05)
+    model = make_model("pl_gan", kind, width=0.05)
     G = make_pair(model, 3, 16, torch.float64).generator
     z = latent(model, 6, torch.float64)
     weights = pictures("mlp", 6, 3, 16, torch.float64)
@@ -659,7 +659,7 @@ def test_ranks_generate_as_one(kind: Kind, make_model: MakeModel, make_pair: Mak
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_d_on_a_ranks_rows_is_those_rows_of_d(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
-    D = make_pair(make_model("recipe", kind, width=0.1), 3, 16, torch.float64).discriminator
+    D = make_pair(make_model("pl_gan", kind, width=0.1), 3, 16, torch.float64).discriminator
     images, rows = pictures(kind, 6, 3, 16, torch.float64), torch.tensor([1, 2, 5])
     whole = D(images, noise(0, 6, torch.float64))
     own = D(images[rows], Draws(torch.Generator().manual_seed(0), 6, rows, torch.float64))

@@ -28,12 +28,12 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_trial() -> Callable[..., TrialSpec]:
-    """`make_trial(kind, profile, section={...})`: a trial of nets of a few units; its data section is not looked at."""
+    """`make_trial(kind, method, section={...})`: a trial of nets of a few units; its data section is not looked at."""
 
-    def make(kind: str = "mlp", profile: str = "recipe", **given: Any) -> TrialSpec:
+    def make(kind: str = "mlp", method: str = "pl_gan", **given: Any) -> TrialSpec:
         small = {"width": 0.04} if kind == "conv" else {"width": 0.02, "hidden": [800, 600, 500]}
         trial = {
-            "profile": profile,
+            "method": method,
             "seed": given.pop("seed", 0),
             "data": {"source": "digits", "labels": 6, "validation": 12},
             "model": {"kind": kind, "latent_size": 7, **small, **given.pop("model", {})},

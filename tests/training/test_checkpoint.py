@@ -125,7 +125,7 @@ def test_code_is_never_loaded() -> None:
 @pytest.mark.parametrize("version", [1, 99, None])
 def test_another_version_is_refused_with_both_numbers(version: int | None) -> None:
     message = refusal(as_file({"format": "plgan_tune.checkpoint", "version": version, "rows": [{"epoch": 1}]}))
-    assert f"has version {version}, but this plgan_tune reads version 2 only" in message
+    assert f"has version {version}, but this plgan_tune reads versions 2 and 3 only" in message
 
 
 def changed(trial: TrialSpec, **sections: dict[str, Any]) -> TrialSpec:

@@ -58,7 +58,7 @@ def cases(
         "mlp": (make_trial(training=hundred | {"epochs": 2}), vector),
         "mlp as printed": (
             make_trial(
-                profile="patent",
+                method="patent",
                 loss={"supervised": "one_vs_all", "feature_norm": "sum", "switch_epoch": 1},
                 training=hundred | {"discriminator_steps": 2, "epochs": 2},
             ),

@@ -24,21 +24,21 @@ GOLDEN: list[tuple[str, str, dict[str, Any], list[float]]] = [
     ("patent", "conv", {}, [7.871845, 7.871845, 5.96263, 1.934312]),
     ("patent", "conv", {"weight_norm_init": "xavier"}, [7.871845, 7.871845, 5.96263, 1.934312]),
     ("patent", "conv", {"weight_norm_init": "data"}, [4.349141, 12.618003, 4.231616, 0.531901]),
-    ("recipe", "mlp", {}, [13.744692, 13.62808, 15.666128, 13.629845]),
-    ("recipe", "mlp", {"weight_norm_init": "xavier"}, [7.729197, 7.729197, 5.584771, 3.737774]),
-    ("recipe", "mlp", {"weight_norm_init": "data"}, [13.744692, 13.62808, 15.666128, 13.629845]),
-    ("recipe", "mlp", {"generator_weight_norm": False}, [13.744692, 13.62808, 8.765664]),
-    ("recipe", "conv", {}, [4.192758, 12.023336, 4.231616, 0.531901]),
-    ("recipe", "conv", {"weight_norm_init": "xavier"}, [7.871845, 7.871845, 5.96263, 1.934312]),
-    ("recipe", "conv", {"weight_norm_init": "data"}, [4.192758, 12.023336, 4.231616, 0.531901]),
+    ("pl_gan", "mlp", {}, [13.744692, 13.62808, 15.666128, 13.629845]),
+    ("pl_gan", "mlp", {"weight_norm_init": "xavier"}, [7.729197, 7.729197, 5.584771, 3.737774]),
+    ("pl_gan", "mlp", {"weight_norm_init": "data"}, [13.744692, 13.62808, 15.666128, 13.629845]),
+    ("pl_gan", "mlp", {"generator_weight_norm": False}, [13.744692, 13.62808, 8.765664]),
+    ("pl_gan", "conv", {}, [4.192758, 12.023336, 4.231616, 0.531901]),
+    ("pl_gan", "conv", {"weight_norm_init": "xavier"}, [7.871845, 7.871845, 5.96263, 1.934312]),
+    ("pl_gan", "conv", {"weight_norm_init": "data"}, [4.192758, 12.023336, 4.231616, 0.531901]),
 ]
 """`sizes`, as 3bd9194 gave them, whose weights' deviations and G's scale were constants."""
 
 
-def trial_of(profile: str, kind: str, **model: Any) -> TrialSpec:
+def trial_of(method: str, kind: str, **model: Any) -> TrialSpec:
     small = {"width": 0.04} if kind == "conv" else {"width": 0.02}
     trial = {
-        "profile": profile,
+        "method": method,
         "seed": 3,
         "data": {"source": "digits", "labels": 6, "validation": 12},
         "model": {"kind": kind, "latent_size": 7, "zca": False, **small, **model},
@@ -65,11 +65,11 @@ def sizes(state: TrainState) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize(("profile", "kind", "given", "expected"), GOLDEN)
+@pytest.mark.parametrize(("method", "kind", "given", "expected"), GOLDEN)
 def test_the_first_edition_starts_as_it_always_did(
-    profile: str, kind: str, given: dict[str, Any], expected: list[float], make_data: MakeData, begin: Begin
+    method: str, kind: str, given: dict[str, Any], expected: list[float], make_data: MakeData, begin: Begin
 ) -> None:
-    trial = trial_of(profile, kind, **given)
+    trial = trial_of(method, kind, **given)
     assert sizes(begin(trial, images_for(kind, make_data))) == pytest.approx(expected, rel=1e-5)
 
 
@@ -83,7 +83,7 @@ def test_each_network_s_scale_starts_by_its_own_key(
         for generator_scale in ("xavier", "data", "one"):
             model = {"weight_norm_init": scale, "generator_weight_norm_init": generator_scale}
             spreads = {"initial_spread": 0.2, "generator_initial_spread": 0.3}
-            state = begin(trial_of("recipe", kind, **model, **spreads), images_for(kind, make_data))
+            state = begin(trial_of("pl_gan", kind, **model, **spreads), images_for(kind, make_data))
             for network, start in (("D", scale), ("G", generator_scale)):
                 tensors = [held for name, held in tensors_of(state).items() if name.startswith(f"{network}.")]
                 content = b"".join(tensor.numpy().tobytes() for tensor in tensors)
@@ -96,8 +96,8 @@ def test_each_network_s_scale_starts_by_its_own_key(
 def test_improved_gan_s_start_is_three_keys(make_data: MakeData, begin: Begin) -> None:
     """D normal of 0.1 and scaled by data, G as Glorot and Bengio draw it, its output layer of scale 1."""
     spreads = {"initial_spread": 0.1, "generator_initial_spread": "xavier"}
-    ours = begin(trial_of("recipe", "mlp", **spreads, generator_weight_norm_init="one"), make_data())
-    recipe = begin(trial_of("recipe", "mlp"), make_data())
+    ours = begin(trial_of("pl_gan", "mlp", **spreads, generator_weight_norm_init="one"), make_data())
+    recipe = begin(trial_of("pl_gan", "mlp"), make_data())
     patent = begin(trial_of("patent", "mlp", hidden=[1000, 500, 250, 250, 250]), make_data())
     for name, weights in recipe.D.network.state_dict().items():
         scaled = weights / 4 if name.endswith(".v") else weights

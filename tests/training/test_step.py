@@ -184,29 +184,29 @@ def agree(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
 
 
 CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
-    ("mlp", "recipe", {}, 0.0),
-    ("mlp", "recipe", {"loss": {"feature_norm": "l1", "alpha": 0.7, "beta": 0.2}}, 0.3),
-    ("mlp", "recipe", {"loss": {"alpha": 0.0, "beta": 1.0}}, 1.0),
+    ("mlp", "pl_gan", {}, 0.0),
+    ("mlp", "pl_gan", {"loss": {"feature_norm": "l1", "alpha": 0.7, "beta": 0.2}}, 0.3),
+    ("mlp", "pl_gan", {"loss": {"alpha": 0.0, "beta": 1.0}}, 1.0),
     ("mlp", "patent", {}, 0.3),
     ("mlp", "patent", {"loss": {"feature_norm": "sum", "supervised": "one_vs_all"}}, 1.0),
-    ("conv", "recipe", {}, 0.3),
+    ("conv", "pl_gan", {}, 0.3),
     ("conv", "patent", {"model": {"zca": False}}, 1.0),  # of few images it is all noise, rounding 300-fold
 ]
 
 
 @pytest.mark.parametrize("k", [1, 2])
-@pytest.mark.parametrize(("kind", "profile", "sections", "w"), CASES)
+@pytest.mark.parametrize(("kind", "method", "sections", "w"), CASES)
 def test_steps_are_the_formulas(
     make_trial: MakeTrial,
     make_data: MakeData,
     begin: Begin,
     kind: str,
-    profile: str,
+    method: str,
     sections: dict[str, dict[str, Any]],
     w: float,
     k: int,
 ) -> None:
-    trial = make_trial(kind, profile, training={"precision": "float64"}, seed=3, **sections)
+    trial = make_trial(kind, method, training={"precision": "float64"}, seed=3, **sections)
     data = make_data(size=16, channels=3) if kind == "conv" else make_data()
     state = begin(trial, data)
     reference = (MlpReference if kind == "mlp" else ConvReference)(state)
@@ -238,12 +238,12 @@ def test_the_average_stops_at_its_bound(make_trial: MakeTrial, make_data: MakeDa
     torch.testing.assert_close(state.averaged.out.b, before + 0.8)
 
 
-@pytest.mark.parametrize(("kind", "profile"), [("mlp", "recipe"), ("mlp", "patent"), ("conv", "recipe")])
+@pytest.mark.parametrize(("kind", "method"), [("mlp", "pl_gan"), ("mlp", "patent"), ("conv", "pl_gan")])
 def test_a_step_changes_its_own_network_alone(
-    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, kind: str, profile: str
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, kind: str, method: str
 ) -> None:
     data = make_data(size=16, channels=3) if kind == "conv" else make_data()
-    state = begin(make_trial(kind, profile), data)
+    state = begin(make_trial(kind, method), data)
     context, (first, second, third) = context_of(state, 0.5), batches(state, data, 3)
     gradients = [weight.requires_grad for weight in state.D.network.parameters()]
 

@@ -1,0 +1,83 @@
+"""The methods: published systems as rows of defaults. No other module depends on a method's name.
+
+A method chooses defaults and nothing else; every decision that it takes is a key of the trial.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from plgan_tune.config.trial import Kind, Method
+
+Defaults = Mapping[str, Mapping[str, Any]]
+"""Section of a trial -> key -> value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method.
+
+    Attributes:
+        root: the method itself, or the one that it is a variant of.
+        common: its defaults, for every kind of networks.
+        of_kind: those of one kind.
+        changes: what it changes in the method that it is a variant of.
+    """
+
+    root: Method
+    common: Defaults
+    of_kind: Mapping[Kind, Defaults]
+    changes: Defaults = field(default_factory=dict)
+
+    def variant(self, changes: Defaults) -> "Row":
+        """Return the method that differs from this one in these defaults."""
+        return replace(self, changes=changes)
+
+    def layers(self, kind: Kind) -> tuple[Defaults, Defaults, Defaults]:
+        """Return its defaults for one kind of networks; a later layer counts more."""
+        return self.common, self.of_kind[kind], self.changes
+
+
+# What openai/improved-gan, the patent's evident ancestor, needs to reach about 0.9 % on MNIST with 100 labels.
+PL_GAN: Final = Row(
+    "pl_gan",
+    common={
+        "model": {"weight_norm_init": "data", "train_hidden_gain": False},
+        "loss": {"unsupervised_scale": 0.5},
+        "optim": {"eps": 1e-4},
+    },
+    of_kind={
+        "mlp": {"model": {"hidden": [1000, 500, 250, 250, 250], "activation": "relu", "generator_weight_norm": True}},
+        "conv": {
+            "model": {"dropout": [0.2, 0.5, 0.5], "activation": "leaky_relu"},
+            "loss": {"feature_norm": "l1"},
+        },
+    },
+)
+
+# CN108665058B as printed, with misprints corrected.
+PATENT: Final = Row(
+    "patent",
+    common={
+        "model": {"activation": "leaky_relu", "weight_norm_init": "xavier", "train_hidden_gain": True},
+        "loss": {"unsupervised_scale": 1.0},
+        "optim": {"eps": 1e-8},
+    },
+    of_kind={
+        "mlp": {"model": {"hidden": [1000, 500, 250, 250], "generator_weight_norm": False}},
+        "conv": {"model": {"dropout": [0.2, 0.2, 0.2], "zca": True}},
+    },
+)
+
+METHODS: Final[Mapping[Method, Row]] = {
+    "pl_gan": PL_GAN,
+    "patent": PATENT,
+    # Goodfellow et al. 2014 with the non-saturating loss (patent eq. 4); figures 7 to 9 compare with it.
+    "regular_gan": PL_GAN.variant({"loss": {"alpha": 1.0, "beta": 0.0, "ramp": "zero"}}),
+    # Feature matching alone (Salimans et al. 2016); figures 7 to 9 compare with it.
+    "feature_wise_gan": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 1.0}}),
+    # Goodfellow et al. 2014 with the minimax loss (patent eq. 3).
+    "saturating_gan": PL_GAN.variant({"loss": {"alpha": 1.0, "beta": 0.0, "ramp": "one"}}),
+    # D's loss is only C_sup; G is not trained. No layer of D mixes a batch's images, so the fakes have no effect.
+    "supervised": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 0.0, "unsupervised_scale": 0.0}}),
+}
