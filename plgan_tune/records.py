@@ -75,9 +75,14 @@ class EpochMetrics:
     grad_norm_feature: float | None = column(
         "norm of V_feature's gradient in the generator's parameters, before beta, on the epoch's probe", ""
     )
-    accuracy_real: float | None = column("share of the probe's real images with D(x) > 0.5", "fraction", 0, 1)
+    accuracy_real: float | None = column(
+        "share of the probe's real images with D(x) > (1 - smoothing) / 2",
+        "fraction",
+        0,
+        1,
+    )
     accuracy_generated: float | None = column(
-        "share of the probe's generated images with D(G(z)) < 0.5", "fraction", 0, 1
+        "share of the probe's generated images with D(G(z)) < (1 - smoothing) / 2", "fraction", 0, 1
     )
     real_max_logit_positive: float | None = column(
         "share of the probe's real images with max logit > 0", "fraction", 0, 1

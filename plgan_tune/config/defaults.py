@@ -26,7 +26,14 @@ _COMMON: dict[str, dict[str, Any]] = {
         "feature_layer": -1,
         "zca": False,
     },
-    "loss": {"alpha": 0.5, "beta": 0.5, "ramp": "clamp", "feature_norm": "mean", "supervised": "softmax"},
+    "loss": {
+        "alpha": 0.5,
+        "beta": 0.5,
+        "ramp": "clamp",
+        "feature_norm": "mean",
+        "supervised": "softmax",
+        "smoothing": 0.0,
+    },
     "optim": {"min_factor": 0.0, "beta1": 0.5, "beta2": 0.999, "eps_root": 0.0, "average_decay": 0.9999},
     "training": {"batch_size": 100, "discriminator_steps": 1, "precision": "auto", "checkpoint_every": None},
 }

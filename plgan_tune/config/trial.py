@@ -143,6 +143,8 @@ class LossSpec(Frozen):
     feature_norm: FeatureNorm
     supervised: Supervised
     unsupervised_scale: Weight
+    smoothing: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    """D's target for unlabelled real images is 1 less this; generated images keep the target 0."""
 
 
 class OptimSpec(Frozen):

@@ -5,6 +5,7 @@ sigmoid(r) with the realness r = logsumexp_n l_n. Every term is a loss of each i
 finite and right for logits of any size.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +32,17 @@ class Logistic:
 
     Attributes:
         w: the ramp: 0 is the non-saturating loss of G (eq. 4), 1 the saturating one (eq. 3).
+        smoothing: q of one-sided label smoothing (Salimans et al. 2016, section 3.4); None leaves it out.
     """
 
     w: Number
+    smoothing: Number | None = None
 
     def on_real(self, logits: Tensor) -> Tensor:
-        """Return D's loss of real images, -log D(x). Shapes (B, N) -> (B,)."""
-        return -log_real(logits)
+        """Return D's loss of real images, -(1 - q) log D(x) - q log(1 - D(x)). Shapes (B, N) -> (B,)."""
+        if self.smoothing is None:
+            return -log_real(logits)
+        return -(1.0 - self.smoothing) * log_real(logits) - self.smoothing * log_fake(logits)
 
     def on_fake(self, logits: Tensor) -> Tensor:
         """Return D's loss of generated images, -log(1 - D(G(z))). Shapes (B, N) -> (B,)."""
@@ -46,3 +51,9 @@ class Logistic:
     def for_generator(self, logits: Tensor) -> Tensor:
         """Return V_log = w log(1 - D(G(z))) - (1 - w) log D(G(z)) (eq. 10, log(-D) corrected). (B, N) -> (B,)."""
         return self.w * log_fake(logits) - (1.0 - self.w) * log_real(logits)
+
+    @property
+    def zero(self) -> float:
+        """The realness of an image that is as likely real as generated to the best D: there D = (1 - q) / 2."""
+        q = 0.0 if self.smoothing is None else float(self.smoothing)
+        return math.log((1.0 - q) / (1.0 + q))

@@ -1,6 +1,6 @@
 """Numbers that the steps read and that change between steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -41,10 +41,11 @@ class DeviceScalars:
     alpha: DeviceScalar
     beta: DeviceScalar
     unsupervised_scale: DeviceScalar
+    smoothing: DeviceScalar
     w: DeviceScalar
     blend: DeviceScalar
 
     @classmethod
     def on(cls, device: torch.device, dtype: torch.dtype) -> "DeviceScalars":
         """Return scalars of value 0 for this device."""
-        return cls(*(DeviceScalar.on(device, dtype) for _ in range(5)))
+        return cls(*(DeviceScalar.on(device, dtype) for _ in fields(cls)))

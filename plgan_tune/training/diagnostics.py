@@ -48,14 +48,15 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
         real = _judge_real(state, data, rng)
         fakes = state.G.network(draw_latent(draws, trial.model))
         fake = _widened(state, state.D.network(fakes, draws))
-    V_log = Logistic(w).for_generator(fake.logits).mean()
+    game = Logistic(w, trial.loss.smoothing or None)
+    V_log = game.for_generator(fake.logits).mean()
     V_feature = feature_distance(real.features.mean(dim=0), fake.features.mean(dim=0), trial.loss.feature_norm)
     weights = list(state.G.network.parameters())
     values = torch.stack(
         [
             get_total_norm(torch.autograd.grad(V_log, weights, retain_graph=True)),
             get_total_norm(torch.autograd.grad(V_feature, weights)),
-            *_shares(real.logits, fake.logits.detach()),
+            *_shares(real.logits, fake.logits.detach(), game.zero),
         ]
     )
     return Diagnostics(*values.tolist())
@@ -75,12 +76,12 @@ def _widened(state: TrainState, judged: DiscriminatorOutput) -> DiscriminatorOut
     return DiscriminatorOutput(judged.logits.to(state.precision.dtype), judged.features.to(state.precision.dtype))
 
 
-def _shares(real: Tensor, fake: Tensor) -> Sequence[Tensor]:
-    """Return the last four diagnostics from logits (n, classes). D(x) > 0.5 means lse > 0, since D = sigmoid(lse)."""
+def _shares(real: Tensor, fake: Tensor, zero: float) -> Sequence[Tensor]:
+    """Return the last four diagnostics from logits (n, classes); D takes an image for real above the game's `zero`."""
     histogram = _share(fake.argmax(dim=1, keepdim=True) == torch.arange(fake.shape[1], device=fake.device))
     return (
-        _share(real.logsumexp(dim=1) > 0),
-        _share(fake.logsumexp(dim=1) < 0),
+        _share(real.logsumexp(dim=1) > zero),
+        _share(fake.logsumexp(dim=1) < zero),
         _share(real.amax(dim=1) > 0),
         torch.special.entr(histogram).sum(),
     )

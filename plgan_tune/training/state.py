@@ -68,6 +68,7 @@ class TrainState:
         scalars.alpha.set_(loss.alpha)
         scalars.beta.set_(loss.beta)
         scalars.unsupervised_scale.set_(loss.unsupervised_scale)
+        scalars.smoothing.set_(loss.smoothing)
         scalars.w.set_(w)
         self.D.adam.rate.set_(lr_discriminator)
         self.G.adam.rate.set_(lr_generator)

@@ -46,7 +46,7 @@ class StepContext:
         trial, scalars, ranks = self.state.trial, self.state.scalars, self.ranks
         return Objective(
             trial.loss,
-            Logistic(scalars.w.value),
+            Logistic(scalars.w.value, scalars.smoothing.value if trial.loss.smoothing else None),
             unsupervised_scale=scalars.unsupervised_scale.value,
             alpha=scalars.alpha.value,
             beta=scalars.beta.value,

@@ -53,6 +53,9 @@ MAY_DIFFER: Final = frozenset(
 )
 """Keys of a trial that a later trial in the same tensors may change. The steps fix all others."""
 
+SWITCHES: Final = frozenset({"loss.smoothing"})
+"""Keys whose 0 leaves a term out of the steps. A later trial may change any other value of theirs."""
+
 
 class StepRunner:
     """Runs a trial's steps.
@@ -153,7 +156,8 @@ class StepRunner:
 
 def _fixed(trial: TrialSpec) -> dict[str, object]:
     """Return the keys of a trial that its steps fix, with their values."""
-    return {path: value for path, value in flatten(trial.model_dump()).items() if path not in MAY_DIFFER}
+    values = {path: value for path, value in flatten(trial.model_dump()).items() if path not in MAY_DIFFER}
+    return {path: bool(value) if path in SWITCHES else value for path, value in values.items()}
 
 
 class CaptureError(Exception):

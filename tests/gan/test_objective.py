@@ -92,6 +92,49 @@ def test_what_d_wants_of_real_and_of_generated_images(batch: tuple[Array, Array,
     np.testing.assert_allclose(on_fake, -np.log(1 - naive_D(fake)), rtol=1e-10, atol=1e-10)
 
 
+@given(MODERATE, st.floats(0, 0.5))
+def test_smoothing_takes_a_share_of_real_images_for_generated_ones(
+    batch: tuple[Array, Array, NDArray[np.int64]], q: float
+) -> None:
+    """Salimans et al. 2016, section 3.4: D's target for real images is 1 - q; that for generated ones stays 0."""
+    real, fake, _ = batch
+    D, game = naive_D(real), Logistic(w=0.3, smoothing=q)
+    expected = -(1 - q) * np.log(D) - q * np.log(1 - D)
+    np.testing.assert_allclose(game.on_real(as_tensor(real)), expected, rtol=1e-10, atol=1e-10)
+    assert torch.equal(game.on_fake(as_tensor(fake)), Logistic(0.3).on_fake(as_tensor(fake)))
+    assert torch.equal(game.for_generator(as_tensor(fake)), Logistic(0.3).for_generator(as_tensor(fake)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_smoothing_of_0_has_the_bits_of_none(dtype: torch.dtype) -> None:
+    logits = 30 * torch.randn(50, 7, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    off, zero = Logistic(0.3), Logistic(0.3, smoothing=0.0)
+    assert torch.equal(off.on_real(logits), zero.on_real(logits))
+    assert np.array_equal(gradient_of(off.on_real, logits), gradient_of(zero.on_real, logits))
+    assert off.zero == zero.zero == 0.0
+
+
+@pytest.mark.parametrize("q", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_smoothing_is_d_less_its_target(dtype: torch.dtype, q: float) -> None:
+    """In r, the one logit; also far out, where D or 1 - D is 0."""
+    r = torch.tensor([[-100.0], [-3.0], [0.0], [2.0], [100.0]], dtype=dtype)
+    gradient = gradient_of(Logistic(0.3, smoothing=q).on_real, r)
+    np.testing.assert_allclose(gradient, naive_D(r.double().numpy())[:, None] - (1 - q), atol=1e-6)
+    assert torch.isfinite(Logistic(0.3, smoothing=q).on_real(r)).all()
+
+
+@pytest.mark.parametrize(("q", "p"), [(0.1, 0.3), (0.1, 0.5), (0.25, 0.8), (0.0, 0.5)])
+def test_the_best_d_is_scaled_by_smoothing(q: float, p: float) -> None:
+    """D* = (1 - q) p / (p + p_g) where a share p of the images is real, on a grid; at p = 1/2, r* is the zero."""
+    r = torch.linspace(-6, 6, 120_001, dtype=torch.float64).unsqueeze(1)
+    game = Logistic(w=0.3, smoothing=q)
+    best = r[(p * game.on_real(r) + (1 - p) * game.on_fake(r)).argmin()].item()
+    assert 1 / (1 + np.exp(-best)) == pytest.approx((1 - q) * p, abs=1e-4)
+    if p == 0.5:
+        assert game.zero == pytest.approx(best, abs=1e-4)
+
+
 @given(MODERATE, st.floats(0, 1))
 def test_adversarial_loss(batch: tuple[Array, Array, NDArray[np.int64]], w: float) -> None:
     _, fake, _ = batch

@@ -111,6 +111,15 @@ def test_a_discriminator_of_one_mind(
     assert found.real_max_logit_positive == positive
 
 
+@pytest.mark.parametrize(("smoothing", "real"), [(0.0, 0.0), (0.1, 0.0), (0.2, 1.0)])
+def test_an_image_is_taken_for_real_above_the_zero_of_the_game(trained: Trained, smoothing: float, real: float) -> None:
+    """r = -0.25 lies below 0 and log(0.9 / 1.1) = -0.2007, and above log(0.8 / 1.2) = -0.4055."""
+    state, data = trained(loss={"smoothing": smoothing})
+    plant(state, [-0.25 - math.log(3)] * 3)
+    found = diagnose(state, data, 0.5)
+    assert (found.accuracy_real, found.accuracy_generated) == (real, 1.0 - real)
+
+
 def test_entropy_is_zero_where_all_is_one_class_and_highest_where_classes_are_even(trained: Trained) -> None:
     state, data = trained()
     assert 0.0 < diagnose(state, data, 0.5).entropy_generated <= math.log(3)

@@ -42,7 +42,7 @@ def train(trial: TrialSpec, data: Dataset, ranks: Ranks) -> Outcome:
     return rows, state.tensors()
 
 
-CASES = ("mlp", "mlp as printed", "conv", "conv as printed", "an image a rank")
+CASES = ("mlp", "mlp with tricks", "mlp as printed", "conv", "conv as printed", "an image a rank")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,7 @@ def cases(
     unseen = replace(three.split, validation=three.split.validation[:2])  # one of three ranks has none
     return {
         "mlp": (make_trial(training=hundred | {"epochs": 2}), vector),
+        "mlp with tricks": (make_trial(loss={"smoothing": 0.1}, training=hundred | {"epochs": 2}), vector),
         "mlp as printed": (
             make_trial(
                 method="patent",

@@ -82,7 +82,9 @@ class Reference:
         else:
             C_sup = -(y * p.log() + (1 - y) * (1 - p).log()).sum(dim=1).mean()
         D_real, D_fake = (probability_real(logits) for logits in parts[1:])
-        C_unsup = -self.trial.loss.unsupervised_scale * (D_real.log().mean() + (1 - D_fake).log().mean())
+        q = self.trial.loss.smoothing
+        on_real = (1 - q) * D_real.log() + q * (1 - D_real).log()
+        C_unsup = -self.trial.loss.unsupervised_scale * (on_real.mean() + (1 - D_fake).log().mean())
         self.adam_d.descend(C_sup + C_unsup)
         self.step += 1
         decay = min(self.trial.optim.average_decay, self.step / (self.step + 10))
@@ -187,6 +189,7 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "pl_gan", {}, 0.0),
     ("mlp", "pl_gan", {"loss": {"feature_norm": "l1", "alpha": 0.7, "beta": 0.2}}, 0.3),
     ("mlp", "pl_gan", {"loss": {"alpha": 0.0, "beta": 1.0}}, 1.0),
+    ("mlp", "pl_gan", {"loss": {"smoothing": 0.1}}, 0.3),
     ("mlp", "patent", {}, 0.3),
     ("mlp", "patent", {"loss": {"feature_norm": "sum", "supervised": "one_vs_all"}}, 1.0),
     ("conv", "pl_gan", {}, 0.3),

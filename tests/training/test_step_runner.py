@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from plgan_tune.training.ranks import ALONE
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.step_runner import (
     MAY_DIFFER,
+    SWITCHES,
     CaptureError,
     StepRunner,
     check_alike,
@@ -48,9 +50,12 @@ def test_numbers_in_tensors_train_as_floats_do(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, timeless: Timeless, kind: str
 ) -> None:
     data = images_for(make_data, kind)
-    sections = {"training": {"epochs": 3, "precision": "float64"}, "loss": {"alpha": 0.7, "switch_epoch": 2}}
+    sections = {
+        "training": {"epochs": 3, "precision": "float64"},
+        "loss": {"alpha": 0.7, "switch_epoch": 2, "smoothing": 0.1},
+    }
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
-    fixed.scalars = DeviceScalars(*(DeviceScalar(torch.zeros((), dtype=torch.float64)) for _ in range(5)))
+    fixed.scalars = DeviceScalars(*(DeviceScalar(torch.zeros((), dtype=torch.float64)) for _ in fields(DeviceScalars)))
     for adam in (fixed.D.adam, fixed.G.adam):
         adam.rate = DeviceScalar(torch.zeros((), dtype=torch.float64))
     for of_floats, of_tensors in zip(epochs(plain, data), epochs(fixed, data), strict=True):
@@ -76,7 +81,7 @@ def test_a_trial_in_tensors_that_another_left_is_as_one_in_its_own(
 
 
 def test_keys_that_may_differ_are_keys() -> None:
-    assert set(LEAVES) >= MAY_DIFFER
+    assert set(LEAVES) >= MAY_DIFFER | SWITCHES
 
 
 @pytest.mark.parametrize("trained", [0, 1])
@@ -128,6 +133,17 @@ def test_what_a_later_trial_may_change(
     left = StepRunner(begin(make_trial(), data), data)
     assert left.fits(make_trial(**changed), data) is fits
     assert not left.fits(make_trial(**changed), make_data())
+
+
+@pytest.mark.parametrize(("section", "key", "on"), [("loss", "smoothing", (0.1, 0.2))])
+def test_a_later_trial_may_change_a_trick_but_not_switch_it(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, section: str, key: str, on: tuple[float, float]
+) -> None:
+    data = make_data()
+    off, one, other = (make_trial(**{section: {key: value}}) for value in (0.0, *on))
+    assert StepRunner(begin(one, data), data).fits(other, data)
+    assert not StepRunner(begin(one, data), data).fits(off, data)
+    assert not StepRunner(begin(off, data), data).fits(one, data)
 
 
 @pytest.mark.parametrize("trained", [0, 1])
