@@ -192,6 +192,16 @@ def test_scaling_and_whitening_are_inside(whitened: TrainState, tmp_path: Path) 
     assert isinstance(found.discriminator.whitening, torch.nn.Module)
 
 
+def test_a_learned_fake_logit_is_no_class(digits: Dataset, tmp_path: Path) -> None:
+    state = new_state(trial_of(model={"width": 0.05, "fake_logit": "learned"}), digits, torch.device("cpu"))
+    state.averaged.out.b.data[-1] = 1000.0  # D takes every image for generated
+    (tmp_path / "checkpoint.pt").write_bytes(encode_checkpoint(state, []))
+    found = load_classifier(tmp_path)
+    images = digits.images[:20]
+    assert found.probabilities(images).shape == (20, 10)
+    assert torch.equal(found(images), state.averaged(images / 255.0).logits)
+
+
 @pytest.mark.parametrize(("images", "labels"), [(0, 0), (2, 3)])
 def test_an_error_needs_a_label_an_image(classifier: Classifier, images: int, labels: int) -> None:
     shown = torch.zeros(images, 1, 8, 8, dtype=torch.uint8)

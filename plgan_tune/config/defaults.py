@@ -24,6 +24,7 @@ _COMMON: dict[str, dict[str, Any]] = {
         "latent": "uniform",
         "latent_size": 100,
         "feature_layer": -1,
+        "fake_logit": "fixed",
         "zca": False,
     },
     "loss": {

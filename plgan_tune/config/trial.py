@@ -25,9 +25,10 @@ Kind = Literal["mlp", "conv"]
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
 FeatureNorm = Literal["mean", "sum", "l1"]
-Supervised = Literal["softmax", "one_vs_all"]
+Supervised = Literal["softmax", "one_vs_all", "joint"]
 Precision = Literal["auto", "float32", "float64", "bf16"]
 WeightNormInit = Literal["xavier", "data"]
+FakeLogit = Literal["fixed", "learned"]
 GeneratorWeightNormInit = Literal["xavier", "data", "one"]
 Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier"]
 """How weights are drawn: from a normal distribution with this deviation, or Glorot and Bengio's uniform one."""
@@ -102,6 +103,8 @@ class ModelSpec(Frozen):
     """A fixed ZCA whitening as D's first operation."""
     feature_layer: int
     """The hidden activations of D that V_feature compares, by index; -1 is the last."""
+    fake_logit: FakeLogit = "fixed"
+    """The logit of "generated": 0, or one more output of D."""
 
     @field_validator("hidden", "dropout", "noise_input", "noise_hidden", "zca")
     @classmethod

@@ -1,8 +1,8 @@
 """The game that D and G play about whether an image is real, term by term, from the N classifier logits.
 
-The logit of "generated" is fixed to 0, hence D(x) = Z / (Z + 1) with Z = sum_n exp l_n (patent eq. 11 and 12): D =
-sigmoid(r) with the realness r = logsumexp_n l_n. Every term is a loss of each image, shape (B,), in a form that stays
-finite and right for logits of any size.
+The logit of "generated" is 0, or has been taken off the others, hence D(x) = Z / (Z + 1) with Z = sum_n exp l_n (patent
+eq. 11 and 12): D = sigmoid(r) with the realness r = logsumexp_n l_n. Every term is a loss of each image, shape (B,), in
+a form that stays finite and right for logits of any size.
 """
 
 import math

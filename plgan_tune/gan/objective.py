@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from plgan_tune.config.trial import FeatureNorm, LossSpec, Supervised
-from plgan_tune.gan.games import Logistic, Number
+from plgan_tune.gan.games import Logistic, Number, log_real
 from plgan_tune.gan.layers import AllSum
 from plgan_tune.gan.pairs.base import DiscriminatorOutput
 
@@ -105,9 +105,18 @@ def supervised_one_vs_all(logits: Tensor, labels: Tensor) -> Tensor:
     return -torch.where(is_label, logits - lse, others - lse).sum(dim=1)
 
 
+def supervised_joint(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return C_sup as cross entropy over the N classes and "generated" (Salimans et al. 2016, section 5).
+
+    -log p(y | x) over N + 1 classes = cross entropy over N - log D(x). Shapes (B, N), (B,) -> (B,).
+    """
+    return supervised_softmax(logits, labels) - log_real(logits)
+
+
 SUPERVISED: Final[Mapping[Supervised, Callable[[Tensor, Tensor], Tensor]]] = {
     "softmax": supervised_softmax,
     "one_vs_all": supervised_one_vs_all,
+    "joint": supervised_joint,
 }
 """C_sup by its name: logits (B, N) and classes (B,) to (B,)."""
 

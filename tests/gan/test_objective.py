@@ -83,6 +83,23 @@ def test_supervised_losses(batch: tuple[Array, Array, NDArray[np.int64]]) -> Non
 
 
 @given(MODERATE)
+def test_logits_less_the_fake_one_are_a_softmax_over_one_class_more(
+    batch: tuple[Array, Array, NDArray[np.int64]],
+) -> None:
+    """Salimans et al. 2016, section 5: D(x) = 1 - p(N + 1 | x), and C_sup over the N classes or, jointly, over all."""
+    logits, others, labels = batch
+    p = naive_softmax(np.concatenate([logits, others[:, :1]], axis=1))
+    p_label, p_fake = p[np.arange(len(labels)), labels], p[:, -1]
+    less = as_tensor(logits - others[:, :1])
+    np.testing.assert_allclose(games.log_real(less), np.log(p[:, :-1].sum(axis=1)), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(games.log_fake(less), np.log(p_fake), rtol=1e-9, atol=1e-9)
+    softmax = objective.supervised_softmax(less, as_tensor(labels))
+    np.testing.assert_allclose(softmax, -np.log(p_label / p[:, :-1].sum(axis=1)), rtol=1e-9, atol=1e-9)
+    joint = objective.supervised_joint(less, as_tensor(labels))
+    np.testing.assert_allclose(joint, -np.log(p_label), rtol=1e-9, atol=1e-9)
+
+
+@given(MODERATE)
 def test_what_d_wants_of_real_and_of_generated_images(batch: tuple[Array, Array, NDArray[np.int64]]) -> None:
     real, fake, _ = batch
     game = Logistic(w=0.3)
@@ -277,6 +294,7 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda f: Logistic(0.3).for_generator(f), (fake,))
     assert torch.autograd.gradcheck(lambda r: objective.supervised_softmax(r, labels), (real,))
     assert torch.autograd.gradcheck(lambda r: objective.supervised_one_vs_all(r, labels), (real,))
+    assert torch.autograd.gradcheck(lambda r: objective.supervised_joint(r, labels), (real,))
     norms: tuple[FeatureNorm, ...] = ("mean", "sum", "l1")
     for norm in norms:
         assert torch.autograd.gradcheck(

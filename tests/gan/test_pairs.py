@@ -212,6 +212,43 @@ def test_number_of_classes(make_model: MakeModel) -> None:
         assert D(pictures(kind, 2, 1, 16)).logits.shape == (2, 37)
 
 
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_learned_fake_logit_is_one_output_more_that_is_taken_off(
+    kind: Kind, make_model: MakeModel, make_pair: MakePair
+) -> None:
+    """The gradients of its N + 1 outputs sum to 0, whatever the loss: only their differences matter."""
+    D, _ = make_pair(make_model("pl_gan", kind, width=0.05, fake_logit="learned"), 3, 16, torch.float64)
+    outputs: list[Tensor] = []
+    D.out.register_forward_hook(lambda layer, given, found: outputs.append(found))
+    logits = D(pictures(kind, 4, 3, 16).double()).logits
+    (found,) = outputs
+    assert (found.shape, logits.shape) == ((4, 11), (4, 10))
+    assert torch.equal(logits, found[:, :10] - found[:, 10:])
+    (gradient,) = torch.autograd.grad(logits.sin().sum(), found)
+    torch.testing.assert_close(gradient.sum(dim=1), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_learned_fake_logit_that_says_0_is_the_fixed_one(
+    kind: Kind, make_model: MakeModel, make_pair: MakePair
+) -> None:
+    fixed, learned = (
+        make_pair(make_model("pl_gan", kind, width=0.05, fake_logit=logit), 3, 16).discriminator
+        for logit in ("fixed", "learned")
+    )
+    learned.load_state_dict(
+        {
+            name: torch.cat([held, torch.ones_like(held[:1]) if name == "out.v" else torch.zeros_like(held[:1])])
+            if name.startswith("out.")
+            else held
+            for name, held in fixed.state_dict().items()
+        }
+    )
+    images = pictures(kind, 4, 3, 16)
+    torch.testing.assert_close(learned(images).logits, fixed(images).logits)
+    assert torch.equal(learned(images).features, fixed(images).features)
+
+
 # What is trained, and what is normalised.
 
 

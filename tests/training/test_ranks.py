@@ -56,7 +56,14 @@ def cases(
     unseen = replace(three.split, validation=three.split.validation[:2])  # one of three ranks has none
     return {
         "mlp": (make_trial(training=hundred | {"epochs": 2}), vector),
-        "mlp with tricks": (make_trial(loss={"smoothing": 0.1}, training=hundred | {"epochs": 2}), vector),
+        "mlp with tricks": (
+            make_trial(
+                model={"fake_logit": "learned"},
+                loss={"smoothing": 0.1, "supervised": "joint"},
+                training=hundred | {"epochs": 2},
+            ),
+            vector,
+        ),
         "mlp as printed": (
             make_trial(
                 method="patent",

@@ -76,9 +76,12 @@ class Reference:
             self.judge(images, Stream.NOISE_D, part, 3)[0] for part, images in enumerate((labelled, unlabelled, fakes))
         ]
         p = parts[0].exp() / parts[0].exp().sum(dim=1, keepdim=True)
+        p_joint = parts[0].exp() / (1 + parts[0].exp().sum(dim=1, keepdim=True))
         y = torch.eye(p.shape[1], dtype=p.dtype)[labels]
         if self.trial.loss.supervised == "softmax":
             C_sup = -(y * p.log()).sum(dim=1).mean()
+        elif self.trial.loss.supervised == "joint":
+            C_sup = -(y * p_joint.log()).sum(dim=1).mean()
         else:
             C_sup = -(y * p.log() + (1 - y) * (1 - p).log()).sum(dim=1).mean()
         D_real, D_fake = (probability_real(logits) for logits in parts[1:])
@@ -137,7 +140,8 @@ class MlpReference(Reference):
             x = self.weight_norm(x, self.d, f"hidden.{layer}")
             features = torch.where(x > 0, x, slope * x)
             x = features + model.noise_hidden * next(noise)
-        return self.weight_norm(x, self.d, "out"), features
+        outputs = self.weight_norm(x, self.d, "out")
+        return outputs[:, :3] - outputs[:, 3:] if model.fake_logit == "learned" else outputs, features
 
     @staticmethod
     def weight_norm(x: Tensor, weights: Mapping[str, Tensor], layer: str) -> Tensor:
@@ -190,9 +194,11 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "pl_gan", {"loss": {"feature_norm": "l1", "alpha": 0.7, "beta": 0.2}}, 0.3),
     ("mlp", "pl_gan", {"loss": {"alpha": 0.0, "beta": 1.0}}, 1.0),
     ("mlp", "pl_gan", {"loss": {"smoothing": 0.1}}, 0.3),
+    ("mlp", "pl_gan", {"model": {"fake_logit": "learned"}, "loss": {"supervised": "joint"}}, 0.3),
     ("mlp", "patent", {}, 0.3),
     ("mlp", "patent", {"loss": {"feature_norm": "sum", "supervised": "one_vs_all"}}, 1.0),
     ("conv", "pl_gan", {}, 0.3),
+    ("conv", "pl_gan", {"model": {"fake_logit": "learned"}}, 0.3),
     ("conv", "patent", {"model": {"zca": False}}, 1.0),  # of few images it is all noise, rounding 300-fold
 ]
 

@@ -120,6 +120,7 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
         ({"model": {"train_hidden_gain": True}}, False),
         ({"training": {"batch_size": 12}}, False),
         ({"model": {"latent_size": 8}}, False),
+        ({"model": {"fake_logit": "learned"}}, False),
         ({"loss": {"feature_norm": "sum"}}, False),
         ({"optim": {"beta1": 0.9}}, False),
         ({"optim": {"eps": 1e-7}}, False),

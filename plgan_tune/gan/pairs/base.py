@@ -50,7 +50,10 @@ class Traits:
 
 
 class DiscriminatorOutput(NamedTuple):
-    """D's output for a batch: logits (B, classes), features (B, F) of the chosen hidden layer, before its noise."""
+    """D's output for a batch: logits (B, classes), features (B, F) of the chosen hidden layer, before its noise.
+
+    The logits are those of the classes less that of "generated".
+    """
 
     logits: Tensor
     features: Tensor
@@ -87,14 +90,17 @@ class Discriminator(nn.Module):
     out: Dense
     whitening: Whitening | None
 
-    def __init__(self, activation: str) -> None:
+    def __init__(self, model: ModelSpec) -> None:
         super().__init__()
         self.whitening = None
-        self._slope = 0.2 if activation == "leaky_relu" else 0.0
+        self._slope = 0.2 if model.activation == "leaky_relu" else 0.0
+        self._learns_fake = model.fake_logit == "learned"
 
     def forward(self, images: Tensor, draws: Draws | None = None) -> DiscriminatorOutput:
         """Classify images; `draws` supplies noise and dropout in training, None leaves both out."""
-        return self._judge(self._whiten(images), draws, _call)
+        outputs, features = self._judge(self._whiten(images), draws, _call)
+        # Only differences of logits matter to a softmax over N + 1: all that follows may take the fake logit to be 0.
+        return DiscriminatorOutput(outputs[:, :-1] - outputs[:, -1:] if self._learns_fake else outputs, features)
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, draws: Draws) -> None:
@@ -107,6 +113,10 @@ class Discriminator(nn.Module):
             if isinstance(module, WeightNorm) and module is not self.out:
                 module.g.requires_grad_(False)
 
+    def _outputs(self, classes: int) -> int:
+        """Return the number of units of the output layer."""
+        return classes + self._learns_fake
+
     def _whiten(self, images: Tensor) -> Tensor:
         return images if self.whitening is None else self.whitening(images)
 
@@ -114,6 +124,7 @@ class Discriminator(nn.Module):
         return F.leaky_relu(x, self._slope) if self._slope else F.relu(x)
 
     def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
+        """Return the outputs, of which the fake logit is not taken off yet, and the features."""
         raise NotImplementedError
 
 

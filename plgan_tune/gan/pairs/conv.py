@@ -33,7 +33,7 @@ class ConvDiscriminator(Discriminator):
     traits = TRAITS
 
     def __init__(self, model: ModelSpec, image: ImageShape, classes: int, rng: torch.Generator) -> None:
-        super().__init__(model.activation)
+        super().__init__(model)
         spread = model.initial_spread
         assert model.dropout is not None
         self._dropout = model.dropout
@@ -55,7 +55,7 @@ class ConvDiscriminator(Discriminator):
                 conv(wide, wide, kernel=1, padding=0),
             ]
         )
-        self.out = Dense(wide, classes, spread, rng)
+        self.out = Dense(wide, self._outputs(classes), spread, rng)
         self._feature = model.feature_layer % CONV_FEATURES
 
     def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:

@@ -30,11 +30,11 @@ class MlpDiscriminator(Discriminator):
     traits = TRAITS
 
     def __init__(self, model: ModelSpec, image: ImageShape, classes: int, rng: torch.Generator) -> None:
-        super().__init__(model.activation)
+        super().__init__(model)
         spread = model.initial_spread
         units = [image.pixels, *(scaled(width, model.width) for width in model.hidden or ())]
         self.hidden = nn.ModuleList(Dense(inputs, outputs, spread, rng) for inputs, outputs in pairwise(units))
-        self.out = Dense(units[-1], classes, spread, rng)
+        self.out = Dense(units[-1], self._outputs(classes), spread, rng)
         self._noisy = (units[:1] if model.noise_input else []) + (units[1:] if model.noise_hidden else [])
         self._noise_input = model.noise_input
         self._noise_hidden = model.noise_hidden
