@@ -34,6 +34,8 @@ _COMMON: dict[str, dict[str, Any]] = {
         "feature_norm": "mean",
         "supervised": "softmax",
         "smoothing": 0.0,
+        "history": 0.0,
+        "weight_decay": 0.0,
     },
     "optim": {"min_factor": 0.0, "beta1": 0.5, "beta2": 0.999, "eps_root": 0.0, "average_decay": 0.9999},
     "training": {"batch_size": 100, "discriminator_steps": 1, "precision": "auto", "checkpoint_every": None},

@@ -148,6 +148,10 @@ class LossSpec(Frozen):
     unsupervised_scale: Weight
     smoothing: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     """D's target for unlabelled real images is 1 less this; generated images keep the target 0."""
+    history: Weight = 0.0
+    """h of h |th - m|^2 in both losses, where m is the mean of the past weights th."""
+    weight_decay: Weight = 0.0
+    """wd of wd / 2 |W|^2 in D's loss, over its weights without biases and gains."""
 
 
 class OptimSpec(Frozen):

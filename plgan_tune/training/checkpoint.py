@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import completed
@@ -63,6 +64,8 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
             "averaged": state.averaged.state_dict(),
             "adam_d": state.D.adam.state_dict(),
             "adam_g": state.G.adam.state_dict(),
+            "remembered_d": state.D.remembered(),
+            "remembered_g": state.G.remembered(),
         },
         buffer,
     )
@@ -130,7 +133,15 @@ def _load(state: TrainState, content: Mapping[str, Any]) -> None:
     state.averaged.load_state_dict(content["averaged"])
     state.D.adam.load_state_dict(content["adam_d"])
     state.G.adam.load_state_dict(content["adam_g"])
+    if "remembered_d" in content:  # since version 3
+        _copy(content["remembered_d"], state.D.remembered())
+        _copy(content["remembered_g"], state.G.remembered())
     state.epoch, state.step = content["epoch"], content["step"]
+
+
+def _copy(saved: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    for value, tensor in zip(saved, tensors, strict=True):
+        tensor.copy_(value)
 
 
 MAY_CHANGE: Final = frozenset({"training.epochs"})

@@ -16,6 +16,7 @@ from plgan_tune.gan.pairs.build import build
 from plgan_tune.training.device_scalars import DeviceScalars
 from plgan_tune.training.player import Player
 from plgan_tune.training.precision import PrecisionPolicy, precision_policy_for
+from plgan_tune.training.pulls import History, WeightDecay
 from plgan_tune.training.torch_private import copy_all, lerp_all
 
 CALIBRATION_IMAGES = 500
@@ -54,9 +55,8 @@ class TrainState:
     step: int = 0
 
     def tensors(self) -> list[Tensor]:
-        """Return weights and buffers of all networks."""
-        networks = (self.D.network, self.G.network, self.averaged)
-        return [tensor for network in networks for tensor in network.state_dict().values()]
+        """Return weights and buffers of all networks, and what is remembered of them: where ranks must begin alike."""
+        return [*self.D.tensors(), *self.G.tensors(), *self.averaged.state_dict().values()]
 
     def memory(self) -> list[Tensor]:
         """Return all tensors that training changes: those of the players and of the average."""
@@ -70,8 +70,8 @@ class TrainState:
         scalars.unsupervised_scale.set_(loss.unsupervised_scale)
         scalars.smoothing.set_(loss.smoothing)
         scalars.w.set_(w)
-        self.D.adam.rate.set_(lr_discriminator)
-        self.G.adam.rate.set_(lr_generator)
+        self.D.before_epoch(lr_discriminator, loss)
+        self.G.before_epoch(lr_generator, loss)
 
     def before_d(self) -> None:
         """Seed D's draws, count its update n and set the average's decay to min(average_decay, n / (n + 10)).
@@ -120,14 +120,16 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         _calibrate_discriminator(D, trial, data, precision.dtype)
     if trial.model.generator_weight_norm_init == "data":
         _calibrate_generator(G, trial, device, precision.dtype)
+    history = [History] if trial.loss.history else []
+    decay = [WeightDecay] if trial.loss.weight_decay else []
     return TrainState(
         trial=trial,
         image=image,
         classes=data.classes,
         precision=precision,
         device=device,
-        D=Player.start(D, trial.optim),
-        G=Player.start(G, trial.optim),
+        D=Player.start(D, trial.optim, *history, *decay),
+        G=Player.start(G, trial.optim, *history),
         averaged=deepcopy(D).requires_grad_(False),
         scalars=DeviceScalars.on(device, precision.dtype),
         rngs={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},

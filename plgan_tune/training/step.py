@@ -102,6 +102,8 @@ def descend(loss: Tensor, player: Player[Network], ranks: Ranks) -> None:
     player.adam.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     ranks.sum_gradients(player.trained)
+    for pull in player.pulls:
+        pull.add_gradients()
     player.adam.step()
 
 

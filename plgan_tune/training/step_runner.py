@@ -53,7 +53,7 @@ MAY_DIFFER: Final = frozenset(
 )
 """Keys of a trial that a later trial in the same tensors may change. The steps fix all others."""
 
-SWITCHES: Final = frozenset({"loss.smoothing"})
+SWITCHES: Final = frozenset({"loss.smoothing", "loss.history", "loss.weight_decay"})
 """Keys whose 0 leaves a term out of the steps. A later trial may change any other value of theirs."""
 
 

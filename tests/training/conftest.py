@@ -68,7 +68,7 @@ def begin() -> Callable[[TrialSpec, Dataset], TrainState]:
 
 @pytest.fixture(scope="session")
 def tensors_of() -> Callable[[TrainState], dict[str, Tensor]]:
-    """Copies of all that training changes: both nets, the average, the moments and counters of both optimisers."""
+    """Copies of all that training changes: both nets, the average, both optimisers' moments, what pulls remember."""
 
     def tensors(state: TrainState) -> dict[str, Tensor]:
         nets = {"D": state.D.network, "G": state.G.network, "average": state.averaged}
@@ -76,6 +76,8 @@ def tensors_of() -> Callable[[TrainState], dict[str, Tensor]]:
         for optimiser, adam in (("adam D", state.D.adam), ("adam G", state.G.adam)):
             for number, moments in adam.state_dict()["state"].items():
                 found |= {f"{optimiser}.{number}.{name}": held for name, held in moments.items()}
+        for name, player in (("D", state.D), ("G", state.G)):
+            found |= {f"{name} remembered.{number}": held for number, held in enumerate(player.remembered())}
         return {name: held.clone() for name, held in found.items()}
 
     return tensors

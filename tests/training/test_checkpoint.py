@@ -57,12 +57,14 @@ def refusal(content: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "training"),
+    ("kind", "training", "loss"),
     [
-        ("mlp", {}),
-        ("mlp", {"discriminator_steps": 2, "precision": "float64"}),
-        ("conv", {}),
-        ("conv", {"precision": "bf16"}),
+        ("mlp", {}, {}),
+        ("mlp", {"discriminator_steps": 2, "precision": "float64"}, {}),
+        ("mlp", {"discriminator_steps": 2}, {"smoothing": 0.1, "history": 0.1, "weight_decay": 0.01}),
+        ("conv", {}, {}),
+        ("conv", {"precision": "bf16"}, {}),
+        ("conv", {}, {"history": 0.1}),
     ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(
@@ -73,9 +75,11 @@ def test_resumed_is_uninterrupted_bit_for_bit(
     timeless: Timeless,
     kind: str,
     training: dict[str, Any],
+    loss: dict[str, Any],
 ) -> None:
     images = make_data(size=16, channels=3) if kind == "conv" else make_data()
-    whole = make_trial(kind, optim={"decay_epoch": 3}, loss={"switch_epoch": 4}, training={"epochs": 6, **training})
+    sections = {"loss": {"switch_epoch": 4, **loss}, "training": {"epochs": 6, **training}}
+    whole = make_trial(kind, optim={"decay_epoch": 3}, **sections)
     straight = begin(whole, images)
     rows = [timeless(row) for row in epochs(straight, images)]
 

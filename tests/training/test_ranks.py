@@ -59,7 +59,7 @@ def cases(
         "mlp with tricks": (
             make_trial(
                 model={"fake_logit": "learned"},
-                loss={"smoothing": 0.1, "supervised": "joint"},
+                loss={"smoothing": 0.1, "supervised": "joint", "history": 0.01, "weight_decay": 0.01},
                 training=hundred | {"epochs": 2},
             ),
             vector,

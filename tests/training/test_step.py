@@ -51,6 +51,7 @@ class Reference:
         self.trial = trial = state.trial
         self.D, self.G = deepcopy(state.D.network), deepcopy(state.G.network)
         self.d, self.g = dict(self.D.named_parameters()), dict(self.G.named_parameters())
+        self.past: dict[str, list[Tensor]] = {"d": [], "g": []}
         self.average = {name: weight.detach().clone() for name, weight in self.d.items()}
         trained = {name: w for name, w in self.d.items() if trial.model.train_hidden_gain or not hidden_gain(name)}
         self.adam_d = PlainAdam(trained, trial.optim.lr_discriminator, trial)
@@ -88,12 +89,22 @@ class Reference:
         q = self.trial.loss.smoothing
         on_real = (1 - q) * D_real.log() + q * (1 - D_real).log()
         C_unsup = -self.trial.loss.unsupervised_scale * (on_real.mean() + (1 - D_fake).log().mean())
-        self.adam_d.descend(C_sup + C_unsup)
+        weights = sum((weight**2).sum() for weight in self.d.values() if weight.ndim > 1)
+        self.adam_d.descend(C_sup + C_unsup + self.history("d") + self.trial.loss.weight_decay / 2 * weights)
         self.step += 1
         decay = min(self.trial.optim.average_decay, self.step / (self.step + 10))
         for name, weight in self.d.items():
             self.average[name] = decay * self.average[name] + (1 - decay) * weight.detach()
         return [C_sup.item(), C_unsup.item()]
+
+    def history(self, player: str) -> Tensor:
+        """h |th - mean of the past th|^2 over the trained weights, which belong to the past from then on."""
+        weights = (self.adam_d if player == "d" else self.adam_g).weights
+        now = torch.cat([weight.flatten() for weight in weights.values()])
+        past = self.past[player]
+        distance = now - torch.stack(past).mean(dim=0) if past else now - now.detach()
+        past.append(now.detach().clone())
+        return self.trial.loss.history * (distance**2).sum()
 
     def update_g(self, unlabelled: Tensor, w: float) -> list[float]:
         loss = self.trial.loss
@@ -107,7 +118,7 @@ class Reference:
             "sum": (difference**2).sum(),
             "l1": difference.abs().mean(),
         }[loss.feature_norm]
-        self.adam_g.descend(loss.alpha * V_log + loss.beta * V_feature)
+        self.adam_g.descend(loss.alpha * V_log + loss.beta * V_feature + self.history("g"))
         return [V_log.item(), V_feature.item()]
 
 
@@ -195,9 +206,12 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "pl_gan", {"loss": {"alpha": 0.0, "beta": 1.0}}, 1.0),
     ("mlp", "pl_gan", {"loss": {"smoothing": 0.1}}, 0.3),
     ("mlp", "pl_gan", {"model": {"fake_logit": "learned"}, "loss": {"supervised": "joint"}}, 0.3),
+    ("mlp", "pl_gan", {"loss": {"history": 0.3, "weight_decay": 0.2}}, 0.3),
+    ("mlp", "patent", {"loss": {"weight_decay": 0.1}}, 0.3),
     ("mlp", "patent", {}, 0.3),
     ("mlp", "patent", {"loss": {"feature_norm": "sum", "supervised": "one_vs_all"}}, 1.0),
     ("conv", "pl_gan", {}, 0.3),
+    ("conv", "pl_gan", {"loss": {"history": 0.3}}, 0.3),
     ("conv", "pl_gan", {"model": {"fake_logit": "learned"}}, 0.3),
     ("conv", "patent", {"model": {"zca": False}}, 1.0),  # of few images it is all noise, rounding 300-fold
 ]
@@ -247,22 +261,29 @@ def test_the_average_stops_at_its_bound(make_trial: MakeTrial, make_data: MakeDa
     torch.testing.assert_close(state.averaged.out.b, before + 0.8)
 
 
+@pytest.mark.parametrize("history", [0.0, 0.1])
 @pytest.mark.parametrize(("kind", "method"), [("mlp", "pl_gan"), ("mlp", "patent"), ("conv", "pl_gan")])
 def test_a_step_changes_its_own_network_alone(
-    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, kind: str, method: str
+    make_trial: MakeTrial,
+    make_data: MakeData,
+    begin: Begin,
+    tensors_of: TensorsOf,
+    kind: str,
+    method: str,
+    history: float,
 ) -> None:
     data = make_data(size=16, channels=3) if kind == "conv" else make_data()
-    state = begin(make_trial(kind, method), data)
+    state = begin(make_trial(kind, method, loss={"history": history}), data)
     context, (first, second, third) = context_of(state, 0.5), batches(state, data, 3)
     gradients = [weight.requires_grad for weight in state.D.network.parameters()]
-
-    start = tensors_of(state)
-    state.before_d()
-    discriminator_step(context, first[0], first[1], second[0])
-    after_d = tensors_of(state)
-    state.before_g()
-    generator_step(context, third[0])
-    after_g = tensors_of(state)
+    for _ in range(2):  # in the first round, the mean of the past stays what it is
+        start = tensors_of(state)
+        state.before_d()
+        discriminator_step(context, first[0], first[1], second[0])
+        after_d = tensors_of(state)
+        state.before_g()
+        generator_step(context, third[0])
+        after_g = tensors_of(state)
 
     gains = {f"{net}.{name}" for net in ("D", "average") for name in state.D.network.state_dict() if hidden_gain(name)}
     frozen = set() if state.trial.model.train_hidden_gain else gains

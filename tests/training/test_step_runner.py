@@ -52,12 +52,13 @@ def test_numbers_in_tensors_train_as_floats_do(
     data = images_for(make_data, kind)
     sections = {
         "training": {"epochs": 3, "precision": "float64"},
-        "loss": {"alpha": 0.7, "switch_epoch": 2, "smoothing": 0.1},
+        "loss": {"alpha": 0.7, "switch_epoch": 2, "smoothing": 0.1, "history": 0.01, "weight_decay": 0.01},
     }
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
     fixed.scalars = DeviceScalars(*(DeviceScalar(torch.zeros((), dtype=torch.float64)) for _ in fields(DeviceScalars)))
-    for adam in (fixed.D.adam, fixed.G.adam):
-        adam.rate = DeviceScalar(torch.zeros((), dtype=torch.float64))
+    for player in (fixed.D, fixed.G):
+        for holder, name in ((player.adam, "rate"), *((pull, "_strength") for pull in player.pulls)):
+            setattr(holder, name, DeviceScalar(torch.zeros((), dtype=torch.float64)))
     for of_floats, of_tensors in zip(epochs(plain, data), epochs(fixed, data), strict=True):
         assert timeless(of_tensors) == pytest.approx(timeless(of_floats), rel=1e-9)
 
@@ -67,9 +68,9 @@ def test_a_trial_in_tensors_that_another_left_is_as_one_in_its_own(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, timeless: Timeless, kind: str
 ) -> None:
     data = images_for(make_data, kind)
-    first = make_trial(kind, training={"epochs": 2})
+    first = make_trial(kind, loss={"history": 0.1, "weight_decay": 0.1}, training={"epochs": 2})
     start = {"initial_spread": 0.1, "generator_initial_spread": "xavier", "generator_weight_norm_init": "one"}
-    others = {"seed": 5, "loss": {"alpha": 0.9}, "optim": {"lr_generator": 0.01}}
+    others = {"seed": 5, "loss": {"alpha": 0.9, "history": 0.01, "weight_decay": 1e-3}, "optim": {"lr_generator": 0.01}}
     second = make_trial(kind, model=start, training={"epochs": 3}, **others)
     left = StepRunner(begin(first, data), data)
     list(run(left))
@@ -136,12 +137,12 @@ def test_what_a_later_trial_may_change(
     assert not left.fits(make_trial(**changed), make_data())
 
 
-@pytest.mark.parametrize(("section", "key", "on"), [("loss", "smoothing", (0.1, 0.2))])
+@pytest.mark.parametrize("key", ["smoothing", "history", "weight_decay"])
 def test_a_later_trial_may_change_a_trick_but_not_switch_it(
-    make_trial: MakeTrial, make_data: MakeData, begin: Begin, section: str, key: str, on: tuple[float, float]
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, key: str
 ) -> None:
     data = make_data()
-    off, one, other = (make_trial(**{section: {key: value}}) for value in (0.0, *on))
+    off, one, other = (make_trial(loss={key: strength}) for strength in (0.0, 0.1, 0.2))
     assert StepRunner(begin(one, data), data).fits(other, data)
     assert not StepRunner(begin(one, data), data).fits(off, data)
     assert not StepRunner(begin(off, data), data).fits(one, data)
