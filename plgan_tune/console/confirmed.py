@@ -70,10 +70,10 @@ def difference_in_words(difference: Difference | None) -> str:
 
 def verdict(standing: Standing, place: Confirmed) -> str:
     """Return what the race says of a configuration."""
-    if place.trial_id == standing.first:
-        return "the first point"
     if place.dropped is not None:
         return place.dropped
+    if place.trial_id == standing.first:
+        return "the first point"
     if place.difference is None:
         return ""
     if place.difference.is_better:

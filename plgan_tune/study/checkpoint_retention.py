@@ -69,12 +69,13 @@ class CheckpointKeeper:
                 logger.warning("checkpoints that are no longer needed could not be removed yet: %s", error)
 
     def _to_keep(self) -> set[str]:
-        """Return the trials whose files stay: a whole training of each of the best, and of all that still race."""
+        """Return the trials whose files stay: a whole training of each of the best, and of all that may still win."""
         race = self._state.race
         kept = rank(self._rows, race)[: self._keep]
-        if self._keep and race is not None and race.goes_on(self._rows):
-            racing = race.standing(self._rows).active
-            kept += [row for row in self._rows if row.trial_id in racing]
+        goes_on = self._state.ended() < self._state.trials or (race is not None and race.goes_on(self._rows))
+        if self._keep and race is not None and goes_on:
+            may_win = race.may_win(self._rows)
+            kept += [row for row in self._rows if row.trial_id in may_win]
         return {whole.trial_id for row in kept if (whole := trained_whole(row, self._rows)) is not None}
 
     def _sweep(self) -> None:

@@ -1,6 +1,6 @@
 """Confirms the best trials of a search: a race of its finalists on fresh seeds, as a function of the trials' rows."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -19,6 +19,9 @@ CONFIDENCE: Final = 0.95
 
 REDUCTION: Final = 3
 """Of the finalists of a round, one in so many goes on."""
+
+SURE_SEEDS: Final = 2
+"""Seeds that the first point gets in any race of four trainings or more."""
 
 LAST: Final = 2
 """Finalists of the last round, at least: one more choice on many seeds is worth its trainings (benchmarks/noise.md)."""
@@ -152,7 +155,7 @@ class Race:
     takes part in every round. What the last round trains has chosen nothing: it alone gives the printed means and the
     differences from the first point.
 
-    `share` decides how many take part: see `rounds_within`.
+    `share` decides how many take part: see `plans_within`.
 
     Where everything stands is a function of the rows alone, so a resume goes on where the log ends.
 
@@ -189,52 +192,90 @@ class Race:
         Args:
             rows: All trials of the study.
         """
-        return _Course(self._runners(rows)).standing()
+        return self._course(list(rows)).standing()
 
     def latest(self, rows: Iterable[TrialRow]) -> Standing:
-        """Return how the race stands; until that of an extended search is over, how the one before it ended.
+        """Return how the race stands; until that of an extended or changed search is over, how the last one ended.
 
         Args:
             rows: All trials of the study.
         """
         rows = list(rows)
         now = self.standing(rows)
-        newest = max((row.number for row in rows if row.replicate_of is None), default=0)
-        before = max((row.number for row in rows if row.replicate_of is not None and row.number < newest), default=None)
-        if now.is_over or before is None:
+        if now.rounds and now.is_over:
             return now
-        return self.standing(row for row in rows if row.number <= before)
+        own = [row.number for row in rows if row.replicate_of is None]
+        replicates = [row.number for row in rows if row.replicate_of is not None]
+        ends = {max((number for number in replicates if number < one), default=-1) for one in own} - {-1}
+        cuts = (self._ended([row for row in rows if row.number <= end]) for end in sorted(ends, reverse=True))
+        before = [standing for standing in cuts if standing is not None]
+        if before:  # one that was broken off has fewer seeds
+            return max(before, key=lambda standing: standing.rounds[-1].seeds)
+        is_cut = now.ended == 0 or not self.goes_on(rows)
+        return (self._ended(rows) if is_cut else None) or now
 
     def next_replicates(self, rows: Sequence[TrialRow], under_way: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return the trainings that may start now: the search's trial_id and the replicate's number, in their order.
 
         Those of the next round if the share of epochs holds it whole; then, where a slot would wait, those that the
-        first point needs later. While the search still trains, the first point's are the only sure ones, so they come
-        first.
+        first point needs later. While the search still trains, only what the race needs in any case: the first point's
+        first two seeds.
 
         Args:
             rows: All trials of the study.
             under_way: Replicates that were handed out; they may have no row yet.
         """
-        runners = self._runners(rows)
-        standing = _Course(runners).standing()
+        course = self._course(rows)
+        standing = course.standing()
         if standing.is_over:
             return []
-        begun = {(row.replicate_of, row.replicate) for row in rows if row.replicate_of is not None} | set(under_way)
+        begun = course.field.begun | set(under_way)
         left = self._allowance(rows) - len(begun)
         now, last = standing.rounds[standing.ended].seeds, standing.rounds[-1].seeds
-        racing = [one for one in standing.active if runners.broken(one, now) is None]
-        due = [(one, number) for number in range(1, now + 1) for one in racing if (one, number) not in begun]
-        sure = [(one, number) for number in range(1, last + 1) for one in racing if runners.is_sure(one)]
+        if course.field.searching:
+            return [one for one in course.field.sure(min(last, SURE_SEEDS)) if one not in begun][: max(0, left)]
+        due = [one for one in course.due(now) if one not in begun]
         if len(due) > left:
             return []
-        wanted = dict.fromkeys(sure + due if runners.searching else due + sure)
-        return [one for one in wanted if one not in begun][:left]
+        later = [one for one in course.field.sure(last) if standing.first in standing.active and one not in begun]
+        return list(dict.fromkeys(due + later))[:left]
+
+    def may_win(self, rows: Sequence[TrialRow]) -> set[str]:
+        """Return the trial_ids of those that may still win while the study goes on."""
+        course = self._course(rows)
+        if course.standing().ended:
+            return set(course.standing().active)
+        first = [] if course.field.first is None else [course.field.first]
+        return {row.trial_id for row in (*first, *course.field.candidates[: self._confirm.finalists])}
 
     def goes_on(self, rows: Sequence[TrialRow]) -> bool:
         """Return whether a trial of any kind trains, which may change the race, or a replicate may start."""
         running = any(row.status is TrialStatus.RUNNING for row in rows)
         return running or bool(self.next_replicates(rows, ()))
+
+    def _course(self, rows: Sequence[TrialRow]) -> "_Course":
+        """Return the race by the first of the plans that the share holds, beside what earlier races have wasted.
+
+        No replicate of the race itself changes the plan: it stays as it is once the search has ended.
+        """
+        field, allowance = self._field(rows), self._allowance(rows)
+        most = min(self._confirm.finalists, len(field.candidates))
+        for rounds in plans_within(allowance, most, self._confirm.seeds, field.first is not None):
+            if trainings(rounds, field.first is not None) + field.wasted(rounds) <= allowance:
+                return _Course(rounds, field)
+        return _Course((), field)
+
+    def _ended(self, rows: Sequence[TrialRow]) -> Standing | None:
+        """Return how a race has ended that these rows hold, whatever its settings; None if they hold none."""
+        field = self._field(rows)
+        seeds = max((number for _, number in field.begun), default=0)
+        finalists = min(len({trial_id for trial_id, _ in field.begun}), len(field.candidates))
+        for most in range(seeds, 0, -1):
+            for count in range(finalists, 0, -1):
+                standing = _Course(rounds_of(count, most), field).standing()
+                if standing.ended == len(standing.rounds):
+                    return standing
+        return None
 
     def _allowance(self, rows: Iterable[TrialRow]) -> int:
         """Return how many trainings the share of epochs holds."""
@@ -243,8 +284,7 @@ class Race:
             return min(max(0, self._budget - searched), int(self._budget * self._share)) // self._epochs
         return int(searched * self._share / (1 - self._share)) // self._epochs
 
-    def _runners(self, rows: Iterable[TrialRow]) -> "_Runners":
-        rows = list(rows)
+    def _field(self, rows: Sequence[TrialRow]) -> "_Field":
         own = [row for row in rows if row.replicate_of is None]
         first = next((row for row in sorted(own, key=lambda row: row.number) if self._is_first(row)), None)
         completed = [
@@ -252,17 +292,23 @@ class Race:
             for row in own
             if row.status is TrialStatus.COMPLETED and row.val_error_last is not None and row is not first
         ]
-        candidates = [row for _, _, row in sorted(completed, key=lambda entry: entry[:2])]
-        rounds = self._rounds(rows, [row.trial_id for row in candidates], first)
-        replicates: dict[str, dict[int, TrialRow]] = {}
+        newest = max((row.number for row in own), default=0)
+        begun: set[tuple[str, int]] = set()
+        earlier: set[tuple[str, int]] = set()
+        ended: dict[str, dict[int, TrialRow]] = {}
         for row in rows:
-            if row.replicate_of is not None and row.replicate is not None and row.status is not TrialStatus.RUNNING:
-                replicates.setdefault(row.replicate_of, {})[row.replicate] = row
-        return _Runners(
-            rounds,
-            tuple(candidates[: rounds[0].finalists]) if rounds else (),
-            first,
-            replicates,
+            if row.replicate_of is not None and row.replicate is not None:
+                begun.add((row.replicate_of, row.replicate))
+                if row.number < newest:
+                    earlier.add((row.replicate_of, row.replicate))
+                if row.status is not TrialStatus.RUNNING:
+                    ended.setdefault(row.replicate_of, {})[row.replicate] = row
+        return _Field(
+            candidates=tuple(row for _, _, row in sorted(completed, key=lambda entry: entry[:2])),
+            first=first,
+            ended=ended,
+            begun=begun,
+            earlier=earlier,
             searching=any(row.status is TrialStatus.RUNNING for row in own),
         )
 
@@ -273,27 +319,6 @@ class Race:
             and row.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
         )
 
-    def _rounds(self, rows: Sequence[TrialRow], candidates: Sequence[str], first: TrialRow | None) -> tuple[Round, ...]:
-        """Return the rounds that the allowance holds, without what was trained before the search's last trial ended.
-
-        Of that, the race still needs the first point's seeds and the first seeds of those who take part. A function of
-        what no replicate of the race changes: the rounds stay as they are while it runs.
-        """
-        most = min(self._confirm.finalists, len(candidates))
-        if most == 0:
-            return ()
-        allowance, with_first = self._allowance(rows), first is not None
-        old = _replicates_before_the_last_search_ended(rows)
-        old = [(of, number) for of, number in old if first is None or of != first.trial_id]
-        rounds = rounds_within(allowance, most, self._confirm.seeds, with_first)
-        while True:
-            use = set(candidates[: rounds[0].finalists])
-            wasted = sum(number > 1 or of not in use for of, number in old)
-            fewer = rounds_within(allowance - wasted, most, self._confirm.seeds, with_first)
-            if fewer[0].finalists == rounds[0].finalists:
-                return fewer
-            rounds = fewer
-
 
 def trainings(rounds: Iterable[Round], with_first: bool) -> int:
     """Return how many replicates the rounds train, those of the first point included if there is one."""
@@ -301,61 +326,58 @@ def trainings(rounds: Iterable[Round], with_first: bool) -> int:
     return sum((now.finalists + with_first) * (now.seeds - before.seeds) for before, now in steps)
 
 
-@cache
-def rounds_within(allowance: int, finalists: int, seeds: int, with_first: bool) -> tuple[Round, ...]:
-    """Return the rounds of a race that takes at most so many trainings.
+def plans_within(allowance: int, finalists: int, seeds: int, with_first: bool) -> Iterator[tuple[Round, ...]]:
+    """Yield the races that take at most so many trainings, the preferred first.
 
-    The most seeds that it holds with at least one finalist fewer; then as many more finalists as it holds.
+    First the most seeds, as long as there is at most one finalist fewer than seeds; then the most finalists.
 
     Args:
         allowance: Trainings.
-        finalists: At most, and at least 1.
+        finalists: At most.
         seeds: At most.
         with_first: Whether the first point takes part, too.
     """
-    for most in range(min(seeds, max(1, allowance)), 1, -1):
+    for most in range(min(seeds, allowance), 1, -1):
         fewest = min(most - 1, finalists)
-        if trainings(rounds_of(fewest, most), with_first) <= allowance:
-            counts = range(fewest, finalists + 1)
-            affordable = (count for count in counts if trainings(rounds_of(count, most), with_first) <= allowance)
-            return rounds_of(max(affordable), most)
-    return rounds_of(1, 1)
-
-
-def _replicates_before_the_last_search_ended(rows: Sequence[TrialRow]) -> list[tuple[str, int]]:
-    """Return the replicates that had ended when the search's last trial did: of an earlier race, or early ones."""
-    last = max((row.seq for row in rows if row.replicate_of is None), default=0)
-    return [
-        (row.replicate_of, row.replicate)
-        for row in rows
-        if row.replicate_of is not None
-        and row.replicate is not None
-        and row.status is not TrialStatus.RUNNING
-        and row.seq < last
-    ]
+        if fewest and trainings(rounds_of(fewest, most), with_first) <= allowance:
+            for count in range(min(finalists, allowance), fewest - 1, -1):
+                rounds = rounds_of(count, most)
+                if trainings(rounds, with_first) <= allowance:
+                    yield rounds
+    if finalists and trainings(rounds_of(1, 1), with_first) <= allowance:
+        yield rounds_of(1, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Runners:
-    """Who takes part.
+class _Field:
+    """Who may take part, and what they have trained.
 
     Attributes:
-        rounds: Those of the race; none if there is no finalist.
-        finalists: The search's trials of lowest error, best first, without the first point.
+        candidates: The search's completed trials, the lowest error first, without the first point.
         first: The first point's trial, if it takes part.
-        replicates: trial_id -> number -> the ended replicate.
-        searching: Whether a trial of the search still trains, so that the finalists may change.
+        ended: trial_id -> number -> the ended replicate.
+        begun: trial_id and number of every replicate.
+        earlier: Those that were handed out before the search's last trial was.
+        searching: Whether a trial of the search still trains, so that the candidates may change.
     """
 
-    rounds: tuple[Round, ...]
-    finalists: tuple[TrialRow, ...]
+    candidates: tuple[TrialRow, ...]
     first: TrialRow | None
-    replicates: Mapping[str, Mapping[int, TrialRow]]
+    ended: Mapping[str, Mapping[int, TrialRow]]
+    begun: Set[tuple[str, int]]
+    earlier: Set[tuple[str, int]]
     searching: bool
 
-    @property
-    def all(self) -> tuple[TrialRow, ...]:
-        return self.finalists if self.first is None else (self.first, *self.finalists)
+    def wasted(self, rounds: Sequence[Round]) -> int:
+        """Return how many of the earlier replicates such a race may not need.
+
+        It needs the first point's, and the first seeds of those who begin.
+        """
+        begin = {row.trial_id for row in self.candidates[: rounds[0].finalists]}
+        needed = {(trial_id, 1) for trial_id in begin}
+        if self.first is not None:
+            needed |= {(self.first.trial_id, number) for number in range(1, rounds[-1].seeds + 1)}
+        return len(self.earlier - needed)
 
     def errors(self, trial_id: str, seeds: int) -> tuple[float, ...]:
         """Return the errors on the seeds from 1 to `seeds`, up to the first that has none."""
@@ -363,79 +385,94 @@ class _Runners:
 
     def _known(self, trial_id: str, seeds: int) -> Iterator[float]:
         for number in range(1, seeds + 1):
-            replicate = self.replicates.get(trial_id, {}).get(number)
+            replicate = self.ended.get(trial_id, {}).get(number)
             if replicate is None or replicate.status is not TrialStatus.COMPLETED or replicate.val_error_last is None:
                 return
             yield replicate.val_error_last
 
     def broken(self, trial_id: str, seeds: int) -> TrialRow | None:
-        """Return the first replicate on the seeds from 1 to `seeds` that diverged or failed."""
-        ended = sorted(self._ended(trial_id, seeds), key=lambda row: row.replicate or 0)
-        return next((row for row in ended if row.status is not TrialStatus.COMPLETED), None)
+        """Return the first replicate on the seeds from 1 to `seeds` that did not complete."""
+        ended = self.ended.get(trial_id, {})
+        numbers = sorted(number for number in ended if number <= seeds)
+        return next((ended[one] for one in numbers if ended[one].status is not TrialStatus.COMPLETED), None)
 
-    def is_sure(self, trial_id: str) -> bool:
-        """Return whether it takes part to the end, whatever comes: the first point, unless it broke down."""
-        is_first = self.first is not None and self.first.trial_id == trial_id
-        return is_first and self.broken(trial_id, self.rounds[-1].seeds) is None
+    def needed(self, trial_id: str, seeds: int) -> int:
+        """Return the last seed that tells what it comes to: `seeds`, or that of its first broken replicate."""
+        broken = self.broken(trial_id, seeds)
+        return seeds if broken is None or broken.replicate is None else broken.replicate
+
+    def has_ended(self, trial_id: str, seeds: int) -> bool:
+        """Return whether all replicates have ended that tell what it comes to."""
+        ended = self.ended.get(trial_id, {})
+        return all(number in ended for number in range(1, self.needed(trial_id, seeds) + 1))
 
     def last_seq(self, trial_id: str, seeds: int) -> int:
-        """Return the highest seq of the ended replicates on the seeds from 1 to `seeds`."""
-        return max(row.seq for row in self._ended(trial_id, seeds))
+        """Return the highest seq of those replicates."""
+        return max(self.ended[trial_id][number].seq for number in range(1, self.needed(trial_id, seeds) + 1))
 
-    def _ended(self, trial_id: str, seeds: int) -> list[TrialRow]:
-        return [row for number, row in self.replicates.get(trial_id, {}).items() if number <= seeds]
+    def sure(self, seeds: int) -> list[tuple[str, int]]:
+        """Return the first point's replicates up to `seeds`: it takes part to the end, unless it broke down."""
+        if self.first is None or self.broken(self.first.trial_id, seeds) is not None:
+            return []
+        return [(self.first.trial_id, number) for number in range(1, seeds + 1)]
 
 
 class _Course:
-    """Works out a race, round after round."""
+    """Works out a race, round after round.
 
-    def __init__(self, runners: _Runners) -> None:
-        self._runners = runners
-        self._active = list(runners.all)
+    Attributes:
+        field: Who may take part, and what they have trained.
+    """
+
+    def __init__(self, rounds: tuple[Round, ...], field: _Field) -> None:
+        self.field, self._rounds = field, rounds
+        first = () if field.first is None else (field.first,)
+        self._active = [*first, *field.candidates[: rounds[0].finalists]] if rounds else list(first)
         self._part = self._active
         """Those who took part in the last round that ended, and did not break down."""
         self._last: dict[str, int] = {}
         """trial_id -> place of the last round that it took part in."""
-        self._dropped: dict[str, str] = {}
+        self._dropped: dict[str, tuple[TrialRow, str]] = {}
         self._decisions: list[DecisionRow] = []
         self._ended = 0
-
-    def standing(self) -> Standing:
-        rounds = self._runners.rounds
         while self._is_next_complete():
             self._end_round(rounds[self._ended])
+
+    def standing(self) -> Standing:
         return Standing(
-            rounds=rounds,
+            rounds=self._rounds,
             ended=self._ended,
             places=self._places(),
             active=tuple(row.trial_id for row in self._active),
-            first=self._runners.first.trial_id if self._runners.first else None,
-            is_over=self._ended == len(rounds) or not self._finalists(self._active),
+            first=self.field.first.trial_id if self.field.first else None,
+            is_over=self._ended == len(self._rounds) or not self._finalists(self._active),
             decisions=tuple(self._decisions),
         )
 
+    def due(self, seeds: int) -> list[tuple[str, int]]:
+        """Return the replicates that a round to `seeds` takes, seed by seed."""
+        last = {row.trial_id: self.field.needed(row.trial_id, seeds) for row in self._active}
+        return [(one, number) for number in range(1, seeds + 1) for one in last if number <= last[one]]
+
     def _is_next_complete(self) -> bool:
         """Whether all that take part have ended the next round, or broken down in it."""
-        if self._runners.searching or self._ended == len(self._runners.rounds) or not self._finalists(self._active):
+        if self.field.searching or self._ended == len(self._rounds) or not self._finalists(self._active):
             return False
-        seeds = self._runners.rounds[self._ended].seeds
-        return all(
-            len(self._runners.errors(row.trial_id, seeds)) == seeds or self._runners.broken(row.trial_id, seeds)
-            for row in self._active
-        )
+        seeds = self._rounds[self._ended].seeds
+        return all(self.field.has_ended(row.trial_id, seeds) for row in self._active)
 
     def _end_round(self, ending: Round) -> None:
         """Drop who broke down, then all but the best few if another round follows."""
         self._ended += 1
-        seq = max(self._runners.last_seq(row.trial_id, ending.seeds) for row in self._active) - 1
+        seq = max(self.field.last_seq(row.trial_id, ending.seeds) for row in self._active) - 1
         self._last |= {row.trial_id: self._ended for row in self._active}
         for row in list(self._active):
-            if (broken := self._runners.broken(row.trial_id, ending.seeds)) is not None:
+            if (broken := self.field.broken(row.trial_id, ending.seeds)) is not None:
                 self._drop(row, seq, 1.0, None, f"its replicate {broken.replicate} {broken.status}")
         self._part = list(self._active)
         ranked = sorted(self._finalists(self._active), key=self._choosing)
-        if self._ended < len(self._runners.rounds) and ranked:
-            go_on = self._runners.rounds[self._ended].finalists
+        if self._ended < len(self._rounds) and ranked:
+            go_on = self._rounds[self._ended].finalists
             cutoff = self._choosing(ranked[:go_on][-1])[0]
             for row in ranked[go_on:]:
                 self._drop(row, seq, self._choosing(row)[0], cutoff, out_after(ending.seeds))
@@ -456,10 +493,10 @@ class _Course:
             )
         )
         self._active.remove(row)
-        self._dropped[row.trial_id] = why
+        self._dropped[row.trial_id] = row, why
 
     def _finalists(self, rows: Iterable[TrialRow]) -> list[TrialRow]:
-        return [row for row in rows if row is not self._runners.first]
+        return [row for row in rows if row is not self.field.first]
 
     def _choosing(self, row: TrialRow) -> tuple[float, int]:
         """Return what ranks finalists: the mean of the search's own error and those of all fresh seeds so far."""
@@ -468,30 +505,29 @@ class _Course:
 
     def _errors(self, row: TrialRow) -> tuple[float, ...]:
         """Return its errors on the fresh seeds, to the end of the last round that it took part in."""
-        return self._runners.errors(row.trial_id, self._seeds_after(self._last.get(row.trial_id, 0)))
+        return self.field.errors(row.trial_id, self._seeds_after(self._last.get(row.trial_id, 0)))
 
     def _seeds_after(self, rounds: int) -> int:
-        return self._runners.rounds[rounds - 1].seeds if rounds else 0
+        return self._rounds[rounds - 1].seeds if rounds else 0
 
     def _places(self) -> tuple[Confirmed, ...]:
         if self._ended == 0:
             return ()
-        rows = {row.trial_id: row for row in self._runners.all}
         finalists = [self._confirmed(row) for row in sorted(self._finalists(self._active), key=self._choosing)]
-        places = [*self._first_among(finalists)]
         dropped = sorted(
-            (rows[trial_id] for trial_id in self._dropped if self._errors(rows[trial_id])),
+            (row for row, _ in self._dropped.values() if self._errors(row)),
             key=lambda row: (-self._last[row.trial_id], self._choosing(row)),
         )
-        return (*places, *map(self._confirmed, dropped))
+        return (*self._with_first(finalists), *map(self._confirmed, dropped))
 
-    def _first_among(self, finalists: Sequence[Confirmed]) -> list[Confirmed]:
-        """Put the first point in front of the finalists if its mean is no higher than that of the best, else behind."""
-        if self._runners.first not in self._active:
+    def _with_first(self, finalists: Sequence[Confirmed]) -> list[Confirmed]:
+        """Put the first point behind the finalists whose mean is lower, and in front of the others."""
+        first = self.field.first
+        if first is None or first not in self._active:
             return list(finalists)
-        first = self._confirmed(self._runners.first)
-        wins = not finalists or first.mean <= finalists[0].mean
-        return [first, *finalists] if wins else [*finalists, first]
+        place = self._confirmed(first)
+        lower = [one for one in finalists if one.mean < place.mean]
+        return [*lower, place, *(one for one in finalists if one not in lower)]
 
     def _confirmed(self, row: TrialRow) -> Confirmed:
         errors = self._errors(row)
@@ -500,7 +536,7 @@ class _Course:
             trial_id=row.trial_id,
             errors=errors,
             earlier=earlier if earlier < len(errors) else 0,
-            dropped=self._dropped.get(row.trial_id),
+            dropped=self._dropped[row.trial_id][1] if row.trial_id in self._dropped else None,
             difference=self._difference(row),
         )
 
@@ -509,7 +545,7 @@ class _Course:
 
         The noise is that of all fresh seeds of those who took part. The intervals hold together for those finalists.
         """
-        first = self._runners.first
+        first = self.field.first
         if first is None or row is first or first not in self._active or row not in self._active:
             return None
         table = np.array([self._errors(one) for one in self._part])

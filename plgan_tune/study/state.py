@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
+from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.study.history import History, is_too_long
 from plgan_tune.study.patience import Patience
 from plgan_tune.study.race import Race, Standing
@@ -89,8 +89,10 @@ class StudyState:
         self._already_trained = self.epochs_trained()
         self._training_since: datetime | None = None
         self._has_replicates = any(row.replicate_of is not None for row in history.trials)
-        self._replicated = sum(row.epochs for row in history.trials if row.replicate_of is not None)
-        self._dropped = {(row.seq, row.trial_id) for row in (*history.decisions, *self._drops())}
+        replicates = {row.trial_id for row in history.trials if row.replicate_of is not None}
+        self._replicated = sum(report.trial_id in replicates for report in history.reports)
+        logged = [row for row in history.decisions if row.verdict is Verdict.DROP]
+        self._dropped = {(row.seq, row.trial_id) for row in (*logged, *self._drops())}
 
     def start(
         self,

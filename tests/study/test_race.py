@@ -17,11 +17,12 @@ from scipy.stats import t
 
 from plgan_tune.config.study import ConfirmSpec
 from plgan_tune.records import TrialRow, TrialStatus, Verdict
-from plgan_tune.study.race import Race, Round, Standing, residual, rounds_of, rounds_within, trainings
+from plgan_tune.study.race import Race, Round, Standing, plans_within, residual, rounds_of, trainings
 from plgan_tune.study.ranking import rank, trained_whole
 from tests.factories import make_trial
 
 EPOCHS = 4
+SHARES = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 FIRST = {"loss.alpha": 0.0}
 """The point of trial 0."""
 
@@ -186,6 +187,18 @@ def test_where_all_break_down_the_race_is_over_and_nobody_has_won() -> None:
     assert len(standing.decisions) == 2
 
 
+def test_who_broke_down_first_by_seed_is_said_whichever_ended_first() -> None:
+    """Its second seed diverges while the first still trains: the round waits, and what it decides stays."""
+    race = race_of(3, 2)
+    rows = [own(0), own(1), own(2), *(replicate(of, which, 0.2) for of in (0, 2) for which in (1, 2, 3))]
+    rows.append(replicate(1, 2, None, DIVERGED))
+    assert race.standing([*rows, replicate(1, 1, None, RUNNING)]).ended == 0
+    ended = [*rows, replicate(1, 1, None, DIVERGED)]
+    (decision,) = race.standing(ended).decisions
+    assert decision.reason == "dropped: its replicate 1 diverged"
+    assert race.standing([*ended, replicate(1, 3, 0.1)]).decisions == (decision,)
+
+
 def test_a_first_point_that_breaks_down_ahead_of_the_round_is_dropped_when_that_round_ends() -> None:
     """Its later seeds fill slots that would wait. What was decided before must not change."""
     ahead = [*FIVE, replicate(0, 1, 0.3), replicate(0, 2, None, DIVERGED)]
@@ -224,21 +237,23 @@ def test_fewer_and_fewer_get_more_and_more_seeds(finalists: int, seeds: int) -> 
     assert rounds[-1].finalists <= 2 or more[-1] <= 2 * (more[-2] if len(more) > 1 else 1)
 
 
-@given(st.integers(0, 120), st.integers(1, 40), st.integers(2, 20), st.booleans())
-def test_the_rounds_take_what_the_allowance_holds_and_no_more(
+@given(st.integers(0, 120), st.integers(0, 40), st.integers(2, 20), st.booleans())
+def test_the_plans_take_what_the_allowance_holds_and_no_more(
     allowance: int, finalists: int, seeds: int, with_first: bool
 ) -> None:
-    rounds = rounds_within(allowance, finalists, seeds, with_first)
-    taken = trainings(rounds, with_first)
-    assert rounds[0].finalists <= finalists
-    assert rounds[-1].seeds <= seeds
-    if allowance >= 1 + with_first:
-        assert taken <= allowance
-        larger = rounds_of(rounds[0].finalists + 1, rounds[-1].seeds)
-        is_smallest = rounds[-1].seeds == 1
-        assert rounds[0].finalists == finalists or trainings(larger, with_first) > allowance or is_smallest
-    else:
-        assert rounds == (Round(1, 1),)
+    plans = list(plans_within(allowance, finalists, seeds, with_first))
+    assert bool(plans) == (finalists > 0 and allowance >= 1 + with_first)
+    for rounds in plans:
+        assert rounds[0].finalists <= finalists
+        assert rounds[-1].seeds <= seeds
+        assert trainings(rounds, with_first) <= allowance
+    preferred = [(rounds[-1].seeds, rounds[0].finalists) for rounds in plans]
+    assert preferred == sorted(preferred, reverse=True)
+    for most, count in preferred[:1]:
+        larger = [(most, count + 1), *((most + 1, one) for one in range(most, finalists + 1))]
+        for more, one in larger:
+            too_much = trainings(rounds_of(one, more), with_first) > allowance
+            assert too_much or one > finalists or more > seeds or most == 1
 
 
 @pytest.mark.parametrize(
@@ -256,7 +271,7 @@ def test_the_rounds_take_what_the_allowance_holds_and_no_more(
     ],
 )
 def test_the_default_s_rounds(allowance: int, rounds: tuple[Round, ...]) -> None:
-    assert rounds_within(allowance, 16, 8, True) == rounds
+    assert next(plans_within(allowance, 16, 8, True)) == rounds
 
 
 @given(st.integers(2, 9), st.integers(1, 5), st.randoms())
@@ -269,17 +284,122 @@ def test_the_rounds_stay_as_they_are_while_the_race_runs(seeds: int, finalists: 
         assert race.standing(rows[:count]).rounds == rounds
 
 
+def moved(rows: Iterable[TrialRow], by: int) -> list[TrialRow]:
+    """Later in the study: with higher numbers."""
+    return [replace(row, number=row.number + by, seq=row.seq + EPOCHS * by) for row in rows]
+
+
 def test_an_earlier_race_s_replicates_count_against_the_share_unless_they_are_of_use() -> None:
-    """Of two trainings of t2, which is no finalist any more, and of the first seed of t1 and of the first point."""
-    searched = [own(0, 0.5), own(1, 0.2), own(2, 0.3), *(own(number, 0.4, seq=5000) for number in range(3, 8))]
-    new = [*searched, own(8, 0.1, seq=5000), own(9, 0.15, seq=5000)]
+    """Two trainings of t2, which is no finalist any more; of use are the first seed of t1 and the first point's."""
+    searched = [own(0, 0.5), own(1, 0.2), own(2, 0.3)]
     old = with_replicates([], [[0.5, 0.5], [0.2], [0.3, 0.3]])
+    late = moved([own(number, 0.4 - number / 30) for number in range(3, 10)], 1000)
     race = race_of(5, 3, 0.5)  # 10 trainings
-    assert race.standing(new).rounds == rounds_within(10, 3, 5, True) == (Round(3, 1), Round(2, 3))
-    assert race.standing([*new, *old]).rounds == rounds_within(8, 3, 5, True)
-    rows, _ = play(race, [*new, *old], lambda of, which: of / 10, 1, Random(0))
+    assert race.standing([*searched, *late]).rounds == (Round(3, 1), Round(2, 3))
+    assert race.standing([*searched, *old, *late]).rounds == next(plans_within(8, 3, 5, True))
+
+
+def test_what_was_trained_early_never_loops() -> None:
+    """An allowance of one training less may hold more finalists: two with 3 seeds take 9, and four take 8."""
+    late = moved([own(13, 0.23)], 1000)
+    rows = [own(0, 0.5), *(own(number, 0.1 + number / 100) for number in range(1, 13)), replicate(3, 1, 0.2), *late]
+    assert race_of(8, 16, 0.4).standing(rows).rounds == (Round(5, 1), Round(2, 2))
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 8), st.integers(1, 8), SHARES, st.integers(1, 30), st.booleans(), st.randoms())
+def test_what_a_race_has_decided_stays_whatever_ends_next(
+    seeds: int, finalists: int, share: float, slots: int, first: bool, draw: Random
+) -> None:
+    """Search and race in any number of slots, and once more after an extension; some replicates break down."""
+    race = race_of(seeds, finalists, share, first=first)
+    error = drawn(draw, draw.choice([0.0, 0.2]))
+    rows: dict[str, TrialRow] = {}
+    for trials in (draw.randrange(1, 15), draw.randrange(1, 15)):
+        decided: list[Any] = []
+        to_come = trials
+        rounds: tuple[Round, ...] | None = None
+        while True:
+            running = [row for row in rows.values() if row.status is RUNNING]
+            ready = race.next_replicates(tuple(rows.values()), []) if to_come == 0 else []
+            if len(running) < slots and (to_come or ready):
+                number = len(rows)
+                row = replace(own(number, None, RUNNING, epochs=0), trial_id=f"t{number}")
+                if to_come == 0:
+                    of, which = ready[0]
+                    row = replace(row, replicate_of=of, replicate=which, params=rows[of].params)
+                to_come -= to_come > 0
+                rows[row.trial_id] = row
+                continue
+            if not running:
+                break
+            row = draw.choice(running)
+            found = error(row.number, row.replicate or 0)
+            status = DIVERGED if found is None else COMPLETED
+            seq = 1 + max(one.seq for one in rows.values())
+            rows[row.trial_id] = replace(row, status=status, val_error_last=found, epochs=EPOCHS, seq=seq)
+            standing = race.standing(rows.values())
+            assert list(standing.decisions[: len(decided)]) == decided
+            decided = list(standing.decisions)
+            if not to_come and not any(one.status is RUNNING for one in rows.values() if one.replicate_of is None):
+                assert rounds in (None, standing.rounds)
+                rounds = standing.rounds
+        standing = race.standing(rows.values())
+        assert standing.is_over  # nothing waits for what never comes
+        pairs = [(row.replicate_of, row.replicate) for row in rows.values() if row.replicate_of is not None]
+        assert len(set(pairs)) == len(pairs)
+        searched = sum(row.epochs for row in rows.values() if row.replicate_of is None)
+        exact = Fraction(str(share))
+        assert EPOCHS * len(pairs) <= exact / (1 - exact) * searched
+
+
+# What is shown meanwhile
+
+
+def test_until_the_race_of_an_extended_search_is_over_its_last_winner_stays() -> None:
+    """Also in the race of a second extension, and where the search only has a larger budget."""
+    searched = [own(number, 0.3 if number == 0 else 0.1 + number / 100) for number in range(21)]
+    race = race_of(8, 16, 0.4)
+    rows, _ = play(race, searched, lambda of, which: 0.2 + (of + which) / 1000, 2, Random(0))
     assert race.standing(rows).is_over
-    assert sum(row.replicate_of is not None for row in rows) <= 10
+    before = race.latest(rows)
+    assert before == race.standing(rows)
+    budget = race_of(8, 16, 0.4, budget=70 * EPOCHS)
+    assert budget.latest(rows).winner == before.winner
+    extended = [*rows, *moved([own(30, 0.05), own(31, 0.3), own(32, 0.31)], 1000)]
+    assert race.latest(extended).winner == before.winner
+    assert rank(extended, race)[0].trial_id == before.winner.trial_id  # type: ignore[union-attr]
+    begun = [*extended, *moved([replicate(30, 1, 0.1)], 2000)]
+    again = [*begun, *moved([own(33, None, RUNNING, epochs=1)], 3000)]
+    assert race.latest(begun).winner == race.latest(again).winner == before.winner
+
+
+def test_a_study_of_the_earlier_race_keeps_what_it_has_come_to() -> None:
+    """Three finalists had three seeds each; that race dropped by differences, and no share is left."""
+    searched = [own(number, 0.3 if number == 0 else 0.1 + number / 100) for number in range(21)]
+    old = with_replicates(searched, [[0.3, 0.31, 0.3], [0.2, 0.21, 0.2], [0.21, 0.22, 0.2], [0.22, 0.21, 0.2]])
+    for race in (race_of(8, 16, 0.4), race_of(5, 3, 0.4)):
+        rows, _ = play(race, old, lambda of, which: 0.3, 1, Random(0))
+        winner = race.latest(rows).winner
+        assert winner is not None
+        assert (winner.trial_id, winner.errors) == ("t1", (0.2, 0.21, 0.2))
+        assert winner.difference is not None
+
+
+def test_a_finalist_that_is_better_than_the_first_point_wins_before_one_that_is_not() -> None:
+    """Though the other one's luck in the search leads by all errors."""
+    searched = [own(0, 0.3), own(1, 0.01), own(2, 0.3), own(3, 0.35)]
+    fresh = [[0.30] * 4, [0.31] * 4, [0.25] * 4, [0.40]]
+    standing = race_of(4, 3).standing(with_replicates(searched, fresh))
+    assert [place.trial_id for place in standing.places] == ["t2", "t0", "t1", "t3"]
+
+
+def test_whoever_may_win_is_known_before_its_round_begins() -> None:
+    """More may take part than the share holds now: their checkpoints stay."""
+    searched = [own(0, 0.5), own(1, 0.2), own(2, 0.3), own(3, 0.25)]
+    assert race_of(5, 2, 0.4).may_win(searched) == {"t0", "t1", "t3"}
+    raced = with_replicates(searched, [[0.5], [0.2], [0.3], [0.25]])
+    assert race_of(4, 3, 0.9).may_win(raced) == {"t0", "t1", "t3"}
 
 
 # Who takes part
@@ -383,9 +503,6 @@ def drawn(draw: Random, breaks: float = 0.0) -> Callable[[int, int], float | Non
     return error
 
 
-SHARES = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-
-
 @settings(max_examples=40)
 @given(st.integers(2, 6), st.integers(1, 5), SHARES, st.integers(1, 12), st.booleans(), st.integers(1, 6), st.randoms())
 def test_a_race_keeps_to_its_seeds_its_share_and_its_order(
@@ -467,7 +584,7 @@ def test_a_finalist_that_comes_late_is_trained_only_as_far_as_the_share_goes() -
     race = race_of(finalists=1, share=0.5)
     searched = [own(0, 0.5), own(1, 0.2), own(2, 0.3), own(3, 0.4)]
     begun = race.next_replicates([*searched, own(4, None, RUNNING, epochs=0)], [])
-    assert begun == [("t0", 1), ("t0", 2), ("t1", 1), ("t1", 2)]  # those of the first point are of use in any case
+    assert begun == [("t0", 1), ("t0", 2)]  # those of the first point are of use in any case
     rows = with_replicates([*searched, own(4, 0.1)], [[0.3, 0.3], [0.2, 0.2]])
     while ready := race.next_replicates(rows, []):
         rows.append(replicate(int(ready[0][0][1:]), ready[0][1], 0.1))
