@@ -202,6 +202,22 @@ def test_a_learned_fake_logit_is_no_class(digits: Dataset, tmp_path: Path) -> No
     assert torch.equal(found(images), state.averaged(images / 255.0).logits)
 
 
+@pytest.mark.parametrize(
+    ("model", "data"), [({"width": 0.1}, {}), ({"kind": "conv", "width": 0.04}, {"size": 16, "limit": 300})]
+)
+def test_an_sgan_is_a_classifier_of_the_classes(
+    model: dict[str, object], data: dict[str, object], tmp_path: Path
+) -> None:
+    """conv needs images of 16 x 16 pixels."""
+    digits = {"source": "digits", "labels": 20, "validation": 100}
+    trial = trial_of(method="sgan", model=model, data={**digits, **data}, training={"epochs": 1})
+    (row,) = train(trial, tmp_path)
+    found, held = load_classifier(tmp_path), load_dataset(trial.data)
+    rows = held.split.validation
+    assert found.classes == held.classes
+    assert found.error(held.images[rows], held.labels[rows]) == row.val_error
+
+
 @pytest.mark.parametrize(("images", "labels"), [(0, 0), (2, 3)])
 def test_an_error_needs_a_label_an_image(classifier: Classifier, images: int, labels: int) -> None:
     shown = torch.zeros(images, 1, 8, 8, dtype=torch.uint8)

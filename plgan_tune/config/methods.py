@@ -78,6 +78,13 @@ METHODS: Final[Mapping[Method, Row]] = {
     "feature_wise_gan": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 1.0}}),
     # Goodfellow et al. 2014 with the minimax loss (patent eq. 3).
     "saturating_gan": PL_GAN.variant({"loss": {"alpha": 1.0, "beta": 0.0, "ramp": "one"}}),
+    # N + 1 classes (Odena 2016), with unlabelled images among the real ones (Salimans et al. 2016, section 5).
+    "sgan": PL_GAN.variant(
+        {
+            "model": {"fake_logit": "learned"},
+            "loss": {"alpha": 1.0, "beta": 0.0, "ramp": "zero", "supervised": "joint", "unsupervised_scale": 1.0},
+        }
+    ),
     # D's loss is only C_sup; G is not trained. No layer of D mixes a batch's images, so the fakes have no effect.
     "supervised": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 0.0, "unsupervised_scale": 0.0}}),
 }

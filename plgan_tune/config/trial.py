@@ -20,7 +20,7 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 
-Method = Literal["pl_gan", "patent", "regular_gan", "feature_wise_gan", "saturating_gan", "supervised"]
+Method = Literal["pl_gan", "patent", "regular_gan", "feature_wise_gan", "saturating_gan", "sgan", "supervised"]
 Kind = Literal["mlp", "conv"]
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
