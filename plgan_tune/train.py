@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.table import Column, Table
 
 from plgan_tune.config.defaults import latest_edition
 from plgan_tune.config.edition import FIRST
@@ -19,11 +19,12 @@ from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import MOST_THREADS, load_trial, load_trial_and_threads
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
-from plgan_tune.console.format import percent, redrawn, say, terminal
+from plgan_tune.console.format import Prose, percent, redrawn, say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
+from plgan_tune.gan.explain import explain
 from plgan_tune.records import EpochMetrics
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable, no_empty_folder_left
@@ -178,6 +179,9 @@ def main(
             help="CPU threads of each rank; default resources.cpus_per_rank of the file, or 1.",
         ),
     ] = None,
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Print the losses with their numbers and the idle keys; train nothing.")
+    ] = False,
 ) -> None:
     """Train ONE configuration, on the GPU if there is one.
 
@@ -186,6 +190,8 @@ def main(
         torchrun --nproc-per-node=N -m plgan_tune.train --config FILE
     """
     asked = _Asked(config, tuple(overrides or ()), out, resume, threads)
+    if explained:
+        raise typer.Exit(_explain(asked))
     try:
         with join_torchrun() as place:
             code = _train_and_tell(place, asked)
@@ -206,6 +212,29 @@ class _Asked:
     out: str | None
     resume: bool
     threads: int | None
+
+
+def _explain(asked: _Asked) -> int:
+    """Print what the configuration minimises, and return the exit status."""
+    try:
+        trial, _ = _configuration(asked)
+    except (SpecError, StoreError, CheckpointError) as error:
+        return _refused(ALONE, str(error))
+    console = terminal()
+    found = explain(trial)
+    say(console, f"{trial.method}, {trial.model.kind}, {trial.training.epochs} epochs", "bold")
+    blocks = (("D minimises", found.discriminator), ("G minimises", found.generator), ("No effect", found.idle))
+    for title, lines in blocks:
+        if not lines:
+            continue
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style="cyan", no_wrap=True)
+        for line in lines:
+            table.add_row(f"  {line.name}", Prose(line.text))
+        console.print()
+        say(console, title, "bold")
+        console.print(table, highlight=False)
+    return 0
 
 
 def _train_and_tell(place: Place, asked: _Asked) -> int:

@@ -304,7 +304,7 @@ print(sorted({"sklearn", "torch._dynamo", "sympy", "torchvision"} & sys.modules.
 
 
 def test_train_shows_its_options_in_any_folder(options: Options) -> None:
-    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume", "--threads"}
+    assert options["plgan_tune.train"] == {"--config", "--set", "--out", "--resume", "--threads", "--explain"}
 
 
 # plgan-tune

@@ -1,0 +1,174 @@
+"""What a configuration trains, in words: the formula sheet of `objective.py` with a trial's numbers filled in.
+
+A term of weight 0 is left out, as it moves no weight. r(x) is the realness of an image, logsumexp of its logits.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from plgan_tune.config.trial import FeatureNorm, LossSpec, OptimSpec, Supervised, TrialSpec
+from plgan_tune.gan.schedules import learning_rate_factor, ramp
+
+
+class Line(NamedTuple):
+    """A quantity, or a key, and what there is to say about it."""
+
+    name: str
+    text: str
+
+
+class Explanation(NamedTuple):
+    """What a trial minimises.
+
+    Attributes:
+        discriminator: L_D, its terms, and how D moves.
+        generator: L_G, its terms, and how G moves.
+        idle: keys whose value moves no weight of either network here, each with the reason.
+    """
+
+    discriminator: tuple[Line, ...]
+    generator: tuple[Line, ...]
+    idle: tuple[Line, ...]
+
+
+C_SUP: Final[Mapping[Supervised, str]] = {
+    "softmax": "-E log p(y | x_l), over the N classes",
+    "one_vs_all": "-E sum_n [y_n log p_n + (1 - y_n) log(1 - p_n)] of x_l",
+    "joint": '-E log p(y | x_l), over the N classes and "generated"',
+}
+
+V_FEATURE: Final[Mapping[FeatureNorm, str]] = {
+    "mean": "mean_j d_j^2",
+    "sum": "sum_j d_j^2",
+    "l1": "mean_j |d_j|",
+}
+
+
+def explain(trial: TrialSpec) -> Explanation:
+    """Return what this trial minimises, term by term (docs/method.md), and its keys without effect."""
+    return Explanation(tuple(_discriminator(trial)), tuple(_generator(trial)), tuple(_idle(trial)))
+
+
+def _discriminator(trial: TrialSpec) -> Iterator[Line]:
+    loss, optim = trial.loss, trial.optim
+    scale = loss.unsupervised_scale
+    game = "E rho(r(x_u)) + E phi(r(G(z)))"
+    weighted = game if scale == 1 else f"{scale:g} [{game}]" if scale else ""
+    decay = f"{loss.weight_decay / 2:g} |W|^2" if loss.weight_decay else ""
+    yield Line("L_D", _sum(["C_sup", weighted], [decay, _history(loss, "D")]))
+    yield Line("C_sup", C_SUP[loss.supervised])
+    if scale:
+        yield Line("rho(r)", _rho(loss.smoothing))
+        yield Line("phi(r)", "softplus(r), which is -log(1 - D)")
+    if scale or loss.alpha:
+        yield Line("r(x)", f"logsumexp of the N logits{_less_fake(trial)}; D = sigmoid(r)")
+    if decay:
+        yield Line("W", "weights of D, without biases and gains")
+    if loss.history:
+        yield Line("m_D", "mean of the past th_D, D's trained weights")
+    yield _rate(optim.lr_discriminator, optim, trial.training.epochs)
+    k = trial.training.discriminator_steps
+    yield Line("steps", f"{k} of D for each of G")
+
+
+def _generator(trial: TrialSpec) -> Iterator[Line]:
+    loss, optim = trial.loss, trial.optim
+    if not trains_generator(loss):
+        yield Line("L_G", "0: G is not trained, for alpha and beta are 0")
+        return
+    V_log = f"{_times(loss.alpha)}E gamma(r(G(z)))" if loss.alpha else ""
+    V_feature = f"{_times(loss.beta)}V_feature" if loss.beta else ""
+    yield Line("L_G", _sum([V_log, V_feature], [_history(loss, "G")]))
+    if loss.alpha:
+        yield from _game_of_generator(loss, trial.training.epochs)
+    if loss.beta:
+        yield Line("V_feature", f"{V_FEATURE[loss.feature_norm]}, d = E f(x_u) - E f(G(z))")
+        yield Line("f(x)", f"hidden activation {trial.model.feature_layer} of D")
+    if loss.history:
+        yield Line("m_G", "mean of the past th_G, G's weights")
+    yield _rate(optim.lr_generator, optim, trial.training.epochs)
+
+
+def _game_of_generator(loss: LossSpec, epochs: int) -> Iterator[Line]:
+    match loss.ramp:
+        case "zero":
+            yield Line("gamma(r)", "softplus(-r), which is -log D")
+        case "one":
+            yield Line("gamma(r)", "-softplus(r), which is log(1 - D)")
+        case "clamp" | "literal":
+            yield Line("gamma(r)", "-w softplus(r) + (1 - w) softplus(-r)")
+            t = f"e / {loss.switch_epoch}"
+            yield Line("w", f"exp(-10 (1 - {f'min({t}, 1)' if loss.ramp == 'clamp' else t})^2), e counts from 0")
+            yield Line("", _ramp_in_numbers(loss, epochs))
+
+
+def _ramp_in_numbers(loss: LossSpec, epochs: int) -> str:
+    """Return w in the first epoch, half way to the switch, at the switch and in the last epoch, where they are."""
+    places = sorted({0, loss.switch_epoch // 2, loss.switch_epoch, epochs - 1})
+    return ", ".join(f"e {e}: {ramp(e, loss.switch_epoch, loss.ramp):.2g}" for e in places if e < epochs)
+
+
+def _rho(smoothing: float) -> str:
+    if not smoothing:
+        return "softplus(-r), which is -log D"
+    return f"{1 - smoothing:g} softplus(-r) + {smoothing:g} softplus(r)"
+
+
+def _less_fake(trial: TrialSpec) -> str:
+    return ' less that of "generated"' if trial.model.fake_logit == "learned" else ""
+
+
+def _sum(terms: Iterable[str], pulls: Iterable[str]) -> str:
+    """Join those that are there; the pulls, which act on the weights themselves, stand on a line of their own."""
+    losses, others = (" + ".join(filter(None, parts)) for parts in (terms, pulls))
+    return f"{losses}\n+ {others}" if others else losses
+
+
+def _history(loss: LossSpec, player: str) -> str:
+    return f"{_times(loss.history)}|th_{player} - m_{player}|^2" if loss.history else ""
+
+
+def _rate(rate: float, optim: OptimSpec, epochs: int) -> Line:
+    last = rate * learning_rate_factor(epochs - 1, optim.decay_epoch, optim.min_factor)
+    if not decays(optim, epochs):
+        return Line("Adam", f"rate {rate:g} in all {epochs} epochs")
+    return Line("Adam", f"rate {rate:g}, falling from e {optim.decay_epoch} on, to {last:.2g} at e {epochs - 1}")
+
+
+def _times(weight: float) -> str:
+    return "" if weight == 1 else f"{weight:g} "
+
+
+def trains_generator(loss: LossSpec) -> bool:
+    """Return whether a term of G's loss has a weight."""
+    return loss.alpha > 0 or loss.beta > 0
+
+
+def decays(optim: OptimSpec, epochs: int) -> bool:
+    """Return whether the learning rates fall within this many epochs."""
+    return learning_rate_factor(epochs - 1, optim.decay_epoch, optim.min_factor) < 1
+
+
+def _idle(trial: TrialSpec) -> Iterator[Line]:
+    """Yield the keys of which another value, all others as they are, gives the same networks."""
+    loss, optim, epochs = trial.loss, trial.optim, trial.training.epochs
+    if not loss.alpha:
+        yield Line("loss.ramp", "alpha is 0: V_log is measured only")
+        yield Line("loss.switch_epoch", "alpha is 0: V_log is measured only")
+    elif loss.ramp in ("zero", "one"):
+        yield Line("loss.switch_epoch", f"ramp is {loss.ramp}: w is constant")
+    elif epochs == 1:
+        yield Line("loss.switch_epoch", "one epoch: w begins at exp(-10)")
+    if not loss.beta:
+        yield Line("loss.feature_norm", "beta is 0: V_feature is measured only")
+        yield Line("model.feature_layer", "beta is 0: V_feature is measured only")
+    if not loss.unsupervised_scale:
+        yield Line("loss.smoothing", "unsupervised_scale is 0: D plays no game")
+    if not trains_generator(loss):
+        yield Line("optim.lr_generator", "alpha and beta are 0: G is not trained")
+    if not trial.model.generator_weight_norm:
+        yield Line("model.generator_weight_norm_init", "generator_weight_norm is false")
+    if optim.min_factor == 1:
+        yield Line("optim.decay_epoch", "min_factor is 1: rates do not fall")
+    elif not decays(optim, epochs):
+        yield Line("optim.min_factor", f"rates do not fall within {epochs} epochs")

@@ -1,0 +1,190 @@
+"""`explain` against a real step: it names the terms that move a network, with their numbers, and no other."""
+
+import re
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from torch import Tensor
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.study import flatten, set_paths
+from plgan_tune.config.trial import FeatureNorm, Kind, Method, Ramp, Supervised, TrialSpec
+from plgan_tune.data.dataset import Dataset, load_dataset
+from plgan_tune.gan.explain import Line, explain
+from plgan_tune.gan.games import Logistic
+from plgan_tune.gan.objective import Objective
+from plgan_tune.gan.pairs.base import DiscriminatorOutput
+from plgan_tune.gan.schedules import ramp
+from plgan_tune.train import app
+from plgan_tune.training.loop import epochs
+from plgan_tune.training.pulls import History, WeightDecay
+from plgan_tune.training.state import TrainState, new_state
+
+Begin = Callable[[TrialSpec, Dataset], TrainState]
+
+DIGITS = {"source": "digits", "labels": 20, "validation": 100, "limit": 300}
+WEIGHTS = st.sampled_from([0.0, 0.3, 1.0, 2.5])
+LOSSES = st.fixed_dictionaries(
+    {},
+    optional={
+        "alpha": WEIGHTS,
+        "beta": WEIGHTS,
+        "unsupervised_scale": WEIGHTS,
+        "history": WEIGHTS,
+        "weight_decay": WEIGHTS,
+        "smoothing": st.sampled_from([0.0, 0.1, 0.25]),
+        "ramp": st.sampled_from(get_args(Ramp)),
+        "feature_norm": st.sampled_from(get_args(FeatureNorm)),
+        "supervised": st.sampled_from(get_args(Supervised)),
+    },
+)
+PULL = re.compile(r"\s\+ [^+|]*\|[^|]*\|\^2")
+"""History or weight decay, which a step adds beside its losses."""
+
+TRIALS = st.builds(
+    lambda method, kind, loss: trial_of(method=method, loss=loss, model={"kind": kind}),
+    st.sampled_from(get_args(Method)),
+    st.sampled_from(get_args(Kind)),
+    LOSSES,
+)
+
+
+def trial_of(**given: Any) -> TrialSpec:
+    return TrialSpec.model_validate(with_defaults({"data": DIGITS, **given}))
+
+
+def said(lines: tuple[Line, ...]) -> dict[str, str]:
+    return {line.name: line.text for line in lines}
+
+
+def value(formula: str, **names: Any) -> Tensor:
+    """A printed formula as a number: `0.5 x` and `2 [x + y]` are products."""
+    python = re.sub(r"((?<![\w.])(?:\d[\d.e-]*|w)|\)) (?=[\[a-zA-Z])", r"\1 * ", formula.partition(", which")[0])
+    python = python.translate(str.maketrans("[]", "()"))
+    return torch.as_tensor(eval(python, {"__builtins__": {}}, {"softplus": F.softplus, **names}))
+
+
+@given(TRIALS)
+def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
+    """With C_sup and V_feature as the objective has them: their words are no formula to compute."""
+    rng = torch.Generator().manual_seed(0)
+    labelled, unlabelled, fakes = torch.randn(3, 4, 10, dtype=torch.float64, generator=rng)
+    real, fake = torch.randn(2, 4, 6, dtype=torch.float64, generator=rng)
+    loss = trial.loss
+    w = ramp(trial.loss.switch_epoch // 2, loss.switch_epoch, loss.ramp)
+    objective = Objective(
+        loss,
+        Logistic(w, loss.smoothing or None),
+        unsupervised_scale=loss.unsupervised_scale,
+        alpha=loss.alpha,
+        beta=loss.beta,
+        batch=4,
+        all_sum=lambda part: part,
+        ranks=1,
+    )
+    of_d = objective.discriminator(labelled, torch.arange(4), unlabelled, fakes)
+    of_g = objective.generator(real, DiscriminatorOutput(fakes, fake))
+    found = explain(trial)
+    D, G = said(found.discriminator), said(found.generator)
+
+    def mean(name: str, lines: dict[str, str], logits: Tensor) -> Tensor:
+        return value(lines[name], r=logits.logsumexp(dim=1), w=w).mean() if name in lines else torch.tensor(torch.nan)
+
+    filled = PULL.sub("", D["L_D"]).replace("E rho(r(x_u))", "rho").replace("E phi(r(G(z)))", "phi")
+    terms = {"C_sup": of_d.terms[0], "rho": mean("rho(r)", D, unlabelled), "phi": mean("phi(r)", D, fakes)}
+    torch.testing.assert_close(value(filled, **terms), of_d.value)  # a term that is named but does not play is nan
+
+    filled = PULL.sub("", G["L_G"]).partition(":")[0].replace("E gamma(r(G(z)))", "gamma")
+    terms = {"gamma": mean("gamma(r)", G, fakes), "V_feature": of_g.terms[1]}
+    torch.testing.assert_close(value(filled, **terms).double(), of_g.value)
+
+
+def test_rho_phi_and_gamma_are_named_where_they_play() -> None:
+    found = explain(trial_of(method="supervised"))
+    assert said(found.discriminator)["L_D"] == "C_sup"
+    assert not {"rho(r)", "phi(r)"} & said(found.discriminator).keys()
+    assert [line.name for line in found.generator] == ["L_G"]
+    found = explain(trial_of(loss={"smoothing": 0.1}))
+    assert said(found.discriminator)["L_D"] == "C_sup + 0.5 [E rho(r(x_u)) + E phi(r(G(z)))]"
+    assert said(found.discriminator)["rho(r)"] == "0.9 softplus(-r) + 0.1 softplus(r)"
+    assert said(found.generator)["L_G"] == "0.5 E gamma(r(G(z))) + 0.5 V_feature"
+
+
+@pytest.mark.parametrize("history", [0.0, 0.1])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.2])
+def test_the_pulls_that_are_named_are_those_of_the_players(
+    history: float, weight_decay: float, make_data: Callable[..., Dataset], begin: Begin
+) -> None:
+    loss = {"history": history, "weight_decay": weight_decay}
+    trial = trial_of(loss=loss, model={"width": 0.02})
+    state, found = begin(trial, make_data()), explain(trial)
+    D, G = said(found.discriminator)["L_D"], said(found.generator)["L_G"]
+    assert ("0.1 |th_D - m_D|^2" in D) is any(isinstance(pull, History) for pull in state.D.pulls)
+    assert ("0.1 |th_G - m_G|^2" in G) is any(isinstance(pull, History) for pull in state.G.pulls)
+    assert ("0.1 |W|^2" in D) is any(isinstance(pull, WeightDecay) for pull in state.D.pulls)
+
+
+OTHERS: dict[str, Any] = {
+    "loss.ramp": "one",
+    "loss.switch_epoch": 7,
+    "loss.feature_norm": "sum",
+    "model.feature_layer": 0,
+    "loss.smoothing": 0.3,
+    "optim.lr_generator": 0.01,
+    "model.generator_weight_norm_init": "one",
+    "optim.decay_epoch": 1,
+    "optim.min_factor": 0.5,
+}
+"""Another value of every key that can be idle."""
+
+IDLE = [
+    ({"method": "supervised"}, {"ramp", "switch_epoch", "feature_norm", "feature_layer", "smoothing", "lr_generator"}),
+    ({"method": "sgan"}, {"switch_epoch", "feature_norm", "feature_layer"}),
+    ({"method": "feature_wise_gan"}, {"ramp", "switch_epoch"}),
+    ({"method": "patent", "loss": {"history": 0.1}}, {"generator_weight_norm_init", "switch_epoch"}),
+    ({"optim": {"min_factor": 1.0}}, {"decay_epoch", "switch_epoch"}),
+]
+
+
+@pytest.mark.parametrize(("given", "idle"), IDLE)
+def test_another_value_of_an_idle_key_gives_the_same_networks_bit_for_bit(
+    given: dict[str, Any], idle: set[str], tensors_of: Callable[[TrainState], dict[str, Tensor]]
+) -> None:
+    trial = trial_of(**given, model={"width": 0.05, "hidden": [500, 250]}, training={"epochs": 1, "batch_size": 20})
+    keys = {line.name for line in explain(trial).idle}
+    assert {key.rpartition(".")[2] for key in keys} - {"min_factor"} == idle
+    data = load_dataset(trial.data)
+
+    def trained(trial: TrialSpec) -> tuple[dict[str, Tensor], float]:
+        state = new_state(trial, data, torch.device("cpu"))
+        (row,) = epochs(state, data)
+        return tensors_of(state), row.val_error
+
+    tensors, error = trained(trial)
+    for key in keys:
+        assert flatten(trial.model_dump())[key] != OTHERS[key]
+        other = TrialSpec.model_validate(set_paths(trial.model_dump(mode="json"), {key: OTHERS[key]}))
+        found, its_error = trained(other)
+        assert its_error == error, key
+        assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items()), key
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
+@given(TRIALS)
+def test_it_fits_80_columns_and_trains_nothing(tmp_path_factory: pytest.TempPathFactory, trial: TrialSpec) -> None:
+    folder = tmp_path_factory.mktemp("explained")
+    (folder / "trial.yaml").write_text(f"trial: {trial.model_dump_json()}")
+    words = ["--config", str(folder / "trial.yaml"), "--out", str(folder / "out"), "--explain"]
+    result = CliRunner().invoke(app, words, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert all(cell_len(line) <= 80 for line in result.output.splitlines())
+    assert "D minimises" in result.output
+    assert all(line.name in result.output for line in explain(trial).idle)
+    assert not (folder / "out").exists()
