@@ -78,7 +78,7 @@ def _confirmed(standing: Standing) -> str:
     if winner is None:
         return ""
     seeds = f"{len(winner.judging)} fresh seed{'s' * (len(winner.judging) > 1)}"
-    return f"# Mean val_error on {seeds} that chose nothing before: {winner.mean}.\n"
+    return f"# Mean val_error on {seeds} that had chosen nothing before: {winner.mean}.\n"
 
 
 def default_name(spec: StudySpec, started: datetime) -> str:

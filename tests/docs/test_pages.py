@@ -30,7 +30,7 @@ IN_PLACE_OF_MNIST: Final = [
 
 PRINTS: Final = {
     "evaluation": r"supervised .* 2 ",
-    "index": r"2 completed",
+    "index": r"4 completed",
     "mnist": r"difference from the patent's settings",
     "quickstart": r"t0000.*completed|digit\.png is a \d, with a probability of \d+%",
     "space": r"leaves: done",

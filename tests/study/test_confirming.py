@@ -194,7 +194,7 @@ def test_the_best_and_the_first_point_are_trained_again_with_fresh_seeds(tmp_pat
     assert "trial t0003" in best
     winner = result.state.standing().winner
     assert winner is not None
-    assert f"Mean val_error on {len(winner.judging)} fresh seeds that chose nothing before: {winner.mean}." in best
+    assert f"Mean val_error on {len(winner.judging)} fresh seeds that had chosen nothing before: {winner.mean}." in best
 
 
 @pytest.mark.usefixtures("planned")
