@@ -152,8 +152,8 @@ class Race:
     Replicate r of every configuration has the same seed, so differences are paired. The rounds are those of
     `rounds_of`; a round's seeds are trained to the last epoch. After a round the finalists of lowest mean go on, by
     their fresh seeds and the search's own error. One whose replicate diverged or failed is dropped. The first point
-    takes part in every round. What the last round trains has chosen nothing: it alone gives the printed means and the
-    differences from the first point.
+    takes part in every round. What the last round trains has brought nobody into it: it alone gives the printed means
+    and the differences from the first point.
 
     `share` decides how many take part: see `plans_within`.
 
@@ -204,15 +204,15 @@ class Race:
         now = self.standing(rows)
         if now.rounds and now.is_over:
             return now
-        own = [row.number for row in rows if row.replicate_of is None]
-        replicates = [row.number for row in rows if row.replicate_of is not None]
-        ends = {max((number for number in replicates if number < one), default=-1) for one in own} - {-1}
-        cuts = (self._ended([row for row in rows if row.number <= end]) for end in sorted(ends, reverse=True))
-        before = [standing for standing in cuts if standing is not None]
+        before = [standing for cut in _before_extensions(rows) if (standing := self._ended(cut)) is not None]
         if before:  # one that was broken off has fewer seeds
             return max(before, key=lambda standing: standing.rounds[-1].seeds)
-        is_cut = now.ended == 0 or not self.goes_on(rows)
-        return (self._ended(rows) if is_cut else None) or now
+        if now.ended and self.goes_on(rows):
+            return now
+        ended = self._ended(rows)
+        if ended is None or (ended.rounds[-1].seeds == 1 and self.goes_on(rows)):
+            return now
+        return ended
 
     def next_replicates(self, rows: Sequence[TrialRow], under_way: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Return the trainings that may start now: the search's trial_id and the replicate's number, in their order.
@@ -318,6 +318,15 @@ class Race:
             and self._first.items() <= row.params.items()
             and row.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
         )
+
+
+def _before_extensions(rows: Sequence[TrialRow]) -> Iterator[list[TrialRow]]:
+    """Yield the rows up to the last replicate before further trials of the search, the latest such moment first."""
+    own = [row.number for row in rows if row.replicate_of is None]
+    replicates = [row.number for row in rows if row.replicate_of is not None]
+    ends = {max((number for number in replicates if number < one), default=-1) for one in own} - {-1}
+    for end in sorted(ends, reverse=True):
+        yield [row for row in rows if row.number <= end]
 
 
 def trainings(rounds: Iterable[Round], with_first: bool) -> int:

@@ -334,7 +334,7 @@ def test_what_a_race_has_decided_stays_whatever_ends_next(
             if not running:
                 break
             row = draw.choice(running)
-            found = error(row.number, row.replicate or 0)
+            found = error(int((row.replicate_of or row.trial_id)[1:]), row.replicate or 0)
             status = DIVERGED if found is None else COMPLETED
             seq = 1 + max(one.seq for one in rows.values())
             rows[row.trial_id] = replace(row, status=status, val_error_last=found, epochs=EPOCHS, seq=seq)
@@ -372,6 +372,13 @@ def test_until_the_race_of_an_extended_search_is_over_its_last_winner_stays() ->
     begun = [*extended, *moved([replicate(30, 1, 0.1)], 2000)]
     again = [*begun, *moved([own(33, None, RUNNING, epochs=1)], 3000)]
     assert race.latest(begun).winner == race.latest(again).winner == before.winner
+
+
+def test_a_first_round_that_is_not_over_says_nothing() -> None:
+    """Though the leader and the first point have a seed each: the others may be better."""
+    begun = [*FIVE, replicate(0, 1, 0.3), replicate(1, 1, 0.1), replicate(2, 1, None, RUNNING)]
+    assert race_of(4).latest(begun).winner is None
+    assert rank(begun, race_of(4))[0].trial_id == "t1"
 
 
 def test_a_study_of_the_earlier_race_keeps_what_it_has_come_to() -> None:
@@ -490,7 +497,7 @@ def play(
 
 def drawn(draw: Random, breaks: float = 0.0) -> Callable[[int, int], float | None]:
     """An error function of a few configurations: some are alike and some are not, and some break down."""
-    levels = [draw.choice([0.1, 0.1, 0.12, 0.3]) for _ in range(50)]
+    levels = [draw.choice([0.1, 0.1, 0.12, 0.3]) for _ in range(200)]
     noise = draw.choice([0.0, 0.001, 0.05])
     known: dict[tuple[int, int], float | None] = {}
 
