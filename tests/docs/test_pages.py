@@ -85,7 +85,7 @@ def test_its_examples_run(name: str, tmp_path: Path) -> None:
 def test_the_docstrings_of_the_public_names_run(tmp_path: Path) -> None:
     (tmp_path / "search_spaces").mkdir()
     space = (ROOT / "search_spaces" / "digits.yaml").read_text(encoding="utf-8")
-    short = space.replace("trials: 36", "trials: 2").replace("epochs: 60", "epochs: 3")
+    short = space.replace("trials: 30", "trials: 2").replace("epochs: 60", "epochs: 3")
     assert short.count("trials: 2\n") == short.count("epochs: 3}") == 1
     (tmp_path / "search_spaces" / "digits.yaml").write_text(short, encoding="utf-8")
     for file in ("one.png", "two.png"):
