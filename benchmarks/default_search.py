@@ -11,7 +11,6 @@ Prints a table and writes it to default_search.md; the errors are in default_sea
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +23,8 @@ import numpy as np
 import pandas as pd
 import torch
 from machine import machine
-from scipy.special import stdtrit
 
+from plgan_tune.analysis.seeds import estimate
 from plgan_tune.analysis.study import read_study
 from plgan_tune.config.load import default_space, load_study
 from plgan_tune.config.study import StudySpec, set_paths
@@ -141,7 +140,7 @@ def page(spec: StudySpec, found: Sequence[Found], errors: Mapping[str, list[floa
             words(one),
             f"{100 * theirs.mean():.2f}",
             f"{100 * (theirs.mean() - one.winner.mean):.2f}",
-            "-" if key_of(one.point) == first else estimate(theirs - base),
+            "-" if key_of(one.point) == first else in_points(theirs - base),
             f"{one.epochs:,}",
         ]
         text += f"| {one.seed} | {' | '.join(cells)} |\n"
@@ -163,18 +162,16 @@ def sums(found: Sequence[Found], errors: Mapping[str, list[float]], base: Errors
     optimism = np.array([truth - one.winner.mean for truth, one in zip(truths, found, strict=True)])
     said = [one.winner.difference is not None and one.winner.difference.is_better for one in found]
     right = [gain < 0 for gain, says in zip(gains.tolist(), said, strict=True) if says]
-    yield f"\n- From the first point, mean of the searches: {estimate(gains)} points.\n"
+    yield f"\n- From the first point, mean of the searches: {in_points(gains)} points.\n"
     yield f"- Truly better than the first point: {int((gains < 0).sum())} of {len(found)}.\n"
     yield f"- Said to be better: {sum(said)} of {len(found)}; it is so in {sum(right)}.\n"
-    yield f"- Optimism, mean of the searches: {estimate(optimism)} points.\n"
+    yield f"- Optimism, mean of the searches: {in_points(optimism)} points.\n"
 
 
-def estimate(values: Errors) -> str:
-    """Return the mean of fractions in points, with Student's interval."""
-    count = len(values)
-    half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
-    mean = float(values.mean())
-    return f"{100 * mean:.2f} ({100 * (mean - half):.2f} to {100 * (mean + half):.2f})"
+def in_points(values: Errors) -> str:
+    """Return the mean of fractions with its interval."""
+    found = estimate(values.tolist())
+    return f"{100 * found.mean:.2f} ({100 * found.low:.2f} to {100 * found.high:.2f})"
 
 
 if __name__ == "__main__":

@@ -207,10 +207,11 @@ class Race:
         before = [standing for cut in _before_extensions(rows) if (standing := self._ended(cut)) is not None]
         if before:  # one that was broken off has fewer seeds
             return max(before, key=lambda standing: standing.rounds[-1].seeds)
-        if now.ended and self.goes_on(rows):
+        goes_on = self.goes_on(rows)
+        if now.ended and goes_on:
             return now
         ended = self._ended(rows)
-        if ended is None or (ended.rounds[-1].seeds == 1 and self.goes_on(rows)):
+        if ended is None or (ended.rounds[-1].seeds == 1 and goes_on):
             return now
         return ended
 
@@ -243,8 +244,9 @@ class Race:
     def may_win(self, rows: Sequence[TrialRow]) -> set[str]:
         """Return the trial_ids of those that may still win while the study goes on."""
         course = self._course(rows)
-        if course.standing().ended:
-            return set(course.standing().active)
+        standing = course.standing()
+        if standing.ended:
+            return set(standing.active)
         first = [] if course.field.first is None else [course.field.first]
         return {row.trial_id for row in (*first, *course.field.candidates[: self._confirm.finalists])}
 
