@@ -3,13 +3,13 @@
     OMP_NUM_THREADS=1 python benchmarks/feature_matching.py ../shared/data/mnist improved_gan --seed 1
 
 trains the recipe with alpha 0 and beta 1, measures the test error after every epoch and writes the rows so far to
-feature_matching_curves/<start>-<alpha>-<beta>-s<seed>.parquet; with --eps-root the name says that, too. About 25 s an
-epoch on a core. An interrupted run begins anew.
+feature_matching_curves/<start>-<alpha>-<beta>-s<seed>.parquet; with --eps-root and --whole-pool the name says so, too.
+About 25 s an epoch on a core. An interrupted run begins anew.
 """
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 
 from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.data.dataset import load_dataset, load_test
+from plgan_tune.data.dataset import Dataset, load_dataset, load_test
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.state import new_state
@@ -42,10 +42,17 @@ def main() -> None:
     )
     parser.add_argument("--beta", type=float, default=1.0)
     parser.add_argument("--eps-root", type=float, default=0.0, help="1e-8 is improved-gan's Adam, with no eps")
+    parser.add_argument(
+        "--whole-pool", action="store_true", help="the validation images are unlabelled ones too, as in improved-gan"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     root = f"-root{asked.eps_root:g}" if asked.eps_root else ""
-    train(trial_of(asked), CURVES / f"{asked.start}-{asked.alpha:g}-{asked.beta:g}{root}-s{asked.seed}.parquet")
+    pool = "-pool60000" if asked.whole_pool else ""
+    name = f"{asked.start}-{asked.alpha:g}-{asked.beta:g}{root}{pool}-s{asked.seed}.parquet"
+    trial = trial_of(asked)
+    data = load_dataset(trial.data)
+    train(trial, with_whole_pool(data) if asked.whole_pool else data, CURVES / name)
 
 
 def trial_of(asked: argparse.Namespace) -> TrialSpec:
@@ -69,9 +76,14 @@ def trial_of(asked: argparse.Namespace) -> TrialSpec:
     )
 
 
-def train(trial: TrialSpec, file: Path) -> None:
+def with_whole_pool(data: Dataset) -> Dataset:
+    """The same data, all of their images in the unlabelled pool."""
+    return replace(data, split=replace(data.split, pool=torch.arange(len(data.images))))
+
+
+def train(trial: TrialSpec, data: Dataset, file: Path) -> None:
     """One row an epoch, with the errors on the test images; prints each, and keeps all until then in the file."""
-    data, (images, labels) = load_dataset(trial.data), load_test(trial.data)
+    images, labels = load_test(trial.data)
     state = new_state(trial, data, torch.device("cpu"))
     rows = []
     for metrics in epochs(state, data):
