@@ -30,7 +30,7 @@ from plgan_tune.config.study import (
     point_at,
     set_paths,
 )
-from plgan_tune.config.trial import LEAVES, SECTIONS, Frozen, Kind, Method, TrialSpec, WeightNormInit
+from plgan_tune.config.trial import BOUND_IN_PAIRS, LEAVES, SECTIONS, Frozen, Kind, Method, TrialSpec, WeightNormInit
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -149,7 +149,7 @@ def check_resources(mapping: Mapping[str, Any]) -> ResourcesSpec | list[Finding]
 def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
     """Yield points that test every rule of a trial: the ends of each domain for every choice of defaults.
 
-    Two keys of the model may bound each other, as hidden bounds feature_layer, so their ends are combined in pairs.
+    Some keys bound each other in pairs, as hidden bounds feature_layer, so their ends are combined.
     """
     ends = {path: domain.corners() for path, domain in domains.items()}
     base = {path: values[0] for path, values in ends.items()}
@@ -170,7 +170,12 @@ def count_corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) ->
 
 def _varied_together(domains: Mapping[str, Domain]) -> list[tuple[str, ...]]:
     free = [path for path in domains if path not in _DECIDING]
-    return [(), *((path,) for path in free), *combinations([path for path in free if path.startswith("model.")], 2)]
+    pairs = combinations(free, 2)
+    return [(), *((path,) for path in free), *(pair for pair in pairs if _bound_each_other(*pair))]
+
+
+def _bound_each_other(one: str, other: str) -> bool:
+    return frozenset({one, other}) in BOUND_IN_PAIRS or (one.startswith("model.") and other.startswith("model."))
 
 
 def _unknown_keys(mapping: Mapping[str, Any]) -> list[Finding]:

@@ -219,6 +219,10 @@ LEAVES: Final = tuple(
 """Every key of a trial by its dotted path, in the method's order."""
 
 
+BOUND_IN_PAIRS: Final = frozenset({frozenset({"optim.beta2", "optim.eps_root"})})
+"""Pairs of keys outside `model` of which one's value bounds the other's. Within `model` any two may."""
+
+
 def trial_as_mapping(trial: TrialSpec) -> dict[str, Any]:
     """Return the trial as a file for `train --config`, with every key."""
     return {"trial": trial.model_dump(mode="json")}

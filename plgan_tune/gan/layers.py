@@ -1,6 +1,6 @@
 """Layers: weight normalisation with its two initialisations, batch normalisation over all ranks, noise, whitening."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,9 +10,7 @@ from torch.nn import functional as F
 
 from plgan_tune.config.trial import Spread
 from plgan_tune.gan.draws import Draws
-
-AllSum = Callable[[Tensor], Tensor]
-"""Sums a tensor over a trial's ranks, differentiably."""
+from plgan_tune.gan.passes import EVALUATION, Pass
 
 
 class WeightNorm(nn.Module):
@@ -159,8 +157,9 @@ class BatchNorm(nn.Module):
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(units))
 
-    def forward(self, x: Tensor, all_sum: AllSum | None = None) -> Tensor:
-        """Normalise x (B, units, ...). `all_sum` None means that this rank holds the whole batch."""
+    def forward(self, x: Tensor, seen: Pass = EVALUATION) -> Tensor:
+        """Normalise x (B, units, ...) as one batch."""
+        all_sum = seen.all_sum
         if all_sum is None:
             return F.batch_norm(x, None, None, None, self.shift, training=True, eps=self.EPS)
         over = [dim for dim in range(x.ndim) if dim != 1]

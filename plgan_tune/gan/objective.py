@@ -9,6 +9,8 @@ divides by the global batch, so that the parts of all ranks add up to the mean (
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Final, NamedTuple
 
 import torch
@@ -17,20 +19,34 @@ from torch.nn import functional as F
 
 from plgan_tune.config.trial import FeatureNorm, LossSpec, Supervised
 from plgan_tune.gan.games import Logistic, Number, log_real
-from plgan_tune.gan.layers import AllSum
 from plgan_tune.gan.pairs.base import DiscriminatorOutput
+from plgan_tune.gan.passes import AllSum
 
 
-class Loss(NamedTuple):
-    """This rank's part of a player's loss.
+class Term(NamedTuple):
+    """A term of a player's loss.
 
     Attributes:
-        value: what the player descends, shape ().
-        terms: its terms before they are weighted, detached, shape (k,).
+        value: this rank's part of it, shape (). It is what the epoch's row reports.
+        weight: its factor in the loss.
     """
 
     value: Tensor
-    terms: Tensor
+    weight: Number
+
+
+Terms = Mapping[str, Term]
+"""A player's loss: its terms by their names."""
+
+
+def weighted_sum(terms: Terms) -> Tensor:
+    """Return this rank's part of the loss, shape ()."""
+    return reduce(add, (term.weight * term.value for term in terms.values()))
+
+
+def names_of(loss: LossSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:  # noqa: ARG001
+    """Return the names of the terms of D's and of G's loss, in their order."""
+    return ("supervised", "unsupervised"), ("adversarial", "feature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +73,8 @@ class Objective:
     all_sum: AllSum
     ranks: int
 
-    def discriminator(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, fakes: Tensor) -> Loss:
-        """Return L_D, with the terms C_sup and C_unsup.
+    def discriminator(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, fakes: Tensor) -> Terms:
+        """Return L_D: C_sup, and C_unsup with its scale in it.
 
         Args:
             labelled: D's logits of this rank's labelled images, (b, N).
@@ -69,10 +85,10 @@ class Objective:
         unsupervised = self.game.on_real(unlabelled) + self.game.on_fake(fakes)
         C_sup = SUPERVISED[self.spec.supervised](labelled, labels).sum() / self.batch
         C_unsup = (self.unsupervised_scale * unsupervised).sum() / self.batch
-        return Loss(C_sup + C_unsup, torch.stack([C_sup, C_unsup]).detach())
+        return {"supervised": Term(C_sup, 1.0), "unsupervised": Term(C_unsup, 1.0)}
 
-    def generator(self, real_features: Tensor, fakes: DiscriminatorOutput) -> Loss:
-        """Return L_G, with the terms V_log and V_feature.
+    def generator(self, real_features: Tensor, fakes: DiscriminatorOutput) -> Terms:
+        """Return L_G: V_log and V_feature.
 
         Args:
             real_features: of this rank's real images, (b, F), without a graph.
@@ -83,7 +99,7 @@ class Objective:
         V_log = self.game.for_generator(fakes.logits).sum() / self.batch
         # Every rank holds the whole V_feature, so each contributes 1 / ranks of it to the sum over ranks.
         V_feature = feature_distance(real_mean, fake_mean, self.spec.feature_norm) / self.ranks
-        return Loss(self.alpha * V_log + self.beta * V_feature, torch.stack([V_log, V_feature]).detach())
+        return {"adversarial": Term(V_log, self.alpha), "feature": Term(V_feature, self.beta)}
 
 
 def supervised_softmax(logits: Tensor, labels: Tensor) -> Tensor:

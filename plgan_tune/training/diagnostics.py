@@ -12,6 +12,7 @@ from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.games import Logistic
 from plgan_tune.gan.objective import feature_distance
 from plgan_tune.gan.pairs.base import DiscriminatorOutput, draw_latent
+from plgan_tune.gan.passes import Pass
 from plgan_tune.training.state import TrainState
 
 PROBE: Final = 200
@@ -47,7 +48,7 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
     with state.precision.autocast():
         real = _judge_real(state, data, rng)
         fakes = state.G.network(draw_latent(draws, trial.model))
-        fake = _widened(state, state.D.network(fakes, draws))
+        fake = _widened(state, state.D.network(fakes, Pass(draws)))
     game = Logistic(w, trial.loss.smoothing or None)
     V_log = game.for_generator(fake.logits).mean()
     V_feature = feature_distance(real.features.mean(dim=0), fake.features.mean(dim=0), trial.loss.feature_norm)
@@ -68,7 +69,7 @@ def _judge_real(state: TrainState, data: Dataset, rng: torch.Generator) -> Discr
     rows = pool[torch.randperm(len(pool), generator=rng, device=rng.device)[:PROBE]]
     images = state.D.network.traits.pixels.from_uint8(data.images[rows], state.precision.dtype)
     draws = Draws(rng, len(images), dtype=state.precision.dtype)
-    return _widened(state, state.D.network(images, draws))
+    return _widened(state, state.D.network(images, Pass(draws)))
 
 
 def _widened(state: TrainState, judged: DiscriminatorOutput) -> DiscriminatorOutput:

@@ -11,6 +11,7 @@ from torch import Tensor
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Stream, rng_for
+from plgan_tune.gan.objective import names_of
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.diagnostics import diagnose
@@ -18,8 +19,6 @@ from plgan_tune.training.evaluate import classify
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.state import TrainState
 from plgan_tune.training.step_runner import StepRunner
-
-TERMS = ("loss_supervised", "loss_unsupervised", "loss_adversarial", "loss_feature")
 
 Clock = Callable[[], float]
 
@@ -79,7 +78,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
     state.before_epoch(w, lr_d, lr_g)
     runner.prepare()
     plan = plan_epoch(trial, data, state.epoch)
-    means = _finite_means(ranks.all_sum(_train(runner, plan)), state.epoch + 1)
+    means = _finite_means(trial, ranks.all_sum(_train(runner, plan)), state.epoch + 1)
     trained = clock()
     averaged, raw = _validate(state, data, ranks)
     diagnostics = diagnose(state, data, w)
@@ -91,7 +90,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
         epoch=state.epoch,
         val_error=averaged,
         val_error_raw=raw,
-        **dict(zip(TERMS, means, strict=True)),
+        **means,
         ramp=w,
         lr_discriminator=lr_d,
         lr_generator=lr_g,
@@ -140,28 +139,30 @@ def _tiled(count: int, length: int, rng: torch.Generator) -> Tensor:
 
 
 def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
-    """Run all steps of an epoch. Return this rank's part of the four terms of each step, shape (steps, 4)."""
+    """Run all steps of an epoch. Return this rank's part of the terms of each step, shape (steps, terms)."""
     state = runner.state
     steps, k, batch = plan.labelled.shape
     own = runner.ranks.rows(batch)
-    terms = torch.zeros(steps, len(TERMS), dtype=state.precision.dtype, device=state.device)
+    names_d, names_g = names_of(state.trial.loss)
+    of_d = torch.zeros(steps, len(names_d), dtype=state.precision.dtype, device=state.device)
+    of_g = torch.zeros(steps, len(names_g), dtype=state.precision.dtype, device=state.device)
     for step in range(steps):
         for turn in range(k):
-            terms[step, :2] += (
-                runner.discriminator(plan.labelled[step, turn, own], plan.unlabelled_d[step, turn, own]) / k
-            )
-        terms[step, 2:] = runner.generator(plan.unlabelled_g[step, own])
-    return terms
+            of_d[step] += runner.discriminator(plan.labelled[step, turn, own], plan.unlabelled_d[step, turn, own]) / k
+        of_g[step] = runner.generator(plan.unlabelled_g[step, own])
+    return torch.cat([of_d, of_g], dim=1)
 
 
-def _finite_means(terms: Tensor, epoch: int) -> list[float]:
-    """Return means over steps, read from the device once; raise Diverged with the first step that is not finite."""
+def _finite_means(trial: TrialSpec, terms: Tensor, epoch: int) -> dict[str, float]:
+    """Return means over steps by column; raise Diverged with the first step that is not finite."""
+    names_d, names_g = names_of(trial.loss)
+    columns = [f"loss_{name}" for name in (*names_d, *names_g)]
     means: list[float] = terms.mean(dim=0).tolist()
     broken = terms.isfinite().logical_not().nonzero().tolist()
     if broken:
         step, term = broken[0]
-        raise Diverged(epoch, TERMS[term], step)
-    return means
+        raise Diverged(epoch, columns[term], step)
+    return dict(zip(columns, means, strict=True))
 
 
 def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float, float]:

@@ -57,6 +57,17 @@ class Ranks:
         summed: Tensor = _AllSum.apply(tensor)
         return summed
 
+    def gather(self, own: Tensor, batch: int) -> Tensor:
+        """Return the rows of all ranks, (parts, batch, ...), of which `own` are this rank's, (parts, b, ...).
+
+        Differentiable. Each rank adds its rows to zeros, which is exact, so that the sum is the only collective.
+        """
+        if self.count == 1:
+            return own
+        padded = own.new_zeros(own.shape[0], batch, *own.shape[2:])
+        padded[:, self.rows(batch)] = own
+        return self.all_sum(padded)
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient by its sum over ranks, all in one collective."""
         if self.count == 1:

@@ -1,16 +1,18 @@
 """One update of D and one of G (patent claim 1, steps 2 and 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from plgan_tune.gan.draws import Draws, Stream
 from plgan_tune.gan.games import Logistic
-from plgan_tune.gan.objective import Objective
+from plgan_tune.gan.objective import Objective, Terms, weighted_sum
 from plgan_tune.gan.pairs.base import DiscriminatorOutput, draw_latent
+from plgan_tune.gan.passes import Pass
 from plgan_tune.training.player import Network, Player
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
@@ -21,25 +23,37 @@ class StepContext:
     """What all steps of a trial share.
 
     Attributes:
-        rows: this rank's rows in a pass over one global batch; None means all.
-        rows_of_three: the same for three concatenated batches.
+        rows: for a pass over 1, 2 or 3 concatenated global batches, this rank's rows; None means all.
     """
 
     state: TrainState
     ranks: Ranks
-    rows: Tensor | None
-    rows_of_three: Tensor | None
+    rows: Mapping[int, Tensor | None]
+
+    @classmethod
+    def of(cls, state: TrainState, ranks: Ranks) -> Self:
+        """Return the context of a trial's steps on this rank."""
+        batch = state.trial.training.batch_size
+        rows = {parts: ranks.row_indices(batch, parts, state.device) for parts in (1, 2, 3)}
+        return cls(state, ranks, rows)
 
     def draws(self, stream: Stream, parts: int = 1) -> Draws:
-        """Return the draws of this step's `stream` for a pass over `parts` global batches (1 or 3)."""
+        """Return the draws of this step's `stream` for a pass over `parts` global batches."""
         state = self.state
-        rows = self.rows if parts == 1 else self.rows_of_three
-        return Draws(state.rngs[stream], parts * state.trial.training.batch_size, rows, state.precision.dtype)
+        batch = parts * state.trial.training.batch_size
+        return Draws(state.rngs[stream], batch, self.rows[parts], state.precision.dtype)
+
+    def seen(self, draws: Draws | None, parts: int = 1) -> Pass:
+        """Return a pass over this rank's rows of `parts` global batches."""
+        ranks, batch = self.ranks, self.state.trial.training.batch_size
+        if ranks.count == 1:
+            return Pass(draws, parts)
+        return Pass(draws, parts, ranks.all_sum, lambda own: ranks.gather(own, batch))
 
     def fakes(self, stream: Stream) -> Tensor:
         """Generate this rank's images from z of `stream`."""
         latent = draw_latent(self.draws(stream), self.state.trial.model)
-        return self.state.G.network(latent, self.ranks.all_sum if self.ranks.count > 1 else None)  # type: ignore[no-any-return]
+        return self.state.G.network(latent, self.seen(None))  # type: ignore[no-any-return]
 
     def objective(self) -> Objective:
         """Return the losses of this step."""
@@ -66,41 +80,47 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
         unlabelled: this rank's images, (b, channels, size, size).
 
     Returns:
-        This rank's part of C_sup and C_unsup, shape (2,), detached; parts of all ranks add up to the means.
+        This rank's part of each term of L_D, shape (k,), detached; parts of all ranks add up to the means.
     """
     state = context.state
     with state.precision.autocast():
         with torch.no_grad():
             fakes = context.fakes(Stream.LATENT_D)
         images = torch.cat([labelled, unlabelled, fakes.to(labelled.dtype)])
-        logits = state.D.network(images, context.draws(Stream.NOISE_D, parts=3)).logits
+        logits = state.D.network(images, context.seen(context.draws(Stream.NOISE_D, parts=3), parts=3)).logits
     on_labelled, on_unlabelled, on_fakes = logits.to(state.precision.dtype).chunk(3)
-    loss = context.objective().discriminator(on_labelled, labels, on_unlabelled, on_fakes)
-    descend(loss.value, state.D, context.ranks)
+    terms = context.objective().discriminator(on_labelled, labels, on_unlabelled, on_fakes)
+    descend(terms, state.D, context.ranks)
     state.update_average()
-    return loss.terms
+    return measured(terms)
 
 
 def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     """Update G on other unlabelled images and new fakes, after `before_g`; D is frozen, its noise on.
 
     Returns:
-        This rank's part of V_log and V_feature, shape (2,), detached; parts of all ranks add up to the values.
+        This rank's part of each term of L_G, shape (k,), detached; parts of all ranks add up to the values.
     """
     state, dtype = context.state, context.state.precision.dtype
     with _frozen(state.D.trained), state.precision.autocast():
         with torch.no_grad():
-            real = state.D.network(unlabelled, context.draws(Stream.NOISE_REAL)).features.to(dtype)
-        logits, features = state.D.network(context.fakes(Stream.LATENT_G), context.draws(Stream.NOISE_FAKE))
-    loss = context.objective().generator(real, DiscriminatorOutput(logits.to(dtype), features.to(dtype)))
-    descend(loss.value, state.G, context.ranks)
-    return loss.terms
+            real = state.D.network(unlabelled, context.seen(context.draws(Stream.NOISE_REAL))).features.to(dtype)
+        fakes = context.fakes(Stream.LATENT_G)
+        logits, features = state.D.network(fakes, context.seen(context.draws(Stream.NOISE_FAKE)))
+    terms = context.objective().generator(real, DiscriminatorOutput(logits.to(dtype), features.to(dtype)))
+    descend(terms, state.G, context.ranks)
+    return measured(terms)
 
 
-def descend(loss: Tensor, player: Player[Network], ranks: Ranks) -> None:
+def measured(terms: Terms) -> Tensor:
+    """Return this rank's part of the terms, before they are weighted, shape (k,), detached."""
+    return torch.stack([term.value for term in terms.values()]).detach()
+
+
+def descend(terms: Terms, player: Player[Network], ranks: Ranks) -> None:
     """Update a player from its loss, of which every rank has a part: the only `.backward()` of the project."""
     player.adam.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    weighted_sum(terms).backward()  # type: ignore[no-untyped-call]
     ranks.sum_gradients(player.trained)
     for pull in player.pulls:
         pull.add_gradients()

@@ -24,7 +24,7 @@ from plgan_tune.training.step import StepContext, discriminator_step, generator_
 logger = logging.getLogger(__name__)
 
 Play = Callable[[], Tensor]
-"""Takes a step with the current rows, numbers and seeds; returns its terms, shape (2,), valid until the next call."""
+"""Takes a step with the current rows, numbers and seeds; returns its terms, shape (k,), valid until the next call."""
 
 WARM_UP = 3
 """Steps before a capture: libraries choose kernels and allocate in their first calls (torch's notes on CUDA graphs)."""
@@ -72,9 +72,7 @@ class StepRunner:
         own = len(range(batch)[ranks.rows(batch)])
         self._labelled, self._unlabelled, self._others = torch.zeros(3, own, dtype=torch.int64, device=device).unbind()
         self._place_rows(0)
-        self._context = StepContext(
-            state, ranks, ranks.row_indices(batch, 1, device), ranks.row_indices(batch, 3, device)
-        )
+        self._context = StepContext.of(state, ranks)
         self._play_d: Play = self._plain_d
         self._play_g: Play = self._plain_g
         self._prepared = device.type != "cuda"
@@ -116,7 +114,7 @@ class StepRunner:
         self._play_d, self._play_g = play_d, play_g
 
     def trial_run(self, play_d: Play, play_g: Play) -> Tensor:
-        """Return the terms of two rounds of these plays, shape (2, 4), and restore the state."""
+        """Return the terms of two rounds of these plays, shape (2, terms), and restore the state."""
         terms = []
         with unchanged(self.state):
             for round_ in range(2):

@@ -289,6 +289,13 @@ def test_two_keys_that_bound_each_other_are_tried_together(write: Write) -> None
     assert "must be in [-1, 0]" in problem.rule
 
 
+def test_ends_of_keys_that_bound_each_other_are_tried_together(write: Write) -> None:
+    """With the first value of the other domain, each value of either is allowed."""
+    problem = _only(write(GOOD), "trial.optim={beta2: {choice: [0.9, 0.0]}, eps_root: {choice: [0.0, 1.0e-8]}}")
+    assert problem.key == "trial.optim.eps_root"
+    assert "eps_root must be 0 if beta2 is 0" in str(problem)
+
+
 def test_a_searched_kind_is_judged_in_each_of_its_options(write: Write) -> None:
     problem = _only(write(GOOD), "trial.model={kind: {choice: [mlp, conv]}, hidden: [10]}")
     assert (problem.key, problem.value) == ("trial.model.hidden", "[10] with kind conv")

@@ -8,6 +8,7 @@ from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.trial import ModelSpec, TrialSpec
 from plgan_tune.gan.pairs.base import ImageShape, Pair
 from plgan_tune.gan.pairs.build import build
+from plgan_tune.gan.passes import Pass
 
 MakeModel = Callable[..., ModelSpec]
 MakePair = Callable[..., Pair]
@@ -56,7 +57,7 @@ def over_ranks() -> OverRanks:
                     own.append(part)
                     return totals[len(own) - 1] if len(own) <= len(totals) else part
 
-                outputs.append(module(shard, all_sum))
+                outputs.append(module(shard, Pass(all_sum=all_sum)))
                 asked.append(own)
             if len(totals) == len(asked[0]):
                 return outputs

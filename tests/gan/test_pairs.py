@@ -17,6 +17,7 @@ from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, Pair
 from plgan_tune.gan.pairs.build import build
 from plgan_tune.gan.pairs.conv import ConvDiscriminator, ConvGenerator
 from plgan_tune.gan.pairs.mlp import MlpDiscriminator, MlpGenerator
+from plgan_tune.gan.passes import Pass
 
 MakeModel = Callable[..., ModelSpec]
 MakePair = Callable[..., Pair]
@@ -290,7 +291,7 @@ def test_weight_norm_of_g_is_on_its_output_alone(
 def test_every_trained_parameter_gets_a_gradient(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     model = make_model("pl_gan", kind, width=0.1)
     D, G = make_pair(model, 3, 16)
-    logits, features = D(G(latent(model, 6)), noise(0, 6))
+    logits, features = D(G(latent(model, 6)), Pass(noise(0, 6)))
     (logits.square().sum() + features.square().sum()).backward()
     for net in (D, G):
         for name, parameter in net.named_parameters():
@@ -444,7 +445,7 @@ def test_features_are_the_chosen_activation_before_its_noise(
     model = make_model("pl_gan", kind, feature_layer=layer, width=1.0 if kind == "mlp" else 0.05)
     D = make_pair(model, 1, 16).discriminator
     before = record_outputs(D, (WeightNorm,))
-    features = D(pictures(kind, 3, 1, 16), noise(0, 3) if training else None).features
+    features = D(pictures(kind, 3, 1, 16), Pass(noise(0, 3) if training else None)).features
     assert features.shape == (3, count)
     index = layer % (10 if kind == "conv" else 5)
     slope = 0.2 if kind == "conv" else 0.0
@@ -459,11 +460,11 @@ def test_noise_and_dropout_are_off_in_evaluation_and_drawn_in_training(
 ) -> None:
     D = make_pair(make_model("pl_gan", kind, width=0.1), 3, 16).discriminator
     images = pictures(kind, 5, 3, 16)
-    still, training = D(images).logits, D(images, noise(0, 5)).logits
+    still, training = D(images).logits, D(images, Pass(noise(0, 5))).logits
     assert torch.equal(D(images).logits, still)
-    assert torch.equal(D(images, noise(0, 5)).logits, training)
+    assert torch.equal(D(images, Pass(noise(0, 5))).logits, training)
     assert not torch.allclose(training, still)
-    assert not torch.allclose(D(images, noise(1, 5)).logits, training)
+    assert not torch.allclose(D(images, Pass(noise(1, 5))).logits, training)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -472,7 +473,7 @@ def test_mlp_noise_has_its_deviations(method: str, make_model: MakeModel, make_p
     D = make_pair(make_model(method, "mlp"), 1, 16).discriminator
     inputs, outputs = record_inputs(D), record_outputs(D, (WeightNorm,))
     images = pictures("mlp", 200, 1, 16)
-    logits = D(images, noise(0, 200)).logits
+    logits = D(images, Pass(noise(0, 200))).logits
     slope = 0.2 if method == "patent" else 0.0
     clean = [images.flatten(1), *(F.leaky_relu(output, slope) for output in outputs[:-1])]
     added = [got - before for got, before in zip(inputs, clean, strict=True)]
@@ -489,7 +490,7 @@ def test_conv_dropout_stands_before_each_block_with_its_rate(
     D = make_pair(make_model(method, "conv", width=0.2, zca=False), 3, 16).discriminator
     inputs, outputs = record_inputs(D), record_outputs(D, (WeightNorm,))
     images = pictures("conv", 40, 3, 16)
-    D(images, noise(0, 40))
+    D(images, Pass(noise(0, 40)))
     clean = [images, *(F.leaky_relu(output, 0.2) for output in outputs[:-1])]
     for index in range(9):
         rate = rates[index // 3] if index % 3 == 0 else 0.0
@@ -508,8 +509,8 @@ def test_whitening_comes_before_everything_else(kind: Kind, make_model: MakeMode
     whitened = build(model, ImageShape(3, 16), 10, seeds, whitening).discriminator
     images = pictures(kind, 4, 3, 16)
     for seed in (None, 0):
-        draws = [None if seed is None else noise(seed, 4) for _ in range(2)]
-        torch.testing.assert_close(whitened(images, draws[0]).logits, plain(whitening(images), draws[1]).logits)
+        passes = [Pass(None if seed is None else noise(seed, 4)) for _ in range(2)]
+        torch.testing.assert_close(whitened(images, passes[0]).logits, plain(whitening(images), passes[1]).logits)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -547,7 +548,7 @@ def test_data_dependent_initialisation_of_d(
     images = pictures(kind, batch, 3, 16, torch.float64)
     D.calibrate(images, noise(4, batch, torch.float64))
     outputs = record_outputs(D, (WeightNorm,))
-    D(images, noise(4, batch, torch.float64))
+    D(images, Pass(noise(4, batch, torch.float64)))
     hidden = [1.0] * len(outputs[:-1])
     assert_deviations(outputs, [*hidden, 0.1 if kind == "conv" else 1.0])
 
@@ -574,7 +575,7 @@ def test_calibration_is_of_what_d_sees_after_whitening(make_model: MakeModel) ->
     images = pictures("conv", 20, 3, 16, torch.float64)
     D.calibrate(images, noise(4, 20, torch.float64))
     outputs = record_outputs(D, (WeightNorm,))
-    D(images, noise(4, 20, torch.float64))
+    D(images, Pass(noise(4, 20, torch.float64)))
     assert_deviations(outputs, [*[1.0] * 9, 0.1])
 
 
@@ -698,7 +699,7 @@ def test_ranks_generate_as_one(kind: Kind, make_model: MakeModel, make_pair: Mak
 def test_d_on_a_ranks_rows_is_those_rows_of_d(kind: Kind, make_model: MakeModel, make_pair: MakePair) -> None:
     D = make_pair(make_model("pl_gan", kind, width=0.1), 3, 16, torch.float64).discriminator
     images, rows = pictures(kind, 6, 3, 16, torch.float64), torch.tensor([1, 2, 5])
-    whole = D(images, noise(0, 6, torch.float64))
-    own = D(images[rows], Draws(torch.Generator().manual_seed(0), 6, rows, torch.float64))
+    whole = D(images, Pass(noise(0, 6, torch.float64)))
+    own = D(images[rows], Pass(Draws(torch.Generator().manual_seed(0), 6, rows, torch.float64)))
     torch.testing.assert_close(own.logits, whole.logits[rows], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(own.features, whole.features[rows], rtol=1e-12, atol=1e-12)

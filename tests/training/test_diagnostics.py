@@ -10,6 +10,7 @@ from torch import Tensor
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, seed_for
+from plgan_tune.gan.passes import Pass
 from plgan_tune.training import loop
 from plgan_tune.training.diagnostics import PROBE, Diagnostics, diagnose
 from plgan_tune.training.loop import epochs
@@ -45,9 +46,9 @@ def judged(state: TrainState, data: Dataset) -> tuple[Tensor, Tensor, Tensor, Te
     rows = data.split.pool[torch.randperm(len(data.split.pool), generator=generator)[:PROBE]]
     wide = data.images[rows].double()
     images = wide / 255 if state.trial.model.kind == "mlp" else wide / 127.5 - 1
-    real = state.D.network(images, Draws(generator, len(rows), dtype=torch.float64))
+    real = state.D.network(images, Pass(Draws(generator, len(rows), dtype=torch.float64)))
     z = torch.empty(PROBE, state.trial.model.latent_size, dtype=torch.float64).uniform_(generator=generator)
-    fake = state.D.network(state.G.network(z), Draws(generator, PROBE, dtype=torch.float64))
+    fake = state.D.network(state.G.network(z), Pass(Draws(generator, PROBE, dtype=torch.float64)))
     return real.logits, real.features, fake.logits, fake.features
 
 

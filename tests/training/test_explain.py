@@ -19,7 +19,7 @@ from plgan_tune.config.trial import FeatureNorm, Kind, Method, Ramp, Supervised,
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.gan.explain import Line, explain
 from plgan_tune.gan.games import Logistic
-from plgan_tune.gan.objective import Objective
+from plgan_tune.gan.objective import Objective, weighted_sum
 from plgan_tune.gan.pairs.base import DiscriminatorOutput
 from plgan_tune.gan.schedules import ramp
 from plgan_tune.train import app
@@ -98,12 +98,13 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
         return value(lines[name], r=logits.logsumexp(dim=1), w=w).mean() if name in lines else torch.tensor(torch.nan)
 
     filled = PULL.sub("", D["L_D"]).replace("E rho(r(x_u))", "rho").replace("E phi(r(G(z)))", "phi")
-    terms = {"C_sup": of_d.terms[0], "rho": mean("rho(r)", D, unlabelled), "phi": mean("phi(r)", D, fakes)}
-    torch.testing.assert_close(value(filled, **terms), of_d.value)  # a term that is named but does not play is nan
+    terms = {"C_sup": of_d["supervised"].value, "rho": mean("rho(r)", D, unlabelled), "phi": mean("phi(r)", D, fakes)}
+    # A term that is named but does not play is nan.
+    torch.testing.assert_close(value(filled, **terms), weighted_sum(of_d))
 
     filled = PULL.sub("", G["L_G"]).partition(":")[0].replace("E gamma(r(G(z)))", "gamma")
-    terms = {"gamma": mean("gamma(r)", G, fakes), "V_feature": of_g.terms[1]}
-    torch.testing.assert_close(value(filled, **terms).double(), of_g.value)
+    terms = {"gamma": mean("gamma(r)", G, fakes), "V_feature": of_g["feature"].value}
+    torch.testing.assert_close(value(filled, **terms).double(), weighted_sum(of_g))
 
 
 def test_rho_phi_and_gamma_are_named_where_they_play() -> None:

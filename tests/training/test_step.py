@@ -11,6 +11,7 @@ from torch import Tensor
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, seed_for
+from plgan_tune.gan.passes import Pass
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
 from plgan_tune.training.step import StepContext, discriminator_step, generator_step
@@ -168,7 +169,7 @@ class ConvReference(Reference):
         return images
 
     def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
-        judged = self.D(images, self.draws(stream, part, parts))
+        judged = self.D(images, Pass(self.draws(stream, part, parts)))
         return judged.logits, judged.features
 
 
@@ -192,7 +193,7 @@ def batches(state: TrainState, data: Dataset, count: int) -> list[tuple[Tensor, 
 
 def context_of(state: TrainState, w: float) -> StepContext:
     state.before_epoch(w, state.trial.optim.lr_discriminator, state.trial.optim.lr_generator)
-    return StepContext(state, Ranks(), None, None)
+    return StepContext.of(state, Ranks())
 
 
 def agree(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """What both networks of every pair have in common, and what a pair says about itself.
 
-A discriminator maps images and Draws (None in evaluation) to logits and features; a generator maps latent vectors to
-images. Images are (B, channels, size, size), in the pair's range of pixels.
+In a `Pass`, a discriminator maps images to logits and features, and a generator latent vectors to images. Images are
+(B, channels, size, size), in the pair's range of pixels.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from plgan_tune.config.trial import ModelSpec, Spread
 from plgan_tune.gan.draws import Draws
-from plgan_tune.gan.layers import AllSum, Dense, WeightNorm, Whitening, draw_weights
+from plgan_tune.gan.layers import Dense, WeightNorm, Whitening, draw_weights
+from plgan_tune.gan.passes import EVALUATION, Pass
 
 
 class PixelRange(NamedTuple):
@@ -96,16 +97,16 @@ class Discriminator(nn.Module):
         self._slope = 0.2 if model.activation == "leaky_relu" else 0.0
         self._learns_fake = model.fake_logit == "learned"
 
-    def forward(self, images: Tensor, draws: Draws | None = None) -> DiscriminatorOutput:
-        """Classify images; `draws` supplies noise and dropout in training, None leaves both out."""
-        outputs, features = self._judge(self._whiten(images), draws, _call)
+    def forward(self, images: Tensor, seen: Pass = EVALUATION) -> DiscriminatorOutput:
+        """Classify images."""
+        outputs, features = self._judge(self._whiten(images), seen, _call)
         # Only differences of logits matter to a softmax over N + 1: all that follows may take the fake logit to be 0.
         return DiscriminatorOutput(outputs[:, :-1] - outputs[:, -1:] if self._learns_fake else outputs, features)
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, draws: Draws) -> None:
         """Initialise from data: every pre-activation gets mean 0 and deviation 1 (conv output: 0.1)."""
-        self._judge(self._whiten(images), draws, _calibrate)
+        self._judge(self._whiten(images), Pass(draws), _calibrate)
 
     def freeze_hidden_gains(self) -> None:
         """Exclude g of every layer but the output from training."""
@@ -123,25 +124,25 @@ class Discriminator(nn.Module):
     def _activate(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self._slope) if self._slope else F.relu(x)
 
-    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
+    def _judge(self, images: Tensor, seen: Pass, apply: Apply) -> DiscriminatorOutput:
         """Return the outputs, of which the fake logit is not taken off yet, and the features."""
         raise NotImplementedError
 
 
 class Generator(nn.Module):
-    """Base of all generators: latent vectors in, images out, statistics over all ranks."""
+    """Base of all generators."""
 
     traits: ClassVar[Traits]
     out: WeightNorm | nn.Linear
 
-    def forward(self, latent: Tensor, all_sum: AllSum | None = None) -> Tensor:
+    def forward(self, latent: Tensor, seen: Pass = EVALUATION) -> Tensor:
         """Generate images: (B, latent_size) -> (B, channels, size, size)."""
-        return self._generate(latent, all_sum, _call)
+        return self._generate(latent, seen, _call)
 
     @torch.no_grad()
     def calibrate(self, latent: Tensor) -> None:
         """Initialise the output layer from data if it has weight norm."""
-        self._generate(latent, None, _calibrate)
+        self._generate(latent, EVALUATION, _calibrate)
 
     @torch.no_grad()
     def start_at_scale_one(self) -> None:
@@ -149,7 +150,7 @@ class Generator(nn.Module):
         if isinstance(self.out, WeightNorm):
             self.out.g.fill_(1.0)
 
-    def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
+    def _generate(self, latent: Tensor, seen: Pass, apply: Apply) -> Tensor:
         raise NotImplementedError
 
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plgan_tune.config.trial import CONV_FEATURES, ModelSpec
-from plgan_tune.gan.draws import Draws
-from plgan_tune.gan.layers import AllSum, BatchNorm, Conv, ConvTransposed, Dense, double, draw_weights, drop_out
+from plgan_tune.gan.layers import BatchNorm, Conv, ConvTransposed, Dense, double, draw_weights, drop_out
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
@@ -21,6 +20,7 @@ from plgan_tune.gan.pairs.base import (
     linear,
     scaled,
 )
+from plgan_tune.gan.passes import Pass
 
 TRAITS = Traits(PixelRange(-1.0, 1.0), chunk=250, convolutional=True)
 SMALLEST = 16
@@ -58,13 +58,13 @@ class ConvDiscriminator(Discriminator):
         self.out = Dense(wide, self._outputs(classes), spread, rng)
         self._feature = model.feature_layer % CONV_FEATURES
 
-    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
+    def _judge(self, images: Tensor, seen: Pass, apply: Apply) -> DiscriminatorOutput:
         x = images
         features = x
         for index, layer in enumerate(self.hidden):
             assert isinstance(layer, Conv)
             if index % 3 == 0:
-                x = drop_out(x, self._dropout[index // 3], draws)
+                x = drop_out(x, self._dropout[index // 3], seen.draws)
             x = self._activate(apply(layer, x, 1.0))
             if index == self._feature:
                 features = x
@@ -96,10 +96,10 @@ class ConvGenerator(Generator):
         self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
         self.out = ConvTransposed(units[-1], image.channels, spread, rng)
 
-    def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
-        x = F.relu(self.dense_norm(self.dense(latent), all_sum))
+    def _generate(self, latent: Tensor, seen: Pass, apply: Apply) -> Tensor:
+        x = F.relu(self.dense_norm(self.dense(latent), seen))
         x = x.view(-1, self._maps, self._start, self._start)
         for weight, norm in zip(self.weights, self.norm, strict=True):
-            x = F.relu(norm(double(x, weight), all_sum))
+            x = F.relu(norm(double(x, weight), seen))
         size = self._image.size
         return torch.tanh(apply(self.out, x, 0.1)[:, :, :size, :size])

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plgan_tune.config.trial import ModelSpec
-from plgan_tune.gan.draws import Draws
-from plgan_tune.gan.layers import AllSum, BatchNorm, Dense, WeightNorm, add_noise
+from plgan_tune.gan.layers import BatchNorm, Dense, WeightNorm, add_noise
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
@@ -20,6 +19,7 @@ from plgan_tune.gan.pairs.base import (
     linear,
     scaled,
 )
+from plgan_tune.gan.passes import Pass
 
 TRAITS = Traits(PixelRange(0.0, 1.0), chunk=5000, convolutional=False)
 
@@ -40,8 +40,8 @@ class MlpDiscriminator(Discriminator):
         self._noise_hidden = model.noise_hidden
         self._feature = model.feature_layer % len(self.hidden)
 
-    def _judge(self, images: Tensor, draws: Draws | None, apply: Apply) -> DiscriminatorOutput:
-        noise = None if draws is None else iter(draws.normals(self._noisy))
+    def _judge(self, images: Tensor, seen: Pass, apply: Apply) -> DiscriminatorOutput:
+        noise = None if seen.draws is None else iter(seen.draws.normals(self._noisy))
         x = add_noise(images.flatten(1), self._noise_input, noise)
         features = x
         for index, layer in enumerate(self.hidden):
@@ -70,9 +70,9 @@ class MlpGenerator(Generator):
             self.out = linear(units[-1], image.pixels, spread, rng, bias=True)
         self._image = image
 
-    def _generate(self, latent: Tensor, all_sum: AllSum | None, apply: Apply) -> Tensor:
+    def _generate(self, latent: Tensor, seen: Pass, apply: Apply) -> Tensor:
         x = latent
         for dense, norm in zip(self.dense, self.norm, strict=True):
-            x = F.softplus(norm(dense(x), all_sum))
+            x = F.softplus(norm(dense(x), seen))
         pixels = apply(self.out, x, 1.0) if isinstance(self.out, WeightNorm) else self.out(x)
         return torch.sigmoid(pixels).view(-1, self._image.channels, self._image.size, self._image.size)
