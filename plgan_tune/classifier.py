@@ -59,7 +59,7 @@ class Classifier(nn.Module):
             ValueError: If the images have another type or shape.
         """
         self._check(images)
-        dtype = self.discriminator.out.g.dtype
+        dtype = self._weights.dtype
         logits: Tensor = self.discriminator(self.discriminator.traits.pixels.from_uint8(images, dtype)).logits
         return logits
 
@@ -77,7 +77,7 @@ class Classifier(nn.Module):
             ValueError: If the images have another type or shape.
         """
         self._check(images)
-        device = self.discriminator.out.g.device
+        device = self._weights.device
         parts = [
             self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, self.discriminator.traits.chunk)
         ]
@@ -97,7 +97,7 @@ class Classifier(nn.Module):
         self._check(images)
         if len(images) != len(labels) or not len(labels):
             raise ValueError(f"each image must have a label, but got {len(images)} images and {len(labels)} labels")
-        device, size = self.discriminator.out.g.device, self.discriminator.traits.chunk
+        device, size = self._weights.device, self.discriminator.traits.chunk
         wrong = sum(
             int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())
             for part, truth in zip(torch.split(images, size), torch.split(labels, size), strict=True)
@@ -124,6 +124,11 @@ class Classifier(nn.Module):
         pixels = list(read(half, np.arange(len(paths)), form).blocks)
         images = np.concatenate(pixels) if pixels else np.empty((0, *_shape(self.image)), np.uint8)
         return self.probabilities(torch.from_numpy(images))
+
+    @property
+    def _weights(self) -> Tensor:
+        """Some of its weights: all have one type and device."""
+        return next(self.discriminator.parameters())
 
     def _check(self, images: Tensor) -> None:
         if images.dtype == torch.uint8 and images.shape[1:] == _shape(self.image):

@@ -194,7 +194,7 @@ def test_scaling_and_whitening_are_inside(whitened: TrainState, tmp_path: Path) 
 
 def test_a_learned_fake_logit_is_no_class(digits: Dataset, tmp_path: Path) -> None:
     state = new_state(trial_of(model={"width": 0.05, "fake_logit": "learned"}), digits, torch.device("cpu"))
-    state.averaged.out.b.data[-1] = 1000.0  # D takes every image for generated
+    state.averaged.get_parameter("out.b").data[-1] = 1000.0  # D takes every image for generated
     (tmp_path / "checkpoint.pt").write_bytes(encode_checkpoint(state, []))
     found = load_classifier(tmp_path)
     images = digits.images[:20]

@@ -11,11 +11,12 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from plgan_tune.config.defaults import KIND, METHOD, with_defaults
+from plgan_tune.config.defaults import METHOD, with_defaults
 from plgan_tune.config.domains import NAMES, Domain, Leaf, check_length, domain_as_mapping, parse_domain
 from plgan_tune.config.edition import EDITION, MADE_WITH, check_edition, edition_of
 from plgan_tune.config.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
+from plgan_tune.config.methods import METHODS
 from plgan_tune.config.renamed import with_new_names
 from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.study import (
@@ -51,12 +52,12 @@ _DECIDING: Final = {
 }
 """Keys that decide defaults. The kind also decides which keys of the model apply."""
 
-_UNLESS_GIVEN: Final[Mapping[str, Sequence[Leaf]]] = {
+_INSTEAD: Final[Mapping[str, Sequence[Leaf]]] = {
     "method": [METHOD],
-    "model.kind": [KIND],
+    "model.kind": [METHODS[METHOD].kind],
     "model.weight_norm_init": [],
 }
-"""Their values if the file gives no valid one; `weight_norm_init` is then the method's."""
+"""Their values if the file gives only invalid ones, in place of `weight_norm_init` the method's."""
 
 
 @dataclass(slots=True)
@@ -302,9 +303,10 @@ def _deciding_values(template: Mapping[str, Any], domains: Mapping[str, Domain])
 
 
 def _valid_options(path: str, template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Sequence[Leaf]:
-    """Return the valid values that the file allows at a key that decides defaults."""
-    valid = [value for value in _options(path, template, domains) if value in _DECIDING[path]]
-    return valid or _UNLESS_GIVEN[path]
+    """Return the valid values that the file allows at a key that decides defaults; none where it leaves it out."""
+    options = _options(path, template, domains)
+    valid = [value for value in options if value in _DECIDING[path]]
+    return valid or (_INSTEAD[path] if options else [])
 
 
 def _options(path: str, template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Sequence[Leaf]:
@@ -438,7 +440,7 @@ def _check_epochs(template: Mapping[str, Any], draft: _Draft) -> list[Finding]:
     path = ("trial", "training", "epochs")
     if "epochs" in template.get("training", {}) or lies_under(path, draft.refused):
         return []
-    return [Finding(path, "must be given if model.kind is searched, because each kind has its own default", _ABSENT)]
+    return [Finding(path, "must be given if method or model.kind is searched and their defaults differ", _ABSENT)]
 
 
 def _check_refit(template: Mapping[str, Any]) -> list[Finding]:

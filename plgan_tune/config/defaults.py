@@ -1,9 +1,10 @@
 """Defaults that all methods share, by kind of network, and how weights start in each edition."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from plgan_tune.config.methods import METHODS
+from plgan_tune.config.trial import Method
 
 _DATA: dict[str, Any] = {
     "path": None,
@@ -25,6 +26,7 @@ _COMMON: dict[str, dict[str, Any]] = {
         "latent_size": 100,
         "feature_layer": -1,
         "fake_logit": "fixed",
+        "discriminator_norm": "weight",
         "zca": False,
     },
     "loss": {
@@ -36,6 +38,7 @@ _COMMON: dict[str, dict[str, Any]] = {
         "smoothing": 0.0,
         "history": 0.0,
         "weight_decay": 0.0,
+        "supervised_scale": 1.0,
     },
     "optim": {"min_factor": 0.0, "beta1": 0.5, "beta2": 0.999, "eps_root": 0.0, "average_decay": 0.9999},
     "training": {"batch_size": 100, "discriminator_steps": 1, "precision": "auto", "checkpoint_every": None},
@@ -54,6 +57,12 @@ _KIND: dict[str, dict[str, dict[str, Any]]] = {
         "optim": {"lr_discriminator": 0.0003, "lr_generator": 0.0003, "decay_epoch": 450},
         "training": {"epochs": 600},
     },
+    "dcgan": {  # LDOUBLEV/semi-supervised-GAN's networks, rate and length; T and the decay in table 2's proportions
+        "model": {"generator_weight_norm": False, "discriminator_norm": "batch"},
+        "loss": {"switch_epoch": 10},
+        "optim": {"lr_discriminator": 0.0002, "lr_generator": 0.0002, "decay_epoch": 40},
+        "training": {"epochs": 50},
+    },
 }
 
 Starts = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -68,6 +77,7 @@ _AS_DRAWN: dict[str, Any] = {
 _FIRST: Starts = {
     ("xavier", "mlp"): _AS_DRAWN,
     ("xavier", "conv"): _AS_DRAWN,
+    ("xavier", "dcgan"): _AS_DRAWN,
     ("data", "mlp"): {  # measured (benchmarks/initial_weights.md)
         "initial_spread": 0.4,
         "generator_initial_spread": 0.4,
@@ -78,14 +88,14 @@ _FIRST: Starts = {
         "generator_initial_spread": 0.05,
         "generator_weight_norm_init": "data",
     },
+    ("data", "dcgan"): {**_AS_DRAWN, "generator_weight_norm_init": "data"},
 }
 
 EDITIONS: tuple[Starts, ...] = (_FIRST,)
 """How weights start in each edition; the last is the current one. An edition never changes, because studies,
 checkpoints and configurations still use it. New numbers are a new edition, appended here (`edition.py`)."""
 
-METHOD = "pl_gan"
-KIND = "mlp"
+METHOD: Final[Method] = "pl_gan"
 SEED = 0
 
 
@@ -109,7 +119,7 @@ def with_defaults(trial: Mapping[str, Any], edition: int | None = None) -> dict[
         edition: The edition of the defaults; None is the current one.
     """
     method = trial.get("method", METHOD)
-    kind = (trial.get("model") or {}).get("kind", KIND)
+    kind = (trial.get("model") or {}).get("kind", METHODS[method].kind)
     layers: list[Mapping[str, Any]] = [
         {"data": _DATA},
         _COMMON,

@@ -20,8 +20,10 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 
-Method = Literal["pl_gan", "patent", "regular_gan", "feature_wise_gan", "saturating_gan", "sgan", "supervised"]
-Kind = Literal["mlp", "conv"]
+Method = Literal[
+    "pl_gan", "patent", "regular_gan", "feature_wise_gan", "saturating_gan", "sgan", "dcgan_ssl", "supervised"
+]
+Kind = Literal["mlp", "conv", "dcgan"]
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
 FeatureNorm = Literal["mean", "sum", "l1"]
@@ -29,12 +31,16 @@ Supervised = Literal["softmax", "one_vs_all", "joint"]
 Precision = Literal["auto", "float32", "float64", "bf16"]
 WeightNormInit = Literal["xavier", "data"]
 FakeLogit = Literal["fixed", "learned"]
+DiscriminatorNorm = Literal["batch", "weight", "none"]
 GeneratorWeightNormInit = Literal["xavier", "data", "one"]
 Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier"]
 """How weights are drawn: from a normal distribution with this deviation, or Glorot and Bengio's uniform one."""
 
 CONV_FEATURES = 10
 """The conv discriminator's hidden activations: nine convolutions and the global pool."""
+
+DCGAN_FEATURES = 4
+"""The dcgan discriminator's hidden activations: those of its convolutions."""
 
 
 class Frozen(BaseModel):
@@ -70,13 +76,13 @@ class DataSpec(Frozen):
 
 
 class ModelSpec(Frozen):
-    """The pair of networks (patent tables 4 and 5)."""
+    """The pair of networks (patent tables 4 and 5, and a DCGAN's)."""
 
     kind: Kind
     width: Annotated[float, Field(gt=0.0, le=16.0)]
     """Scales every hidden layer of D and G."""
     hidden: Annotated[tuple[Size, ...], Field(strict=False)] | None
-    """Units of the MLP discriminator's hidden layers before `width`; null for conv."""
+    """Units of the MLP discriminator's hidden layers before `width`; null for the others."""
     activation: Literal["relu", "leaky_relu"]
     """Activation of D; leaky has slope 0.2."""
     noise_input: Weight
@@ -84,7 +90,7 @@ class ModelSpec(Frozen):
     noise_hidden: Weight
     """Standard deviation of Gaussian noise on D's hidden activations while training; MLP only."""
     dropout: Annotated[tuple[BelowOne, BelowOne, BelowOne], Field(strict=False)] | None
-    """Dropout of the conv discriminator: on the input, after the first and the second block; null for the MLP."""
+    """Dropout of the conv discriminator: on the input, after the first and the second block; null for the others."""
     latent: Literal["uniform", "normal"]
     latent_size: Size
     initial_spread: Spread
@@ -105,6 +111,8 @@ class ModelSpec(Frozen):
     """The hidden activations of D that V_feature compares, by index; -1 is the last."""
     fake_logit: FakeLogit = "fixed"
     """The logit of "generated": 0, or one more output of D."""
+    discriminator_norm: DiscriminatorNorm = "weight"
+    """What D's layers are normalised by; dcgan only, the others always have weight norm."""
 
     @field_validator("hidden", "dropout", "noise_input", "noise_hidden", "zca")
     @classmethod
@@ -124,11 +132,19 @@ class ModelSpec(Frozen):
             raise RuleError("the conv generator's output layer always has weight norm (patent table 5)", "false")
         return value
 
+    @field_validator("discriminator_norm")
+    @classmethod
+    def _always_weight_but_in_dcgan(cls, value: DiscriminatorNorm, info: ValidationInfo) -> DiscriminatorNorm:
+        kind = info.data.get("kind")
+        if kind in ("mlp", "conv") and value != "weight":
+            raise RuleError(f"the discriminator of kind {kind} always has weight norm (weight)", show(value))
+        return value
+
     @field_validator("feature_layer")
     @classmethod
     def _is_a_layer(cls, value: int, info: ValidationInfo) -> int:
-        hidden = info.data.get("hidden")
-        layers = CONV_FEATURES if info.data.get("kind") == "conv" else len(hidden or ())
+        of_kind = {"conv": CONV_FEATURES, "dcgan": DCGAN_FEATURES}
+        layers = of_kind.get(info.data.get("kind", ""), len(info.data.get("hidden") or ()))
         if layers and not -layers <= value < layers:
             rule = f"D has {layers} hidden activations, so feature_layer must be in [{-layers}, {layers - 1}]"
             raise RuleError(rule, show(value))
@@ -152,6 +168,8 @@ class LossSpec(Frozen):
     """h of h |th - m|^2 in both losses, where m is the mean of the past weights th."""
     weight_decay: Weight = 0.0
     """wd of wd / 2 |W|^2 in D's loss, over its weights without biases and gains."""
+    supervised_scale: Weight = 1.0
+    """The weight of C_sup in D's loss."""
 
 
 class OptimSpec(Frozen):

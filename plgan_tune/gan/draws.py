@@ -34,6 +34,7 @@ class Stream(IntEnum):
     NOISE_FAKE = 11
     SAMPLES = 12
     DIAGNOSTICS = 13
+    SETTLE = 16
 
 
 def seed_for(seed: int, step: int, stream: Stream) -> int:

@@ -6,7 +6,7 @@ A term of weight 0 is left out, as it moves no weight. r(x) is the realness of a
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from plgan_tune.config.trial import FeatureNorm, LossSpec, OptimSpec, Supervised, TrialSpec
+from plgan_tune.config.trial import FeatureNorm, LossSpec, ModelSpec, OptimSpec, Supervised, TrialSpec
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 
 
@@ -55,8 +55,10 @@ def _discriminator(trial: TrialSpec) -> Iterator[Line]:
     game = "E rho(r(x_u)) + E phi(r(G(z)))"
     weighted = game if scale == 1 else f"{scale:g} [{game}]" if scale else ""
     decay = f"{loss.weight_decay / 2:g} |W|^2" if loss.weight_decay else ""
-    yield Line("L_D", _sum(["C_sup", weighted], [decay, _history(loss, "D")]))
-    yield Line("C_sup", C_SUP[loss.supervised])
+    supervised = f"{_times(loss.supervised_scale)}C_sup" if loss.supervised_scale else ""
+    yield Line("L_D", _sum([supervised, weighted], [decay, _history(loss, "D")]))
+    if supervised:
+        yield Line("C_sup", C_SUP[loss.supervised])
     if scale:
         yield Line("rho(r)", _rho(loss.smoothing))
         yield Line("phi(r)", "softplus(r), which is -log(1 - D)")
@@ -121,7 +123,7 @@ def _less_fake(trial: TrialSpec) -> str:
 def _sum(terms: Iterable[str], pulls: Iterable[str]) -> str:
     """Join those that are there; the pulls, which act on the weights themselves, stand on a line of their own."""
     losses, others = (" + ".join(filter(None, parts)) for parts in (terms, pulls))
-    return f"{losses}\n+ {others}" if others else losses
+    return f"{losses or 0}\n+ {others}" if others else losses or "0"
 
 
 def _history(loss: LossSpec, player: str) -> str:
@@ -162,13 +164,22 @@ def _idle(trial: TrialSpec) -> Iterator[Line]:
     if not loss.beta:
         yield Line("loss.feature_norm", "beta is 0: V_feature is measured only")
         yield Line("model.feature_layer", "beta is 0: V_feature is measured only")
+    if not loss.supervised_scale:
+        yield Line("loss.supervised", "supervised_scale is 0: C_sup is measured only")
     if not loss.unsupervised_scale:
         yield Line("loss.smoothing", "unsupervised_scale is 0: D plays no game")
     if not trains_generator(loss):
         yield Line("optim.lr_generator", "alpha and beta are 0: G is not trained")
-    if not trial.model.generator_weight_norm:
-        yield Line("model.generator_weight_norm_init", "generator_weight_norm is false")
+    yield from _idle_of_weight_norm(trial.model)
     if optim.min_factor == 1:
         yield Line("optim.decay_epoch", "min_factor is 1: rates do not fall")
     elif not decays(optim, epochs):
         yield Line("optim.min_factor", f"rates do not fall within {epochs} epochs")
+
+
+def _idle_of_weight_norm(model: ModelSpec) -> Iterator[Line]:
+    if model.discriminator_norm != "weight":
+        yield Line("model.weight_norm_init", f"discriminator_norm is {model.discriminator_norm}")
+        yield Line("model.train_hidden_gain", f"discriminator_norm is {model.discriminator_norm}")
+    if not model.generator_weight_norm:
+        yield Line("model.generator_weight_norm_init", "generator_weight_norm is false")

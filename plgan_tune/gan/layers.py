@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from plgan_tune.config.trial import Spread
 from plgan_tune.gan.draws import Draws
-from plgan_tune.gan.passes import EVALUATION, Pass
+from plgan_tune.gan.passes import EVALUATION, AllSum, Pass
 
 
 class WeightNorm(nn.Module):
@@ -170,6 +170,75 @@ class BatchNorm(nn.Module):
         variance = all_sum(centred.square().sum(over)) / count
         normed = centred * _per_unit(torch.rsqrt(variance + self.EPS), x) + _per_unit(self.shift, x)
         return normed.to(x.dtype)
+
+
+class DiscriminatorBatchNorm(nn.Module):
+    """gain (x - mean) / sqrt(variance + 1e-5) + shift (Ioffe and Szegedy 2015).
+
+    In training each part of a pass has the statistics of its own global batch. In evaluation they are fixed by
+    `settle`, so that an image's result depends on no other image.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    EPS = 1e-5  # LDOUBLEV/semi-supervised-GAN's
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(units))
+        self.shift = nn.Parameter(torch.zeros(units))
+        self.register_buffer("mean", torch.zeros(units))
+        self.register_buffer("variance", torch.ones(units))
+
+    def forward(self, x: Tensor, seen: Pass = EVALUATION) -> Tensor:
+        """Normalise x (parts * B, units, ...)."""
+        if seen.draws is None:
+            return F.batch_norm(x, self.mean, self.variance, self.gain, self.shift, training=False, eps=self.EPS)
+        if seen.all_sum is not None:
+            return self._over_ranks(x, seen.parts, seen.all_sum)
+        parts = [
+            F.batch_norm(part, None, None, self.gain, self.shift, training=True, eps=self.EPS)
+            for part in x.chunk(seen.parts)
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    @torch.no_grad()
+    def settle(self, x: Tensor) -> Tensor:
+        """Take the statistics of x as those of evaluation; return x normalised by them."""
+        over = [dim for dim in range(x.ndim) if dim != 1]
+        variance, mean = torch.var_mean(x.to(self.mean.dtype), over, correction=0)
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
+        return self(x)  # type: ignore[no-any-return]
+
+    def _over_ranks(self, x: Tensor, parts: int, all_sum: AllSum) -> Tensor:
+        """Normalise this rank's rows of each part: two sums over ranks, with all parts in each."""
+        # bf16 has no 257, see BatchNorm.
+        wide = x.to(self.shift.dtype).unflatten(0, (parts, -1))  # type: ignore[no-untyped-call]
+        over = [dim for dim in range(wide.ndim) if dim not in (0, 2)]
+        own = wide.numel() // (parts * wide.shape[2])
+        sums = all_sum(torch.cat([wide.sum(over).flatten(), wide.new_full((1,), float(own))]))
+        count = sums[-1]
+
+        def for_each(statistic: Tensor) -> Tensor:
+            return statistic.view(parts, 1, -1, *[1] * (x.ndim - 2))
+
+        centred = wide - for_each(sums[:-1] / count)
+        variance = all_sum(centred.square().sum(over)) / count
+        normed = (centred * for_each(torch.rsqrt(variance + self.EPS))).flatten(0, 1)
+        return torch.addcmul(_per_unit(self.shift, x), normed, _per_unit(self.gain, x)).to(x.dtype)
+
+
+class NoNorm(nn.Module):
+    """Stands where another network has a normalisation, and changes nothing."""
+
+    def forward(self, x: Tensor, seen: Pass = EVALUATION) -> Tensor:  # noqa: ARG002
+        """Return x."""
+        return x
+
+    def settle(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
 
 
 class Whitening(nn.Module):

@@ -1,6 +1,6 @@
 """The formula sheet: what each player minimises.
 
-    L_D = C_sup + C_unsup            C_unsup = s (E rho(x_u) + E phi(G(z)))
+    L_D = c C_sup + C_unsup          C_unsup = s (E rho(x_u) + E phi(G(z)))
     L_G = alpha V_log + beta V_feature    V_log = E gamma(G(z))
 
 rho, phi and gamma are the terms of the game (`games.py`). Terms are computed image by image; a rank sums its own and
@@ -56,6 +56,7 @@ class Objective:
     Attributes:
         spec: the words that choose a form of C_sup and of V_feature.
         game: the terms about real and generated.
+        supervised_scale: c.
         unsupervised_scale: s.
         alpha: weight of V_log.
         beta: weight of V_feature.
@@ -66,6 +67,7 @@ class Objective:
 
     spec: LossSpec
     game: Logistic
+    supervised_scale: Number
     unsupervised_scale: Number
     alpha: Number
     beta: Number
@@ -85,7 +87,7 @@ class Objective:
         unsupervised = self.game.on_real(unlabelled) + self.game.on_fake(fakes)
         C_sup = SUPERVISED[self.spec.supervised](labelled, labels).sum() / self.batch
         C_unsup = (self.unsupervised_scale * unsupervised).sum() / self.batch
-        return {"supervised": Term(C_sup, 1.0), "unsupervised": Term(C_unsup, 1.0)}
+        return {"supervised": Term(C_sup, self.supervised_scale), "unsupervised": Term(C_unsup, 1.0)}
 
     def generator(self, real_features: Tensor, fakes: DiscriminatorOutput) -> Terms:
         """Return L_G: V_log and V_feature.

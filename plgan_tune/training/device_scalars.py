@@ -40,6 +40,7 @@ class DeviceScalars:
 
     alpha: DeviceScalar
     beta: DeviceScalar
+    supervised_scale: DeviceScalar
     unsupervised_scale: DeviceScalar
     smoothing: DeviceScalar
     w: DeviceScalar

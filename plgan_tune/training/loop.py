@@ -80,6 +80,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
     plan = plan_epoch(trial, data, state.epoch)
     means = _finite_means(trial, ranks.all_sum(_train(runner, plan)), state.epoch + 1)
     trained = clock()
+    state.settle(data)
     averaged, raw = _validate(state, data, ranks)
     diagnostics = diagnose(state, data, w)
     if not all(map(math.isfinite, diagnostics)):

@@ -20,6 +20,7 @@ from plgan_tune.training.pulls import History, WeightDecay
 from plgan_tune.training.torch_private import copy_all, lerp_all
 
 CALIBRATION_IMAGES = 500
+SETTLING_IMAGES = 1000
 
 STREAMS_D = (Stream.LATENT_D, Stream.NOISE_D)
 STREAMS_G = (Stream.LATENT_G, Stream.NOISE_REAL, Stream.NOISE_FAKE)
@@ -67,6 +68,7 @@ class TrainState:
         loss, scalars = self.trial.loss, self.scalars
         scalars.alpha.set_(loss.alpha)
         scalars.beta.set_(loss.beta)
+        scalars.supervised_scale.set_(loss.supervised_scale)
         scalars.unsupervised_scale.set_(loss.unsupervised_scale)
         scalars.smoothing.set_(loss.smoothing)
         scalars.w.set_(w)
@@ -90,6 +92,17 @@ class TrainState:
     def update_average(self) -> None:
         """Move the average towards D's weights by `scalars.blend`."""
         lerp_all(list(self.averaged.parameters()), list(self.D.network.parameters()), self.scalars.blend.value)
+
+    def settle(self, data: Dataset) -> None:
+        """Fix what evaluation needs to know of a batch, of D and of its average, from 1,000 images of the pool.
+
+        They are drawn once for the trial, so that errors of its epochs differ by the weights alone. Every rank computes
+        all of it, without a collective.
+        """
+        images = _pool_images(self.D.network, self.trial, data, Stream.SETTLE, SETTLING_IMAGES, self.precision.dtype)
+        with self.precision.autocast():
+            for network in (self.averaged, self.D.network):
+                network.settle(images)
 
     @torch.no_grad()
     def take_over(self, other: "TrainState") -> None:
@@ -138,13 +151,18 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
 
 def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, dtype: torch.dtype) -> None:
     """Calibrate on 500 unlabelled images, with noise (METHOD: improved-gan's initialisation)."""
-    device = data.images.device
-    pool = data.split.pool
-    for_d = rng_for(trial.seed, 0, Stream.CALIBRATE_D)
-    chosen = pool[torch.randperm(len(pool), generator=for_d)[:CALIBRATION_IMAGES].to(pool.device)]
-    images = D.traits.pixels.from_uint8(data.images[chosen], dtype)
-    noise = rng_for(trial.seed, 1, Stream.CALIBRATE_D, device)
+    images = _pool_images(D, trial, data, Stream.CALIBRATE_D, CALIBRATION_IMAGES, dtype)
+    noise = rng_for(trial.seed, 1, Stream.CALIBRATE_D, images.device)
     D.calibrate(images, Draws(noise, len(images), dtype=dtype))
+
+
+def _pool_images(
+    D: Discriminator, trial: TrialSpec, data: Dataset, stream: Stream, count: int, dtype: torch.dtype
+) -> Tensor:
+    """Return `count` images of the pool, all if it has fewer, that the trial's seed draws, as D takes them."""
+    pool = data.split.pool
+    drawn = torch.randperm(len(pool), generator=rng_for(trial.seed, 0, stream))[:count]
+    return D.traits.pixels.from_uint8(data.images[pool[drawn.to(pool.device)]], dtype)
 
 
 def _calibrate_generator(G: Generator, trial: TrialSpec, device: torch.device, dtype: torch.dtype) -> None:

@@ -61,6 +61,7 @@ class StepContext:
         return Objective(
             trial.loss,
             Logistic(scalars.w.value, scalars.smoothing.value if trial.loss.smoothing else None),
+            supervised_scale=scalars.supervised_scale.value,
             unsupervised_scale=scalars.unsupervised_scale.value,
             alpha=scalars.alpha.value,
             beta=scalars.beta.value,

@@ -45,7 +45,8 @@ MAY_DIFFER: Final = frozenset(
         *("model.initial_spread", "model.weight_norm_init"),
         *("model.generator_initial_spread", "model.generator_weight_norm_init"),
         # These are written to a device, or read between steps.
-        *("loss.alpha", "loss.beta", "loss.switch_epoch", "loss.ramp", "loss.unsupervised_scale"),
+        *("loss.alpha", "loss.beta", "loss.switch_epoch", "loss.ramp"),
+        *("loss.supervised_scale", "loss.unsupervised_scale"),
         *("optim.lr_discriminator", "optim.lr_generator", "optim.decay_epoch", "optim.min_factor"),
         "optim.average_decay",
         *("training.epochs", "training.discriminator_steps", "training.checkpoint_every"),

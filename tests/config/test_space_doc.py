@@ -108,7 +108,7 @@ def _defaults(method: str, kind: str) -> dict[str, Any]:
         "search.sampler.grid": SearchSpec().sampler.grid,
         "edition": latest_edition(),
         "trial.method": with_defaults({})["method"],
-        "trial.model.kind": with_defaults({})["model"]["kind"],
+        "trial.model.kind": with_defaults({"method": method})["model"]["kind"],
         **dict.fromkeys(NAMED, REQUIRED),
     }
     return {
@@ -200,8 +200,10 @@ def test_every_method_is_listed_with_what_it_changes() -> None:
     for name, _, changes in rows[2:]:
         listed = dict(text.split(": ") for text in re.findall(r"`(.+?)`", changes))
         values = {key: read_yaml(text).value for key, text in listed.items()}
-        for kind in get_args(Kind):
-            assert values == {key: new for key, (_, new) in _differing(name.strip("`"), kind).items()}
+        method, kinds = name.strip("`"), get_args(Kind)
+        assert values == {key: new for kind in kinds for key, (_, new) in _differing(method, kind).items()}
+        for kind in kinds:  # one may have by itself what the method changes in the others
+            assert values == {key: _defaults(method, kind)[f"trial.{key}"] for key in values}
 
 
 def test_the_five_domains_are_listed_with_examples_that_load() -> None:

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from plgan_tune.config.advice import advice
+from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.load import default_space, load_study
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.config.yaml import dump_yaml
 
 SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").glob("*.yaml"))
@@ -15,10 +17,23 @@ SEARCHED = [
     "optim.lr_generator",
     "optim.decay_epoch",
 ]
+"""The keys of the spaces of PL-GAN."""
+
+SEARCHED_OTHERWISE = {
+    "mnist_dcgan_ssl": [
+        "model.discriminator_norm",
+        "loss.beta",
+        "loss.smoothing",
+        "loss.supervised_scale",
+        "optim.lr_discriminator",
+        "optim.lr_generator",
+    ]
+}
+"""The keys of the spaces of other methods."""
 
 
-def test_the_four_shipped_spaces_are_found() -> None:
-    assert [path.stem for path in SPACES] == ["cifar10", "digits", "fashion_mnist", "mnist"]
+def test_the_five_shipped_spaces_are_found() -> None:
+    assert [path.stem for path in SPACES] == ["cifar10", "digits", "fashion_mnist", "mnist", "mnist_dcgan_ssl"]
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
@@ -27,8 +42,8 @@ def test_a_shipped_space_loads_without_notes_or_advice(path: Path) -> None:
     assert loaded.notes == ()
     assert advice(loaded.study) == []
     assert loaded.study.study == path.stem
-    assert loaded.study.template["method"] == "pl_gan"
-    assert list(loaded.study.domains) == SEARCHED
+    assert loaded.study.template["method"] == ("pl_gan" if path.stem not in SEARCHED_OTHERWISE else "dcgan_ssl")
+    assert sorted(loaded.study.domains) == sorted(SEARCHED_OTHERWISE.get(path.stem, SEARCHED))
     assert len(loaded.study.search.first) == 1
 
 
@@ -42,7 +57,13 @@ def test_a_shipped_space_loads_again_after_dumping(path: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("name", "labels", "epochs"),
-    [("digits", 20, 60), ("mnist", 100, 300), ("fashion_mnist", 100, 300), ("cifar10", 4000, 600)],
+    [
+        ("digits", 20, 60),
+        ("mnist", 100, 300),
+        ("fashion_mnist", 100, 300),
+        ("cifar10", 4000, 600),
+        ("mnist_dcgan_ssl", 100, 50),
+    ],
 )
 def test_labels_and_epochs_of_the_shipped_spaces(name: str, labels: int, epochs: int) -> None:
     (path,) = (path for path in SPACES if path.stem == name)
@@ -57,6 +78,15 @@ def test_the_patents_settings_come_first_on_mnist() -> None:
     trial = study.trial(study.search.first[0])
     assert (trial.loss.switch_epoch, trial.optim.decay_epoch, trial.training.epochs) == (60, 250, 300)
     assert trial.optim.lr_discriminator == trial.optim.lr_generator == 0.003
+
+
+def test_the_printed_settings_come_first_for_a_dcgan_that_classifies() -> None:
+    """The first point is the method with its own defaults, but for the width."""
+    (path,) = (path for path in SPACES if path.stem == "mnist_dcgan_ssl")
+    study = load_study(path).study
+    trial = study.trial(study.search.first[0])
+    given = {"method": "dcgan_ssl", "data": trial.data.model_dump(), "model": {"width": 0.25}}
+    assert trial == TrialSpec.model_validate(with_defaults(given))
 
 
 def test_the_default_space_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_no_two_draws_of_a_grid_share_a_seed() -> None:
 @pytest.mark.parametrize("neighbour", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
 def test_neighbours_have_unrelated_seeds(neighbour: tuple[int, int, int]) -> None:
     """About half of the 64 bits differ, each of them about half of the time."""
-    places = list(product(range(20), range(20), list(Stream)[:-1]))
+    places = list(product(range(20), range(20), [stream for stream in Stream if stream + 1 in set(Stream)]))
     flips = np.array(
         [
             bits(seed_for(s, t, Stream(n))) ^ bits(seed_for(*shifted))

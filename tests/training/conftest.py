@@ -31,7 +31,7 @@ def make_trial() -> Callable[..., TrialSpec]:
     """`make_trial(kind, method, section={...})`: a trial of nets of a few units; its data section is not looked at."""
 
     def make(kind: str = "mlp", method: str = "pl_gan", **given: Any) -> TrialSpec:
-        small = {"width": 0.04} if kind == "conv" else {"width": 0.02, "hidden": [800, 600, 500]}
+        small = {"width": 0.02, "hidden": [800, 600, 500]} if kind == "mlp" else {"width": 0.04}
         trial = {
             "method": method,
             "seed": given.pop("seed", 0),

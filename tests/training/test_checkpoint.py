@@ -65,6 +65,8 @@ def refusal(content: bytes) -> str:
         ("conv", {}, {}),
         ("conv", {"precision": "bf16"}, {}),
         ("conv", {}, {"history": 0.1}),
+        ("dcgan", {}, {"supervised_scale": 10.0}),
+        ("dcgan", {"precision": "bf16"}, {"weight_decay": 0.1}),
     ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(
@@ -77,7 +79,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(
     training: dict[str, Any],
     loss: dict[str, Any],
 ) -> None:
-    images = make_data(size=16, channels=3) if kind == "conv" else make_data()
+    images = make_data() if kind == "mlp" else make_data(size=20, channels=3)
     sections = {"loss": {"switch_epoch": 4, **loss}, "training": {"epochs": 6, **training}}
     whole = make_trial(kind, optim={"decay_epoch": 3}, **sections)
     straight = begin(whole, images)

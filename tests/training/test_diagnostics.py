@@ -90,8 +90,8 @@ def test_numbers_are_the_formulas_on_the_probe(trained: Trained, kind: str, feat
 
 def plant(state: TrainState, logits: list[float]) -> None:
     """D answers every image alike."""
-    state.D.network.out.g.data.zero_()
-    state.D.network.out.b.data = torch.tensor(logits, dtype=torch.float64)
+    state.D.network.get_parameter("out.g").data.zero_()
+    state.D.network.get_parameter("out.b").data = torch.tensor(logits, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def one_sided(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> Calla
 
     def build(kind: str) -> TrainState:
         state = begin(make_trial(kind), make_data(size=16))
-        state.D.network.out.g.data.zero_()
-        state.D.network.out.b.data = torch.tensor([0.0, 1.0, 0.0])
+        state.D.network.get_parameter("out.g").data.zero_()
+        state.D.network.get_parameter("out.b").data = torch.tensor([0.0, 1.0, 0.0])
         return state
 
     return build
@@ -49,6 +49,6 @@ def test_noise_is_off(make_trial: MakeTrial, make_data: MakeData, begin: Begin) 
 
 def test_one_broken_logit_is_told(one_sided: Callable[[str], TrainState]) -> None:
     state = one_sided("mlp")
-    state.D.network.out.b.data[2] = torch.inf
+    state.D.network.get_parameter("out.b").data[2] = torch.inf
     images, labels = torch.zeros(4, 1, 16, 16, dtype=torch.uint8), torch.ones(4, dtype=torch.int64)
     assert not classify(state.D.network, images, labels, state.precision).finite

@@ -37,6 +37,7 @@ LOSSES = st.fixed_dictionaries(
         "alpha": WEIGHTS,
         "beta": WEIGHTS,
         "unsupervised_scale": WEIGHTS,
+        "supervised_scale": WEIGHTS,
         "history": WEIGHTS,
         "weight_decay": WEIGHTS,
         "smoothing": st.sampled_from([0.0, 0.1, 0.25]),
@@ -82,6 +83,7 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
     objective = Objective(
         loss,
         Logistic(w, loss.smoothing or None),
+        supervised_scale=loss.supervised_scale,
         unsupervised_scale=loss.unsupervised_scale,
         alpha=loss.alpha,
         beta=loss.beta,
@@ -100,7 +102,7 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
     filled = PULL.sub("", D["L_D"]).replace("E rho(r(x_u))", "rho").replace("E phi(r(G(z)))", "phi")
     terms = {"C_sup": of_d["supervised"].value, "rho": mean("rho(r)", D, unlabelled), "phi": mean("phi(r)", D, fakes)}
     # A term that is named but does not play is nan.
-    torch.testing.assert_close(value(filled, **terms), weighted_sum(of_d))
+    torch.testing.assert_close(value(filled, **terms).double(), weighted_sum(of_d))
 
     filled = PULL.sub("", G["L_G"]).partition(":")[0].replace("E gamma(r(G(z)))", "gamma")
     terms = {"gamma": mean("gamma(r)", G, fakes), "V_feature": of_g["feature"].value}

@@ -135,7 +135,7 @@ def _noted(terms: Tensor, seen: list[list[float]]) -> Tensor:
 
 
 def _break_d(state: TrainState) -> None:
-    state.D.network.out.b.data[0] = torch.nan
+    state.D.network.get_parameter("out.b").data[0] = torch.nan
 
 
 def _break_g(state: TrainState) -> None:

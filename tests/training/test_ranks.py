@@ -42,14 +42,14 @@ def train(trial: TrialSpec, data: Dataset, ranks: Ranks) -> Outcome:
     return rows, state.tensors()
 
 
-CASES = ("mlp", "mlp with tricks", "mlp as printed", "conv", "conv as printed", "an image a rank")
+CASES = ("mlp", "mlp with tricks", "mlp as printed", "conv", "conv as printed", "dcgan", "an image a rank")
 
 
 @pytest.fixture(scope="module")
 def cases(
     make_trial: Callable[..., TrialSpec], make_data: Callable[..., Dataset]
 ) -> dict[str, tuple[TrialSpec, Dataset]]:
-    """Both pairs of networks, each with the recipe's choices and the patent's; 5 steps an epoch."""
+    """Every pair of networks, with the recipe's choices and those that were printed; 5 steps an epoch."""
     hundred: dict[str, Any] = {**FLOAT64, "batch_size": 100}  # three ranks have 33, 33 and 34 of them
     vector, picture = make_data(pool=500), make_data(pool=500, size=16, channels=3)
     three = make_data(pool=15)
@@ -76,6 +76,10 @@ def cases(
         "conv as printed": (
             make_trial("conv", "patent", model={"feature_layer": 2}, training=hundred | {"epochs": 1}),
             picture,
+        ),
+        "dcgan": (
+            make_trial("dcgan", "dcgan_ssl", training=hundred | {"discriminator_steps": 2, "epochs": 2}),
+            make_data(pool=500, size=20),
         ),
         "an image a rank": (
             make_trial(training=FLOAT64 | {"batch_size": 3, "epochs": 2}),

@@ -98,7 +98,7 @@ def test_an_error_in_mid_epoch_leaves_the_last_checkpoint(
     stream = session(state, [], data, memory)
     for _ in range(3):
         next(stream)
-    state.D.network.out.b.data.fill_(float("nan"))
+    state.D.network.get_parameter("out.b").data.fill_(float("nan"))
     with pytest.raises(Diverged):
         next(stream)
     assert " ".join(memory.news) == "e1 e2 c2 e3"

@@ -254,12 +254,12 @@ def test_steps_are_the_formulas(
 
 def test_the_average_stops_at_its_bound(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
     state = begin(make_trial(optim={"average_decay": 0.2}), make_data())
-    before = state.averaged.out.b.clone()
+    before = state.averaged.get_parameter("out.b").clone()
     state.step = 1000
-    state.D.network.out.b.data += 1.0
+    state.D.network.get_parameter("out.b").data += 1.0
     state.before_d()
     state.update_average()
-    torch.testing.assert_close(state.averaged.out.b, before + 0.8)
+    torch.testing.assert_close(state.averaged.get_parameter("out.b"), before + 0.8)
 
 
 @pytest.mark.parametrize("history", [0.0, 0.1])

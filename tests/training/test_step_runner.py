@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from plgan_tune.config.trial import LEAVES, TrialSpec
+from plgan_tune.config.trial import LEAVES, Kind, TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.objective import names_of
 from plgan_tune.records import EpochMetrics
@@ -39,21 +39,28 @@ CPU = torch.device("cpu")
 
 
 def images_for(make_data: MakeData, kind: str) -> Dataset:
-    return make_data(size=16, channels=3) if kind == "conv" else make_data()
+    return make_data() if kind == "mlp" else make_data(size=20, channels=3)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_numbers_in_tensors_train_as_floats_do(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, timeless: Timeless, kind: str
 ) -> None:
     data = images_for(make_data, kind)
     sections = {
         "training": {"epochs": 3, "precision": "float64"},
-        "loss": {"alpha": 0.7, "switch_epoch": 2, "smoothing": 0.1, "history": 0.01, "weight_decay": 0.01},
+        "loss": {
+            "alpha": 0.7,
+            "switch_epoch": 2,
+            "smoothing": 0.1,
+            "history": 0.01,
+            "weight_decay": 0.01,
+            "supervised_scale": 3.0,
+        },
     }
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
     fixed.scalars = DeviceScalars(*(DeviceScalar(torch.zeros((), dtype=torch.float64)) for _ in fields(DeviceScalars)))
@@ -64,14 +71,18 @@ def test_numbers_in_tensors_train_as_floats_do(
         assert timeless(of_tensors) == pytest.approx(timeless(of_floats), rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_a_trial_in_tensors_that_another_left_is_as_one_in_its_own(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, timeless: Timeless, kind: str
 ) -> None:
     data = images_for(make_data, kind)
     first = make_trial(kind, loss={"history": 0.1, "weight_decay": 0.1}, training={"epochs": 2})
     start = {"initial_spread": 0.1, "generator_initial_spread": "xavier", "generator_weight_norm_init": "one"}
-    others = {"seed": 5, "loss": {"alpha": 0.9, "history": 0.01, "weight_decay": 1e-3}, "optim": {"lr_generator": 0.01}}
+    others = {
+        "seed": 5,
+        "loss": {"alpha": 0.9, "supervised_scale": 2.0, "history": 0.01, "weight_decay": 1e-3},
+        "optim": {"lr_generator": 0.01},
+    }
     second = make_trial(kind, model=start, training={"epochs": 3}, **others)
     left = StepRunner(begin(first, data), data)
     list(run(left))
@@ -123,6 +134,8 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
         ({"training": {"batch_size": 12}}, False),
         ({"model": {"latent_size": 8}}, False),
         ({"model": {"fake_logit": "learned"}}, False),
+        ({"loss": {"supervised_scale": 2.0}}, True),
+        ({"loss": {"supervised_scale": 0.0}}, True),
         ({"loss": {"feature_norm": "sum"}}, False),
         ({"optim": {"beta1": 0.9}}, False),
         ({"optim": {"eps": 1e-7}}, False),
@@ -251,7 +264,9 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize(("kind", "precision"), [("mlp", "float32"), ("conv", "float32"), ("conv", "bf16")])
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("mlp", "float32"), ("conv", "float32"), ("conv", "bf16"), ("dcgan", "bf16")]
+)
 def test_replayed_epochs_are_plain_ones(
     make_trial: MakeTrial, make_data: MakeData, timeless: Timeless, kind: str, precision: str
 ) -> None:

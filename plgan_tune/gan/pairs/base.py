@@ -4,9 +4,10 @@ In a `Pass`, a discriminator maps images to logits and features, and a generator
 (B, channels, size, size), in the pair's range of pixels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from plgan_tune.config.trial import ModelSpec, Spread
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.layers import Dense, WeightNorm, Whitening, draw_weights
 from plgan_tune.gan.passes import EVALUATION, Pass
+
+Plain = TypeVar("Plain", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 class PixelRange(NamedTuple):
@@ -72,23 +75,23 @@ class ImageShape(NamedTuple):
         return self.channels * self.size**2
 
 
-Apply = Callable[[WeightNorm, Tensor, float], Tensor]
-"""How a pass uses a layer: call it, or calibrate it to the given deviation first."""
+Apply = Callable[[nn.Module, Tensor, float], Tensor]
+"""How a pass uses a layer: call it, or first calibrate it to the given deviation, if it has weight norm."""
 
 
-def _call(layer: WeightNorm, x: Tensor, deviation: float) -> Tensor:  # noqa: ARG001
+def _call(layer: nn.Module, x: Tensor, deviation: float) -> Tensor:  # noqa: ARG001
     return layer(x)  # type: ignore[no-any-return]
 
 
-def _calibrate(layer: WeightNorm, x: Tensor, deviation: float) -> Tensor:
-    return layer.calibrate(x, deviation)
+def _calibrate(layer: nn.Module, x: Tensor, deviation: float) -> Tensor:
+    return layer.calibrate(x, deviation) if isinstance(layer, WeightNorm) else _call(layer, x, deviation)
 
 
 class Discriminator(nn.Module):
     """Base of all discriminators: calling, calibrating, and which gains are trained."""
 
     traits: ClassVar[Traits]
-    out: Dense
+    out: Dense | nn.Linear
     whitening: Whitening | None
 
     def __init__(self, model: ModelSpec) -> None:
@@ -105,8 +108,11 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, draws: Draws) -> None:
-        """Initialise from data: every pre-activation gets mean 0 and deviation 1 (conv output: 0.1)."""
+        """Initialise from data: every pre-activation gets mean 0 and deviation 1 (output of convolutions: 0.1)."""
         self._judge(self._whiten(images), Pass(draws), _calibrate)
+
+    def settle(self, images: Tensor) -> None:
+        """Fix from these images what evaluation needs to know of a batch. Most networks need nothing."""
 
     def freeze_hidden_gains(self) -> None:
         """Exclude g of every layer but the output from training."""
@@ -133,7 +139,7 @@ class Generator(nn.Module):
     """Base of all generators."""
 
     traits: ClassVar[Traits]
-    out: WeightNorm | nn.Linear
+    out: WeightNorm | nn.Linear | nn.ConvTranspose2d
 
     def forward(self, latent: Tensor, seen: Pass = EVALUATION) -> Tensor:
         """Generate images: (B, latent_size) -> (B, channels, size, size)."""
@@ -174,9 +180,21 @@ def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
 
 def linear(inputs: int, outputs: int, spread: Spread, rng: torch.Generator, *, bias: bool = False) -> nn.Linear:
     """Return a layer without weight norm, its weights drawn and its bias, if any, 0."""
-    # On "meta", nn.Linear draws nothing from the global RNG, and does not import sympy as nn.utils.skip_init does.
-    layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
-    layer.weight = nn.Parameter(draw_weights((outputs, inputs), inputs, outputs, spread, rng))
-    if bias:
-        layer.bias = nn.Parameter(torch.zeros(outputs))
+    return drawn(nn.Linear(inputs, outputs, bias=bias, device="meta"), spread, rng)
+
+
+def drawn(layer: Plain, spread: Spread, rng: torch.Generator) -> Plain:
+    """Give a layer its weights, drawn, and its bias, if any, 0.
+
+    Args:
+        layer: on "meta", where it has drawn nothing from the global RNG, and has not imported sympy as
+            nn.utils.skip_init does.
+        spread: how weights are drawn.
+        rng: with what.
+    """
+    one, other, *area = layer.weight.shape
+    fan_one, fan_other = one * math.prod(area), other * math.prod(area)
+    layer.weight = nn.Parameter(draw_weights(tuple(layer.weight.shape), fan_other, fan_one, spread, rng))
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(torch.zeros(len(layer.bias)))
     return layer

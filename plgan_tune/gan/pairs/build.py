@@ -8,6 +8,8 @@ from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, Pair
 from plgan_tune.gan.pairs.conv import SMALLEST as SMALLEST_CONV
 from plgan_tune.gan.pairs.conv import ConvDiscriminator, ConvGenerator
+from plgan_tune.gan.pairs.dcgan import SMALLEST as SMALLEST_DCGAN
+from plgan_tune.gan.pairs.dcgan import DcganDiscriminator, DcganGenerator
 from plgan_tune.gan.pairs.mlp import MlpDiscriminator, MlpGenerator
 
 LARGEST_ZCA = 48
@@ -21,9 +23,10 @@ def check_image(model: ModelSpec, image: ImageShape) -> None:
         RuleError: if it cannot.
     """
     size = f"{image.size} x {image.size}"
-    if model.kind == "conv" and image.size < SMALLEST_CONV:
-        least = f"{SMALLEST_CONV} x {SMALLEST_CONV}"
-        raise RuleError(f"trial.model.kind: conv needs images of at least {least} (use mlp)", size)
+    least = {"conv": SMALLEST_CONV, "dcgan": SMALLEST_DCGAN}.get(model.kind, 1)
+    if image.size < least:
+        rule = f"trial.model.kind: {model.kind} needs images of at least {least} x {least} (use mlp)"
+        raise RuleError(rule, size)
     if model.zca and image.size > LARGEST_ZCA:
         most = f"{LARGEST_ZCA} x {LARGEST_ZCA}"
         raise RuleError(
@@ -54,10 +57,13 @@ def build(
     for_d, for_g = generators
     D: Discriminator
     G: Generator
-    if model.kind == "mlp":
-        D, G = MlpDiscriminator(model, image, classes, for_d), MlpGenerator(model, image, for_g)
-    else:
-        D, G = ConvDiscriminator(model, image, classes, for_d), ConvGenerator(model, image, for_g)
+    match model.kind:
+        case "mlp":
+            D, G = MlpDiscriminator(model, image, classes, for_d), MlpGenerator(model, image, for_g)
+        case "conv":
+            D, G = ConvDiscriminator(model, image, classes, for_d), ConvGenerator(model, image, for_g)
+        case "dcgan":
+            D, G = DcganDiscriminator(model, image, classes, for_d), DcganGenerator(model, image, for_g)
     if not model.train_hidden_gain:
         D.freeze_hidden_gains()
     if model.generator_weight_norm_init == "one":

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plgan_tune.config.trial import ModelSpec
-from plgan_tune.gan.layers import BatchNorm, Dense, WeightNorm, add_noise
+from plgan_tune.gan.layers import BatchNorm, Dense, add_noise
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
@@ -74,5 +74,4 @@ class MlpGenerator(Generator):
         x = latent
         for dense, norm in zip(self.dense, self.norm, strict=True):
             x = F.softplus(norm(dense(x), seen))
-        pixels = apply(self.out, x, 1.0) if isinstance(self.out, WeightNorm) else self.out(x)
-        return torch.sigmoid(pixels).view(-1, self._image.channels, self._image.size, self._image.size)
+        return torch.sigmoid(apply(self.out, x, 1.0)).view(-1, self._image.channels, self._image.size, self._image.size)
