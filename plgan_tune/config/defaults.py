@@ -41,7 +41,13 @@ _COMMON: dict[str, dict[str, Any]] = {
         "supervised_scale": 1.0,
     },
     "optim": {"min_factor": 0.0, "beta1": 0.5, "beta2": 0.999, "eps_root": 0.0, "average_decay": 0.9999},
-    "training": {"batch_size": 100, "discriminator_steps": 1, "precision": "auto", "checkpoint_every": None},
+    "training": {
+        "batch_size": 100,
+        "discriminator_steps": 1,
+        "generator_steps": 1,
+        "precision": "auto",
+        "checkpoint_every": None,
+    },
 }
 
 _KIND: dict[str, dict[str, dict[str, Any]]] = {

@@ -204,7 +204,9 @@ class TrainingSpec(Frozen):
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
     """Size of each of the labelled, unlabelled and generated parts of a discriminator step, over all ranks."""
     discriminator_steps: Size
-    """k: discriminator updates per generator update."""
+    """k: discriminator updates of a round."""
+    generator_steps: Size = 1
+    """g: generator updates of a round, which follow those of the discriminator."""
     precision: Precision
     checkpoint_every: Positive | None = None
     """Epochs between checkpoints; null is about every two minutes of training."""

@@ -69,8 +69,8 @@ def _discriminator(trial: TrialSpec) -> Iterator[Line]:
     if loss.history:
         yield Line("m_D", "mean of the past th_D, D's trained weights")
     yield _rate(optim.lr_discriminator, optim, trial.training.epochs)
-    k = trial.training.discriminator_steps
-    yield Line("steps", f"{k} of D for each of G")
+    k, g = trial.training.discriminator_steps, trial.training.generator_steps
+    yield Line("steps", f"{k} of D for each of G" if g == 1 else f"{k} of D for each {g} of G")
 
 
 def _generator(trial: TrialSpec) -> Iterator[Line]:
@@ -170,6 +170,7 @@ def _idle(trial: TrialSpec) -> Iterator[Line]:
         yield Line("loss.smoothing", "unsupervised_scale is 0: D plays no game")
     if not trains_generator(loss):
         yield Line("optim.lr_generator", "alpha and beta are 0: G is not trained")
+        yield Line("training.generator_steps", "alpha and beta are 0: G is not trained")
     yield from _idle_of_weight_norm(trial.model)
     if optim.min_factor == 1:
         yield Line("optim.decay_epoch", "min_factor is 1: rates do not fall")

@@ -103,9 +103,9 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
 
 
 class EpochPlan(NamedTuple):
-    """Rows of the data set for each step of an epoch, for the global batch.
+    """Rows of the data set for each step of an epoch, for the global batch. A round is k steps of D, then g of G.
 
-    Shapes: labelled and unlabelled_d (steps, k, batch), unlabelled_g (steps, batch).
+    Shapes: labelled and unlabelled_d (rounds, k, batch), unlabelled_g (rounds, g, batch).
     """
 
     labelled: Tensor
@@ -114,22 +114,22 @@ class EpochPlan(NamedTuple):
 
 
 def plan_epoch(trial: TrialSpec, data: Dataset, epoch: int) -> EpochPlan:
-    """Draw the epoch's batches: floor(pool / batch) generator steps, at least one; drop the remainder.
+    """Draw the epoch's batches: floor(pool / batch) rounds, at least one; drop the remainder.
 
-    Labelled rows are independent permutations tiled to the epoch's length (patent table 1); the generator step's
-    unlabelled rows come from a separate permutation.
+    Labelled rows are independent permutations tiled to the epoch's length (patent table 1); the generator steps'
+    unlabelled rows come from permutations of their own.
     """
-    batch, k = trial.training.batch_size, trial.training.discriminator_steps
+    batch, k, g = trial.training.batch_size, trial.training.discriminator_steps, trial.training.generator_steps
     pool, labelled = data.split.pool, data.split.labelled
-    steps = max(len(pool) // batch, 1)
+    rounds = max(len(pool) // batch, 1)
 
     def rows(of: Tensor, length: int, stream: Stream) -> Tensor:
         return of[_tiled(len(of), length, rng_for(trial.seed, epoch, stream)).to(of.device)]
 
     return EpochPlan(
-        rows(labelled, steps * k * batch, Stream.LABELLED).view(steps, k, batch),
-        rows(pool, steps * k * batch, Stream.UNLABELLED_D).view(steps, k, batch),
-        rows(pool, steps * batch, Stream.UNLABELLED_G).view(steps, batch),
+        rows(labelled, rounds * k * batch, Stream.LABELLED).view(rounds, k, batch),
+        rows(pool, rounds * k * batch, Stream.UNLABELLED_D).view(rounds, k, batch),
+        rows(pool, rounds * g * batch, Stream.UNLABELLED_G).view(rounds, g, batch),
     )
 
 
@@ -140,17 +140,18 @@ def _tiled(count: int, length: int, rng: torch.Generator) -> Tensor:
 
 
 def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
-    """Run all steps of an epoch. Return this rank's part of the terms of each step, shape (steps, terms)."""
+    """Run all steps of an epoch. Return this rank's part of the terms of each round, its means, (rounds, terms)."""
     state = runner.state
-    steps, k, batch = plan.labelled.shape
+    (rounds, k, batch), g = plan.labelled.shape, plan.unlabelled_g.shape[1]
     own = runner.ranks.rows(batch)
     names_d, names_g = names_of(state.trial.loss)
-    of_d = torch.zeros(steps, len(names_d), dtype=state.precision.dtype, device=state.device)
-    of_g = torch.zeros(steps, len(names_g), dtype=state.precision.dtype, device=state.device)
-    for step in range(steps):
+    of_d = torch.zeros(rounds, len(names_d), dtype=state.precision.dtype, device=state.device)
+    of_g = torch.zeros(rounds, len(names_g), dtype=state.precision.dtype, device=state.device)
+    for step in range(rounds):
         for turn in range(k):
             of_d[step] += runner.discriminator(plan.labelled[step, turn, own], plan.unlabelled_d[step, turn, own]) / k
-        of_g[step] = runner.generator(plan.unlabelled_g[step, own])
+        for turn in range(g):
+            of_g[step] += runner.generator(plan.unlabelled_g[step, turn, own], turn) / g
     return torch.cat([of_d, of_g], dim=1)
 
 

@@ -25,6 +25,9 @@ SETTLING_IMAGES = 1000
 STREAMS_D = (Stream.LATENT_D, Stream.NOISE_D)
 STREAMS_G = (Stream.LATENT_G, Stream.NOISE_REAL, Stream.NOISE_FAKE)
 
+TURN = 2**40
+"""Lies between the seeds' steps of successive updates of G in a round, and is more than D ever makes: none meet."""
+
 
 @dataclass(slots=True)
 class TrainState:
@@ -84,9 +87,9 @@ class TrainState:
         self.step += 1
         self.scalars.blend.set_(1.0 - min(self.trial.optim.average_decay, self.step / (self.step + 10)))
 
-    def before_g(self) -> None:
-        """Seed the draws of G's step."""
-        self._seed(STREAMS_G)
+    def before_g(self, turn: int = 0) -> None:
+        """Seed the draws of G's step, the one of this `turn`, from 0, since D's last."""
+        self._seed(STREAMS_G, turn)
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -110,9 +113,9 @@ class TrainState:
         self.trial, self.precision, self.epoch, self.step = other.trial, other.precision, other.epoch, other.step
         copy_all(self.memory(), other.memory())
 
-    def _seed(self, streams: Iterable[Stream]) -> None:
+    def _seed(self, streams: Iterable[Stream], turn: int = 0) -> None:
         for stream in streams:
-            self.rngs[stream].manual_seed(seed_for(self.trial.seed, self.step, stream))
+            self.rngs[stream].manual_seed(seed_for(self.trial.seed, self.step + turn * TURN, stream))
 
 
 def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:

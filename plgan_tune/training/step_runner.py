@@ -49,7 +49,7 @@ MAY_DIFFER: Final = frozenset(
         *("loss.supervised_scale", "loss.unsupervised_scale"),
         *("optim.lr_discriminator", "optim.lr_generator", "optim.decay_epoch", "optim.min_factor"),
         "optim.average_decay",
-        *("training.epochs", "training.discriminator_steps", "training.checkpoint_every"),
+        *("training.epochs", "training.discriminator_steps", "training.generator_steps", "training.checkpoint_every"),
     }
 )
 """Keys of a trial that a later trial in the same tensors may change. The steps fix all others."""
@@ -89,10 +89,10 @@ class StepRunner:
         self.state.before_d()
         return self._play_d()
 
-    def generator(self, unlabelled: Tensor) -> Tensor:
-        """Take G's step on this rank's rows of the data, (b,); see `generator_step`."""
+    def generator(self, unlabelled: Tensor, turn: int = 0) -> Tensor:
+        """Take G's step of this `turn` on this rank's rows of the data, (b,); see `generator_step`."""
         self._others.copy_(unlabelled)
-        self.state.before_g()
+        self.state.before_g(turn)
         return self._play_g()
 
     def prepare(self) -> None:

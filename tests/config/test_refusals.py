@@ -136,6 +136,7 @@ def test_the_good_file_is_good(write: Write) -> None:
         ("  training: {epochs: {int: [1, 5]}}", "trial.training.epochs", "incomparable", "{int: [1, 5]}"),
         ("  training: {batch_size: 1}", "trial.training.batch_size", "a whole number >= 2", "1"),
         ("  training: {precision: [a]}", "trial.training.precision", "one of auto", "['a']"),
+        ("  training: {generator_steps: 0}", "trial.training.generator_steps", "a whole number >= 1", "0"),
         ("  model: {kind: cnv}", "trial.model.kind", "one of mlp, conv", "'cnv'"),
         (
             "  model: {kind: conv, hidden: [10]}",

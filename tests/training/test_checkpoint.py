@@ -61,6 +61,7 @@ def refusal(content: bytes) -> str:
     [
         ("mlp", {}, {}),
         ("mlp", {"discriminator_steps": 2, "precision": "float64"}, {}),
+        ("mlp", {"discriminator_steps": 2, "generator_steps": 3}, {}),
         ("mlp", {"discriminator_steps": 2}, {"smoothing": 0.1, "history": 0.1, "weight_decay": 0.01}),
         ("conv", {}, {}),
         ("conv", {"precision": "bf16"}, {}),

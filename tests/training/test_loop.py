@@ -15,7 +15,7 @@ from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training import step_runner
 from plgan_tune.training.loop import Diverged, epochs
-from plgan_tune.training.state import TrainState
+from plgan_tune.training.state import STREAMS_G, TrainState
 from plgan_tune.training.step import StepContext, generator_step
 
 MakeTrial = Callable[..., TrialSpec]
@@ -112,8 +112,9 @@ def test_k_discriminator_steps_a_generator_step(make_trial: MakeTrial, make_data
     assert all(row.loss_supervised is not None and math.isfinite(row.loss_supervised) for row in rows)
 
 
+@pytest.mark.parametrize("g", [1, 3])
 def test_losses_are_means_over_the_epochs_steps(
-    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch, g: int
 ) -> None:
     seen_d: list[list[float]] = []
     seen_g: list[list[float]] = []
@@ -121,12 +122,35 @@ def test_losses_are_means_over_the_epochs_steps(
         step = getattr(step_runner, name)
         monkeypatch.setattr(step_runner, name, lambda *given, step=step, seen=seen: _noted(step(*given), seen))
     data = make_data()
-    state = begin(make_trial(training={"epochs": 1, "discriminator_steps": 2, "precision": "float64"}), data)
+    steps = {"discriminator_steps": 2, "generator_steps": g}
+    state = begin(make_trial(training={"epochs": 1, **steps, "precision": "float64"}), data)
     (row,) = epochs(state, data)
-    assert (len(seen_d), len(seen_g)) == (8, 4)
+    assert (len(seen_d), len(seen_g)) == (8, 4 * g)
     measured = [row.loss_supervised, row.loss_unsupervised, row.loss_adversarial, row.loss_feature]
     means = [sum(values) / len(values) for seen in (seen_d, seen_g) for values in zip(*seen, strict=True)]
     assert measured == pytest.approx(means, rel=1e-12)
+
+
+def test_every_step_of_g_in_a_round_draws_numbers_of_its_own(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of a round draws what the only one of a round does."""
+    data, seen = make_data(), dict[tuple[int, int], list[tuple[int, ...]]]()
+
+    def noting(context: StepContext, unlabelled: Tensor) -> Tensor:
+        seeds.append(tuple(context.state.rngs[stream].initial_seed() for stream in STREAMS_G))
+        return generator_step(context, unlabelled)
+
+    monkeypatch.setattr(step_runner, "generator_step", noting)
+    for k, g in ((1, 1), (1, 3), (2, 1), (2, 2)):
+        seeds = seen[k, g] = []
+        state = begin(make_trial(training={"epochs": 2, "discriminator_steps": k, "generator_steps": g}), data)
+        rows = list(epochs(state, data))
+        assert (state.step, len(rows)) == (2 * 4 * k, 2)
+        assert int(state.G.adam.state_dict()["state"][0]["step"]) == len(seeds) == 2 * 4 * g
+        assert len({seed for of_step in seeds for seed in of_step}) == len(seeds) * len(STREAMS_G)
+    assert seen[1, 3][::3] == seen[1, 1]
+    assert seen[2, 2][::2] == seen[2, 1]
 
 
 def _noted(terms: Tensor, seen: list[list[float]]) -> Tensor:

@@ -28,9 +28,10 @@ def rows_only(labelled: int, pool: int) -> Dataset:
 @pytest.fixture(scope="module")
 def plan(make_trial: MakeTrial) -> Plan:
     def planned(
-        labelled: int = 6, pool: int = 47, batch: int = 10, k: int = 1, epoch: int = 0, seed: int = 0
+        labelled: int = 6, pool: int = 47, batch: int = 10, k: int = 1, epoch: int = 0, seed: int = 0, g: int = 1
     ) -> EpochPlan:
-        trial = make_trial(training={"batch_size": batch, "discriminator_steps": k}, seed=seed)
+        steps = {"discriminator_steps": k, "generator_steps": g}
+        trial = make_trial(training={"batch_size": batch, **steps}, seed=seed)
         return plan_epoch(trial, rows_only(labelled, pool), epoch)
 
     return planned
@@ -45,19 +46,21 @@ def blocks(rows: Tensor, length: int) -> list[list[int]]:
 SIZES = {"labelled": st.integers(1, 20), "pool": st.integers(1, 60), "batch": st.integers(2, 12)}
 
 
-@given(k=st.integers(1, 3), epoch=st.integers(0, 1000), **SIZES)
+@given(k=st.integers(1, 3), g=st.integers(1, 3), epoch=st.integers(0, 1000), **SIZES)
 def test_an_epoch_is_as_many_whole_batches_as_the_pool_holds(
-    plan: Plan, labelled: int, pool: int, batch: int, k: int, epoch: int
+    plan: Plan, labelled: int, pool: int, batch: int, k: int, g: int, epoch: int
 ) -> None:
-    planned = plan(labelled, pool, batch, k, epoch)
-    steps = max(pool // batch, 1)
-    assert planned.labelled.shape == planned.unlabelled_d.shape == (steps, k, batch)
-    assert planned.unlabelled_g.shape == (steps, batch)
+    planned = plan(labelled, pool, batch, k, epoch, g=g)
+    rounds = max(pool // batch, 1)
+    assert planned.labelled.shape == planned.unlabelled_d.shape == (rounds, k, batch)
+    assert planned.unlabelled_g.shape == (rounds, g, batch)
 
 
-@given(k=st.integers(1, 3), **SIZES)
-def test_rows_are_permutations_laid_end_to_end(plan: Plan, labelled: int, pool: int, batch: int, k: int) -> None:
-    planned = plan(labelled, pool, batch, k)
+@given(k=st.integers(1, 3), g=st.integers(1, 3), **SIZES)
+def test_rows_are_permutations_laid_end_to_end(
+    plan: Plan, labelled: int, pool: int, batch: int, k: int, g: int
+) -> None:
+    planned = plan(labelled, pool, batch, k, g=g)
     known = set(range(0, 2 * labelled, 2))
     unknown = set(range(1, 2 * pool, 2))
     for rows, among in ((planned.labelled, known), (planned.unlabelled_d, unknown), (planned.unlabelled_g, unknown)):

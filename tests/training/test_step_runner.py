@@ -127,7 +127,7 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
     [
         ({"seed": 3, "loss": {"alpha": 0.1, "beta": 0.2, "switch_epoch": 7, "ramp": "literal"}}, True),
         ({"optim": {"lr_discriminator": 0.1, "decay_epoch": 3, "average_decay": 0.5}}, True),
-        ({"training": {"epochs": 9, "discriminator_steps": 2}}, True),
+        ({"training": {"epochs": 9, "discriminator_steps": 2, "generator_steps": 2}}, True),
         ({"model": {"initial_spread": 0.1, "weight_norm_init": "xavier"}}, True),
         ({"model": {"generator_initial_spread": "xavier", "generator_weight_norm_init": "one"}}, True),
         ({"model": {"train_hidden_gain": True}}, False),
