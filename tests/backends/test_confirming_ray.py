@@ -132,6 +132,7 @@ def test_a_race_of_two_at_a_time_ends_as_its_log_implies(tmp_path: Path, waits: 
     assert len(pd.read_parquet(tmp_path / "study" / "trials")) == before
 
 
+@pytest.mark.slow
 def test_a_race_of_the_clearly_different_logs_whom_it_drops(tmp_path: Path) -> None:
     spec = spec_of(0.5, 0.1, 0.9, 0.2, confirm={**CONFIRM, "seeds": 5, "finalists": 3, "share": 0.9})
     result = search(tmp_path, spec)
@@ -141,6 +142,7 @@ def test_a_race_of_the_clearly_different_logs_whom_it_drops(tmp_path: Path) -> N
     assert result.state.standing().is_over
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alphas", [(0.3,), (0.3, 0.2)])
 def test_a_search_of_fewer_trials_than_slots_waits_for_its_race(tmp_path: Path, alphas: tuple[float, ...]) -> None:
     """A slot is free from the start, and there is nothing to train in it before the trials have ended."""
@@ -156,6 +158,7 @@ def test_a_search_of_fewer_trials_than_slots_waits_for_its_race(tmp_path: Path, 
     check_replay(tmp_path, spec, result)
 
 
+@pytest.mark.slow
 def test_a_search_whose_sampler_is_out_of_points_races_in_the_slots_that_are_left(tmp_path: Path) -> None:
     mapping = spec_of(0.3).as_mapping()
     mapping["search"] |= {"first": [], "sampler": "grid", "trials": 9}
@@ -170,6 +173,7 @@ def test_a_search_whose_sampler_is_out_of_points_races_in_the_slots_that_are_lef
     check_replay(tmp_path, spec, result)
 
 
+@pytest.mark.slow
 def test_a_finalist_that_ends_last_is_confirmed_whatever_was_trained_before(
     tmp_path: Path, waits: dict[int, int]
 ) -> None:

@@ -81,7 +81,7 @@ def rows() -> Rows:
     )
 
 
-@pytest.fixture(params=["local", "memory", "s3", "gs"])
+@pytest.fixture(params=["local", "memory", "s3", pytest.param("gs", marks=pytest.mark.slow)])
 def study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     """An empty place, its name as awkward as a user's may be."""
     if request.param == "local":

@@ -23,7 +23,7 @@ from plgan_tune.store.tables import read_table
 from plgan_tune.store.versions import ChangedError, Versions
 from tests.store.conftest import follow
 
-pytestmark = pytest.mark.parametrize("study", ["s3", "gs"], indirect=True)
+pytestmark = pytest.mark.parametrize("study", ["s3", pytest.param("gs", marks=pytest.mark.slow)], indirect=True)
 
 Around = Callable[[Callable[[str], bool], Callable[[Any], Any]], None]
 

@@ -287,6 +287,7 @@ def test_a_race_that_is_cut_short_after_any_epoch_comes_to_the_same(
         check_equal(tmp_path / "whole", folder)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_cut_short_after_every_epoch_comes_to_the_same(planned: type[Planned], tmp_path: Path) -> None:
     spec = noisy(planned)
     whole = search(tmp_path / "whole", spec)
