@@ -93,6 +93,7 @@ class EpochMetrics:
     error_gap: float | None = column(
         "val_error_raw - val_error; negative if the averaged weights lag", "fraction", -1, 1
     )
+    loss_self_training: float | None = column("C_self, before self_scale", "nats", default=None)
 
 
 @dataclass(frozen=True, slots=True)

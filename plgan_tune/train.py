@@ -385,6 +385,7 @@ def describe(metrics: EpochMetrics, *, losses: bool = True) -> str:
     if losses:
         parts += [
             f"D {(metrics.loss_supervised or 0.0) + (metrics.loss_unsupervised or 0.0):.3f}",
+            *([] if metrics.loss_self_training is None else [f"C_self {metrics.loss_self_training:.3f}"]),
             f"V_log {metrics.loss_adversarial or 0.0:+.3f}",
             f"V_feature {metrics.loss_feature or 0.0:.4f}",
         ]

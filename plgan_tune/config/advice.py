@@ -45,6 +45,12 @@ def _about_trials(trials: list[TrialSpec]) -> list[str]:
             f"trial.loss.switch_epoch may be {high}: with {epochs} epochs the ramp then never reaches 1; "
             f"{epochs - 1} or less avoids that"
         )
+    starts = [trial.loss.self_start for trial in trials if trial.loss.self_scale]
+    if starts and (high := max(starts)) >= epochs:
+        sentences.append(
+            f"self-training may begin in epoch {high}: with {epochs} epochs it then never does; a "
+            f"trial.loss.self_epoch of {epochs - 1} or less avoids that"
+        )
     return sentences
 
 

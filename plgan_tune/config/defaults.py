@@ -39,6 +39,10 @@ _COMMON: dict[str, dict[str, Any]] = {
         "history": 0.0,
         "weight_decay": 0.0,
         "supervised_scale": 1.0,
+        "self_scale": 0.0,
+        "self_threshold": 0.95,
+        "self_images": "generated",
+        "self_epoch": None,
     },
     "optim": {"min_factor": 0.0, "beta1": 0.5, "beta2": 0.999, "eps_root": 0.0, "average_decay": 0.9999},
     "training": {

@@ -21,13 +21,22 @@ BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 
 Method = Literal[
-    "pl_gan", "patent", "regular_gan", "feature_wise_gan", "saturating_gan", "sgan", "dcgan_ssl", "supervised"
+    "pl_gan",
+    "patent",
+    "regular_gan",
+    "feature_wise_gan",
+    "saturating_gan",
+    "sgan",
+    "dcgan_ssl",
+    "self_training",
+    "supervised",
 ]
 Kind = Literal["mlp", "conv", "dcgan"]
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
 FeatureNorm = Literal["mean", "sum", "l1"]
 Supervised = Literal["softmax", "one_vs_all", "joint"]
+SelfImages = Literal["generated", "unlabelled"]
 Precision = Literal["auto", "float32", "float64", "bf16"]
 WeightNormInit = Literal["xavier", "data"]
 FakeLogit = Literal["fixed", "learned"]
@@ -170,6 +179,19 @@ class LossSpec(Frozen):
     """wd of wd / 2 |W|^2 in D's loss, over its weights without biases and gains."""
     supervised_scale: Weight = 1.0
     """The weight of C_sup in D's loss."""
+    self_scale: Weight = 0.0
+    """Weight of C_self, self-training, in D's loss."""
+    self_threshold: Rate = 0.95
+    """The least probability of a class from which the averaged D's answer is a target of C_self."""
+    self_images: SelfImages = "generated"
+    """The images that C_self is about."""
+    self_epoch: Count | None = None
+    """C_self plays from this epoch on, counted from 0; null is switch_epoch."""
+
+    @property
+    def self_start(self) -> int:
+        """The epoch from which C_self plays, counted from 0."""
+        return self.switch_epoch if self.self_epoch is None else self.self_epoch
 
 
 class OptimSpec(Frozen):

@@ -56,7 +56,8 @@ def _discriminator(trial: TrialSpec) -> Iterator[Line]:
     weighted = game if scale == 1 else f"{scale:g} [{game}]" if scale else ""
     decay = f"{loss.weight_decay / 2:g} |W|^2" if loss.weight_decay else ""
     supervised = f"{_times(loss.supervised_scale)}C_sup" if loss.supervised_scale else ""
-    yield Line("L_D", _sum([supervised, weighted], [decay, _history(loss, "D")]))
+    taught = f"{_times(loss.self_scale)}C_self" if self_trains(trial) else ""
+    yield Line("L_D", _sum([supervised, weighted, taught], [decay, _history(loss, "D")]))
     if supervised:
         yield Line("C_sup", C_SUP[loss.supervised])
     if scale:
@@ -64,6 +65,8 @@ def _discriminator(trial: TrialSpec) -> Iterator[Line]:
         yield Line("phi(r)", "softplus(r), which is -log(1 - D)")
     if scale or loss.alpha:
         yield Line("r(x)", f"logsumexp of the N logits{_less_fake(trial)}; D = sigmoid(r)")
+    if taught:
+        yield from _self_training(loss)
     if decay:
         yield Line("W", "weights of D, without biases and gains")
     if loss.history:
@@ -89,6 +92,12 @@ def _generator(trial: TrialSpec) -> Iterator[Line]:
     if loss.history:
         yield Line("m_G", "mean of the past th_G, G's weights")
     yield _rate(optim.lr_generator, optim, trial.training.epochs)
+
+
+def _self_training(loss: LossSpec) -> Iterator[Line]:
+    x = "G(z)" if loss.self_images == "generated" else "x_u"
+    yield Line("C_self", f"-E [max p' >= {loss.self_threshold:g}] log p(argmax p' | {x}), from e {loss.self_start} on")
+    yield Line("p'", f"p(y | {x}) of the average of D, without noise")
 
 
 def _game_of_generator(loss: LossSpec, epochs: int) -> Iterator[Line]:
@@ -146,6 +155,11 @@ def trains_generator(loss: LossSpec) -> bool:
     return loss.alpha > 0 or loss.beta > 0
 
 
+def self_trains(trial: TrialSpec) -> bool:
+    """Return whether C_self plays in any epoch."""
+    return trial.loss.self_scale > 0 and trial.loss.self_start < trial.training.epochs
+
+
 def decays(optim: OptimSpec, epochs: int) -> bool:
     """Return whether the learning rates fall within this many epochs."""
     return learning_rate_factor(epochs - 1, optim.decay_epoch, optim.min_factor) < 1
@@ -156,11 +170,8 @@ def _idle(trial: TrialSpec) -> Iterator[Line]:
     loss, optim, epochs = trial.loss, trial.optim, trial.training.epochs
     if not loss.alpha:
         yield Line("loss.ramp", "alpha is 0: V_log is measured only")
-        yield Line("loss.switch_epoch", "alpha is 0: V_log is measured only")
-    elif loss.ramp in ("zero", "one"):
-        yield Line("loss.switch_epoch", f"ramp is {loss.ramp}: w is constant")
-    elif epochs == 1:
-        yield Line("loss.switch_epoch", "one epoch: w begins at exp(-10)")
+    if not (loss.self_scale and loss.self_epoch is None):
+        yield from _idle_switch(loss, epochs)
     if not loss.beta:
         yield Line("loss.feature_norm", "beta is 0: V_feature is measured only")
         yield Line("model.feature_layer", "beta is 0: V_feature is measured only")
@@ -171,6 +182,7 @@ def _idle(trial: TrialSpec) -> Iterator[Line]:
     if not trains_generator(loss):
         yield Line("optim.lr_generator", "alpha and beta are 0: G is not trained")
         yield Line("training.generator_steps", "alpha and beta are 0: G is not trained")
+    yield from _idle_self_training(trial)
     yield from _idle_of_weight_norm(trial.model)
     if optim.min_factor == 1:
         yield Line("optim.decay_epoch", "min_factor is 1: rates do not fall")
@@ -184,3 +196,22 @@ def _idle_of_weight_norm(model: ModelSpec) -> Iterator[Line]:
         yield Line("model.train_hidden_gain", f"discriminator_norm is {model.discriminator_norm}")
     if not model.generator_weight_norm:
         yield Line("model.generator_weight_norm_init", "generator_weight_norm is false")
+
+
+def _idle_self_training(trial: TrialSpec) -> Iterator[Line]:
+    loss = trial.loss
+    if not loss.self_scale:
+        for key in ("self_threshold", "self_images", "self_epoch"):
+            yield Line(f"loss.{key}", "self_scale is 0")
+    elif not self_trains(trial):
+        for key in ("self_scale", "self_threshold", "self_images"):
+            yield Line(f"loss.{key}", f"self-training would begin at e {loss.self_start}")
+
+
+def _idle_switch(loss: LossSpec, epochs: int) -> Iterator[Line]:
+    if not loss.alpha:
+        yield Line("loss.switch_epoch", "alpha is 0: V_log is measured only")
+    elif loss.ramp in ("zero", "one"):
+        yield Line("loss.switch_epoch", f"ramp is {loss.ramp}: w is constant")
+    elif epochs == 1:
+        yield Line("loss.switch_epoch", "one epoch: w begins at exp(-10)")

@@ -1,6 +1,6 @@
 """The formula sheet: what each player minimises.
 
-    L_D = c C_sup + C_unsup          C_unsup = s (E rho(x_u) + E phi(G(z)))
+    L_D = c C_sup + C_unsup + s_self C_self    C_unsup = s (E rho(x_u) + E phi(G(z)))
     L_G = alpha V_log + beta V_feature    V_log = E gamma(G(z))
 
 rho, phi and gamma are the terms of the game (`games.py`). Terms are computed image by image; a rank sums its own and
@@ -44,9 +44,10 @@ def weighted_sum(terms: Terms) -> Tensor:
     return reduce(add, (term.weight * term.value for term in terms.values()))
 
 
-def names_of(loss: LossSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:  # noqa: ARG001
+def names_of(loss: LossSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the terms of D's and of G's loss, in their order."""
-    return ("supervised", "unsupervised"), ("adversarial", "feature")
+    of_d = ("supervised", "unsupervised", *(["self_training"] if loss.self_scale else []))
+    return of_d, ("adversarial", "feature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Objective:
         batch: images of each kind, over all ranks.
         all_sum: sums over ranks.
         ranks: their number.
+        self_scale: weight of C_self.
+        self_threshold: tau of C_self.
     """
 
     spec: LossSpec
@@ -74,20 +77,30 @@ class Objective:
     batch: int
     all_sum: AllSum
     ranks: int
+    self_scale: Number = 0.0
+    self_threshold: Number = 1.0
 
-    def discriminator(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, fakes: Tensor) -> Terms:
-        """Return L_D: C_sup, and C_unsup with its scale in it.
+    def discriminator(
+        self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, fakes: Tensor, teacher: Tensor | None = None
+    ) -> Terms:
+        """Return L_D: C_sup, C_unsup with its scale in it, and C_self if there is a teacher.
 
         Args:
             labelled: D's logits of this rank's labelled images, (b, N).
             labels: their classes, (b,).
             unlabelled: logits of unlabelled images, (b, N).
             fakes: logits of generated images, (b, N).
+            teacher: the averaged D's logits of the images that C_self is about, (b, N), without a graph.
         """
         unsupervised = self.game.on_real(unlabelled) + self.game.on_fake(fakes)
         C_sup = SUPERVISED[self.spec.supervised](labelled, labels).sum() / self.batch
         C_unsup = (self.unsupervised_scale * unsupervised).sum() / self.batch
-        return {"supervised": Term(C_sup, self.supervised_scale), "unsupervised": Term(C_unsup, 1.0)}
+        terms = {"supervised": Term(C_sup, self.supervised_scale), "unsupervised": Term(C_unsup, 1.0)}
+        if teacher is not None:
+            student = fakes if self.spec.self_images == "generated" else unlabelled
+            C_self = self_training(student, teacher, self.self_threshold).sum() / self.batch
+            terms["self_training"] = Term(C_self, self.self_scale)
+        return terms
 
     def generator(self, real_features: Tensor, fakes: DiscriminatorOutput) -> Terms:
         """Return L_G: V_log and V_feature.
@@ -137,6 +150,17 @@ SUPERVISED: Final[Mapping[Supervised, Callable[[Tensor, Tensor], Tensor]]] = {
     "joint": supervised_joint,
 }
 """C_sup by its name: logits (B, N) and classes (B,) to (B,)."""
+
+
+def self_training(logits: Tensor, teacher: Tensor, threshold: Number) -> Tensor:
+    """Return C_self: cross entropy with the teacher's class where its probability reaches the threshold, else 0.
+
+    Pseudo-labels (Lee 2013) above a threshold (Sohn et al. 2020, eq. 4): 1[max_j p_j >= tau] CE(l, argmax_j p_j), where
+    p is the teacher's. Images below it count in the mean, so ranks need not share how many they are.
+    Shapes (B, N), (B, N) -> (B,).
+    """
+    probability, target = teacher.softmax(dim=1).max(dim=1)
+    return (probability >= threshold) * F.cross_entropy(logits, target, reduction="none")
 
 
 def feature_distance(real_mean: Tensor, fake_mean: Tensor, norm: FeatureNorm) -> Tensor:

@@ -1,8 +1,11 @@
-"""Values that change from epoch to epoch: the ramp w and the learning rate. Epochs count from 0 here."""
+"""Values that change from epoch to epoch: the ramp w, the weight of self-training and the learning rate.
+
+Epochs count from 0 here.
+"""
 
 import math
 
-from plgan_tune.config.trial import Ramp
+from plgan_tune.config.trial import LossSpec, Ramp
 
 
 def ramp(epoch: int, switch_epoch: int, shape: Ramp) -> float:
@@ -21,6 +24,11 @@ def ramp(epoch: int, switch_epoch: int, shape: Ramp) -> float:
         case "literal":
             t = epoch / switch_epoch
     return math.exp(-10.0 * (1.0 - t) ** 2)
+
+
+def self_training_scale(epoch: int, loss: LossSpec) -> float:
+    """Return the weight of C_self: `self_scale` from the epoch of its start on, 0 before."""
+    return loss.self_scale if epoch >= loss.self_start else 0.0
 
 
 def learning_rate_factor(epoch: int, decay_epoch: int, min_factor: float) -> float:

@@ -34,6 +34,7 @@ class DeviceScalars:
     """Numbers that the steps read. The learning rates belong to the optimisers.
 
     Attributes:
+        self_scale: the weight of C_self in this epoch.
         w: the ramp in this epoch.
         blend: the weight of D's weights in this update of their average.
     """
@@ -43,6 +44,8 @@ class DeviceScalars:
     supervised_scale: DeviceScalar
     unsupervised_scale: DeviceScalar
     smoothing: DeviceScalar
+    self_scale: DeviceScalar
+    self_threshold: DeviceScalar
     w: DeviceScalar
     blend: DeviceScalar
 

@@ -13,6 +13,7 @@ from plgan_tune.gan.draws import Draws, Stream, rng_for, seed_for
 from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, draw_latent
 from plgan_tune.gan.pairs.build import build
+from plgan_tune.gan.schedules import self_training_scale
 from plgan_tune.training.device_scalars import DeviceScalars
 from plgan_tune.training.player import Player
 from plgan_tune.training.precision import PrecisionPolicy, precision_policy_for
@@ -74,6 +75,8 @@ class TrainState:
         scalars.supervised_scale.set_(loss.supervised_scale)
         scalars.unsupervised_scale.set_(loss.unsupervised_scale)
         scalars.smoothing.set_(loss.smoothing)
+        scalars.self_scale.set_(self_training_scale(self.epoch, loss))
+        scalars.self_threshold.set_(loss.self_threshold)
         scalars.w.set_(w)
         self.D.before_epoch(lr_discriminator, loss)
         self.G.before_epoch(lr_generator, loss)
@@ -138,7 +141,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         _calibrate_generator(G, trial, device, precision.dtype)
     history = [History] if trial.loss.history else []
     decay = [WeightDecay] if trial.loss.weight_decay else []
-    return TrainState(
+    state = TrainState(
         trial=trial,
         image=image,
         classes=data.classes,
@@ -150,6 +153,9 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         scalars=DeviceScalars.on(device, precision.dtype),
         rngs={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},
     )
+    if trial.loss.self_scale:
+        state.settle(data)  # its teacher, the average of D, evaluates images from the first step on
+    return state
 
 
 def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, dtype: torch.dtype) -> None:

@@ -12,7 +12,7 @@ from plgan_tune.gan.draws import Draws, Stream
 from plgan_tune.gan.games import Logistic
 from plgan_tune.gan.objective import Objective, Terms, weighted_sum
 from plgan_tune.gan.pairs.base import DiscriminatorOutput, draw_latent
-from plgan_tune.gan.passes import Pass
+from plgan_tune.gan.passes import EVALUATION, Pass
 from plgan_tune.training.player import Network, Player
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
@@ -68,7 +68,18 @@ class StepContext:
             batch=trial.training.batch_size,
             all_sum=ranks.all_sum,
             ranks=ranks.count,
+            self_scale=scalars.self_scale.value,
+            self_threshold=scalars.self_threshold.value,
         )
+
+    def teacher(self, unlabelled: Tensor, fakes: Tensor) -> Tensor | None:
+        """Return the averaged D's logits of the images that C_self is about, (b, N), noise off; None without C_self."""
+        loss = self.state.trial.loss
+        if not loss.self_scale:
+            return None
+        images = fakes if loss.self_images == "generated" else unlabelled
+        logits: Tensor = self.state.averaged(images, EVALUATION).logits
+        return logits.to(self.state.precision.dtype)
 
 
 def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> Tensor:
@@ -86,11 +97,12 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
     state = context.state
     with state.precision.autocast():
         with torch.no_grad():
-            fakes = context.fakes(Stream.LATENT_D)
-        images = torch.cat([labelled, unlabelled, fakes.to(labelled.dtype)])
+            fakes = context.fakes(Stream.LATENT_D).to(labelled.dtype)
+            teacher = context.teacher(unlabelled, fakes)
+        images = torch.cat([labelled, unlabelled, fakes])
         logits = state.D.network(images, context.seen(context.draws(Stream.NOISE_D, parts=3), parts=3)).logits
     on_labelled, on_unlabelled, on_fakes = logits.to(state.precision.dtype).chunk(3)
-    terms = context.objective().discriminator(on_labelled, labels, on_unlabelled, on_fakes)
+    terms = context.objective().discriminator(on_labelled, labels, on_unlabelled, on_fakes, teacher)
     descend(terms, state.D, context.ranks)
     state.update_average()
     return measured(terms)

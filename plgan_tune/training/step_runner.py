@@ -47,6 +47,7 @@ MAY_DIFFER: Final = frozenset(
         # These are written to a device, or read between steps.
         *("loss.alpha", "loss.beta", "loss.switch_epoch", "loss.ramp"),
         *("loss.supervised_scale", "loss.unsupervised_scale"),
+        *("loss.self_threshold", "loss.self_epoch"),
         *("optim.lr_discriminator", "optim.lr_generator", "optim.decay_epoch", "optim.min_factor"),
         "optim.average_decay",
         *("training.epochs", "training.discriminator_steps", "training.generator_steps", "training.checkpoint_every"),
@@ -54,7 +55,7 @@ MAY_DIFFER: Final = frozenset(
 )
 """Keys of a trial that a later trial in the same tensors may change. The steps fix all others."""
 
-SWITCHES: Final = frozenset({"loss.smoothing", "loss.history", "loss.weight_decay"})
+SWITCHES: Final = frozenset({"loss.smoothing", "loss.history", "loss.weight_decay", "loss.self_scale"})
 """Keys whose 0 leaves a term out of the steps. A later trial may change any other value of theirs."""
 
 

@@ -53,6 +53,13 @@ def test_a_switch_after_the_last_epoch_is_named(switch: object) -> None:
     assert "trial.loss.switch_epoch may be 60" in sentence
 
 
+@pytest.mark.parametrize(("start", "said"), [(59, False), (60, True), ({"int": [0, 60]}, True)])
+def test_self_training_that_never_begins_is_named(start: object, said: bool) -> None:
+    assert _advice(loss={"self_epoch": start}) == []
+    sentences = _advice(loss={"self_scale": 0.5, "self_epoch": start})
+    assert ["self-training may begin in epoch 60" in sentence for sentence in sentences] == [True] * said
+
+
 @pytest.mark.parametrize("loss", [{"switch_epoch": 59}, {"switch_epoch": 60, "ramp": "one"}])
 def test_a_switch_that_is_reached_or_unused_is_not(loss: dict[str, Any]) -> None:
     assert _advice(loss=loss) == []

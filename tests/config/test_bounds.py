@@ -62,6 +62,7 @@ def problem(file: Path, *overrides: str) -> str:
         ("trial.training.batch_size", 1_000_000),
         ("trial.training.discriminator_steps", 1_000_000),
         ("trial.training.generator_steps", 1_000_000),
+        ("trial.loss.self_epoch", 1_000_000_000),
         ("trial.training.checkpoint_every", 1_000_000_000),
     ],
 )

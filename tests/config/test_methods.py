@@ -28,3 +28,16 @@ def test_sgan_is_regular_gan_over_one_more_class_with_a_full_game(kind: str) -> 
         "loss.unsupervised_scale": 1.0,
     }
     assert (theirs["loss.alpha"], theirs["loss.beta"], theirs["loss.ramp"]) == (1.0, 0.0, "zero")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_self_training_is_pl_gan_that_teaches_itself_from_the_switch_on(kind: str) -> None:
+    ours, theirs = resolved("pl_gan", kind), resolved("self_training", kind)
+    differing = {key: theirs[key] for key in ours if ours[key] != theirs[key]}
+    assert differing == {"method": "self_training", "loss.self_scale": 0.5}
+    data = {"source": "digits", "labels": 20, "validation": 100}
+    given = {"method": "self_training", "data": data, "model": {"kind": kind}}
+    loss = TrialSpec.model_validate(with_defaults(given)).loss
+    assert (loss.self_threshold, loss.self_images, loss.self_start) == (0.95, "generated", loss.switch_epoch)
+    given["loss"] = {"switch_epoch": 7, "self_epoch": 0}
+    assert TrialSpec.model_validate(with_defaults(given)).loss.self_start == 0

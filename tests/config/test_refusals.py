@@ -137,6 +137,31 @@ def test_the_good_file_is_good(write: Write) -> None:
         ("  training: {batch_size: 1}", "trial.training.batch_size", "a whole number >= 2", "1"),
         ("  training: {precision: [a]}", "trial.training.precision", "one of auto", "['a']"),
         ("  training: {generator_steps: 0}", "trial.training.generator_steps", "a whole number >= 1", "0"),
+        ("  loss: {alpha: {uniform: [0.1, 1]}, self_scale: -1}", "trial.loss.self_scale", "a finite number >= 0", "-1"),
+        (
+            "  loss: {alpha: {uniform: [0.1, 1]}, self_threshold: 0}",
+            "trial.loss.self_threshold",
+            "a finite number > 0 and <= 1",
+            "0",
+        ),
+        (
+            "  loss: {alpha: {uniform: [0.1, 1]}, self_threshold: 1.1}",
+            "trial.loss.self_threshold",
+            "a finite number > 0 and <= 1",
+            "1.1",
+        ),
+        (
+            "  loss: {alpha: {uniform: [0.1, 1]}, self_images: labelled}",
+            "trial.loss.self_images",
+            "one of generated, unlabelled",
+            "'labelled'",
+        ),
+        (
+            "  loss: {alpha: {uniform: [0.1, 1]}, self_epoch: -1}",
+            "trial.loss.self_epoch",
+            "null or a whole number >= 0",
+            "-1",
+        ),
         ("  model: {kind: cnv}", "trial.model.kind", "one of mlp, conv", "'cnv'"),
         (
             "  model: {kind: conv, hidden: [10]}",

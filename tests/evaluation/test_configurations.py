@@ -73,7 +73,9 @@ def test_what_a_study_fixes_stays_but_for_what_the_patent_prints() -> None:
     assert (found["loss.switch_epoch"], found["optim.decay_epoch"], found["optim.lr_generator"]) == (30, 125, 0.003)
 
 
-@pytest.mark.parametrize("method", ["regular_gan", "feature_wise_gan", "saturating_gan", "sgan", "supervised"])
+@pytest.mark.parametrize(
+    "method", ["regular_gan", "feature_wise_gan", "saturating_gan", "sgan", "self_training", "supervised"]
+)
 def test_a_variant_of_pl_gan_is_compared_with_pl_gan(method: str) -> None:
     trial = {"data": {"source": "digits", "labels": 20, "validation": 400}, "model": {"width": 0.1}}
     theirs, ours = (

@@ -1,21 +1,24 @@
 """Every loss term against the formula as printed, in float64 NumPy; and far out, in 200 decimal digits."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plgan_tune.config.trial import FeatureNorm
+from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.trial import FeatureNorm, TrialSpec
 from plgan_tune.gan import games, objective
 from plgan_tune.gan.games import Logistic
+from plgan_tune.gan.objective import Objective, weighted_sum
 
 Array = NDArray[np.float64]
 
@@ -158,6 +161,71 @@ def test_adversarial_loss(batch: tuple[Array, Array, NDArray[np.int64]], w: floa
     D = naive_D(fake)
     expected = w * np.mean(np.log(1 - D)) + (1 - w) * np.mean(-np.log(D))
     assert Logistic(w).for_generator(as_tensor(fake)).mean().item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
+
+
+@given(MODERATE, st.floats(0.01, 1))
+def test_self_training_is_cross_entropy_with_the_classes_that_the_teacher_is_sure_of(
+    batch: tuple[Array, Array, NDArray[np.int64]], tau: float
+) -> None:
+    student, teacher, _ = batch
+    p, taught = naive_softmax(student), naive_softmax(teacher)
+    assume(np.abs(taught.max(axis=1) - tau).min() > 1e-9)
+    assume(len(teacher[0]) == 1 or np.diff(np.sort(teacher, axis=1)[:, -2:]).min() > 1e-9)
+    sure = [-np.log(p[n, row.argmax()]) if row.max() >= tau else 0.0 for n, row in enumerate(taught)]
+    found = objective.self_training(as_tensor(student), as_tensor(teacher), tau)
+    np.testing.assert_allclose(found, sure, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(MODERATE)
+def test_a_student_that_is_its_own_teacher_learns_what_it_says_already(
+    dtype: torch.dtype, batch: tuple[Array, Array, NDArray[np.int64]]
+) -> None:
+    """The gradient of C_self is p - onehot(argmax p) of each image, and 0 if the image is not sure enough."""
+    logits = as_tensor(batch[0]).to(dtype)
+    p = logits.softmax(dim=1)
+    onehot = np.eye(p.shape[1])[p.argmax(dim=1).numpy()]
+    found = gradient_of(lambda student: objective.self_training(student, logits, 0.0), logits)
+    np.testing.assert_allclose(found, p.numpy() - onehot, atol=1e-6 if dtype == torch.float32 else 1e-13)
+    assert not gradient_of(lambda student: objective.self_training(student, logits, 1.001), logits).any()
+
+
+def objective_of(**loss: Any) -> Objective:
+    data = {"source": "digits", "labels": 20, "validation": 100}
+    spec = TrialSpec.model_validate(with_defaults({"data": data, "loss": loss})).loss
+    return Objective(
+        spec,
+        Logistic(0.3),
+        supervised_scale=1.0,
+        unsupervised_scale=1.0,
+        alpha=1.0,
+        beta=1.0,
+        batch=8,
+        all_sum=lambda part: part,
+        ranks=2,
+    )
+
+
+@pytest.mark.parametrize("images", ["generated", "unlabelled"])
+def test_self_training_moves_the_logits_of_its_own_images_alone(images: str) -> None:
+    """These 4 of 8 images are a rank's. Labels are those of the labelled images, and no other."""
+    rng = torch.Generator().manual_seed(0)
+    *parts, teacher = torch.randn(4, 4, 5, dtype=torch.float64, generator=rng)
+    off = objective_of(self_scale=0.0)
+    on = replace(off, spec=objective_of(self_scale=1.0, self_images=images).spec, self_scale=0.7, self_threshold=0.0)
+
+    def gradients(objective: Objective, teacher: Tensor | None) -> list[Tensor]:
+        labelled, unlabelled, fakes = leaves = [part.clone().requires_grad_() for part in parts]
+        loss = weighted_sum(objective.discriminator(labelled, torch.arange(4), unlabelled, fakes, teacher))
+        return list(torch.autograd.grad(loss, leaves))
+
+    moved = [with_it - without for with_it, without in zip(gradients(on, teacher), gradients(off, None), strict=True)]
+    student = parts[2] if images == "generated" else parts[1]
+    expected = 0.7 * (student.softmax(dim=1) - torch.eye(5, dtype=torch.float64)[teacher.argmax(dim=1)]) / 8
+    zero = torch.zeros_like(expected)
+    torch.testing.assert_close(moved, [zero, *([zero, expected] if images == "generated" else [expected, zero])])
+    not_begun = replace(on, self_scale=0.0)
+    assert all(map(torch.equal, gradients(not_begun, teacher), gradients(off, None)))
 
 
 def test_adversarial_loss_of_the_baselines() -> None:

@@ -110,7 +110,7 @@ def test_the_columns_of_epochs() -> None:
         "seq, trial_id, attempt, epoch, val_error, val_error_raw, loss_supervised, loss_unsupervised, "
         "loss_adversarial, loss_feature, ramp, lr_discriminator, lr_generator, images_per_second, seconds, "
         "grad_norm_adversarial, grad_norm_feature, accuracy_real, accuracy_generated, real_max_logit_positive, "
-        "entropy_generated, error_gap, reported_at"
+        "entropy_generated, error_gap, loss_self_training, reported_at"
     )
 
 

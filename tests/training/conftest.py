@@ -85,7 +85,9 @@ def tensors_of() -> Callable[[TrainState], dict[str, Tensor]]:
 
 @pytest.fixture(scope="session")
 def timeless() -> Callable[[EpochMetrics], dict[str, float]]:
-    """An epoch's row but for its times, which no seed decides."""
+    """An epoch's measures but for its times, which no seed decides."""
     return lambda row: {
-        name: value for name, value in asdict(row).items() if name not in ("seconds", "images_per_second")
+        name: value
+        for name, value in asdict(row).items()
+        if value is not None and name not in ("seconds", "images_per_second")
     }

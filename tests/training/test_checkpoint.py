@@ -61,13 +61,14 @@ def refusal(content: bytes) -> str:
     [
         ("mlp", {}, {}),
         ("mlp", {"discriminator_steps": 2, "precision": "float64"}, {}),
-        ("mlp", {"discriminator_steps": 2, "generator_steps": 3}, {}),
         ("mlp", {"discriminator_steps": 2}, {"smoothing": 0.1, "history": 0.1, "weight_decay": 0.01}),
         ("conv", {}, {}),
         ("conv", {"precision": "bf16"}, {}),
         ("conv", {}, {"history": 0.1}),
         ("dcgan", {}, {"supervised_scale": 10.0}),
         ("dcgan", {"precision": "bf16"}, {"weight_decay": 0.1}),
+        ("mlp", {"generator_steps": 3, "discriminator_steps": 2}, {"self_scale": 0.5, "self_threshold": 0.4}),
+        ("conv", {"precision": "bf16"}, {"self_scale": 0.5, "self_threshold": 0.34, "self_epoch": 1}),
     ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(

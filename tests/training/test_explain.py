@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.study import flatten, set_paths
-from plgan_tune.config.trial import FeatureNorm, Kind, Method, Ramp, Supervised, TrialSpec
+from plgan_tune.config.trial import FeatureNorm, Kind, Method, Ramp, SelfImages, Supervised, TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.gan.explain import Line, explain
 from plgan_tune.gan.games import Logistic
 from plgan_tune.gan.objective import Objective, weighted_sum
 from plgan_tune.gan.pairs.base import DiscriminatorOutput
-from plgan_tune.gan.schedules import ramp
+from plgan_tune.gan.schedules import ramp, self_training_scale
 from plgan_tune.train import app
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.pulls import History, WeightDecay
@@ -44,6 +44,10 @@ LOSSES = st.fixed_dictionaries(
         "ramp": st.sampled_from(get_args(Ramp)),
         "feature_norm": st.sampled_from(get_args(FeatureNorm)),
         "supervised": st.sampled_from(get_args(Supervised)),
+        "self_scale": WEIGHTS,
+        "self_threshold": st.sampled_from([0.2, 0.95]),
+        "self_images": st.sampled_from(get_args(SelfImages)),
+        "self_epoch": st.sampled_from([None, 0, 299, 600]),
     },
 )
 PULL = re.compile(r"\s\+ [^+|]*\|[^|]*\|\^2")
@@ -76,7 +80,7 @@ def value(formula: str, **names: Any) -> Tensor:
 def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
     """With C_sup and V_feature as the objective has them: their words are no formula to compute."""
     rng = torch.Generator().manual_seed(0)
-    labelled, unlabelled, fakes = torch.randn(3, 4, 10, dtype=torch.float64, generator=rng)
+    labelled, unlabelled, fakes, teacher = torch.randn(4, 4, 10, dtype=torch.float64, generator=rng)
     real, fake = torch.randn(2, 4, 6, dtype=torch.float64, generator=rng)
     loss = trial.loss
     w = ramp(trial.loss.switch_epoch // 2, loss.switch_epoch, loss.ramp)
@@ -90,8 +94,10 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
         batch=4,
         all_sum=lambda part: part,
         ranks=1,
+        self_scale=self_training_scale(trial.training.epochs - 1, loss),
+        self_threshold=loss.self_threshold,
     )
-    of_d = objective.discriminator(labelled, torch.arange(4), unlabelled, fakes)
+    of_d = objective.discriminator(labelled, torch.arange(4), unlabelled, fakes, teacher if loss.self_scale else None)
     of_g = objective.generator(real, DiscriminatorOutput(fakes, fake))
     found = explain(trial)
     D, G = said(found.discriminator), said(found.generator)
@@ -101,6 +107,8 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
 
     filled = PULL.sub("", D["L_D"]).replace("E rho(r(x_u))", "rho").replace("E phi(r(G(z)))", "phi")
     terms = {"C_sup": of_d["supervised"].value, "rho": mean("rho(r)", D, unlabelled), "phi": mean("phi(r)", D, fakes)}
+    if loss.self_scale:
+        terms["C_self"] = of_d["self_training"].value
     # A term that is named but does not play is nan.
     torch.testing.assert_close(value(filled, **terms).double(), weighted_sum(of_d))
 
@@ -144,19 +152,26 @@ OTHERS: dict[str, Any] = {
     "model.generator_weight_norm_init": "one",
     "optim.decay_epoch": 1,
     "optim.min_factor": 0.5,
+    "loss.self_scale": 0.9,
+    "loss.self_threshold": 0.1,
+    "loss.self_images": "unlabelled",
+    "loss.self_epoch": 0,
     "training.generator_steps": 2,
 }
 """Another value of every key that can be idle."""
 
+OFF = {"self_threshold", "self_images", "self_epoch"}
 IDLE = [
     (
         {"method": "supervised"},
-        {"ramp", "switch_epoch", "feature_norm", "feature_layer", "smoothing", "lr_generator", "generator_steps"},
+        {"ramp", "switch_epoch", "feature_norm", "feature_layer", "smoothing", "lr_generator", "generator_steps"} | OFF,
     ),
-    ({"method": "sgan"}, {"switch_epoch", "feature_norm", "feature_layer"}),
-    ({"method": "feature_wise_gan"}, {"ramp", "switch_epoch"}),
-    ({"method": "patent", "loss": {"history": 0.1}}, {"generator_weight_norm_init", "switch_epoch"}),
-    ({"optim": {"min_factor": 1.0}}, {"decay_epoch", "switch_epoch"}),
+    ({"method": "sgan"}, {"switch_epoch", "feature_norm", "feature_layer"} | OFF),
+    ({"method": "feature_wise_gan"}, {"ramp", "switch_epoch"} | OFF),
+    ({"method": "patent", "loss": {"history": 0.1}}, {"generator_weight_norm_init", "switch_epoch"} | OFF),
+    ({"optim": {"min_factor": 1.0}}, {"decay_epoch", "switch_epoch"} | OFF),
+    ({"method": "self_training"}, {"self_scale", "self_threshold", "self_images"}),
+    ({"method": "self_training", "loss": {"self_epoch": 0}}, {"switch_epoch"}),
 ]
 
 

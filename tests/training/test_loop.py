@@ -3,12 +3,14 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from plgan_tune.config.trial import TrialSpec
+from plgan_tune.config.trial import Method, TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.objective import names_of
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
@@ -17,6 +19,7 @@ from plgan_tune.training import step_runner
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.state import STREAMS_G, TrainState
 from plgan_tune.training.step import StepContext, generator_step
+from plgan_tune.training.step_runner import StepRunner
 
 MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
@@ -129,6 +132,63 @@ def test_losses_are_means_over_the_epochs_steps(
     measured = [row.loss_supervised, row.loss_unsupervised, row.loss_adversarial, row.loss_feature]
     means = [sum(values) / len(values) for seen in (seen_d, seen_g) for values in zip(*seen, strict=True)]
     assert measured == pytest.approx(means, rel=1e-12)
+
+
+@pytest.mark.parametrize("start", [{"self_epoch": 2}, {"switch_epoch": 2, "ramp": "zero"}])
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_before_its_epoch_self_training_changes_no_bit(
+    make_trial: MakeTrial,
+    make_data: MakeData,
+    begin: Begin,
+    tensors_of: TensorsOf,
+    timeless: Timeless,
+    kind: str,
+    start: dict[str, object],
+) -> None:
+    """It is measured from the first epoch on. No ramp switches it off."""
+    data = make_data(size=16, channels=3) if kind == "conv" else make_data()
+    off, on = (
+        begin(make_trial(kind, loss={**start, "self_scale": scale, "self_threshold": 0.34}), data)
+        for scale in (0.0, 0.5)
+    )
+    for epoch, (ours, theirs) in enumerate(zip(epochs(off, data), epochs(on, data), strict=True)):
+        assert ours.loss_self_training is None
+        assert theirs.loss_self_training is not None
+        assert theirs.loss_self_training > 0
+        rows_same = timeless(ours) == timeless(replace(theirs, loss_self_training=None))
+        tensors, others = tensors_of(off), tensors_of(on)
+        assert rows_same is all(torch.equal(tensors[name], others[name]) for name in tensors) is (epoch < 2)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_no_label_is_read_but_those_of_the_labelled_images(
+    make_trial: MakeTrial,
+    make_data: MakeData,
+    begin: Begin,
+    tensors_of: TensorsOf,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    """Over all epochs, as many rows are trained on with their labels as `data.labels` says; other labels do nothing."""
+    seen: set[int] = set()
+    take_step = StepRunner.discriminator
+
+    def noting(runner: StepRunner, labelled: Tensor, unlabelled: Tensor) -> Tensor:
+        seen.update(labelled.tolist())
+        return take_step(runner, labelled, unlabelled)
+
+    monkeypatch.setattr(StepRunner, "discriminator", noting)
+    data, trial = make_data(), make_trial(method=method, loss={"switch_epoch": 1, "self_threshold": 0.4})
+    trained = []
+    for shift in (0, 1):
+        others = (data.labels + shift) % 3
+        others[data.split.labelled] = data.labels[data.split.labelled]
+        state = begin(trial, data)
+        list(epochs(state, replace(data, labels=others)))
+        trained.append(tensors_of(state))
+    assert len(seen) == trial.data.labels
+    assert seen == set(data.split.labelled.tolist())
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
 def test_every_step_of_g_in_a_round_draws_numbers_of_its_own(

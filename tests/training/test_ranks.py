@@ -39,10 +39,19 @@ def train(trial: TrialSpec, data: Dataset, ranks: Ranks) -> Outcome:
     rows = [asdict(metrics) for metrics in epochs(state, data, ranks)]
     for row in rows:
         del row["seconds"], row["images_per_second"]
-    return rows, state.tensors()
+    return [{name: value for name, value in row.items() if value is not None} for row in rows], state.tensors()
 
 
-CASES = ("mlp", "mlp with tricks", "mlp as printed", "conv", "conv as printed", "dcgan", "an image a rank")
+CASES = (
+    "mlp",
+    "mlp with tricks",
+    "mlp that teaches itself",
+    "mlp as printed",
+    "conv",
+    "conv as printed",
+    "dcgan",
+    "an image a rank",
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +73,13 @@ def cases(
             ),
             vector,
         ),
+        "mlp that teaches itself": (
+            make_trial(
+                loss={"self_scale": 0.5, "self_threshold": 0.4, "self_epoch": 1},
+                training=hundred | {"generator_steps": 2, "epochs": 2},
+            ),
+            vector,
+        ),
         "mlp as printed": (
             make_trial(
                 method="patent",
@@ -74,7 +90,13 @@ def cases(
         ),
         "conv": (make_trial("conv", training=hundred | {"epochs": 1}), picture),
         "conv as printed": (
-            make_trial("conv", "patent", model={"feature_layer": 2}, training=hundred | {"epochs": 1}),
+            make_trial(
+                "conv",
+                "patent",
+                model={"feature_layer": 2},
+                loss={"self_scale": 1.0, "self_threshold": 0.34, "self_images": "unlabelled", "self_epoch": 0},
+                training=hundred | {"epochs": 1},
+            ),
             picture,
         ),
         "dcgan": (

@@ -1,12 +1,13 @@
 """A step against METHOD.md's formulas written out: naive losses, a pass of D for each kind of image, Adam by hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
@@ -58,6 +59,7 @@ class Reference:
         self.adam_d = PlainAdam(trained, trial.optim.lr_discriminator, trial)
         self.adam_g = PlainAdam(self.g, trial.optim.lr_generator, trial)
         self.step = 0
+        self.sure: list[float] = []
 
     def draws(self, stream: Stream, part: int = 0, parts: int = 1) -> Draws:
         """This step's random numbers of the `part`-th of `parts` batches, for all of which they are drawn at once."""
@@ -70,6 +72,10 @@ class Reference:
 
     def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
         """Logits and features of the batch that is number `part` of `parts`."""
+        raise NotImplementedError
+
+    def teach(self, images: Tensor) -> Tensor:
+        """The logits of the averaged weights, without noise."""
         raise NotImplementedError
 
     def update_d(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> list[float]:
@@ -91,12 +97,30 @@ class Reference:
         on_real = (1 - q) * D_real.log() + q * (1 - D_real).log()
         C_unsup = -self.trial.loss.unsupervised_scale * (on_real.mean() + (1 - D_fake).log().mean())
         weights = sum((weight**2).sum() for weight in self.d.values() if weight.ndim > 1)
-        self.adam_d.descend(C_sup + C_unsup + self.history("d") + self.trial.loss.weight_decay / 2 * weights)
+        loss = self.trial.loss
+        others = self.history("d") + loss.weight_decay / 2 * weights
+        measured = [C_sup.item(), C_unsup.item()]
+        if loss.self_scale:
+            C_self = self.self_training(
+                *((fakes, parts[2]) if loss.self_images == "generated" else (unlabelled, parts[1]))
+            )
+            others = others + loss.self_scale * C_self
+            measured.append(C_self.item())
+        self.adam_d.descend(C_sup + C_unsup + others)
         self.step += 1
         decay = min(self.trial.optim.average_decay, self.step / (self.step + 10))
         for name, weight in self.d.items():
             self.average[name] = decay * self.average[name] + (1 - decay) * weight.detach()
-        return [C_sup.item(), C_unsup.item()]
+        return measured
+
+    def self_training(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Cross entropy with the teacher's classes, over all images, those of which it is not sure at 0."""
+        terms, taught = [], self.teach(images)
+        for row, said in zip(taught.exp() / taught.exp().sum(dim=1, keepdim=True), logits, strict=True):
+            if row.max() >= self.trial.loss.self_threshold:
+                terms.append(-(said[int(row.argmax())].exp() / said.exp().sum()).log())
+        self.sure.append(len(terms) / len(images))
+        return torch.stack([*terms, logits.new_zeros(())]).sum() / len(images)
 
     def history(self, player: str) -> Tensor:
         """h |th - mean of the past th|^2 over the trained weights, which belong to the past from then on."""
@@ -142,17 +166,21 @@ class MlpReference(Reference):
 
     def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
         model, draws = self.trial.model, self.draws(stream, part, parts)
-        x = images.flatten(1)
-        noise = iter(
-            draws.normals([x.shape[1], *(len(self.d[f"hidden.{n}.b"]) for n in range(len(model.hidden or ())))])
-        )
-        x = features = x + model.noise_input * next(noise)
+        units = [len(self.d[f"hidden.{n}.b"]) for n in range(len(model.hidden or ()))]
+        return self.answer(images, self.d, draws.normals([images[0].numel(), *units]))
+
+    def teach(self, images: Tensor) -> Tensor:
+        return self.answer(images, self.average, [torch.zeros((), dtype=images.dtype)] * 9)[0]
+
+    def answer(self, images: Tensor, weights: Mapping[str, Tensor], noises: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        model, noise = self.trial.model, iter(noises)
+        x = features = images.flatten(1) + model.noise_input * next(noise)
         slope = 0.2 if model.activation == "leaky_relu" else 0.0
         for layer in range(len(model.hidden or ())):
-            x = self.weight_norm(x, self.d, f"hidden.{layer}")
+            x = self.weight_norm(x, weights, f"hidden.{layer}")
             features = torch.where(x > 0, x, slope * x)
             x = features + model.noise_hidden * next(noise)
-        outputs = self.weight_norm(x, self.d, "out")
+        outputs = self.weight_norm(x, weights, "out")
         return outputs[:, :3] - outputs[:, 3:] if model.fake_logit == "learned" else outputs, features
 
     @staticmethod
@@ -171,6 +199,10 @@ class ConvReference(Reference):
     def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
         judged = self.D(images, Pass(self.draws(stream, part, parts)))
         return judged.logits, judged.features
+
+    def teach(self, images: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self.D, self.average, (images,)).logits
+        return logits
 
 
 def probability_real(logits: Tensor) -> Tensor:
@@ -201,6 +233,7 @@ def agree(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
     assert {name: distance for name, distance in distances.items() if not distance < 1e-12} == {}
 
 
+SELF_TRAINING = {"self_scale": 0.7, "self_threshold": 0.5, "self_epoch": 0}
 CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "pl_gan", {}, 0.0),
     ("mlp", "pl_gan", {"loss": {"feature_norm": "l1", "alpha": 0.7, "beta": 0.2}}, 0.3),
@@ -213,6 +246,9 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "patent", {"loss": {"feature_norm": "sum", "supervised": "one_vs_all"}}, 1.0),
     ("conv", "pl_gan", {}, 0.3),
     ("conv", "pl_gan", {"loss": {"history": 0.3}}, 0.3),
+    ("mlp", "pl_gan", {"loss": SELF_TRAINING | {"self_images": "generated"}}, 0.3),
+    ("mlp", "patent", {"loss": SELF_TRAINING | {"self_images": "unlabelled", "self_threshold": 0.35}}, 0.3),
+    ("conv", "pl_gan", {"loss": SELF_TRAINING | {"self_images": "unlabelled", "self_threshold": 0.35}}, 0.3),
     ("conv", "pl_gan", {"model": {"fake_logit": "learned"}}, 0.3),
     ("conv", "patent", {"model": {"zca": False}}, 1.0),  # of few images it is all noise, rounding 300-fold
 ]
@@ -250,6 +286,8 @@ def test_steps_are_the_formulas(
     agree(dict(state.G.network.named_parameters()), reference.g)
     agree(dict(state.averaged.named_parameters()), reference.average)
     assert state.step == ROUNDS * k
+    if trial.loss.self_scale:
+        assert 0 < sum(reference.sure) / len(reference.sure) < 1
 
 
 def test_the_average_stops_at_its_bound(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:

@@ -60,6 +60,9 @@ def test_numbers_in_tensors_train_as_floats_do(
             "history": 0.01,
             "weight_decay": 0.01,
             "supervised_scale": 3.0,
+            "self_scale": 0.5,
+            "self_threshold": 0.4,
+            "self_epoch": 1,
         },
     }
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
@@ -128,6 +131,8 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
         ({"seed": 3, "loss": {"alpha": 0.1, "beta": 0.2, "switch_epoch": 7, "ramp": "literal"}}, True),
         ({"optim": {"lr_discriminator": 0.1, "decay_epoch": 3, "average_decay": 0.5}}, True),
         ({"training": {"epochs": 9, "discriminator_steps": 2, "generator_steps": 2}}, True),
+        ({"loss": {"self_threshold": 0.5, "self_epoch": 3}}, True),
+        ({"loss": {"self_images": "unlabelled"}}, False),
         ({"model": {"initial_spread": 0.1, "weight_norm_init": "xavier"}}, True),
         ({"model": {"generator_initial_spread": "xavier", "generator_weight_norm_init": "one"}}, True),
         ({"model": {"train_hidden_gain": True}}, False),
@@ -151,7 +156,7 @@ def test_what_a_later_trial_may_change(
     assert not left.fits(make_trial(**changed), make_data())
 
 
-@pytest.mark.parametrize("key", ["smoothing", "history", "weight_decay"])
+@pytest.mark.parametrize("key", ["smoothing", "history", "weight_decay", "self_scale"])
 def test_a_later_trial_may_change_a_trick_but_not_switch_it(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, key: str
 ) -> None:
@@ -272,7 +277,8 @@ def test_replayed_epochs_are_plain_ones(
 ) -> None:
     cuda = torch.device("cuda", 0)
     data = images_for(make_data, kind).to(cuda)
-    trial = make_trial(kind, training={"epochs": 3, "precision": precision})
+    taught = {"self_scale": 0.5, "self_threshold": 0.01, "self_epoch": 1}
+    trial = make_trial(kind, loss=taught, training={"epochs": 3, "precision": precision})
     replayed, plain = (StepRunner(new_state(trial, data, cuda), data) for _ in range(2))
     plain._prepared = True
     near = 0.05 if precision == "bf16" else 1e-3

@@ -28,6 +28,7 @@ LOSSES = {
     "loss_unsupervised": ("C_unsup", "var(--stopped)", "dash"),
     "loss_adversarial": ("V_log", "var(--running)", "dot"),
     "loss_feature": ("V_feature", "var(--diverged)", "dashdot"),
+    "loss_self_training": ("C_self", "var(--failed)", "longdash"),
 }
 """Column -> name, colour and dash."""
 GRIDS = 3
@@ -35,7 +36,7 @@ NONE_COMPLETED = Absent("No trial has completed yet, so there is no best trial."
 
 
 def loss_terms(study: Study) -> Drawn:
-    """Plot the four loss terms over the best trial's epochs."""
+    """Plot the loss terms over the best trial's epochs: those that it has."""
     if study.ranked.empty:
         return NONE_COMPLETED
     rows = _epochs_of_best(study)
@@ -50,6 +51,7 @@ def loss_terms(study: Study) -> Drawn:
             "hovertemplate": f"{name}<br>epoch %{{x}}: %{{y:.4g}}<extra></extra>",
         }
         for column, (name, tint, dash) in LOSSES.items()
+        if rows[column].notna().any()
     ]
     return figure(
         traces,
