@@ -78,9 +78,7 @@ class Classifier(nn.Module):
         """
         self._check(images)
         device = self._weights.device
-        parts = [
-            self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, self.discriminator.traits.chunk)
-        ]
+        parts = [self(part.to(device)).softmax(dim=1).cpu() for part in torch.split(images, self.discriminator.chunk)]
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -97,7 +95,7 @@ class Classifier(nn.Module):
         self._check(images)
         if len(images) != len(labels) or not len(labels):
             raise ValueError(f"each image must have a label, but got {len(images)} images and {len(labels)} labels")
-        device, size = self._weights.device, self.discriminator.traits.chunk
+        device, size = self._weights.device, self.discriminator.chunk
         wrong = sum(
             int((self(part.to(device)).argmax(dim=1) != truth.to(device)).sum())
             for part, truth in zip(torch.split(images, size), torch.split(labels, size), strict=True)
@@ -247,7 +245,10 @@ def build_pair(checkpoint: Checkpoint) -> Pair:
     trial: TrialSpec = checkpoint.trial
     image, classes = image_of(checkpoint), checkpoint.content["classes"]
     whitening = Whitening(torch.zeros(image.pixels), torch.eye(image.pixels)) if trial.model.zca else None
-    pair = build(trial.model, image, len(classes), (torch.Generator(), torch.Generator()), whitening)
+    batch = torch.zeros(trial.training.batch_size, *_shape(image), dtype=torch.uint8)
+    reference = batch if trial.model.minibatch_kernels else None
+    seeds = (torch.Generator(), torch.Generator())
+    pair = build(trial.model, image, len(classes), seeds, whitening, reference_images=reference)
     dtype = torch.float64 if trial.training.precision == "float64" else torch.float32
     return Pair(pair.discriminator.to(dtype), pair.generator.to(dtype))
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plgan_tune.classifier import Classifier, export_onnx, load_classifier
+from plgan_tune.classifier import Classifier, export_onnx, load_classifier, read_checkpoint
 from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
@@ -22,7 +22,7 @@ from plgan_tune.data.splits import Split
 from plgan_tune.records import EpochMetrics
 from plgan_tune.store.location import StoreError
 from plgan_tune.train import train
-from plgan_tune.training.checkpoint import CheckpointError, encode_checkpoint
+from plgan_tune.training.checkpoint import CheckpointError, encode_checkpoint, restore_state
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.threads import torch_threads
 
@@ -200,6 +200,43 @@ def test_a_learned_fake_logit_is_no_class(digits: Dataset, tmp_path: Path) -> No
     images = digits.images[:20]
     assert found.probabilities(images).shape == (20, 10)
     assert torch.equal(found(images), state.averaged(images / 255.0).logits)
+
+
+@pytest.fixture(scope="module", params=[{"kind": "mlp"}, {"kind": "conv"}], ids=lambda model: model["kind"])
+def compared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EpochMetrics]:
+    """A trained pair with minibatch discrimination, and its row; conv needs images of 16 x 16 pixels."""
+    folder = tmp_path_factory.mktemp("compared")
+    model = {"width": 0.04, "minibatch_kernels": 5, **request.param}
+    data = {"source": "digits", "labels": 20, "validation": 100, "size": 16, "limit": 300}
+    return folder, train(trial_of(model=model, data=data, training={"epochs": 1}), folder)[-1]
+
+
+def test_with_minibatch_discrimination_it_is_the_averaged_d_of_training(compared: tuple[Path, EpochMetrics]) -> None:
+    """And classifies an image alone as it does among others."""
+    folder, row = compared
+    found, checkpoint = load_classifier(folder), read_checkpoint(folder)
+    held = load_dataset(checkpoint.trial.data)
+    rows = held.split.validation
+    assert found.error(held.images[rows], held.labels[rows]) == row.val_error
+    state = restore_state(checkpoint, checkpoint.trial, held, torch.device("cpu"))
+    images = held.images[rows[:20]]
+    pixels = found.discriminator.traits.pixels.from_uint8(images, torch.float32)
+    assert torch.equal(found(images), state.averaged(pixels).logits)
+    torch.testing.assert_close(torch.cat([found(image.unsqueeze(0)) for image in images]), found(images))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_onnx_compares_with_the_same_reference(compared: tuple[Path, EpochMetrics], tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="needs torch's ONNX exporter: onnx and onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime to read what was written")
+    classifier = load_classifier(compared[0])
+    images = load_dataset(read_checkpoint(compared[0]).trial.data).images
+    export_onnx(classifier, tmp_path / "classifier.onnx")
+    session = runtime.InferenceSession(tmp_path / "classifier.onnx")
+    for count in (1, 5, 32):
+        (logits,) = session.run(["logits"], {"images": images[:count].numpy()})
+        np.testing.assert_allclose(logits, classifier(images[:count]).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ _COMMON: dict[str, dict[str, Any]] = {
         "feature_layer": -1,
         "fake_logit": "fixed",
         "discriminator_norm": "weight",
+        "minibatch_kernels": 0,
+        "minibatch_size": 5,
         "zca": False,
     },
     "loss": {

@@ -111,6 +111,6 @@ METHODS: Final[Mapping[Method, Row]] = {
     # D learns the classes that its own average is sure of (Lee 2013, with the threshold of Sohn et al. 2020), of
     # generated images.
     "self_training": PL_GAN.variant({"loss": {"self_scale": 0.5}}),
-    # D's loss is only C_sup; G is not trained. No layer of D mixes fakes with others, so they have no effect.
+    # D's loss is only C_sup; G is not trained. No layer of D mixes labelled and other images: fakes have no effect.
     "supervised": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 0.0, "unsupervised_scale": 0.0}}),
 }

@@ -122,6 +122,10 @@ class ModelSpec(Frozen):
     """The logit of "generated": 0, or one more output of D."""
     discriminator_norm: DiscriminatorNorm = "weight"
     """What D's layers are normalised by; dcgan only, the others always have weight norm."""
+    minibatch_kernels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """B of minibatch discrimination: measures of how close an image lies to its batch, which D's output reads too."""
+    minibatch_size: Size = 5
+    """C: numbers of an image that each of them compares."""
 
     @field_validator("hidden", "dropout", "noise_input", "noise_hidden", "zca")
     @classmethod

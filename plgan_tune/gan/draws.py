@@ -34,6 +34,7 @@ class Stream(IntEnum):
     NOISE_FAKE = 11
     SAMPLES = 12
     DIAGNOSTICS = 13
+    REFERENCE_D = 14
     SETTLE = 16
 
 

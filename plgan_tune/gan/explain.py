@@ -21,7 +21,7 @@ class Explanation(NamedTuple):
     """What a trial minimises.
 
     Attributes:
-        discriminator: L_D, its terms, and how D moves.
+        discriminator: L_D, its terms, what else D's output reads, and how D moves.
         generator: L_G, its terms, and how G moves.
         idle: keys whose value moves no weight of either network here, each with the reason.
     """
@@ -65,6 +65,7 @@ def _discriminator(trial: TrialSpec) -> Iterator[Line]:
         yield Line("phi(r)", "softplus(r), which is -log(1 - D)")
     if scale or loss.alpha:
         yield Line("r(x)", f"logsumexp of the N logits{_less_fake(trial)}; D = sigmoid(r)")
+    yield from _minibatch(trial.model)
     if taught:
         yield from _self_training(loss)
     if decay:
@@ -117,6 +118,15 @@ def _ramp_in_numbers(loss: LossSpec, epochs: int) -> str:
     """Return w in the first epoch, half way to the switch, at the switch and in the last epoch, where they are."""
     places = sorted({0, loss.switch_epoch // 2, loss.switch_epoch, epochs - 1})
     return ", ".join(f"e {e}: {ramp(e, loss.switch_epoch, loss.ramp):.2g}" for e in places if e < epochs)
+
+
+def _minibatch(model: ModelSpec) -> Iterator[Line]:
+    if model.minibatch_kernels:
+        last, size = model.minibatch_kernels, model.minibatch_size
+        measures = f"o_1 ... o_{last}" if last > 1 else "o_1"
+        yield Line("D's output", f"reads the last hidden activation of x_i, and {measures}")
+        yield Line("o_k", f"sum_j exp(-|M_k(x_i) - M_k(x_j)|_1) + bias_k, M_k linear, of size {size}")
+        yield Line("x_j", "the others of its batch: labelled, unlabelled or generated")
 
 
 def _rho(smoothing: float) -> str:
@@ -183,19 +193,21 @@ def _idle(trial: TrialSpec) -> Iterator[Line]:
         yield Line("optim.lr_generator", "alpha and beta are 0: G is not trained")
         yield Line("training.generator_steps", "alpha and beta are 0: G is not trained")
     yield from _idle_self_training(trial)
-    yield from _idle_of_weight_norm(trial.model)
+    yield from _idle_in_model(trial.model)
     if optim.min_factor == 1:
         yield Line("optim.decay_epoch", "min_factor is 1: rates do not fall")
     elif not decays(optim, epochs):
         yield Line("optim.min_factor", f"rates do not fall within {epochs} epochs")
 
 
-def _idle_of_weight_norm(model: ModelSpec) -> Iterator[Line]:
+def _idle_in_model(model: ModelSpec) -> Iterator[Line]:
     if model.discriminator_norm != "weight":
         yield Line("model.weight_norm_init", f"discriminator_norm is {model.discriminator_norm}")
         yield Line("model.train_hidden_gain", f"discriminator_norm is {model.discriminator_norm}")
     if not model.generator_weight_norm:
         yield Line("model.generator_weight_norm_init", "generator_weight_norm is false")
+    if not model.minibatch_kernels:
+        yield Line("model.minibatch_size", "minibatch_kernels is 0: D looks at one image at a time")
 
 
 def _idle_self_training(trial: TrialSpec) -> Iterator[Line]:

@@ -1,6 +1,8 @@
-"""Layers: weight normalisation with its two initialisations, batch normalisation over all ranks, noise, whitening."""
+"""Layers: weight norm with its two initialisations, layers that look at a batch over all ranks, noise, whitening."""
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -239,6 +241,117 @@ class NoNorm(nn.Module):
     def settle(self, x: Tensor) -> Tensor:
         """Return x."""
         return x
+
+
+class MinibatchDiscrimination(nn.Module):
+    """How close an image lies to the others of its batch, by several measures (Salimans et al. 2016, section 3.2).
+
+    o_k(i) = sum over j != i of exp(-|M_k(i) - M_k(j)|_1) + bias_k, where M(i) = x_i T has `kernels` rows of `size`
+    numbers. A batch of one image repeated has the largest o. Each column of T is theta exp(s) / |theta|, as in
+    improved-gan, and theta is drawn from N(0, 0.05).
+
+    Args:
+        inputs: numbers of an image, x.
+        kernels: the number of measures.
+        size: numbers that each compares.
+        rng: draws theta.
+    """
+
+    def __init__(self, inputs: int, kernels: int, size: int, rng: torch.Generator) -> None:
+        super().__init__()
+        units = kernels * size
+        self.theta = nn.Parameter(draw_weights((units, inputs), inputs, units, 0.05, rng))
+        self.s = nn.Parameter(torch.zeros(units))
+        self.bias = nn.Parameter(torch.zeros(kernels))
+        self._kernels = kernels
+
+    def forward(self, x: Tensor, seen: Pass, batch: int) -> Tensor:
+        """Return o of each image among those of its part, (rows, inputs) -> (rows, kernels).
+
+        Args:
+            x: this rank's rows of all parts.
+            seen: the pass.
+            batch: the images of a training batch. A part of another size is counted as if it had as many.
+        """
+        M = self._projected(x).view(seen.parts, -1, len(self.s))
+        own, rows = self._by_kernel(M), M.shape[1]
+        near: Tensor
+        if seen.gather is None:
+            near = _Closeness.apply(torch.cdist(own, own.detach(), p=1))
+        else:
+            everyone = self._by_kernel(seen.gather(M))
+            rows = everyone.shape[2]
+            near = torch.cdist(own, everyone, p=1).neg().exp().sum(dim=3)
+        others: Tensor = near - 1.0  # without the image itself, at distance 0
+        return others.transpose(1, 2).flatten(0, 1) * _share(batch, rows) + self.bias
+
+    def against(self, x: Tensor, others: Tensor) -> Tensor:
+        """Return o of each image among `others` in place of its batch: (rows, inputs), (b, inputs) -> (rows, kernels).
+
+        It counts as if one of them were itself, so that o is as large as in training.
+        """
+        size = len(self.s) // self._kernels
+        ours, theirs = (self._projected(images).view(-1, self._kernels, size) for images in (x, others))
+        # One of the `size` numbers after the other: ONNX has no cdist.
+        pairs = zip(ours.unbind(dim=2), theirs.permute(2, 1, 0), strict=True)
+        distances: Tensor = reduce(add, ((one.unsqueeze(2) - other).abs() for one, other in pairs))
+        count = others.shape[0]
+        return distances.neg().exp().sum(dim=2) * ((count - 1) / count) + self.bias
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, batch: int) -> Tensor:
+        """Set s and the bias from a batch: half the mean distance to the nearest image 1, mean of o 0; return o.
+
+        Args:
+            x: the batch, (n, inputs).
+            batch: as in `forward`.
+        """
+        rows = self._by_kernel(self._projected(x).unsqueeze(0))[0]
+        distances = torch.cdist(rows, rows, p=1)
+        distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+        half = distances.amin(dim=2).mean(dim=1).div(2).clamp(1e-6, 1e6)
+        self.s.sub_(half.log().repeat_interleave(len(self.s) // self._kernels))
+        near: Tensor = distances.div_(-half.view(-1, 1, 1)).exp_().sum(dim=2).T * _share(batch, len(x))
+        self.bias.copy_(-near.mean(dim=0))
+        return near + self.bias
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """Return M, (rows, kernels * size)."""
+        # Differences of close numbers follow, for which bf16 is too coarse.
+        with torch.autocast(x.device.type, enabled=False):
+            scale: Tensor = self.s.exp() / torch.linalg.vector_norm(self.theta, dim=1)
+            return F.linear(x.to(self.theta.dtype), self.theta) * scale
+
+    def _by_kernel(self, M: Tensor) -> Tensor:
+        """(parts, rows, kernels * size) -> (parts, kernels, rows, size)."""
+        rows: Tensor = M.view(*M.shape[:2], self._kernels, -1)
+        return rows.transpose(1, 2).contiguous()
+
+
+class _Closeness(torch.autograd.Function):
+    """sum over j of exp(-d(i, j)), with all of the gradient for i, if d is the distance of i to a constant j.
+
+    The distance is also that of j to i. So i moves the i-th sum by d(i, j), and the j-th by d(j, i): added up here,
+    they take half as long as gradients for both sides of the distance.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, distances: Tensor) -> Tensor:
+        near = distances.neg().exp_()
+        ctx.save_for_backward(near)
+        return near.sum(dim=-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (near,) = ctx.saved_tensors
+        less = -gradient
+        return (less.unsqueeze(-1) + less.unsqueeze(-2)).mul_(near)
+
+
+def _share(batch: int, rows: int) -> float:
+    """Return how many others an image of a batch has for each that it has among `rows`."""
+    return (batch - 1) / max(rows - 1, 1)
 
 
 class Whitening(nn.Module):

@@ -24,7 +24,7 @@ def classify(
     D: Discriminator, images: Tensor, labels: Tensor, precision: PrecisionPolicy, ranks: Ranks = ALONE
 ) -> Verdict:
     """Classify uint8 `images` (n, channels, size, size) with `labels` (n,); each rank handles its own rows."""
-    own, pixels, chunk = ranks.rows(len(labels)), D.traits.pixels, D.traits.chunk
+    own, pixels, chunk = ranks.rows(len(labels)), D.traits.pixels, D.chunk
     counts = torch.zeros(2, dtype=torch.int64, device=images.device)
     for part, truth in zip(torch.split(images[own], chunk), torch.split(labels[own], chunk), strict=True):
         with precision.autocast():

@@ -76,7 +76,7 @@ class Ranks:
         _unflatten(_summed(_flatten(gradients)), gradients)
 
     def broadcast_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type by rank 0's, all in one collective."""
+        """Replace tensors by rank 0's, all in one collective, which carries them in the widest of their types."""
         if self.count == 1:
             return
         flat = _flatten(tensors)

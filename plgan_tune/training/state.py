@@ -130,13 +130,16 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     weights = (rng_for(trial.seed, 0, Stream.WEIGHTS_D), rng_for(trial.seed, 0, Stream.WEIGHTS_G))
     image = ImageShape(data.channels, data.size)
     whitening = Whitening(*data.whitening) if trial.model.zca else None
-    pair = build(trial.model, image, data.n_classes, weights, whitening)
+    reference = _reference_images(trial, data) if trial.model.minibatch_kernels else None
+    pair = build(trial.model, image, data.n_classes, weights, whitening, reference_images=reference)
     precision = precision_policy_for(trial.training.precision, pair.discriminator.traits, device)
     D, G = pair.discriminator.to(device, precision.dtype), pair.generator.to(device, precision.dtype)
     if precision.channels_last:
         D, G = D.to(memory_format=torch.channels_last), G.to(memory_format=torch.channels_last)
     if trial.model.weight_norm_init == "data":
-        _calibrate_discriminator(D, trial, data, precision.dtype)
+        D.calibrate(*_calibration(D, trial, data, precision.dtype))
+    elif trial.model.minibatch_kernels:  # at a scale that does not fit the data, all kernels are 0 or 1
+        D.calibrate_minibatch(*_calibration(D, trial, data, precision.dtype))
     if trial.model.generator_weight_norm_init == "data":
         _calibrate_generator(G, trial, device, precision.dtype)
     history = [History] if trial.loss.history else []
@@ -158,11 +161,18 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     return state
 
 
-def _calibrate_discriminator(D: Discriminator, trial: TrialSpec, data: Dataset, dtype: torch.dtype) -> None:
-    """Calibrate on 500 unlabelled images, with noise (METHOD: improved-gan's initialisation)."""
+def _reference_images(trial: TrialSpec, data: Dataset) -> Tensor:
+    """Draw as many images of the pool as a batch has; they repeat where the pool has fewer."""
+    pool, batch = data.split.pool, trial.training.batch_size
+    order = torch.randperm(len(pool), generator=rng_for(trial.seed, 0, Stream.REFERENCE_D))
+    return data.images[pool[order[torch.arange(batch) % len(pool)].to(pool.device)]]
+
+
+def _calibration(D: Discriminator, trial: TrialSpec, data: Dataset, dtype: torch.dtype) -> tuple[Tensor, Draws]:
+    """Draw 500 unlabelled images and their noise, to calibrate D on (METHOD: improved-gan's initialisation)."""
     images = _pool_images(D, trial, data, Stream.CALIBRATE_D, CALIBRATION_IMAGES, dtype)
     noise = rng_for(trial.seed, 1, Stream.CALIBRATE_D, images.device)
-    D.calibrate(images, Draws(noise, len(images), dtype=dtype))
+    return images, Draws(noise, len(images), dtype=dtype)
 
 
 def _pool_images(

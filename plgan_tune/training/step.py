@@ -117,7 +117,7 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     state, dtype = context.state, context.state.precision.dtype
     with _frozen(state.D.trained), state.precision.autocast():
         with torch.no_grad():
-            real = state.D.network(unlabelled, context.seen(context.draws(Stream.NOISE_REAL))).features.to(dtype)
+            real = state.D.network.features(unlabelled, context.seen(context.draws(Stream.NOISE_REAL))).to(dtype)
         fakes = context.fakes(Stream.LATENT_G)
         logits, features = state.D.network(fakes, context.seen(context.draws(Stream.NOISE_FAKE)))
     terms = context.objective().generator(real, DiscriminatorOutput(logits.to(dtype), features.to(dtype)))

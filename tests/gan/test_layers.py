@@ -19,12 +19,14 @@ from plgan_tune.gan.layers import (
     Conv,
     ConvTransposed,
     Dense,
+    MinibatchDiscrimination,
     WeightNorm,
     Whitening,
     add_noise,
     draw_weights,
     drop_out,
 )
+from plgan_tune.gan.passes import Pass
 
 Array = NDArray[np.float64]
 SIX = ["dense", "strided", "padded", "valid", "1x1", "transposed"]
@@ -239,6 +241,140 @@ def test_ranks_count_images_exactly_in_half_precision(over_ranks: OverRanks) -> 
     assert split.dtype == whole.dtype
     for got in (whole, split):
         np.testing.assert_allclose(got.detach().to(torch.float64), expected, rtol=2**-8, atol=1e-4)
+
+
+# Minibatch discrimination.
+
+
+def make_minibatch(inputs: int = 7, kernels: int = 4, size: int = 3) -> MinibatchDiscrimination:
+    """In float64, with s and the bias away from their initial values."""
+    generator = torch.Generator().manual_seed(0)
+    layer = MinibatchDiscrimination(inputs, kernels, size, generator).to(torch.float64)
+    with torch.no_grad():
+        layer.s.normal_(generator=generator)
+        layer.bias.normal_(generator=generator)
+    return layer
+
+
+def rows(count: int, seed: int = 1) -> Tensor:
+    return torch.randn(count, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def reference_closeness(layer: MinibatchDiscrimination, x: Tensor, others: Tensor, *, itself: bool) -> Array:
+    """The sum of exp(-L1 distance of M) over the others, one pair after the other; `itself`: i is among them."""
+    theta, s = layer.theta.detach().numpy(), layer.s.detach().numpy()
+    T = (theta * (np.exp(s) / np.linalg.norm(theta, axis=1))[:, None]).T
+    kernels = len(layer.bias)
+    ours, theirs = ((part.detach().numpy() @ T).reshape(len(part), kernels, -1) for part in (x, others))
+    found = np.zeros((len(x), kernels))
+    for i, j in np.ndindex(len(x), len(others)):
+        if not (itself and i == j):
+            found[i] += np.exp(-np.abs(ours[i] - theirs[j]).sum(axis=1))
+    return found
+
+
+def test_minibatch_discrimination_is_its_formula_in_each_part() -> None:
+    layer, x = make_minibatch(), rows(15)
+    found = (layer(x, Pass(parts=3), 5) - layer.bias).detach()
+    expected = [reference_closeness(layer, part, part, itself=True) for part in x.chunk(3)]
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_a_batch_of_another_size_counts_as_one_of_the_usual_size() -> None:
+    layer, x = make_minibatch(), rows(9)
+    found = (layer(x, Pass(), 5) - layer.bias).detach()
+    expected = reference_closeness(layer, x, x, itself=True) * (4 / 8)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(layer(x[:1], Pass(), 5)[0], layer.bias)  # no others: nothing is near
+
+
+def test_the_closeness_of_a_collapsed_batch_is_the_largest() -> None:
+    layer = make_minibatch()
+    with torch.no_grad():
+        layer.bias.zero_()
+    same = rows(1).expand(6, -1)
+    largest = torch.full((6, 4), 5.0, dtype=torch.float64)
+    torch.testing.assert_close(layer(same, Pass(), 6), largest, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.against(same, same), largest, rtol=1e-12, atol=1e-12)
+    assert (layer(rows(6), Pass(), 6) < 5.0 - 1e-3).all()
+
+
+def test_permuting_a_part_permutes_its_closeness() -> None:
+    layer, x = make_minibatch(), rows(10)
+    order = torch.tensor([3, 0, 4, 2, 1, 5, 6, 7, 8, 9])
+    torch.testing.assert_close(layer(x[order], Pass(parts=2), 5), layer(x, Pass(parts=2), 5)[order])
+
+
+def test_other_fakes_leave_the_closeness_of_labelled_images_bit_for_bit() -> None:
+    layer, x = make_minibatch(), rows(15)
+    other = torch.cat([x[:10], rows(5, seed=2)])
+    before, after = layer(x, Pass(parts=3), 5), layer(other, Pass(parts=3), 5)
+    assert torch.equal(before[:10], after[:10])
+    assert (before[10:] != after[10:]).any(dim=1).all()
+
+
+def test_gradients_of_minibatch_discrimination_agree_with_finite_differences() -> None:
+    layer = make_minibatch()
+    values = (layer.theta.detach(), layer.s.detach(), layer.bias.detach(), rows(8))
+
+    def call(theta: Tensor, s: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+        weights = {"theta": theta, "s": s, "bias": bias}
+        output: Tensor = torch.func.functional_call(layer, weights, (x, Pass(parts=2), 4))
+        return output.square()
+
+    assert torch.autograd.gradcheck(call, tuple(value.clone().requires_grad_() for value in values))
+
+
+def test_rows_that_were_gathered_have_the_gradients_of_rows_that_were_there() -> None:
+    """A rank takes its rows' distances to everyone's, and needs the gradient for both."""
+    layer, weights = make_minibatch(), torch.linspace(-1, 1, 40, dtype=torch.float64).view(10, 4)
+
+    def results(seen: Pass) -> list[Tensor]:
+        x = rows(10).requires_grad_()
+        output = layer(x, seen, 5)
+        return [output, *torch.autograd.grad((output * weights).sum(), (x, *layer.parameters()))]
+
+    for here, gathered in zip(
+        results(Pass(parts=2)), results(Pass(parts=2, gather=lambda own: own * 1.0)), strict=True
+    ):
+        torch.testing.assert_close(gathered, here, rtol=1e-12, atol=1e-12)
+
+
+def test_against_a_reference_an_image_is_alone() -> None:
+    layer, x, others = make_minibatch(), rows(6), rows(5, seed=2)
+    found = layer.against(x, others)
+    expected = reference_closeness(layer, x, others, itself=False) * (4 / 5)
+    np.testing.assert_allclose((found - layer.bias).detach(), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.against(x[2:3], others), found[2:3], rtol=1e-12, atol=1e-12)
+
+
+def test_calibration_puts_the_nearest_at_2_and_centres_the_closeness() -> None:
+    """improved-gan's: half the mean distance to the nearest of the batch is 1."""
+    layer, x = make_minibatch(), 30 * rows(40)
+    answered = layer.calibrate(x, 10)
+    with torch.no_grad():
+        M = layer._projected(x).view(40, 4, 3)
+        distances = (M.unsqueeze(1) - M.unsqueeze(0)).abs().sum(dim=3) + 1e6 * torch.eye(40).unsqueeze(2)
+        torch.testing.assert_close(distances.amin(dim=1).mean(dim=0), torch.full((4,), 2.0, dtype=torch.float64))
+        found = layer(x, Pass(), 10)
+    np.testing.assert_allclose(found.mean(dim=0), 0, atol=1e-12)
+    torch.testing.assert_close(answered, found)
+    assert found.std() > 0.01
+
+
+@pytest.mark.parametrize("x", [torch.ones(8, 7, dtype=torch.float64), rows(1)])
+def test_calibration_survives_images_that_are_all_alike(x: Tensor) -> None:
+    layer = make_minibatch()
+    assert layer.calibrate(x, 5).isfinite().all()
+    assert all(parameter.isfinite().all() for parameter in layer.parameters())
+
+
+def test_closeness_keeps_its_precision_under_autocast() -> None:
+    layer = MinibatchDiscrimination(7, 4, 3, torch.Generator().manual_seed(0))
+    x = 50 + rows(6).float()
+    exact = layer(x, Pass(), 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(layer(x, Pass(), 6), exact)
 
 
 # Noise, dropout, whitening.

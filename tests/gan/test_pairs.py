@@ -250,6 +250,85 @@ def test_a_learned_fake_logit_that_says_0_is_the_fixed_one(
     assert torch.equal(learned(images).features, fixed(images).features)
 
 
+# Minibatch discrimination.
+
+
+def with_minibatch(model: ModelSpec, kernels: int = 3, *, images: Tensor | None = None) -> Pair:
+    """The networks of `make_pair` for colour images of 16 x 16 pixels, in float64, with 6 images for a batch."""
+    seeds = (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2))
+    reference = torch.randint(0, 256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    model = model.model_copy(update={"minibatch_kernels": kernels})
+    D, G = build(model, ImageShape(3, 16), 10, seeds, reference_images=reference if images is None else images)
+    return Pair(D.to(torch.float64), G.to(torch.float64))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_d_s_output_reads_the_last_activation_and_how_close_it_is_to_its_batch(
+    kind: Kind, make_model: MakeModel, make_pair: MakePair
+) -> None:
+    """With its noise; V_feature compares what it does without minibatch discrimination."""
+    model = make_model("pl_gan", kind, width=0.1)
+    plain, D = make_pair(model, 3, 16, torch.float64).discriminator, with_minibatch(model).discriminator
+    assert D.minibatch is not None
+    images = pictures(kind, 6, 3, 16, torch.float64)
+    read, was_read = record_inputs(D), record_inputs(plain)
+    found, expected = (each(images, Pass(noise(0, 6, torch.float64))) for each in (D, plain))
+    closeness = D.minibatch(was_read[-1], Pass(), 6)
+    torch.testing.assert_close(read[-1], torch.cat([was_read[-1], closeness], dim=1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.features, expected.features, rtol=1e-12, atol=1e-12)
+    alone = D.features(images, Pass(noise(0, 6, torch.float64)))
+    assert torch.equal(alone, found.features)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_an_image_is_classified_alone_as_in_a_batch(kind: Kind, make_model: MakeModel) -> None:
+    """By its closeness to the reference, at today's weights and without noise."""
+    D = with_minibatch(make_model("pl_gan", kind, width=0.1)).discriminator
+    assert D.minibatch is not None
+    assert D.reference is not None
+    images = pictures(kind, 5, 3, 16, torch.float64)
+    D.calibrate(images, noise(4, 5, torch.float64))
+    read = record_inputs(D)
+    logits = D(images).logits
+    for row in range(5):
+        torch.testing.assert_close(D(images[row : row + 1]).logits[0], logits[row], rtol=1e-12, atol=1e-12)
+    D(D.traits.pixels.from_uint8(D.reference, torch.float64))
+    assert isinstance(D.out, WeightNorm)
+    (last, *_), kernels = [x for x in read if x.shape[1] == D.out.v.shape[1]], 3
+    others = read[-1][:, :-kernels]
+    expected = D.minibatch.against(last[:, :-kernels], others)
+    torch.testing.assert_close(last[:, -kernels:], expected, rtol=1e-12, atol=1e-12)
+    D.reference.zero_()
+    assert not torch.isclose(D(images).logits, logits).any()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_with_minibatch_discrimination_outputs_are_calibrated_as_without(kind: Kind, make_model: MakeModel) -> None:
+    D = with_minibatch(make_model("pl_gan", kind, width=0.25)).discriminator
+    images = pictures(kind, 24, 3, 16, torch.float64)
+    D.calibrate(images, noise(4, 24, torch.float64))
+    outputs, read = record_outputs(D, (WeightNorm,)), record_inputs(D)
+    D(images, Pass(noise(4, 24, torch.float64)))
+    assert_deviations(outputs, [*[1.0] * len(outputs[:-1]), 0.1 if kind == "conv" else 1.0])
+    np.testing.assert_allclose(read[-1][:, -3:].mean(dim=0), 0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_without_kernels_there_is_nothing_of_minibatch_discrimination(
+    kind: Kind, make_model: MakeModel, make_pair: MakePair
+) -> None:
+    """And its layer draws after the hidden ones, which are the same with it."""
+    model = make_model("pl_gan", kind, width=0.1)
+    plain = make_pair(model, 3, 16, torch.float64).discriminator.state_dict()
+    other = model.model_copy(update={"minibatch_size": 9})
+    assert all(
+        map(torch.equal, make_pair(other, 3, 16, torch.float64).discriminator.state_dict().values(), plain.values())
+    )
+    held = with_minibatch(model).discriminator.state_dict()
+    assert held.keys() - plain.keys() == {"reference", "minibatch.theta", "minibatch.s", "minibatch.bias"}
+    assert all(torch.equal(held[name], tensor) for name, tensor in plain.items() if not name.startswith("out."))
+
+
 # What is trained, and what is normalised.
 
 

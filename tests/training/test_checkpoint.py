@@ -57,18 +57,21 @@ def refusal(content: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "training", "loss"),
+    ("kind", "training", "loss", "model"),
     [
-        ("mlp", {}, {}),
-        ("mlp", {"discriminator_steps": 2, "precision": "float64"}, {}),
-        ("mlp", {"discriminator_steps": 2}, {"smoothing": 0.1, "history": 0.1, "weight_decay": 0.01}),
-        ("conv", {}, {}),
-        ("conv", {"precision": "bf16"}, {}),
-        ("conv", {}, {"history": 0.1}),
-        ("dcgan", {}, {"supervised_scale": 10.0}),
-        ("dcgan", {"precision": "bf16"}, {"weight_decay": 0.1}),
-        ("mlp", {"generator_steps": 3, "discriminator_steps": 2}, {"self_scale": 0.5, "self_threshold": 0.4}),
-        ("conv", {"precision": "bf16"}, {"self_scale": 0.5, "self_threshold": 0.34, "self_epoch": 1}),
+        ("mlp", {}, {}, {}),
+        ("mlp", {"discriminator_steps": 2, "precision": "float64"}, {}, {}),
+        ("mlp", {"discriminator_steps": 2}, {"smoothing": 0.1, "history": 0.1, "weight_decay": 0.01}, {}),
+        ("conv", {}, {}, {}),
+        ("conv", {"precision": "bf16"}, {}, {}),
+        ("conv", {}, {"history": 0.1}, {}),
+        ("dcgan", {}, {"supervised_scale": 10.0}, {}),
+        ("dcgan", {"precision": "bf16"}, {"weight_decay": 0.1}, {}),
+        ("mlp", {"generator_steps": 3, "discriminator_steps": 2}, {"self_scale": 0.5, "self_threshold": 0.4}, {}),
+        ("conv", {"precision": "bf16"}, {"self_scale": 0.5, "self_threshold": 0.34, "self_epoch": 1}, {}),
+        ("mlp", {}, {"history": 0.1}, {"minibatch_kernels": 3}),
+        ("conv", {"precision": "bf16"}, {}, {"minibatch_kernels": 3}),
+        ("dcgan", {}, {}, {"minibatch_kernels": 3}),
     ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(
@@ -80,9 +83,10 @@ def test_resumed_is_uninterrupted_bit_for_bit(
     kind: str,
     training: dict[str, Any],
     loss: dict[str, Any],
+    model: dict[str, Any],
 ) -> None:
     images = make_data() if kind == "mlp" else make_data(size=20, channels=3)
-    sections = {"loss": {"switch_epoch": 4, **loss}, "training": {"epochs": 6, **training}}
+    sections = {"loss": {"switch_epoch": 4, **loss}, "training": {"epochs": 6, **training}, "model": model}
     whole = make_trial(kind, optim={"decay_epoch": 3}, **sections)
     straight = begin(whole, images)
     rows = [timeless(row) for row in epochs(straight, images)]

@@ -128,6 +128,13 @@ def test_rho_phi_and_gamma_are_named_where_they_play() -> None:
     assert said(found.generator)["L_G"] == "0.5 E gamma(r(G(z))) + 0.5 V_feature"
 
 
+def test_what_else_d_s_output_reads_is_named_where_it_reads_it() -> None:
+    assert not {"D's output", "o_k", "x_j"} & said(explain(trial_of()).discriminator).keys()
+    found = said(explain(trial_of(model={"minibatch_kernels": 20, "minibatch_size": 3})).discriminator)
+    assert found["D's output"] == "reads the last hidden activation of x_i, and o_1 ... o_20"
+    assert found["o_k"] == "sum_j exp(-|M_k(x_i) - M_k(x_j)|_1) + bias_k, M_k linear, of size 3"
+
+
 @pytest.mark.parametrize("history", [0.0, 0.1])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
 def test_the_pulls_that_are_named_are_those_of_the_players(
@@ -150,6 +157,7 @@ OTHERS: dict[str, Any] = {
     "loss.smoothing": 0.3,
     "optim.lr_generator": 0.01,
     "model.generator_weight_norm_init": "one",
+    "model.minibatch_size": 3,
     "optim.decay_epoch": 1,
     "optim.min_factor": 0.5,
     "loss.self_scale": 0.9,
@@ -172,6 +180,7 @@ IDLE = [
     ({"optim": {"min_factor": 1.0}}, {"decay_epoch", "switch_epoch"} | OFF),
     ({"method": "self_training"}, {"self_scale", "self_threshold", "self_images"}),
     ({"method": "self_training", "loss": {"self_epoch": 0}}, {"switch_epoch"}),
+    ({"model": {"minibatch_kernels": 4}}, {"switch_epoch"} | OFF),
 ]
 
 
@@ -179,9 +188,11 @@ IDLE = [
 def test_another_value_of_an_idle_key_gives_the_same_networks_bit_for_bit(
     given: dict[str, Any], idle: set[str], tensors_of: Callable[[TrainState], dict[str, Tensor]]
 ) -> None:
-    trial = trial_of(**given, model={"width": 0.05, "hidden": [500, 250]}, training={"epochs": 1, "batch_size": 20})
+    model = {"width": 0.05, "hidden": [500, 250], **given.get("model", {})}
+    trial = trial_of(**given | {"model": model}, training={"epochs": 1, "batch_size": 20})
     keys = {line.name for line in explain(trial).idle}
-    assert {key.rpartition(".")[2] for key in keys} - {"min_factor"} == idle
+    assert ("model.minibatch_size" in keys) is (trial.model.minibatch_kernels == 0)
+    assert {key.rpartition(".")[2] for key in keys} - {"min_factor", "minibatch_size"} == idle
     data = load_dataset(trial.data)
 
     def trained(trial: TrialSpec) -> tuple[dict[str, Tensor], float]:

@@ -48,8 +48,10 @@ CASES = (
     "mlp that teaches itself",
     "mlp as printed",
     "conv",
+    "conv with tricks",
     "conv as printed",
     "dcgan",
+    "dcgan with tricks",
     "an image a rank",
 )
 
@@ -67,7 +69,7 @@ def cases(
         "mlp": (make_trial(training=hundred | {"epochs": 2}), vector),
         "mlp with tricks": (
             make_trial(
-                model={"fake_logit": "learned"},
+                model={"fake_logit": "learned", "minibatch_kernels": 6},
                 loss={"smoothing": 0.1, "supervised": "joint", "history": 0.01, "weight_decay": 0.01},
                 training=hundred | {"epochs": 2},
             ),
@@ -89,6 +91,10 @@ def cases(
             vector,
         ),
         "conv": (make_trial("conv", training=hundred | {"epochs": 1}), picture),
+        "conv with tricks": (
+            make_trial("conv", model={"minibatch_kernels": 6, "minibatch_size": 2}, training=hundred | {"epochs": 1}),
+            picture,
+        ),
         "conv as printed": (
             make_trial(
                 "conv",
@@ -103,8 +109,12 @@ def cases(
             make_trial("dcgan", "dcgan_ssl", training=hundred | {"discriminator_steps": 2, "epochs": 2}),
             make_data(pool=500, size=20),
         ),
+        "dcgan with tricks": (
+            make_trial("dcgan", "dcgan_ssl", model={"minibatch_kernels": 6}, training=hundred | {"epochs": 1}),
+            make_data(pool=500, size=20),
+        ),
         "an image a rank": (
-            make_trial(training=FLOAT64 | {"batch_size": 3, "epochs": 2}),
+            make_trial(model={"minibatch_kernels": 2}, training=FLOAT64 | {"batch_size": 3, "epochs": 2}),
             replace(three, split=unseen),
         ),
     }

@@ -108,3 +108,42 @@ def test_improved_gan_s_start_is_three_keys(make_data: MakeData, begin: Begin) -
     drawn = patent.G.network.state_dict()
     assert held.keys() == drawn.keys()
     assert all(torch.equal(value, drawn[name]) for name, value in held.items())
+
+
+@pytest.mark.parametrize(("pool", "batch"), [(45, 10), (8, 20)])
+def test_minibatch_discrimination_has_a_batch_of_the_pool_for_its_reference(
+    pool: int, batch: int, make_data: MakeData, begin: Begin
+) -> None:
+    """Drawn by the seed alone; a smaller pool is repeated."""
+    data = make_data(pool=pool)
+    trial = trial_of("pl_gan", "mlp", minibatch_kernels=3)
+    trial = trial.model_copy(update={"training": trial.training.model_copy(update={"batch_size": batch})})
+    state, again, other = (begin(trial.model_copy(update={"seed": seed}), data) for seed in (3, 3, 4))
+    reference = state.D.network.reference
+    assert reference is not None
+    assert reference.dtype == torch.uint8
+    drawn = [int((data.images == image).all(dim=(1, 2, 3)).nonzero().item()) for image in reference]
+    assert len(drawn) == batch
+    assert len(set(drawn)) == min(pool, batch)
+    assert set(drawn) <= set(data.split.pool.tolist())
+    assert again.D.network.reference is not None
+    assert torch.equal(again.D.network.reference, reference)
+    assert other.D.network.reference is not None
+    assert not torch.equal(other.D.network.reference, reference)
+    assert state.averaged.reference is not None
+    assert torch.equal(state.averaged.reference, reference)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("start", ["data", "xavier"])
+def test_minibatch_discrimination_starts_from_data_whatever_the_rest_does(
+    kind: str, start: str, make_data: MakeData, begin: Begin
+) -> None:
+    data = images_for(kind, make_data)
+    plain = begin(trial_of("pl_gan", kind, weight_norm_init=start), data).D.network
+    D = begin(trial_of("pl_gan", kind, weight_norm_init=start, minibatch_kernels=3), data).D.network
+    assert D.minibatch is not None
+    assert all(parameter.any() for parameter in D.minibatch.parameters())
+    there, here = plain.state_dict(), D.state_dict()
+    assert all(torch.equal(here[name], held) for name, held in there.items() if not name.startswith("out."))
+    assert bool(here["out.b"].any()) is (start == "data")

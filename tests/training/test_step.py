@@ -180,8 +180,19 @@ class MlpReference(Reference):
             x = self.weight_norm(x, weights, f"hidden.{layer}")
             features = torch.where(x > 0, x, slope * x)
             x = features + model.noise_hidden * next(noise)
+        if model.minibatch_kernels:
+            x = torch.cat([x, self.closeness(x)], dim=1)
         outputs = self.weight_norm(x, weights, "out")
         return outputs[:, :3] - outputs[:, 3:] if model.fake_logit == "learned" else outputs, features
+
+    def closeness(self, x: Tensor) -> Tensor:
+        """Salimans et al. 2016, section 3.2, of one batch."""
+        theta, s, bias = (self.d[f"minibatch.{name}"] for name in ("theta", "s", "bias"))
+        M = x @ (theta * (s.exp() / (theta**2).sum(dim=1) ** 0.5).unsqueeze(1)).T
+        M = M.view(len(x), self.trial.model.minibatch_kernels, self.trial.model.minibatch_size)
+        distance = (M.unsqueeze(1) - M.unsqueeze(0)).abs().sum(dim=3)
+        others = 1 - torch.eye(len(x), dtype=x.dtype)
+        return ((-distance).exp() * others.unsqueeze(2)).sum(dim=1) + bias
 
     @staticmethod
     def weight_norm(x: Tensor, weights: Mapping[str, Tensor], layer: str) -> Tensor:
@@ -242,6 +253,8 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "pl_gan", {"model": {"fake_logit": "learned"}, "loss": {"supervised": "joint"}}, 0.3),
     ("mlp", "pl_gan", {"loss": {"history": 0.3, "weight_decay": 0.2}}, 0.3),
     ("mlp", "patent", {"loss": {"weight_decay": 0.1}}, 0.3),
+    ("mlp", "pl_gan", {"model": {"minibatch_kernels": 4, "minibatch_size": 3}, "loss": {"weight_decay": 0.2}}, 0.3),
+    ("mlp", "patent", {"model": {"minibatch_kernels": 4, "fake_logit": "learned"}}, 0.3),
     ("mlp", "patent", {}, 0.3),
     ("mlp", "patent", {"loss": {"feature_norm": "sum", "supervised": "one_vs_all"}}, 1.0),
     ("conv", "pl_gan", {}, 0.3),
@@ -250,6 +263,7 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "patent", {"loss": SELF_TRAINING | {"self_images": "unlabelled", "self_threshold": 0.35}}, 0.3),
     ("conv", "pl_gan", {"loss": SELF_TRAINING | {"self_images": "unlabelled", "self_threshold": 0.35}}, 0.3),
     ("conv", "pl_gan", {"model": {"fake_logit": "learned"}}, 0.3),
+    ("conv", "pl_gan", {"model": {"minibatch_kernels": 4}}, 0.3),
     ("conv", "patent", {"model": {"zca": False}}, 1.0),  # of few images it is all noise, rounding 300-fold
 ]
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from plgan_tune.config.trial import ModelSpec, Spread
 from plgan_tune.gan.draws import Draws
-from plgan_tune.gan.layers import Dense, WeightNorm, Whitening, draw_weights
+from plgan_tune.gan.layers import Dense, MinibatchDiscrimination, WeightNorm, Whitening, draw_weights
 from plgan_tune.gan.passes import EVALUATION, Pass
 
 Plain = TypeVar("Plain", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -43,7 +43,7 @@ class Traits:
 
     Attributes:
         pixels: the range of its images.
-        chunk: images of a pass in evaluation; few where activations are large.
+        chunk: images of a pass in evaluation, at most; few where activations are large.
         convolutional: whether convolutions do its work. A GPU then takes them in channels-last layout, and `precision:
             auto` means bf16 products; other pairs take TF32.
     """
@@ -60,6 +60,13 @@ class DiscriminatorOutput(NamedTuple):
     """
 
     logits: Tensor
+    features: Tensor
+
+
+class Hidden(NamedTuple):
+    """What D's hidden layers make of a batch: the last, (B, A), which the output layer reads, and the features."""
+
+    last: Tensor
     features: Tensor
 
 
@@ -88,28 +95,55 @@ def _calibrate(layer: nn.Module, x: Tensor, deviation: float) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Base of all discriminators: calling, calibrating, and which gains are trained."""
+    """Base of all discriminators: the last layers, calling, calibrating, and which gains are trained.
+
+    Attributes:
+        traits: what the pair says about itself.
+        deviation: of the outputs after a calibration.
+        reference: uint8 images (b, channels, size, size) that minibatch discrimination has in place of a batch in
+            evaluation, so that the result for an image depends on that image alone.
+    """
 
     traits: ClassVar[Traits]
+    deviation: ClassVar[float]
     out: Dense | nn.Linear
+    minibatch: MinibatchDiscrimination | None
     whitening: Whitening | None
+    reference: Tensor | None
 
     def __init__(self, model: ModelSpec) -> None:
         super().__init__()
         self.whitening = None
+        self.register_buffer("reference", None)
         self._slope = 0.2 if model.activation == "leaky_relu" else 0.0
         self._learns_fake = model.fake_logit == "learned"
 
     def forward(self, images: Tensor, seen: Pass = EVALUATION) -> DiscriminatorOutput:
         """Classify images."""
-        outputs, features = self._judge(self._whiten(images), seen, _call)
+        last, features = self._look(self._whiten(images), seen, _call)
+        outputs = self.out(self._with_closeness(last, seen))
         # Only differences of logits matter to a softmax over N + 1: all that follows may take the fake logit to be 0.
         return DiscriminatorOutput(outputs[:, :-1] - outputs[:, -1:] if self._learns_fake else outputs, features)
 
+    def features(self, images: Tensor, seen: Pass) -> Tensor:
+        """Return the features of images alone, (B, F)."""
+        return self._look(self._whiten(images), seen, _call).features
+
+    @property
+    def chunk(self) -> int:
+        """Images of a pass in evaluation; few where each is compared with all of the reference."""
+        return self.traits.chunk if self.minibatch is None else min(self.traits.chunk, 250)
+
     @torch.no_grad()
     def calibrate(self, images: Tensor, draws: Draws) -> None:
-        """Initialise from data: every pre-activation gets mean 0 and deviation 1 (output of convolutions: 0.1)."""
-        self._judge(self._whiten(images), Pass(draws), _calibrate)
+        """Initialise from data: every pre-activation gets mean 0 and deviation 1, outputs the pair's own."""
+        last = self._look(self._whiten(images), Pass(draws), _calibrate).last
+        _calibrate(self.out, self._with_calibrated_closeness(last), self.deviation)
+
+    @torch.no_grad()
+    def calibrate_minibatch(self, images: Tensor, draws: Draws) -> None:
+        """Initialise minibatch discrimination alone from data, where all else stays as drawn."""
+        self._with_calibrated_closeness(self._look(self._whiten(images), Pass(draws), _call).last)
 
     def settle(self, images: Tensor) -> None:
         """Fix from these images what evaluation needs to know of a batch. Most networks need nothing."""
@@ -120,9 +154,32 @@ class Discriminator(nn.Module):
             if isinstance(module, WeightNorm) and module is not self.out:
                 module.g.requires_grad_(False)
 
-    def _outputs(self, classes: int) -> int:
-        """Return the number of units of the output layer."""
-        return classes + self._learns_fake
+    def _end(self, model: ModelSpec, inputs: int, classes: int, rng: torch.Generator) -> None:
+        """Add the last layers, for which the hidden ones leave `inputs` numbers of an image."""
+        kernels, size = model.minibatch_kernels, model.minibatch_size
+        self.minibatch = MinibatchDiscrimination(inputs, kernels, size, rng) if kernels else None
+        reads, outputs, spread = inputs + kernels, classes + self._learns_fake, model.initial_spread
+        if model.discriminator_norm == "weight":
+            self.out = Dense(reads, outputs, spread, rng)
+        else:
+            self.out = linear(reads, outputs, spread, rng, bias=True)
+
+    def _with_closeness(self, last: Tensor, seen: Pass) -> Tensor:
+        """Return what the output layer reads: the last hidden layer and, if there is one, minibatch discrimination."""
+        if self.minibatch is None:
+            return last
+        assert self.reference is not None
+        if seen.draws is not None:
+            return torch.cat([last, self.minibatch(last, seen, len(self.reference))], dim=1)
+        images = self.traits.pixels.from_uint8(self.reference, next(self.parameters()).dtype)
+        others = self._look(self._whiten(images), EVALUATION, _call).last
+        return torch.cat([last, self.minibatch.against(last, others)], dim=1)
+
+    def _with_calibrated_closeness(self, last: Tensor) -> Tensor:
+        if self.minibatch is None:
+            return last
+        assert self.reference is not None
+        return torch.cat([last, self.minibatch.calibrate(last, len(self.reference))], dim=1)
 
     def _whiten(self, images: Tensor) -> Tensor:
         return images if self.whitening is None else self.whitening(images)
@@ -130,8 +187,8 @@ class Discriminator(nn.Module):
     def _activate(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self._slope) if self._slope else F.relu(x)
 
-    def _judge(self, images: Tensor, seen: Pass, apply: Apply) -> DiscriminatorOutput:
-        """Return the outputs, of which the fake logit is not taken off yet, and the features."""
+    def _look(self, images: Tensor, seen: Pass, apply: Apply) -> Hidden:
+        """Return what the hidden layers make of whitened images, with their noise."""
         raise NotImplementedError
 
 

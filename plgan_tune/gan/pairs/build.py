@@ -1,6 +1,7 @@
 """Choose a pair by its name and build it."""
 
 import torch
+from torch import Tensor
 
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.trial import ModelSpec
@@ -40,6 +41,8 @@ def build(
     classes: int,
     generators: tuple[torch.Generator, torch.Generator],
     whitening: Whitening | None = None,
+    *,
+    reference_images: Tensor | None = None,
 ) -> Pair:
     """Build both networks with new weights, on the CPU in float32, not yet calibrated.
 
@@ -49,6 +52,8 @@ def build(
         classes: number of classes, and of D's logits.
         generators: random generators for D's and for G's initial weights.
         whitening: D's first operation if `model.zca` is set.
+        reference_images: D's `reference` if `model.minibatch_kernels` is not 0, as many as a batch has. They are a
+            buffer, so whoever loads saved weights gives any of the same shape.
 
     Raises:
         RuleError: if model and images do not fit (`check_image`).
@@ -69,4 +74,5 @@ def build(
     if model.generator_weight_norm_init == "one":
         G.start_at_scale_one()
     D.whitening = whitening
+    D.reference = reference_images
     return Pair(D, G)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plgan_tune.config.trial import CONV_FEATURES, ModelSpec
-from plgan_tune.gan.layers import BatchNorm, Conv, ConvTransposed, Dense, double, draw_weights, drop_out
+from plgan_tune.gan.layers import BatchNorm, Conv, ConvTransposed, double, draw_weights, drop_out
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
-    DiscriminatorOutput,
     Generator,
+    Hidden,
     ImageShape,
     PixelRange,
     Traits,
@@ -31,6 +31,7 @@ class ConvDiscriminator(Discriminator):
     """Dropout - 3 conv 96 - dropout - 3 conv 192 - dropout - conv 192, two 1x1 - global pool - Dense classes."""
 
     traits = TRAITS
+    deviation = 0.1
 
     def __init__(self, model: ModelSpec, image: ImageShape, classes: int, rng: torch.Generator) -> None:
         super().__init__(model)
@@ -55,10 +56,10 @@ class ConvDiscriminator(Discriminator):
                 conv(wide, wide, kernel=1, padding=0),
             ]
         )
-        self.out = Dense(wide, self._outputs(classes), spread, rng)
+        self._end(model, wide, classes, rng)
         self._feature = model.feature_layer % CONV_FEATURES
 
-    def _judge(self, images: Tensor, seen: Pass, apply: Apply) -> DiscriminatorOutput:
+    def _look(self, images: Tensor, seen: Pass, apply: Apply) -> Hidden:
         x = images
         features = x
         for index, layer in enumerate(self.hidden):
@@ -71,7 +72,7 @@ class ConvDiscriminator(Discriminator):
         pooled = x.mean(dim=(2, 3))
         if self._feature == CONV_FEATURES - 1:
             features = pooled
-        return DiscriminatorOutput(apply(self.out, pooled, 0.1), features.flatten(1))
+        return Hidden(pooled, features.flatten(1))
 
 
 class ConvGenerator(Generator):

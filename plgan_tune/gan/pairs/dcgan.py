@@ -12,7 +12,6 @@ from plgan_tune.gan.layers import (
     BatchNorm,
     Conv,
     ConvTransposed,
-    Dense,
     DiscriminatorBatchNorm,
     NoNorm,
     double,
@@ -21,8 +20,8 @@ from plgan_tune.gan.layers import (
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
-    DiscriminatorOutput,
     Generator,
+    Hidden,
     ImageShape,
     PixelRange,
     Traits,
@@ -44,6 +43,7 @@ class DcganDiscriminator(Discriminator):
     """
 
     traits = TRAITS
+    deviation = 0.1
 
     def __init__(self, model: ModelSpec, image: ImageShape, classes: int, rng: torch.Generator) -> None:
         super().__init__(model)
@@ -58,19 +58,16 @@ class DcganDiscriminator(Discriminator):
             DiscriminatorBatchNorm(outputs) if norm == "batch" else NoNorm() for outputs in units[1:]
         )
         pixels = units[-1] * _last_maps(image.size) ** 2
-        if norm == "weight":
-            self.out = Dense(pixels, self._outputs(classes), spread, rng)
-        else:
-            self.out = linear(pixels, self._outputs(classes), spread, rng, bias=True)
+        self._end(model, pixels, classes, rng)
         self._feature = model.feature_layer % DCGAN_FEATURES
 
-    def _judge(self, images: Tensor, seen: Pass, apply: Apply) -> DiscriminatorOutput:
+    def _look(self, images: Tensor, seen: Pass, apply: Apply) -> Hidden:
         x = features = images
         for index, (layer, norm) in enumerate(zip(self.hidden, self.norm, strict=True)):
             x = self._activate(norm(apply(layer, x, 1.0), seen))
             if index == self._feature:
                 features = x
-        return DiscriminatorOutput(apply(self.out, x.flatten(1), 0.1), features.flatten(1))
+        return Hidden(x.flatten(1), features.flatten(1))
 
     @torch.no_grad()
     def settle(self, images: Tensor) -> None:

@@ -11,8 +11,8 @@ from plgan_tune.gan.layers import BatchNorm, Dense, add_noise
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
-    DiscriminatorOutput,
     Generator,
+    Hidden,
     ImageShape,
     PixelRange,
     Traits,
@@ -28,19 +28,20 @@ class MlpDiscriminator(Discriminator):
     """Noise - [Dense - activation - noise] x hidden - Dense classes."""
 
     traits = TRAITS
+    deviation = 1.0
 
     def __init__(self, model: ModelSpec, image: ImageShape, classes: int, rng: torch.Generator) -> None:
         super().__init__(model)
         spread = model.initial_spread
         units = [image.pixels, *(scaled(width, model.width) for width in model.hidden or ())]
         self.hidden = nn.ModuleList(Dense(inputs, outputs, spread, rng) for inputs, outputs in pairwise(units))
-        self.out = Dense(units[-1], self._outputs(classes), spread, rng)
+        self._end(model, units[-1], classes, rng)
         self._noisy = (units[:1] if model.noise_input else []) + (units[1:] if model.noise_hidden else [])
         self._noise_input = model.noise_input
         self._noise_hidden = model.noise_hidden
         self._feature = model.feature_layer % len(self.hidden)
 
-    def _judge(self, images: Tensor, seen: Pass, apply: Apply) -> DiscriminatorOutput:
+    def _look(self, images: Tensor, seen: Pass, apply: Apply) -> Hidden:
         noise = None if seen.draws is None else iter(seen.draws.normals(self._noisy))
         x = add_noise(images.flatten(1), self._noise_input, noise)
         features = x
@@ -50,7 +51,7 @@ class MlpDiscriminator(Discriminator):
             if index == self._feature:
                 features = x
             x = add_noise(x, self._noise_hidden, noise)
-        return DiscriminatorOutput(apply(self.out, x, 1.0), features)
+        return Hidden(x, features)
 
 
 class MlpGenerator(Generator):
