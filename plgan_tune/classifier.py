@@ -245,10 +245,16 @@ def build_pair(checkpoint: Checkpoint) -> Pair:
     trial: TrialSpec = checkpoint.trial
     image, classes = image_of(checkpoint), checkpoint.content["classes"]
     whitening = Whitening(torch.zeros(image.pixels), torch.eye(image.pixels)) if trial.model.zca else None
-    batch = torch.zeros(trial.training.batch_size, *_shape(image), dtype=torch.uint8)
-    reference = batch if trial.model.minibatch_kernels else None
-    seeds = (torch.Generator(), torch.Generator())
-    pair = build(trial.model, image, len(classes), seeds, whitening, reference_images=reference)
+    model, batch = trial.model, trial.training.batch_size
+    pair = build(
+        model,
+        image,
+        len(classes),
+        (torch.Generator(), torch.Generator()),
+        whitening,
+        reference_images=torch.zeros(batch, *_shape(image), dtype=torch.uint8) if model.minibatch_kernels else None,
+        reference_latent=torch.zeros(batch, model.latent_size) if model.generator_norm == "virtual" else None,
+    )
     dtype = torch.float64 if trial.training.precision == "float64" else torch.float32
     return Pair(pair.discriminator.to(dtype), pair.generator.to(dtype))
 

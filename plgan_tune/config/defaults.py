@@ -29,6 +29,7 @@ _COMMON: dict[str, dict[str, Any]] = {
         "discriminator_norm": "weight",
         "minibatch_kernels": 0,
         "minibatch_size": 5,
+        "generator_norm": "batch",
         "zca": False,
     },
     "loss": {

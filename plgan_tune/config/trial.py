@@ -41,6 +41,7 @@ Precision = Literal["auto", "float32", "float64", "bf16"]
 WeightNormInit = Literal["xavier", "data"]
 FakeLogit = Literal["fixed", "learned"]
 DiscriminatorNorm = Literal["batch", "weight", "none"]
+GeneratorNorm = Literal["batch", "virtual", "none"]
 GeneratorWeightNormInit = Literal["xavier", "data", "one"]
 Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier"]
 """How weights are drawn: from a normal distribution with this deviation, or Glorot and Bengio's uniform one."""
@@ -126,6 +127,8 @@ class ModelSpec(Frozen):
     """B of minibatch discrimination: measures of how close an image lies to its batch, which D's output reads too."""
     minibatch_size: Size = 5
     """C: numbers of an image that each of them compares."""
+    generator_norm: GeneratorNorm = "batch"
+    """Normalisation in G's hidden layers: by the batch, by the image and a fixed reference batch, or none."""
 
     @field_validator("hidden", "dropout", "noise_input", "noise_hidden", "zca")
     @classmethod

@@ -19,7 +19,10 @@ IMAGES: Final = 10_000
 """Images generated per trial. The scores depend on their number, so it is constant."""
 
 BATCH: Final = 100
-"""Images of one pass of the generator, whose batch normalisation uses the batch's statistics: the patent's size."""
+"""Images of one pass of the generator, whose batch normalisation uses the batch's statistics: the patent's size.
+
+With `model.generator_norm` virtual or none, an image does not depend on the others of its pass.
+"""
 
 SPLITS: Final = 10
 """Parts of the images over which the Inception score is averaged (Salimans et al. 2016)."""

@@ -35,6 +35,7 @@ class Stream(IntEnum):
     SAMPLES = 12
     DIAGNOSTICS = 13
     REFERENCE_D = 14
+    REFERENCE_G = 15
     SETTLE = 16
 
 

@@ -22,7 +22,7 @@ class Explanation(NamedTuple):
 
     Attributes:
         discriminator: L_D, its terms, what else D's output reads, and how D moves.
-        generator: L_G, its terms, and how G moves.
+        generator: L_G, its terms, how G normalises if not by the batch, and how it moves.
         idle: keys whose value moves no weight of either network here, each with the reason.
     """
 
@@ -92,6 +92,7 @@ def _generator(trial: TrialSpec) -> Iterator[Line]:
         yield Line("f(x)", f"hidden activation {trial.model.feature_layer} of D")
     if loss.history:
         yield Line("m_G", "mean of the past th_G, G's weights")
+    yield from _norm(trial)
     yield _rate(optim.lr_generator, optim, trial.training.epochs)
 
 
@@ -99,6 +100,15 @@ def _self_training(loss: LossSpec) -> Iterator[Line]:
     x = "G(z)" if loss.self_images == "generated" else "x_u"
     yield Line("C_self", f"-E [max p' >= {loss.self_threshold:g}] log p(argmax p' | {x}), from e {loss.self_start} on")
     yield Line("p'", f"p(y | {x}) of the average of D, without noise")
+
+
+def _norm(trial: TrialSpec) -> Iterator[Line]:
+    match trial.model.generator_norm:
+        case "virtual":
+            n = trial.training.batch_size
+            yield Line("norm", f"virtual: of G(z), moments over {n} fixed z and the image itself")
+        case "none":
+            yield Line("norm", "none: hidden layers of G have a bias alone")
 
 
 def _game_of_generator(loss: LossSpec, epochs: int) -> Iterator[Line]:

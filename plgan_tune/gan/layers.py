@@ -1,16 +1,16 @@
 """Layers: weight norm with its two initialisations, layers that look at a batch over all ranks, noise, whitening."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from plgan_tune.config.trial import Spread
+from plgan_tune.config.trial import GeneratorNorm, Spread
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.passes import EVALUATION, AllSum, Pass
 
@@ -55,6 +55,10 @@ class WeightNorm(nn.Module):
 
 def _per_unit(values: Tensor, x: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def _per_place(values: Tensor, x: Tensor) -> Tensor:
+    return values.view(*values.shape, *[1] * (x.ndim - 2))
 
 
 class Dense(WeightNorm):
@@ -241,6 +245,70 @@ class NoNorm(nn.Module):
     def settle(self, x: Tensor) -> Tensor:
         """Return x."""
         return x
+
+
+class VirtualBatchNorm(nn.Module):
+    """(x - mean) / sqrt(variance + 1e-6) + shift, by a reference batch and x alone (Salimans et al. 2016, section 3.5).
+
+    The reference comes first in the pass and is normalised as by `BatchNorm`. Each other example is normalised by the
+    n + 1 examples that it and the reference make, so it depends on no other, and needs no sum over ranks. Gradients
+    reach the reference too.
+    """
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor, seen: Pass) -> Tensor:
+        """Normalise x (n + B, units, ...), of which the first n = `seen.reference` are the reference."""
+        n, places = seen.reference, list(range(2, x.ndim))
+        wide = x.to(self.shift.dtype)
+        reference, own = torch.split(wide, [n, len(x) - n])
+        variance, mean = torch.var_mean(reference, dim=[0, *places], correction=0)
+        if places:
+            of_own, mean_of_own = torch.var_mean(own, dim=places, correction=0)
+        else:
+            of_own, mean_of_own = torch.zeros_like(own), own
+        moved, pooled = pool_moments(mean_of_own - mean, variance, of_own, 1 / (n + 1))
+        # One row of numbers an example; the reference has its own moments.
+        means = torch.cat([mean.expand(n, -1), mean + moved])
+        scales = torch.rsqrt(torch.cat([variance.expand(n, -1), pooled]) + BatchNorm.EPS)
+        normed = torch.addcmul(_per_unit(self.shift, x), wide - _per_place(means, x), _per_place(scales, x))
+        return normed.to(x.dtype)
+
+
+def pool_moments(distance: Tensor, variance: Tensor, of_own: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Return how far an example moves the reference's mean, and the variance of both together.
+
+    Variances about each one's own mean only add up; in E x^2 - (E x)^2, float32 would cancel.
+
+    Args:
+        distance: the example's mean less the reference's, (B, units).
+        variance: of the reference, (units,).
+        of_own: variance of the example over its places, (B, units).
+        share: the example's weight, 1 / (n + 1) beside n others.
+    """
+    return share * distance, (1 - share) * variance + share * of_own + share * (1 - share) * distance.square()
+
+
+class Shift(nn.Module):
+    """x + shift: what is left of a normalisation that is left out."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor, seen: Pass = EVALUATION) -> Tensor:  # noqa: ARG002
+        """Shift x (B, units, ...)."""
+        return x + _per_unit(self.shift, x)
+
+
+GENERATOR_NORMS: Final[Mapping[GeneratorNorm, Callable[[int], nn.Module]]] = {
+    "batch": BatchNorm,
+    "virtual": VirtualBatchNorm,
+    "none": Shift,
+}
+"""Normalisation of G's hidden layers by its name: made for a number of units, called with x and the pass."""
 
 
 class MinibatchDiscrimination(nn.Module):

@@ -25,12 +25,15 @@ class Pass:
             alone: labelled, unlabelled and generated images never see each other.
         all_sum: sums over ranks; None if this rank holds whole batches.
         gather: puts the rows of all ranks together; None if this rank holds whole batches.
+        reference: rows at the beginning of G's pass that are its reference batch for virtual batch norm. They are the
+            same on every rank, and stop before the output layer.
     """
 
     draws: Draws | None = None
     parts: int = 1
     all_sum: AllSum | None = None
     gather: Gather | None = None
+    reference: int = 0
 
 
 EVALUATION: Final = Pass()

@@ -130,8 +130,15 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
     weights = (rng_for(trial.seed, 0, Stream.WEIGHTS_D), rng_for(trial.seed, 0, Stream.WEIGHTS_G))
     image = ImageShape(data.channels, data.size)
     whitening = Whitening(*data.whitening) if trial.model.zca else None
-    reference = _reference_images(trial, data) if trial.model.minibatch_kernels else None
-    pair = build(trial.model, image, data.n_classes, weights, whitening, reference_images=reference)
+    pair = build(
+        trial.model,
+        image,
+        data.n_classes,
+        weights,
+        whitening,
+        reference_images=_reference_images(trial, data) if trial.model.minibatch_kernels else None,
+        reference_latent=_reference_latent(trial) if trial.model.generator_norm == "virtual" else None,
+    )
     precision = precision_policy_for(trial.training.precision, pair.discriminator.traits, device)
     D, G = pair.discriminator.to(device, precision.dtype), pair.generator.to(device, precision.dtype)
     if precision.channels_last:
@@ -166,6 +173,12 @@ def _reference_images(trial: TrialSpec, data: Dataset) -> Tensor:
     pool, batch = data.split.pool, trial.training.batch_size
     order = torch.randperm(len(pool), generator=rng_for(trial.seed, 0, Stream.REFERENCE_D))
     return data.images[pool[order[torch.arange(batch) % len(pool)].to(pool.device)]]
+
+
+def _reference_latent(trial: TrialSpec) -> Tensor:
+    """Draw as many z as a batch has, on the CPU in float32, as weights are."""
+    rng = rng_for(trial.seed, 0, Stream.REFERENCE_G)
+    return draw_latent(Draws(rng, trial.training.batch_size), trial.model)
 
 
 def _calibration(D: Discriminator, trial: TrialSpec, data: Dataset, dtype: torch.dtype) -> tuple[Tensor, Draws]:

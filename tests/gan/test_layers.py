@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plgan_tune.data.zca import fit_zca
+from plgan_tune.gan import layers as layers_module
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.layers import (
     BatchNorm,
@@ -20,11 +21,14 @@ from plgan_tune.gan.layers import (
     ConvTransposed,
     Dense,
     MinibatchDiscrimination,
+    Shift,
+    VirtualBatchNorm,
     WeightNorm,
     Whitening,
     add_noise,
     draw_weights,
     drop_out,
+    pool_moments,
 )
 from plgan_tune.gan.passes import Pass
 
@@ -241,6 +245,125 @@ def test_ranks_count_images_exactly_in_half_precision(over_ranks: OverRanks) -> 
     assert split.dtype == whole.dtype
     for got in (whole, split):
         np.testing.assert_allclose(got.detach().to(torch.float64), expected, rtol=2**-8, atol=1e-4)
+
+
+# Virtual batch normalisation.
+
+VIRTUAL = Pass(reference=6)
+"""The first 6 rows are the reference."""
+
+
+def make_virtual() -> VirtualBatchNorm:
+    norm = VirtualBatchNorm(3).to(torch.float64)
+    norm.load_state_dict(make_norm(3).state_dict())
+    return norm
+
+
+def spread_rows(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    return 5 + 2 * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+PLACES = pytest.mark.parametrize("places", [(), (4, 5)])
+
+
+@PLACES
+def test_virtual_batch_norm_is_batch_norm_of_the_reference_and_the_example(places: tuple[int, ...]) -> None:
+    """Of n + 1 examples, one after the other; the reference itself is normalised by itself."""
+    norm, x = make_virtual(), spread_rows((10, 3, *places))
+    shift, reference = norm.shift.detach().numpy(), x[:6].numpy()
+    found = norm(x, VIRTUAL).detach()
+    np.testing.assert_allclose(found[:6], reference_batch_norm(reference, shift), rtol=1e-12, atol=1e-12)
+    for row in range(6, 10):
+        together = np.concatenate([reference, x[row : row + 1].numpy()])
+        np.testing.assert_allclose(found[row], reference_batch_norm(together, shift)[6], rtol=1e-12, atol=1e-12)
+    assert [name for name, _ in norm.named_parameters()] == ["shift"]
+
+
+@PLACES
+def test_an_example_of_no_weight_leaves_batch_norm_of_the_reference(
+    places: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_weight(distance: Tensor, variance: Tensor, of_own: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        assert share == 1 / 7
+        return pool_moments(distance, variance, of_own, 0.0)
+
+    monkeypatch.setattr(layers_module, "pool_moments", without_weight)
+    reference = spread_rows((6, 3, *places))
+    found = make_virtual()(torch.cat([reference, reference]), VIRTUAL)
+    expected = make_norm(3)(reference)
+    torch.testing.assert_close(found, torch.cat([expected, expected]), rtol=1e-12, atol=1e-12)
+
+
+@PLACES
+def test_gradients_of_virtual_batch_norm_agree_with_finite_differences(places: tuple[int, ...]) -> None:
+    norm = make_virtual()
+    x, shift = spread_rows((9, 3, *(2 for _ in places))), norm.shift.detach().clone()
+
+    def call(x: Tensor, shift: Tensor) -> Tensor:
+        output: Tensor = torch.func.functional_call(norm, {"shift": shift}, (x, VIRTUAL))
+        return output[6:].pow(3)
+
+    leaves = (x.requires_grad_(), shift.requires_grad_())
+    assert torch.autograd.gradcheck(call, leaves)
+    (gradient, _) = torch.autograd.grad(call(*leaves).sum(), leaves)
+    assert (gradient[:6] != 0).all()  # the reference's too
+
+
+@PLACES
+def test_virtual_batch_norm_is_exact_in_float32_far_from_0(places: tuple[int, ...]) -> None:
+    """Mean 50, deviation 3."""
+    generator = torch.Generator().manual_seed(0)
+    x = 50 + 3 * torch.randn((106, 3, *places), generator=generator)
+    norm = VirtualBatchNorm(3)
+    exact = norm.to(torch.float64)(x.double(), Pass(reference=100))
+    found = norm.to(torch.float32)(x, Pass(reference=100))
+    assert (found - exact).abs().max() < 1e-5
+
+
+@PLACES
+def test_moments_are_pooled_without_cancelling(places: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 50 + 3 * torch.randn((150, 3, *places), generator=generator)
+    dims, share = list(range(2, x.ndim)), 1 / 101
+
+    def pooled(x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x[:100], dim=[0, *dims], correction=0)
+        means = x[100:].mean(dim=dims) if dims else x[100:]
+        of_own = x[100:].var(dim=dims, correction=0) if dims else torch.zeros_like(means)
+        return pool_moments(means - mean, variance, of_own, share)[1]
+
+    def of_squares(x: Tensor) -> Tensor:
+        """E x^2 - (E x)^2 over the 101."""
+        first, second = (
+            (1 - share) * values[:100].mean(dim=[0, *dims])
+            + share * (values[100:].mean(dim=dims) if dims else values[100:])
+            for values in (x, x.square())
+        )
+        return second - first.square()
+
+    exact = pooled(x.double())
+    torch.testing.assert_close(of_squares(x.double()), exact, rtol=1e-11, atol=0)
+    stable, unstable = (((found(x) - exact) / exact).abs().max().item() for found in (pooled, of_squares))
+    assert stable < 1e-6
+    assert unstable > 1e-5
+
+
+@PLACES
+def test_without_a_norm_there_is_a_shift(places: tuple[int, ...]) -> None:
+    layer, x = Shift(3), torch.randn((4, 3, *places), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.shift.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    expected = x + torch.tensor([1.0, 2.0, 3.0]).view(3, *[1] * len(places))
+    assert torch.equal(layer(x), expected)
+
+
+def test_virtual_batch_norm_takes_its_moments_in_full_precision() -> None:
+    x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0)).add(3).to(torch.bfloat16)
+    norm = VirtualBatchNorm(2)
+    found = norm(x, Pass(reference=500))
+    assert found.dtype == torch.bfloat16
+    exact = norm.to(torch.float64)(x.double(), Pass(reference=500))
+    np.testing.assert_allclose(found.detach().double(), exact.detach(), rtol=2**-8, atol=1e-4)
 
 
 # Minibatch discrimination.

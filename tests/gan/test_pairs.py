@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plgan_tune.config.trial import Kind, ModelSpec
+from plgan_tune.config.trial import GeneratorNorm, Kind, ModelSpec
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.layers import BatchNorm, WeightNorm, Whitening
 from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, Pair, draw_latent, scaled
@@ -603,6 +603,80 @@ def test_g_samples_by_the_batchs_own_statistics(kind: Kind, make_model: MakeMode
     assert torch.equal(G.eval()(z), images)
     assert not torch.allclose(G(z[:4]), images[:4])
     assert not list(G.buffers())
+
+
+# Virtual batch norm.
+
+
+def with_norm(
+    kind: Kind, norm: GeneratorNorm, make_model: MakeModel, width: float = 0.1
+) -> tuple[Generator, ModelSpec]:
+    """For colour images of 16 x 16 pixels, in float64, with 8 z for the reference."""
+    model = make_model("pl_gan", kind, width=width, generator_norm=norm)
+    seeds = (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2))
+    reference = draw_latent(noise(3, 8), model) if norm == "virtual" else None
+    return build(model, ImageShape(3, 16), 10, seeds, reference_latent=reference).generator.to(torch.float64), model
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("norm", ["virtual", "none"])
+def test_an_image_generated_alone_is_the_one_of_a_batch(kind: Kind, norm: GeneratorNorm, make_model: MakeModel) -> None:
+    G, model = with_norm(kind, norm, make_model)
+    z = latent(model, 100, torch.float64)
+    images = G(z)
+    assert images.shape == (100, 3, 16, 16)
+    for row in range(0, 100, 7):
+        torch.testing.assert_close(G(z[row : row + 1])[0], images[row], rtol=1e-12, atol=1e-12)
+    if norm == "virtual":
+        assert G.reference is not None
+        G.reference += 0.5
+        assert not torch.allclose(G(z), images)
+    assert {name for name, _ in G.named_buffers()} == ({"reference"} if norm == "virtual" else set())
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("norm", ["virtual", "none"])
+def test_g_starts_with_the_weights_of_batch_norm(
+    kind: Kind, norm: GeneratorNorm, make_model: MakeModel, make_pair: MakePair
+) -> None:
+    G, _ = with_norm(kind, norm, make_model)
+    plain = make_pair(make_model("pl_gan", kind, width=0.1), 3, 16, torch.float64).generator
+    there, here = dict(plain.named_parameters()), dict(G.named_parameters())
+    assert there.keys() == here.keys()
+    assert all(torch.equal(there[name], here[name]) for name in there)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_ranks_with_virtual_batch_norm_generate_as_one_without_a_sum(kind: Kind, make_model: MakeModel) -> None:
+    G, model = with_norm(kind, "virtual", make_model, width=0.05)
+    z, weights = latent(model, 6, torch.float64), pictures("mlp", 6, 3, 16, torch.float64)
+    sums: list[Tensor] = []
+
+    def all_sum(part: Tensor) -> Tensor:
+        sums.append(part)
+        return part
+
+    def results(images: Tensor, of: Tensor) -> list[Tensor]:
+        return [images, *torch.autograd.grad((images * of).sum(), list(G.parameters()))]
+
+    (images, *whole) = results(G(z), weights)
+    ranks = [
+        results(G(z[own], Pass(all_sum=all_sum, gather=all_sum)), weights[own]) for own in (slice(0, 2), slice(2, 6))
+    ]
+    torch.testing.assert_close(torch.cat([rank[0] for rank in ranks]), images, rtol=1e-10, atol=1e-12)
+    for of_one, *of_many in zip(whole, *(rank[1:] for rank in ranks), strict=True):
+        torch.testing.assert_close(of_many[0] + of_many[1], of_one, rtol=1e-10, atol=1e-12)
+    assert sums == []
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_with_virtual_batch_norm_g_s_outputs_are_calibrated_as_without(kind: Kind, make_model: MakeModel) -> None:
+    G, model = with_norm(kind, "virtual", make_model, width=0.25)
+    z = latent(model, 100, torch.float64)
+    G.calibrate(z)
+    outputs = record_outputs(G, (WeightNorm,))
+    G(z)
+    assert_deviations(outputs, [0.1 if kind == "conv" else 1.0])
 
 
 # Initialisation.

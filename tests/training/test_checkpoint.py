@@ -69,9 +69,10 @@ def refusal(content: bytes) -> str:
         ("dcgan", {"precision": "bf16"}, {"weight_decay": 0.1}, {}),
         ("mlp", {"generator_steps": 3, "discriminator_steps": 2}, {"self_scale": 0.5, "self_threshold": 0.4}, {}),
         ("conv", {"precision": "bf16"}, {"self_scale": 0.5, "self_threshold": 0.34, "self_epoch": 1}, {}),
-        ("mlp", {}, {"history": 0.1}, {"minibatch_kernels": 3}),
-        ("conv", {"precision": "bf16"}, {}, {"minibatch_kernels": 3}),
-        ("dcgan", {}, {}, {"minibatch_kernels": 3}),
+        ("mlp", {}, {"history": 0.1}, {"minibatch_kernels": 3, "generator_norm": "none"}),
+        ("conv", {"precision": "bf16"}, {}, {"minibatch_kernels": 3, "generator_norm": "virtual"}),
+        ("dcgan", {}, {}, {"minibatch_kernels": 3, "generator_norm": "virtual"}),
+        ("mlp", {}, {"history": 0.1}, {"generator_norm": "virtual"}),
     ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(

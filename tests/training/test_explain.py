@@ -135,6 +135,19 @@ def test_what_else_d_s_output_reads_is_named_where_it_reads_it() -> None:
     assert found["o_k"] == "sum_j exp(-|M_k(x_i) - M_k(x_j)|_1) + bias_k, M_k linear, of size 3"
 
 
+@pytest.mark.parametrize(
+    ("norm", "words"),
+    [
+        ("batch", None),
+        ("virtual", "virtual: of G(z), moments over 40 fixed z and the image itself"),
+        ("none", "none: hidden layers of G have a bias alone"),
+    ],
+)
+def test_another_norm_of_g_is_named(norm: str, words: str | None) -> None:
+    trial = trial_of(model={"generator_norm": norm}, training={"batch_size": 40})
+    assert said(explain(trial).generator).get("norm") == words
+
+
 @pytest.mark.parametrize("history", [0.0, 0.1])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
 def test_the_pulls_that_are_named_are_those_of_the_players(

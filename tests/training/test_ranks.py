@@ -92,7 +92,11 @@ def cases(
         ),
         "conv": (make_trial("conv", training=hundred | {"epochs": 1}), picture),
         "conv with tricks": (
-            make_trial("conv", model={"minibatch_kernels": 6, "minibatch_size": 2}, training=hundred | {"epochs": 1}),
+            make_trial(
+                "conv",
+                model={"minibatch_kernels": 6, "minibatch_size": 2, "generator_norm": "virtual"},
+                training=hundred | {"epochs": 1},
+            ),
             picture,
         ),
         "conv as printed": (
@@ -110,11 +114,19 @@ def cases(
             make_data(pool=500, size=20),
         ),
         "dcgan with tricks": (
-            make_trial("dcgan", "dcgan_ssl", model={"minibatch_kernels": 6}, training=hundred | {"epochs": 1}),
+            make_trial(
+                "dcgan",
+                "dcgan_ssl",
+                model={"minibatch_kernels": 6, "generator_norm": "virtual"},
+                training=hundred | {"epochs": 1},
+            ),
             make_data(pool=500, size=20),
         ),
         "an image a rank": (
-            make_trial(model={"minibatch_kernels": 2}, training=FLOAT64 | {"batch_size": 3, "epochs": 2}),
+            make_trial(
+                model={"minibatch_kernels": 2, "generator_norm": "virtual"},
+                training=FLOAT64 | {"batch_size": 3, "epochs": 2},
+            ),
             replace(three, split=unseen),
         ),
     }
@@ -141,7 +153,7 @@ def told(cases: dict[str, tuple[TrialSpec, Dataset]], tmp_path_factory: pytest.T
     environ = os.environ | {"OMP_NUM_THREADS": "1"}
     ranks = [subprocess.Popen([sys.executable, __file__, str(index), str(folder)], env=environ) for index in range(3)]
     try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0, 0]
+        assert [rank.wait(timeout=300) for rank in ranks] == [0, 0, 0]
     finally:
         for rank in ranks:
             rank.kill()

@@ -11,6 +11,8 @@ from PIL import Image
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.draws import Draws, Stream, rng_for
+from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.state import TrainState
 
@@ -73,3 +75,20 @@ def test_the_same_weights_give_the_same_file_whatever_the_epoch(
     assert sample_grid(again) == first
     next(again.G.network.parameters()).data += 0.1
     assert sample_grid(again) != first
+
+
+@pytest.mark.parametrize(("kind", "size", "channels"), [("mlp", 6, 1), ("conv", 16, 3)])
+def test_with_virtual_batch_norm_an_image_of_the_grid_is_the_one_of_its_z_alone(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, kind: str, size: int, channels: int
+) -> None:
+    trial = make_trial(kind, model={"generator_norm": "virtual"}, training={"precision": "float64"})
+    state = begin(trial, make_data(size=size, channels=channels))
+    G, stride = state.G.network, size + 1
+    grid = pixels(sample_grid(state))
+    draws = Draws(rng_for(trial.seed, 0, Stream.SAMPLES), 100, dtype=torch.float64)
+    z = draw_latent(draws, trial.model)
+    for place in (0, 37, 99):
+        alone = G.traits.pixels.to_unit(G(z[place : place + 1])).detach()[0]
+        shown = (255 * alone).to(torch.uint8).permute(1, 2, 0).expand(-1, -1, 3).numpy()
+        y, x = (index * stride + 1 for index in divmod(place, 10))
+        assert np.abs(grid[y : y + size, x : x + size].astype(int) - shown).max() <= 1  # cut off, not rounded

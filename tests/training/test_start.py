@@ -147,3 +147,15 @@ def test_minibatch_discrimination_starts_from_data_whatever_the_rest_does(
     there, here = plain.state_dict(), D.state_dict()
     assert all(torch.equal(here[name], held) for name, held in there.items() if not name.startswith("out."))
     assert bool(here["out.b"].any()) is (start == "data")
+
+
+def test_virtual_batch_norm_has_as_many_z_as_a_batch_for_its_reference(make_data: MakeData, begin: Begin) -> None:
+    trial = trial_of("pl_gan", "mlp", generator_norm="virtual", latent="normal")
+    state, again, other = (begin(trial.model_copy(update={"seed": seed}), make_data()).G.network for seed in (3, 3, 4))
+    assert state.reference is not None
+    assert again.reference is not None
+    assert other.reference is not None
+    assert state.reference.shape == (10, 7)
+    assert state.reference.min() < 0
+    assert torch.equal(again.reference, state.reference)
+    assert not torch.equal(other.reference, state.reference)

@@ -6,7 +6,7 @@ In a `Pass`, a discriminator maps images to logits and features, and a generator
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -193,19 +193,29 @@ class Discriminator(nn.Module):
 
 
 class Generator(nn.Module):
-    """Base of all generators."""
+    """Base of all generators.
+
+    Attributes:
+        traits: what the pair says about itself.
+        reference: the latent vectors (b, latent_size) that virtual batch norm has in place of a batch.
+    """
 
     traits: ClassVar[Traits]
     out: WeightNorm | nn.Linear | nn.ConvTranspose2d
+    reference: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("reference", None)
 
     def forward(self, latent: Tensor, seen: Pass = EVALUATION) -> Tensor:
         """Generate images: (B, latent_size) -> (B, channels, size, size)."""
-        return self._generate(latent, seen, _call)
+        return self._generate(*self._after_reference(latent, seen), _call)
 
     @torch.no_grad()
     def calibrate(self, latent: Tensor) -> None:
         """Initialise the output layer from data if it has weight norm."""
-        self._generate(latent, EVALUATION, _calibrate)
+        self._generate(*self._after_reference(latent, EVALUATION), _calibrate)
 
     @torch.no_grad()
     def start_at_scale_one(self) -> None:
@@ -213,7 +223,13 @@ class Generator(nn.Module):
         if isinstance(self.out, WeightNorm):
             self.out.g.fill_(1.0)
 
+    def _after_reference(self, latent: Tensor, seen: Pass) -> tuple[Tensor, Pass]:
+        if self.reference is None:
+            return latent, seen
+        return torch.cat([self.reference, latent]), replace(seen, reference=len(self.reference))
+
     def _generate(self, latent: Tensor, seen: Pass, apply: Apply) -> Tensor:
+        """Return the images; the first `seen.reference` rows are for the hidden layers only."""
         raise NotImplementedError
 
 

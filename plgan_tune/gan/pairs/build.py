@@ -43,6 +43,7 @@ def build(
     whitening: Whitening | None = None,
     *,
     reference_images: Tensor | None = None,
+    reference_latent: Tensor | None = None,
 ) -> Pair:
     """Build both networks with new weights, on the CPU in float32, not yet calibrated.
 
@@ -52,8 +53,9 @@ def build(
         classes: number of classes, and of D's logits.
         generators: random generators for D's and for G's initial weights.
         whitening: D's first operation if `model.zca` is set.
-        reference_images: D's `reference` if `model.minibatch_kernels` is not 0, as many as a batch has. They are a
-            buffer, so whoever loads saved weights gives any of the same shape.
+        reference_images: D's `reference` if `model.minibatch_kernels` is not 0, as many as a batch has.
+        reference_latent: G's `reference` if `model.generator_norm` is virtual. Both are buffers, so whoever loads saved
+            weights gives any of the same shape.
 
     Raises:
         RuleError: if model and images do not fit (`check_image`).
@@ -74,5 +76,5 @@ def build(
     if model.generator_weight_norm_init == "one":
         G.start_at_scale_one()
     D.whitening = whitening
-    D.reference = reference_images
+    D.reference, G.reference = reference_images, reference_latent
     return Pair(D, G)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plgan_tune.config.trial import CONV_FEATURES, ModelSpec
-from plgan_tune.gan.layers import BatchNorm, Conv, ConvTransposed, double, draw_weights, drop_out
+from plgan_tune.gan.layers import GENERATOR_NORMS, Conv, ConvTransposed, double, draw_weights, drop_out
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
@@ -76,7 +76,7 @@ class ConvDiscriminator(Discriminator):
 
 
 class ConvGenerator(Generator):
-    """Dense - BN - ReLU - 512 maps of ceil(size / 8) - transposed 5x5: 256, 128 (BN, ReLU), channels (tanh) - crop."""
+    """Dense - norm - ReLU - 512 maps of ceil(size / 8) - transposed 5x5: 256, 128 (norm, ReLU), channels - tanh."""
 
     traits = TRAITS
     out: ConvTransposed
@@ -89,12 +89,13 @@ class ConvGenerator(Generator):
         self._image = image
         units = [self._maps, scaled(256, model.width), scaled(128, model.width)]
         self.dense = linear(model.latent_size, self._maps * self._start**2, spread, rng)
-        self.dense_norm = BatchNorm(self._maps * self._start**2)
+        norm = GENERATOR_NORMS[model.generator_norm]
+        self.dense_norm = norm(self._maps * self._start**2)
         self.weights = nn.ParameterList(
             draw_weights((inputs, outputs, 5, 5), inputs * 25, outputs * 25, spread, rng)
             for inputs, outputs in pairwise(units)
         )
-        self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
+        self.norm = nn.ModuleList(norm(outputs) for outputs in units[1:])
         self.out = ConvTransposed(units[-1], image.channels, spread, rng)
 
     def _generate(self, latent: Tensor, seen: Pass, apply: Apply) -> Tensor:
@@ -103,4 +104,4 @@ class ConvGenerator(Generator):
         for weight, norm in zip(self.weights, self.norm, strict=True):
             x = F.relu(norm(double(x, weight), seen))
         size = self._image.size
-        return torch.tanh(apply(self.out, x, 0.1)[:, :, :size, :size])
+        return torch.tanh(apply(self.out, x[seen.reference :], 0.1)[:, :, :size, :size])

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from plgan_tune.config.trial import DCGAN_FEATURES, DiscriminatorNorm, ModelSpec, Spread
 from plgan_tune.gan.layers import (
-    BatchNorm,
+    GENERATOR_NORMS,
     Conv,
     ConvTransposed,
     DiscriminatorBatchNorm,
@@ -82,7 +82,7 @@ class DcganDiscriminator(Discriminator):
 
 
 class DcganGenerator(Generator):
-    """Dense - 64 maps of ceil(size / 16) - BN - ReLU - transposed 5x5: 256, 128, 64 (BN, ReLU), channels - tanh.
+    """Dense - 64 maps of ceil(size / 16) - norm, ReLU - transposed 5x5: 256, 128, 64 (norm, ReLU), channels - tanh.
 
     The maps of the last layer are 16 times as high as the first ones; if images are not, they are scaled to their size
     before the tanh.
@@ -101,7 +101,7 @@ class DcganGenerator(Generator):
             draw_weights((inputs, outputs, 5, 5), inputs * 25, outputs * 25, spread, rng)
             for inputs, outputs in pairwise(units)
         )
-        self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units)
+        self.norm = nn.ModuleList(GENERATOR_NORMS[model.generator_norm](outputs) for outputs in units)
         if model.generator_weight_norm:
             self.out = ConvTransposed(units[-1], image.channels, spread, rng)
         else:
@@ -116,7 +116,7 @@ class DcganGenerator(Generator):
         x = F.relu(first(x.view(len(x), -1, self._start, self._start), seen))
         for weight, norm in zip(self.weights, others, strict=True):
             x = F.relu(norm(double(x, weight), seen))
-        x = apply(self.out, x, 0.1)
+        x = apply(self.out, x[seen.reference :], 0.1)
         if x.shape[-1] != self._image.size:
             x = F.interpolate(x, size=self._image.size, mode="bilinear")
         return torch.tanh(x)

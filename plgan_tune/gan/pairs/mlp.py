@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plgan_tune.config.trial import ModelSpec
-from plgan_tune.gan.layers import BatchNorm, Dense, add_noise
+from plgan_tune.gan.layers import GENERATOR_NORMS, Dense, add_noise
 from plgan_tune.gan.pairs.base import (
     Apply,
     Discriminator,
@@ -55,7 +55,7 @@ class MlpDiscriminator(Discriminator):
 
 
 class MlpGenerator(Generator):
-    """2 x [Dense 500, no bias - BatchNorm, no gain - softplus] - Dense pixels - sigmoid."""
+    """2 x [Dense 500, no bias - norm, no gain - softplus] - Dense pixels - sigmoid."""
 
     traits = TRAITS
 
@@ -64,7 +64,8 @@ class MlpGenerator(Generator):
         spread = model.generator_initial_spread
         units = [model.latent_size, scaled(500, model.width), scaled(500, model.width)]
         self.dense = nn.ModuleList(linear(inputs, outputs, spread, rng) for inputs, outputs in pairwise(units))
-        self.norm = nn.ModuleList(BatchNorm(outputs) for outputs in units[1:])
+        norm = GENERATOR_NORMS[model.generator_norm]
+        self.norm = nn.ModuleList(norm(outputs) for outputs in units[1:])
         if model.generator_weight_norm:
             self.out = Dense(units[-1], image.pixels, spread, rng)
         else:
@@ -75,4 +76,5 @@ class MlpGenerator(Generator):
         x = latent
         for dense, norm in zip(self.dense, self.norm, strict=True):
             x = F.softplus(norm(dense(x), seen))
-        return torch.sigmoid(apply(self.out, x, 1.0)).view(-1, self._image.channels, self._image.size, self._image.size)
+        pixels = apply(self.out, x[seen.reference :], 1.0)
+        return torch.sigmoid(pixels).view(-1, self._image.channels, self._image.size, self._image.size)
