@@ -255,6 +255,29 @@ def test_an_sgan_is_a_classifier_of_the_classes(
     assert found.error(held.images[rows], held.labels[rows]) == row.val_error
 
 
+@pytest.fixture(scope="module")
+def dcgan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EpochMetrics, Dataset]:
+    """A folder of `train`, whose D has batch norm, its last row and its images, the digits at 20 x 20."""
+    folder = tmp_path_factory.mktemp("dcgan")
+    digits = {"source": "digits", "labels": 20, "validation": 100, "size": 20, "limit": 300}
+    trial = trial_of(method="dcgan_ssl", model={"width": 0.1}, data=digits, training={"epochs": 2})
+    return folder, train(trial, folder)[-1], load_dataset(trial.data)
+
+
+def test_a_classifier_with_batch_norm_judges_each_image_alone(dcgan: tuple[Path, EpochMetrics, Dataset]) -> None:
+    folder, row, held = dcgan
+    rows = held.split.validation
+    images, labels = held.images[rows], held.labels[rows]
+    found = load_classifier(folder)
+    assert found.error(images, labels) == row.val_error
+    assert load_classifier(folder, "raw").error(images, labels) == row.val_error_raw
+    alone = torch.cat([found(images[row : row + 1]) for row in range(20)])
+    torch.testing.assert_close(found(images)[:20], alone)
+    exact = found.double()
+    alone = torch.cat([exact(images[row : row + 1]) for row in range(20)])
+    torch.testing.assert_close(exact(images)[:20], alone, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(("images", "labels"), [(0, 0), (2, 3)])
 def test_an_error_needs_a_label_an_image(classifier: Classifier, images: int, labels: int) -> None:
     shown = torch.zeros(images, 1, 8, 8, dtype=torch.uint8)
@@ -285,6 +308,19 @@ def test_onnx_gives_the_same_logits_for_any_number_of_images(
         images = digits.images[:count]
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         np.testing.assert_allclose(logits, classifier(images).numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_has_the_statistics_of_batch_norm_in_it(dcgan: tuple[Path, EpochMetrics, Dataset], tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="needs torch's ONNX exporter: onnx and onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime to read what was written")
+    classifier, images = load_classifier(dcgan[0]), dcgan[2].images[:32]
+    export_onnx(classifier, tmp_path / "classifier.onnx")
+    session = runtime.InferenceSession(tmp_path / "classifier.onnx")
+    for count in (1, 5, 32):
+        (logits,) = session.run(["logits"], {"images": images[:count].numpy()})
+        np.testing.assert_allclose(logits, classifier(images)[:count].numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_onnx_without_its_packages_says_what_to_install(

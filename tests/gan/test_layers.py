@@ -20,6 +20,7 @@ from plgan_tune.gan.layers import (
     Conv,
     ConvTransposed,
     Dense,
+    DiscriminatorBatchNorm,
     MinibatchDiscrimination,
     Shift,
     VirtualBatchNorm,
@@ -30,7 +31,7 @@ from plgan_tune.gan.layers import (
     drop_out,
     pool_moments,
 )
-from plgan_tune.gan.passes import Pass
+from plgan_tune.gan.passes import AllSum, Pass
 
 Array = NDArray[np.float64]
 SIX = ["dense", "strided", "padded", "valid", "1x1", "transposed"]
@@ -498,6 +499,98 @@ def test_closeness_keeps_its_precision_under_autocast() -> None:
     exact = layer(x, Pass(), 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(layer(x, Pass(), 6), exact)
+
+
+# The discriminator's batch normalisation.
+
+
+def make_discriminator_norm() -> DiscriminatorBatchNorm:
+    norm = DiscriminatorBatchNorm(3).to(torch.float64)
+    with torch.no_grad():
+        norm.gain.copy_(torch.linspace(0.5, 2, 3))
+        norm.shift.copy_(torch.linspace(-1, 1, 3))
+    return norm
+
+
+def training(batch: int, parts: int = 1, all_sum: AllSum | None = None) -> Pass:
+    return Pass(Draws(torch.Generator().manual_seed(0), batch), parts, all_sum)
+
+
+def maps(batch: int, seed: int = 0, shape: tuple[int, ...] = (3, 4, 5)) -> Tensor:
+    return 5 + 2 * torch.randn(batch, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_each_part_is_normalised_as_torch_does(parts: int) -> None:
+    norm = make_discriminator_norm()
+    x = torch.cat([(1 + part) * maps(8, part) for part in range(parts)])
+    wanted = [
+        F.batch_norm(part, None, None, norm.gain, norm.shift, training=True, eps=1e-5) for part in torch.split(x, 8)
+    ]
+    torch.testing.assert_close(norm(x, training(8 * parts, parts)), torch.cat(wanted), rtol=1e-12, atol=1e-12)
+
+
+def test_evaluation_is_torch_s_with_the_settled_statistics() -> None:
+    norm, x, y = make_discriminator_norm(), maps(8), maps(5, seed=1)
+    torch.testing.assert_close(norm.settle(x), norm(x, training(8)), rtol=1e-12, atol=1e-12)
+    mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+    wanted = F.batch_norm(y, mean, variance, norm.gain, norm.shift, eps=1e-5)
+    torch.testing.assert_close(norm(y), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("cuts", [[4, 4], [3, 5], [1, 7], [2, 5, 1]])
+def test_ranks_normalise_parts_as_one(parts: int, cuts: list[int], over_ranks: OverRanks) -> None:
+    """In values and gradients, with two sums over ranks."""
+    norm = make_discriminator_norm()
+    batches = torch.stack([(1 + part) * maps(8, part) for part in range(parts)])
+    weights = torch.randn(batches.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    asked = []
+
+    class AsTraining(nn.Module):
+        def forward(self, x: Tensor, seen: Pass) -> Tensor:
+            def counted(part: Tensor) -> Tensor:
+                asked.append(part.shape)
+                assert seen.all_sum is not None
+                return seen.all_sum(part)
+
+            output: Tensor = norm(x, training(len(x), parts, counted))
+            return output
+
+    def results(together: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        leaf = batches.clone().requires_grad_()
+        output = together(leaf)
+        return [output, *torch.autograd.grad((output.sigmoid() * weights).sum(), (leaf, norm.gain, norm.shift))]
+
+    def of_ranks(leaf: Tensor) -> Tensor:
+        own = [shard.flatten(0, 1) for shard in torch.split(leaf, cuts, dim=1)]
+        shards = over_ranks(AsTraining(), own)
+        return torch.cat([shard.unflatten(0, (parts, -1)) for shard in shards], dim=1)  # type: ignore[no-untyped-call]
+
+    whole = results(lambda leaf: norm(leaf.flatten(0, 1), training(8 * parts, parts)).view_as(leaf))
+    for of_one, of_many in zip(whole, results(of_ranks), strict=True):
+        torch.testing.assert_close(of_many, of_one, rtol=1e-11, atol=1e-12)
+    assert set(asked) == {(3 * parts + 1,), (parts, 3)}
+
+
+def test_batch_norm_in_half_precision_has_statistics_in_full(over_ranks: OverRanks) -> None:
+    x = torch.randn(514, 2, generator=torch.Generator().manual_seed(0)).add(3).to(torch.bfloat16)
+    norm = DiscriminatorBatchNorm(2)
+
+    class AsTraining(nn.Module):
+        def forward(self, x: Tensor, seen: Pass) -> Tensor:
+            output: Tensor = norm(x, training(len(x), all_sum=seen.all_sum))
+            return output
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        split = torch.cat(over_ranks(AsTraining(), list(torch.split(x, 257))))
+        whole, settled = norm(x, training(514)), norm.settle(x)
+    assert split.dtype == whole.dtype == settled.dtype == torch.bfloat16
+    wide = x.to(torch.float64)
+    expected = (wide - wide.mean(dim=0)) / (wide.var(dim=0, correction=0) + 1e-5).sqrt()
+    for got in (whole, split, settled):
+        np.testing.assert_allclose(got.detach().to(torch.float64), expected, rtol=2**-7, atol=1e-4)
+    np.testing.assert_allclose(norm.mean, wide.mean(dim=0), rtol=1e-6)
 
 
 # Noise, dropout, whitening.

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, seed_for
+from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.gan.passes import Pass
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
@@ -106,7 +107,7 @@ class Reference:
             )
             others = others + loss.self_scale * C_self
             measured.append(C_self.item())
-        self.adam_d.descend(C_sup + C_unsup + others)
+        self.adam_d.descend(loss.supervised_scale * C_sup + C_unsup + others)
         self.step += 1
         decay = min(self.trial.optim.average_decay, self.step / (self.step + 10))
         for name, weight in self.d.items():
@@ -215,7 +216,7 @@ class ConvReference(Reference):
     """The networks themselves, whose layers have tests of their own, but D in three passes."""
 
     def generate(self, stream: Stream) -> Tensor:
-        images: Tensor = self.G(self.draws(stream).uniform((self.trial.model.latent_size,)))
+        images: Tensor = self.G(draw_latent(self.draws(stream), self.trial.model))
         return images
 
     def judge(self, images: Tensor, stream: Stream, part: int, parts: int) -> tuple[Tensor, Tensor]:
@@ -263,6 +264,7 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "pl_gan", {"loss": {"smoothing": 0.1}}, 0.3),
     ("mlp", "pl_gan", {"model": {"fake_logit": "learned"}, "loss": {"supervised": "joint"}}, 0.3),
     ("mlp", "pl_gan", {"loss": {"history": 0.3, "weight_decay": 0.2}}, 0.3),
+    ("mlp", "pl_gan", {"loss": {"supervised_scale": 10.0}}, 0.3),
     ("mlp", "patent", {"loss": {"weight_decay": 0.1}}, 0.3),
     ("mlp", "pl_gan", {"model": {"minibatch_kernels": 4, "minibatch_size": 3}, "loss": {"weight_decay": 0.2}}, 0.3),
     ("mlp", "patent", {"model": {"minibatch_kernels": 4, "fake_logit": "learned"}}, 0.3),
@@ -278,6 +280,9 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("conv", "pl_gan", {"model": {"fake_logit": "learned"}}, 0.3),
     ("conv", "pl_gan", {"model": {"minibatch_kernels": 4, "generator_norm": "virtual"}}, 0.3),
     ("conv", "patent", {"model": {"zca": False}}, 1.0),  # of few images it is all noise, rounding 300-fold
+    ("dcgan", "pl_gan", {}, 0.3),
+    ("dcgan", "pl_gan", {"model": {"discriminator_norm": "weight"}, "loss": {"weight_decay": 0.1}}, 0.3),
+    ("dcgan", "dcgan_ssl", {"model": {"fake_logit": "learned"}, "optim": {"eps": 1e-4}}, 0.0),
 ]
 
 
@@ -294,7 +299,7 @@ def test_steps_are_the_formulas(
     k: int,
 ) -> None:
     trial = make_trial(kind, method, training={"precision": "float64"}, seed=3, **sections)
-    data = make_data(size=16, channels=3) if kind == "conv" else make_data()
+    data = make_data() if kind == "mlp" else make_data(size=20 if kind == "dcgan" else 16, channels=3)
     state = begin(trial, data)
     reference = (MlpReference if kind == "mlp" else ConvReference)(state)
     context = context_of(state, w)
