@@ -9,6 +9,7 @@ from torch import Tensor
 
 from plgan_tune.config.trial import DiscriminatorNorm, TrialSpec
 from plgan_tune.data.dataset import Dataset
+from plgan_tune.gan.explain import explain
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training import state as state_module
 from plgan_tune.training.checkpoint import decode_checkpoint, encode_checkpoint
@@ -140,3 +141,24 @@ def test_decay_pulls_the_weights_and_neither_biases_nor_gains_nor_shifts(
     assert pulled == {*(f"hidden.{layer}.{weight}" for layer in range(4)), f"out.{weight}"}
     for name in pulled:
         torch.testing.assert_close(network.get_parameter(name).grad, 1e-4 * network.get_parameter(name).detach())
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_keys_of_weight_norm_are_idle_without_it(
+    norm: str, make_trial: MakeTrial, data: Dataset, begin: Begin, tensors_of: Callable[[TrainState], dict[str, Tensor]]
+) -> None:
+    """As `train --explain` says."""
+
+    def trained(**model: object) -> dict[str, Tensor]:
+        trial = make_trial("dcgan", "dcgan_ssl", model={"discriminator_norm": norm, **model}, training={"epochs": 1})
+        idle = {line.name for line in explain(trial).idle}
+        assert {"model.weight_norm_init", "model.train_hidden_gain", "model.generator_weight_norm_init"} <= idle
+        state = begin(trial, data)
+        list(epochs(state, data))
+        return tensors_of(state)
+
+    plain = trained()
+    for other in ({"weight_norm_init": "xavier"}, {"train_hidden_gain": True}, {"generator_weight_norm_init": "one"}):
+        found = trained(**other)
+        assert found.keys() == plain.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in plain.items()), other

@@ -168,6 +168,7 @@ OTHERS: dict[str, Any] = {
     "loss.feature_norm": "sum",
     "model.feature_layer": 0,
     "loss.smoothing": 0.3,
+    "loss.supervised": "one_vs_all",
     "optim.lr_generator": 0.01,
     "model.generator_weight_norm_init": "one",
     "model.minibatch_size": 3,
@@ -194,6 +195,7 @@ IDLE = [
     ({"method": "self_training"}, {"self_scale", "self_threshold", "self_images"}),
     ({"method": "self_training", "loss": {"self_epoch": 0}}, {"switch_epoch"}),
     ({"model": {"minibatch_kernels": 4}}, {"switch_epoch"} | OFF),
+    ({"loss": {"supervised_scale": 0.0}}, {"supervised", "switch_epoch"} | OFF),
 ]
 
 
