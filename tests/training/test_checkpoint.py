@@ -65,7 +65,7 @@ def refusal(content: bytes) -> str:
         ("conv", {}, {}, {}),
         ("conv", {"precision": "bf16"}, {}, {}),
         ("conv", {}, {"history": 0.1}, {}),
-        ("dcgan", {}, {"supervised_scale": 10.0}, {}),
+        ("dcgan", {}, {"supervised_scale": 10.0, "self_scale": 0.5, "self_threshold": 0.01, "self_epoch": 0}, {}),
         ("dcgan", {"precision": "bf16"}, {"weight_decay": 0.1}, {}),
         ("mlp", {"generator_steps": 3, "discriminator_steps": 2}, {"self_scale": 0.5, "self_threshold": 0.4}, {}),
         ("conv", {"precision": "bf16"}, {"self_scale": 0.5, "self_threshold": 0.34, "self_epoch": 1}, {}),
