@@ -14,7 +14,6 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,13 @@ from plgan_tune.backends import in_process
 from plgan_tune.backends.in_process import InProcess
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import MEASURES, DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_tables
 from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.tuning import driver
 from plgan_tune.tuning.optuna_mirror import OptunaMirror
 
-MEASURES = [field.name for field in fields(EpochMetrics)]
 MARKS = (0, 1_000, 2_000, 5_000, 10_000, 20_000)
 MOST_BEHIND = 1_000
 """Rows that may wait for the file for optuna-dashboard."""

@@ -9,7 +9,7 @@ About 25 s an epoch on a core. An interrupted run begins anew.
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def train(trial: TrialSpec, data: Dataset, file: Path) -> None:
             name: classify(D, images, labels, state.precision).error
             for name, D in (("test_error", state.averaged), ("test_error_raw", state.D.network))
         }
-        rows.append(asdict(metrics) | errors)
+        rows.append(metrics.cells() | errors)
         print(f"epoch {metrics.epoch}: val_error {metrics.val_error:.4f}, test {errors['test_error']:.4f}", flush=True)
         file.parent.mkdir(exist_ok=True)
         pd.DataFrame(rows).to_parquet(file)

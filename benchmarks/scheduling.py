@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -38,7 +38,7 @@ from plgan_tune.backends.ray.scheduler import CoordinatorScheduler
 from plgan_tune.backends.ray.searcher import CoordinatorSearcher
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import EpochMetrics, TrialStatus
+from plgan_tune.records import MEASURES, EpochMetrics, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.study.assignment import EpochReport
@@ -50,7 +50,6 @@ from plgan_tune.study.state import StudyState
 from plgan_tune.tuning.distributions import distributions
 from plgan_tune.tuning.sampler import OptunaSampler, build_sampler
 
-MEASURES = [field.name for field in fields(EpochMetrics)]
 SAMPLERS: dict[str, Any] = {"tpe": {"tpe": {"startup_trials": 50}}, "random": "random"}
 RUNG = {"grace_period": 5, "reduction_factor": 3}
 

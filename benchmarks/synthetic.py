@@ -1,6 +1,5 @@
 """A study of any size that nobody trained: known influences of its keys, early stopping at known rungs."""
 
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from plgan_tune.config.advice import rungs
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
-from plgan_tune.records import EpochMetrics
+from plgan_tune.records import MEASURES
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import DECISIONS, EPOCHS, TRIALS, part_name
 from plgan_tune.store.schemas import decisions_schema, epochs_schema, trials_schema
@@ -150,7 +149,7 @@ def _write_trials(
 
 def _write_epochs(study: Location, number: Ints, epoch: Ints, error: Floats, ramp: Floats, starts: Ints) -> None:
     half = np.full(len(number), 0.5)
-    cells: dict[str, Any] = {field.name: half for field in fields(EpochMetrics)} | {
+    cells: dict[str, Any] = dict.fromkeys(MEASURES, half) | {
         "seq": np.arange(len(number)),
         "trial_id": pa.array(_ids(number)),
         "attempt": np.ones_like(number),

@@ -9,10 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plgan_tune.config.own import read_own
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
 from plgan_tune.gan.layers import Whitening
+from plgan_tune.gan.own import Own
+from plgan_tune.gan.own_contract import Shapes
+from plgan_tune.gan.own_file import load_own
 from plgan_tune.gan.pairs.base import Discriminator, ImageShape, Pair
 from plgan_tune.gan.pairs.build import build
 from plgan_tune.store.checkpoints import TrialFiles
@@ -139,7 +143,7 @@ class Classifier(nn.Module):
         )
 
 
-def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifier:
+def load_classifier(path: str | Path, weights: Weights = "averaged", own: str | Path | None = None) -> Classifier:
     """Load the classifier of a checkpoint that `train`, `search` or `evaluate` wrote. It is on the CPU.
 
     ```python
@@ -155,20 +159,49 @@ def load_classifier(path: str | Path, weights: Weights = "averaged") -> Classifi
             folder, whose best trial is loaded. A local path or a URL.
         weights: `averaged` are the weights that every reported error is measured with; `raw` are those of the last
             step.
+        own: The file that builds the networks, if `trial.model.kind` is own: it must hold what the trial was trained
+            with. Code that lies beside a checkpoint is never run.
 
     Returns:
         The classifier, in float32 or, if it was trained so, in float64.
 
     Raises:
         StoreError: If it cannot be read, there is none, or no trial of the study has completed.
-        CheckpointError: If it is damaged, or from a version whose checkpoints did not name their classes.
+        CheckpointError: If it is damaged, or from a version whose checkpoints did not name their classes, or if its
+            networks are a user's own and `own` is not given.
+        RuleError: If `own` cannot be read or run, or holds something else.
     """
-    return classifier_of(read_checkpoint(path), weights)
+    checkpoint = read_checkpoint(path)
+    content = None if own is None else read_own(Path(own).expanduser())
+    return classifier_of(checkpoint, weights, own_of(checkpoint, content, str(own)))
 
 
-def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged") -> Classifier:
-    """Return the classifier of a checkpoint that `read_checkpoint` has read."""
-    discriminator = build_pair(checkpoint).discriminator
+def own_of(checkpoint: Checkpoint, content: bytes | None, name: str) -> Own | None:
+    """Return the user's own file that builds the checkpoint's networks, run; None if they are of the package.
+
+    Args:
+        checkpoint: The checkpoint.
+        content: What the file holds.
+        name: Of the file, for messages.
+
+    Raises:
+        CheckpointError: If there must be one and `content` is None.
+        RuleError: If it cannot be run, or does not have the hash that the checkpoint names.
+    """
+    trial = checkpoint.trial
+    if trial.model.kind != "own":
+        return None
+    if content is None:
+        raise CheckpointError(
+            "its networks are a user's own, whose code is never run unasked: give load_classifier own=FILE, a file "
+            f"that you have read and that has sha256 {trial.own.sha256}; own/ in the folder of the study holds a copy"
+        )
+    return load_own(content, trial.own, name, Shapes(image_of(checkpoint), len(checkpoint.content["classes"])))
+
+
+def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged", own: Own | None = None) -> Classifier:
+    """Return the classifier of a checkpoint that `read_checkpoint` has read, with `own_of` it."""
+    discriminator = build_pair(checkpoint, own).discriminator
     discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
     return Classifier(discriminator, image_of(checkpoint), checkpoint.content["classes"]).requires_grad_(False).eval()
 
@@ -240,7 +273,7 @@ def image_of(checkpoint: Checkpoint) -> ImageShape:
     return ImageShape(*checkpoint.content["image"])
 
 
-def build_pair(checkpoint: Checkpoint) -> Pair:
+def build_pair(checkpoint: Checkpoint, own: Own | None = None) -> Pair:
     """Build networks of the checkpoint's shapes and type on the CPU; their weights are still to be loaded."""
     trial: TrialSpec = checkpoint.trial
     image, classes = image_of(checkpoint), checkpoint.content["classes"]
@@ -254,6 +287,7 @@ def build_pair(checkpoint: Checkpoint) -> Pair:
         whitening,
         reference_images=torch.zeros(batch, *_shape(image), dtype=torch.uint8) if model.minibatch_kernels else None,
         reference_latent=torch.zeros(batch, model.latent_size) if model.generator_norm == "virtual" else None,
+        own=own,
     )
     dtype = torch.float64 if trial.training.precision == "float64" else torch.float32
     return Pair(pair.discriminator.to(dtype), pair.generator.to(dtype))

@@ -15,6 +15,7 @@ from plgan_tune.backends.backend import Backend
 from plgan_tune.backends.selection import check_selection, select_backend
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec, threads_of
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
@@ -27,10 +28,13 @@ from plgan_tune.evaluation.measure import Gauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.evaluation.train import train_fixed
+from plgan_tune.gan.own_contract import Shapes
+from plgan_tune.gan.own_file import check_own
 from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.gan.pairs.build import check_image
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
+from plgan_tune.store.own import keep_own, own_copy
 from plgan_tune.store.read import read_trials, trial_rows
 from plgan_tune.study.clock import steady_clock
 from plgan_tune.study.errors import StudyError
@@ -86,7 +90,9 @@ def main(
             search, study, trials, data, top=top, seeds=seeds, methods=methods, refit=refit, study_id=held.study_id
         )
         for configuration in evaluation.configurations:
-            check_image(configuration.trial.model, ImageShape(data.channels, data.size))
+            image = ImageShape(data.channels, data.size)
+            check_image(configuration.trial.model, image)
+            _check_own(search, configuration.trial, Shapes(image, len(data.classes)))
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
             say(console, f"note: {note}", "yellow")
@@ -136,6 +142,8 @@ def evaluate(
             torch_threads(threads_of(study.resources.cpus_per_rank)),
         ):
             write_evaluation(evaluation, _now())
+            if (sha256 := study.template["own"]["sha256"]) is not None:
+                keep_own(evaluation.location, sha256, own_copy(evaluation.search, sha256).read_bytes())
             with stopping_as_ctrl_c(go_on, console):
                 done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, writer=lock)
             if not done:
@@ -144,6 +152,13 @@ def evaluate(
                 return measure(evaluation, gauge)
     except KeyboardInterrupt:
         return None
+
+
+def _check_own(search: Location, trial: TrialSpec, shapes: Shapes) -> None:
+    """Check the search's copy of the user's own file, which is run only if it has the hash in `study.yaml`."""
+    if trial.own.sha256 is not None:
+        copy = own_copy(search, trial.own.sha256)
+        check_own(copy.read_bytes(), trial.own, copy.url, shapes, trial.model)
 
 
 def _alone(study: StudySpec) -> StudySpec:

@@ -5,10 +5,10 @@ in exactly one place. Errors are fractions in [0, 1], times are seconds or UTC i
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 Value = bool | int | float | str | None
 """A value of a searched key, as a results file holds it."""
@@ -94,6 +94,19 @@ class EpochMetrics:
         "val_error_raw - val_error; negative if the averaged weights lag", "fraction", -1, 1
     )
     loss_self_training: float | None = column("C_self, before self_scale", "nats", default=None)
+    own: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    """Terms of the user's own file (`trial.own`) by their names, one column `own_<name>` each."""
+
+    def cells(self) -> dict[str, Any]:
+        """Return the measures by their columns."""
+        return {name: getattr(self, name) for name in MEASURES} | {OWN + name: self.own[name] for name in self.own}
+
+
+MEASURES: Final = tuple(f.name for f in fields(EpochMetrics) if f.name != "own")
+"""The measures that every trial has a column for."""
+
+OWN: Final = "own_"
+"""How the columns of own terms begin."""
 
 
 @dataclass(frozen=True, slots=True)

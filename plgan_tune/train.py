@@ -17,17 +17,24 @@ from plgan_tune.config.defaults import latest_edition
 from plgan_tune.config.edition import FIRST
 from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import MOST_THREADS, load_trial, load_trial_and_threads
+from plgan_tune.config.own import read_own, sha256_of
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
 from plgan_tune.console.format import Prose, percent, redrawn, say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
 from plgan_tune.console.signals import asked_to_stop
+from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.gan.explain import explain
+from plgan_tune.gan.own import Own
+from plgan_tune.gan.own_contract import Shapes
+from plgan_tune.gan.own_file import check_own, load_own
+from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.records import EpochMetrics
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable, no_empty_folder_left
+from plgan_tune.store.own import keep_own
 from plgan_tune.store.read import EPOCHS
 from plgan_tune.study.study_file import STUDY_FILE
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, differences, restore_state
@@ -103,11 +110,18 @@ def _prepared(
 ) -> tuple[list[EpochMetrics], TrainState, Dataset]:
     """Return the epochs before a resume, and the state and data for the next one."""
     content = ranks.run_on_rank0(lambda: _saved(location, resume=resume))
+    own_file = ranks.run_on_rank0(lambda: None if trial.own.file is None else read_own(Path(trial.own.file)))
+    if own_file is not None:
+        trial = trial.model_copy(update={"own": trial.own.model_copy(update={"sha256": sha256_of(own_file)})})
     with ranks.sync_errors():
         check_ranks(ranks.count, trial.training.batch_size)
         earlier = decode_checkpoint(content, location.join(CHECKPOINT).url) if content is not None else None
         data = load_dataset(trial.data).to(device)
-        state = restore_state(earlier, trial, data, device) if earlier else new_state(trial, data, device)
+        shapes = Shapes(ImageShape(data.channels, data.size), data.n_classes)
+        own = None if own_file is None else check_own(own_file, trial.own, str(trial.own.file), shapes, trial.model)
+        state = restore_state(earlier, trial, data, device, own) if earlier else new_state(trial, data, device, own)
+        if own_file is not None and ranks.index == 0:
+            keep_own(location, sha256_of(own_file), own_file)
     return list(earlier.rows) if earlier else [], state, data
 
 
@@ -218,10 +232,13 @@ def _explain(asked: _Asked) -> int:
     """Print what the configuration minimises, and return the exit status."""
     try:
         trial, _ = _configuration(asked)
+        own = _own(trial)
     except (SpecError, StoreError, CheckpointError) as error:
         return _refused(ALONE, str(error))
+    except (DataError, RuleError) as error:
+        return _refused(ALONE, f"{asked.config}: {error}")
     console = terminal()
-    found = explain(trial)
+    found = explain(trial, own)
     say(console, f"{trial.method}, {trial.model.kind}, {trial.training.epochs} epochs", "bold")
     blocks = (("D minimises", found.discriminator), ("G minimises", found.generator), ("No effect", found.idle))
     for title, lines in blocks:
@@ -235,6 +252,15 @@ def _explain(asked: _Asked) -> int:
         say(console, title, "bold")
         console.print(table, highlight=False)
     return 0
+
+
+def _own(trial: TrialSpec) -> Own | None:
+    """Run the user's own file, if there is one, for the names of its terms."""
+    if trial.own.file is None:
+        return None
+    data = check_data(trial.data)
+    shapes = Shapes(ImageShape(data.channels, data.size), len(data.classes))
+    return load_own(read_own(Path(trial.own.file)), trial.own, trial.own.file, shapes)
 
 
 def _train_and_tell(place: Place, asked: _Asked) -> int:

@@ -3,20 +3,22 @@
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.own import sha256_of
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
+from plgan_tune.records import MEASURES, DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import FollowedError
 from plgan_tune.study.assignment import Assignment, EpochReport
 
 if TYPE_CHECKING:  # torch and Optuna take seconds, which a process that only writes rows does without
     from plgan_tune.backends.trial_worker import TrialWorker
+    from plgan_tune.gan.own import Own
     from plgan_tune.tuning.driver import StudyResult
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,6 +43,28 @@ SMALL: Mapping[str, Any] = {
 }
 
 
+OWN_TERMS: Final = Path(__file__).with_name("own_terms.py")
+"""A user's own file of terms."""
+
+OWN_PAIR: Final = Path(__file__).with_name("own_pair.py")
+"""A user's own file of a pair of networks, and a term."""
+
+
+def own_section(file: Path) -> dict[str, Any]:
+    """The section of a trial that names a file as it is now."""
+    return {"file": str(file), "sha256": sha256_of(file.read_bytes())}
+
+
+def load(trial: TrialSpec) -> "Own | None":
+    """The file that a trial names, run with its values."""
+    from plgan_tune.gan.own_contract import Shapes  # noqa: PLC0415 - torch, seconds
+    from plgan_tune.gan.own_file import load_own  # noqa: PLC0415 - as above
+    from plgan_tune.gan.pairs.base import ImageShape  # noqa: PLC0415 - as above
+
+    shapes = Shapes(ImageShape(3, 16), 3)
+    return load_own(Path(trial.own.file).read_bytes(), trial.own, trial.own.file, shapes) if trial.own.file else None
+
+
 def small(
     loss: Mapping[str, Any] = SMALL["trial"]["loss"],
     training: Mapping[str, Any] = SMALL["trial"]["training"],
@@ -59,7 +83,7 @@ Search = Callable[..., "StudyResult"]
 
 def make_metrics(epoch: int, val_error: float = 0.5, **changes: Any) -> EpochMetrics:
     known: dict[str, Any] = {"epoch": epoch, "val_error": val_error, "seconds": 2.0, **changes}
-    return EpochMetrics(**{field.name: 0.5 for field in fields(EpochMetrics)} | known)
+    return EpochMetrics(**dict.fromkeys(MEASURES, 0.5) | known)
 
 
 def make_epoch(seq: int, trial_id: str, epoch: int, val_error: float = 0.5) -> EpochRow:

@@ -12,7 +12,7 @@ from plgan_tune.analysis.seeds import expected_no_worse, seed_noise
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform, domain_as_mapping
 from plgan_tune.config.errors import RuleError, SpecError
-from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.load import study_from_resolved
 from plgan_tune.config.study import StudySpec, set_paths
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.format import brief, percent
@@ -139,7 +139,7 @@ def _wider(spec: StudySpec, path: str, end: str) -> Domain | None:
             wider = _stretched(domain, end, step)
             mapping = spec.as_mapping()
             trial = set_paths(mapping["trial"], {path: domain_as_mapping(wider)})
-            study_from_mapping({**mapping, "trial": trial})
+            study_from_resolved({**mapping, "trial": trial})
         except (RuleError, SpecError, OverflowError):
             continue
         if wider != domain:

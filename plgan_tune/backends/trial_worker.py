@@ -9,9 +9,13 @@ import torch
 
 from plgan_tune.config.trial import DataSpec, TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
+from plgan_tune.gan.own_contract import Shapes
+from plgan_tune.gan.own_file import load_own
+from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.records import EpochMetrics, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.own import own_copy
 from plgan_tune.store.retry import retry
 from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.training.checkpoint import (
@@ -104,8 +108,12 @@ class TrialWorker:
         saved, whole, notes = self._ranks.run_on_rank0(
             lambda: retry(lambda: newest_checkpoint(files)) if assignment.attempt > 1 else (None, None, [])
         )
+        content = self._own_content(trial)
         with self._ranks.sync_errors():
-            state = restore_state(saved, trial, data, self._device) if saved else new_state(trial, data, self._device)
+            shapes = Shapes(ImageShape(data.channels, data.size), data.n_classes)
+            own = None if content is None else load_own(content, trial.own, str(trial.own.file), shapes)
+            device = self._device
+            state = restore_state(saved, trial, data, device, own) if saved else new_state(trial, data, device, own)
             self._runner = step_runner_for(state, data, self._ranks, self._runner)
         self._attempt = _Attempt(
             number=assignment.attempt,
@@ -176,6 +184,13 @@ class TrialWorker:
     def _report_epoch(self, attempt: _Attempt, metrics: EpochMetrics) -> EpochReport:
         last = metrics.epoch == attempt.trial.training.epochs
         return self._report(attempt, metrics, TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
+
+    def _own_content(self, trial: TrialSpec) -> bytes | None:
+        """Return, on every rank, what the study's copy of the user's own file holds; None if the trial has none."""
+        if trial.own.sha256 is None:
+            return None
+        copy = own_copy(self._study, trial.own.sha256)
+        return self._ranks.run_on_rank0(lambda: retry(copy.read_bytes))
 
     def _load(self, spec: DataSpec) -> Dataset:
         if self._data is None or self._data[0] != spec:

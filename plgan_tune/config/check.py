@@ -8,7 +8,7 @@ from math import prod
 from random import Random
 from typing import Any, Final, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from plgan_tune.config.defaults import METHOD, with_defaults
@@ -17,6 +17,7 @@ from plgan_tune.config.edition import EDITION, MADE_WITH, check_edition, edition
 from plgan_tune.config.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
 from plgan_tune.config.methods import METHODS
+from plgan_tune.config.own import FILE, OWN_NAME, SHA256, check_plain, in_order, is_own_key
 from plgan_tune.config.renamed import with_new_names
 from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.study import (
@@ -31,7 +32,17 @@ from plgan_tune.config.study import (
     point_at,
     set_paths,
 )
-from plgan_tune.config.trial import BOUND_IN_PAIRS, LEAVES, SECTIONS, Frozen, Kind, Method, TrialSpec, WeightNormInit
+from plgan_tune.config.trial import (
+    BOUND_IN_PAIRS,
+    LEAVES,
+    SECTIONS,
+    Frozen,
+    Kind,
+    Method,
+    OwnKind,
+    TrialSpec,
+    WeightNormInit,
+)
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -47,7 +58,7 @@ MOST_GRID_POINTS: Final = 1_000_000
 _NEVER_SEARCHED: Final = ("data.", "training.epochs")
 _DECIDING: Final = {
     "method": get_args(Method),
-    "model.kind": get_args(Kind),
+    "model.kind": (*get_args(Kind), *get_args(OwnKind)),
     "model.weight_norm_init": get_args(WeightNormInit),
 }
 """Keys that decide defaults. The kind also decides which keys of the model apply."""
@@ -145,6 +156,18 @@ def check_resources(mapping: Mapping[str, Any]) -> ResourcesSpec | list[Finding]
     """Return the resources that a mapping gives a trial, or everything that is wrong with them."""
     resources, findings = _check_section(ResourcesSpec, "resources", mapping.get("resources"))
     return findings if findings or resources is None else resources
+
+
+def broken_keys(error: ValidationError, model: type[BaseModel], place: KeyPath, raw: Any) -> list[Finding]:
+    """Return what is wrong with a mapping that a model has refused.
+
+    Args:
+        error: The refusal.
+        model: The model.
+        place: Where the mapping stands in its file.
+        raw: The mapping.
+    """
+    return _findings(error.errors(include_url=False), keys_of(model), place, raw)
 
 
 def corners(template: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterator[dict[str, Leaf]]:
@@ -258,7 +281,12 @@ def _read_trial(raw: Any, edition: int) -> _Draft:
             _read_section(draft, key, value)
         else:
             _read_leaf(draft, (key,), value)
-    draft.domains = {path: draft.domains[path] for path in LEAVES if path in draft.domains}
+    draft.domains = {path: draft.domains[path] for path in in_order(draft.domains)}
+    own = [path for path in (*flatten(draft.template), *draft.domains) if is_own_key(path)]
+    if "own" in _options("model.kind", draft.template, draft.domains):
+        own.insert(0, "the networks of kind own")
+    if own and flatten(draft.template).get(FILE) is None and ("trial", "own", "file") not in draft.refused:
+        draft.refuse(("trial", "own", "file"), f"must be given: the file that defines {', '.join(own)}", _ABSENT)
     return draft
 
 
@@ -276,20 +304,27 @@ def _read_leaf(draft: _Draft, place: tuple[str, ...], value: Any) -> None:
     _, keys = descend(KNOWN, ("trial", *parents))
     path, full = ".".join(map(str, place)), ("trial", *place)
     assert isinstance(keys, dict)
-    if key not in keys:
-        draft.refuse(full, must_be_known(key, keys), show(key))
+    if key not in keys and not is_own_key(path):
+        draft.refuse(full, OWN_NAME if parents == ["own"] else must_be_known(key, keys), show(key))
     elif not isinstance(value, dict):
         try:
             check_length(value)
+            if is_own_key(path):
+                check_plain(value)
         except RuleError as error:
             draft.refuse(full, error.rule, error.value)
         else:
             draft.template = set_paths(draft.template, {path: value})
     elif path.startswith(_NEVER_SEARCHED):
         draft.refuse(full, "no domain is allowed here: it would make the trials' errors incomparable", value)
+    elif path in (FILE, SHA256):
+        draft.refuse(full, "no domain is allowed here: a study has one file, whose keys may be searched", value)
     else:
         try:
-            draft.domains[path] = parse_domain(value)
+            domain = parse_domain(value)
+            for end in domain.corners() if is_own_key(path) else ():
+                check_plain(end)
+            draft.domains[path] = domain
         except RuleError as error:
             draft.refuse(full, error.rule, error.value)
 
@@ -357,7 +392,7 @@ def _with_certain_defaults(draft: _Draft) -> dict[str, Any]:
     every = _deciding_values(draft.template, draft.domains)
     filled = [with_defaults(set_paths(draft.template, deciding), draft.edition) for deciding in every]
     certain: dict[str, Any] = {}
-    for path in LEAVES:
+    for path in in_order(key for trial in filled for key in flatten(trial)):
         place = tuple(path.split("."))
         values = [_at(trial, place) for trial in filled]
         given = not any(isinstance(value, dict) for value in values)
@@ -403,7 +438,8 @@ def _check_rules(search: SearchSpec | None) -> list[Finding]:
         except RuleError as error:
             findings.append(Finding(place, error.rule, error.value))
         else:
-            findings += [Finding(place, must_be_known(key, LEAVES), show(key)) for key in keys if key not in LEAVES]
+            unknown = [key for key in keys if key not in LEAVES and not is_own_key(key)]
+            findings += [Finding(place, must_be_known(key, LEAVES), show(key)) for key in unknown]
     return findings
 
 

@@ -55,6 +55,7 @@ _COMMON: dict[str, dict[str, Any]] = {
         "precision": "auto",
         "checkpoint_every": None,
     },
+    "own": {"file": None, "sha256": None},
 }
 
 _KIND: dict[str, dict[str, dict[str, Any]]] = {
@@ -76,6 +77,12 @@ _KIND: dict[str, dict[str, dict[str, Any]]] = {
         "optim": {"lr_discriminator": 0.0002, "lr_generator": 0.0002, "decay_epoch": 40},
         "training": {"epochs": 50},
     },
+    "own": {  # conv's rates and length
+        "model": {"activation": "leaky_relu", "generator_weight_norm": True},
+        "loss": {"switch_epoch": 100},
+        "optim": {"lr_discriminator": 0.0003, "lr_generator": 0.0003, "decay_epoch": 450},
+        "training": {"epochs": 600},
+    },
 }
 
 Starts = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -91,6 +98,7 @@ _FIRST: Starts = {
     ("xavier", "mlp"): _AS_DRAWN,
     ("xavier", "conv"): _AS_DRAWN,
     ("xavier", "dcgan"): _AS_DRAWN,
+    ("xavier", "own"): _AS_DRAWN,
     ("data", "mlp"): {  # measured (benchmarks/initial_weights.md)
         "initial_spread": 0.4,
         "generator_initial_spread": 0.4,
@@ -102,6 +110,7 @@ _FIRST: Starts = {
         "generator_weight_norm_init": "data",
     },
     ("data", "dcgan"): {**_AS_DRAWN, "generator_weight_norm_init": "data"},
+    ("data", "own"): {**_AS_DRAWN, "generator_weight_norm_init": "data"},
 }
 
 EDITIONS: tuple[Starts, ...] = (_FIRST,)
@@ -141,7 +150,7 @@ def with_defaults(trial: Mapping[str, Any], edition: int | None = None) -> dict[
         trial,
     ]
     merged: dict[str, Any] = {"method": method, "seed": SEED}
-    for section in ("data", "model", "loss", "optim", "training"):
+    for section in ("data", "model", "loss", "optim", "training", "own"):
         merged[section] = {}
         for layer in layers:
             merged[section].update(layer.get(section) or {})

@@ -10,6 +10,7 @@ from plgan_tune.config.check import check_resources, check_study, check_trial
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, descend, every_path, must_be_known
+from plgan_tune.config.own import FILE, is_own_key, with_content
 from plgan_tune.config.renamed import NEW, OLD, with_new_names
 from plgan_tune.config.study import StudySpec, flatten, set_paths, threads_of
 from plgan_tune.config.trial import LEAVES, TrialSpec
@@ -64,10 +65,11 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     """
     document, applied, mapping, problems = _read(path, overrides)
     mapping, notes = _without_fixed(mapping, {override.path for override in applied})
+    mapping, unread = with_content(mapping, Path(path).parent)
     checked = check_study(mapping)
-    if isinstance(checked, StudySpec) and not problems:
+    if isinstance(checked, StudySpec) and not unread and not problems:
         return LoadedStudy(checked, (*with_new_names(document.value)[1], *notes))
-    findings = [] if isinstance(checked, StudySpec) else checked
+    findings = [*unread, *([] if isinstance(checked, StudySpec) else checked)]
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
 
 
@@ -112,11 +114,12 @@ def _load_configuration(
     path: str | Path, overrides: Sequence[str], edition: int | None, *, with_resources: bool
 ) -> tuple[TrialSpec, int]:
     document, applied, mapping, problems = _read(path, overrides)
+    mapping, unread = with_content(mapping, Path(path).parent)
     trial = check_trial(mapping, edition)
     threads = _check_threads(mapping) if with_resources and isinstance(mapping, dict) else 1
-    if isinstance(trial, TrialSpec) and isinstance(threads, int) and not problems:
+    if isinstance(trial, TrialSpec) and isinstance(threads, int) and not unread and not problems:
         return trial, threads
-    findings = [item for checked in (trial, threads) if isinstance(checked, list) for item in checked]
+    findings = [item for checked in (unread, trial, threads) if isinstance(checked, list) for item in checked]
     raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
 
 
@@ -143,10 +146,24 @@ def study_from_mapping(mapping: Mapping[str, Any]) -> StudySpec:
     Raises:
         SpecError: With every problem of the mapping.
     """
-    checked = check_study(_plain(mapping))
-    if isinstance(checked, StudySpec):
+    return _study_of(*with_content(_plain(mapping), Path()))
+
+
+def study_from_resolved(mapping: Mapping[str, Any]) -> StudySpec:
+    """Return the study of a changed `StudySpec.as_mapping`, whose own file, if any, is not read again.
+
+    Raises:
+        SpecError: With every problem of the mapping.
+    """
+    return _study_of(_plain(mapping), [])
+
+
+def _study_of(mapping: Any, unread: Sequence[Finding]) -> StudySpec:
+    checked = check_study(mapping)
+    if isinstance(checked, StudySpec) and not unread:
         return checked
-    raise SpecError([Problem("mapping", dotted(item.path), item.rule, item.value) for item in checked])
+    findings = [*unread, *([] if isinstance(checked, StudySpec) else checked)]
+    raise SpecError([Problem("mapping", dotted(item.path), item.rule, item.value) for item in findings])
 
 
 def in_edition(study: StudySpec, edition: int) -> StudySpec:
@@ -154,7 +171,7 @@ def in_edition(study: StudySpec, edition: int) -> StudySpec:
     if study.edition == edition or EDITION not in study.left_out:
         return study
     given = {path: value for path, value in flatten(study.as_mapping()).items() if path not in study.left_out}
-    read = study_from_mapping(set_paths({}, {**given, EDITION: edition}))
+    read = study_from_resolved(set_paths({}, {**given, EDITION: edition}))
     return replace(read, left_out=study.left_out)
 
 
@@ -232,6 +249,8 @@ def _read_override(text: str) -> _Override:
     if path == ("trial", OLD):
         raise _refused(key, f"must be called trial.{NEW}, with pl_gan for the profile recipe", show(text))
     known, node = descend(KNOWN, path)
+    if path[0] == "trial" and is_own_key(".".join(path[1:])):
+        known = path
     if len(known) < len(path) and isinstance(node, str):
         raise _refused(key, f"{dotted(known)} is set as a whole and has no keys below", show(text))
     if len(known) < len(path):
@@ -241,7 +260,10 @@ def _read_override(text: str) -> _Override:
         raise SpecError(
             [Problem("--set", dotted((*path, *item.path)), item.rule, item.value) for item in document.findings]
         )
-    return _Override(path, document.value)
+    value_here = document.value
+    if path == ("trial", *FILE.split(".")) and isinstance(value_here, str):
+        value_here = str(Path(value_here).absolute())  # typed in this folder, not in that of the space file
+    return _Override(path, value_here)
 
 
 def _with_override(mapping: Any, override: _Override) -> Any:
@@ -270,7 +292,9 @@ def _without_fixed(mapping: Any, overridden: Set[KeyPath]) -> tuple[Any, tuple[s
     first = search.get("first") if isinstance(search, dict) else None
     if not isinstance(first, list):
         return mapping, ()
-    fixed = {path for path in LEAVES if lies_under(_in_file(path), overridden) and not _is_domain(mapping, path)}
+    named = {path for point in first if isinstance(point, dict) for path in point if is_own_key(str(path))}
+    paths = {*LEAVES, *named}
+    fixed = {path for path in paths if lies_under(_in_file(path), overridden) and not _is_domain(mapping, path)}
     points = [
         {k: v for k, v in point.items() if k not in fixed} if isinstance(point, dict) else point for point in first
     ]

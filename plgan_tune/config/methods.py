@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from plgan_tune.config.trial import Kind, Method
+from plgan_tune.config.trial import Kind, Method, OwnKind
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """Section of a trial -> key -> value."""
@@ -35,9 +35,9 @@ class Row:
         """Return the method that differs from this one in these defaults."""
         return replace(self, changes=changes, kind=kind)
 
-    def layers(self, kind: Kind) -> tuple[Defaults, Defaults, Defaults]:
-        """Return its defaults for one kind of networks; a later layer counts more."""
-        return self.common, self.of_kind[kind], self.changes
+    def layers(self, kind: Kind | OwnKind) -> tuple[Defaults, Defaults, Defaults]:
+        """Return its defaults for one kind of networks, none for a user's own; a later layer counts more."""
+        return self.common, {} if kind == "own" else self.of_kind[kind], self.changes
 
 
 # What openai/improved-gan, the patent's evident ancestor, needs to reach about 0.9 % on MNIST with 100 labels.

@@ -23,6 +23,7 @@ from plgan_tune.config.domains import (
 )
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import RuleError, show
+from plgan_tune.config.own import in_order
 from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.trial import LEAVES, Count, Frozen, Positive, Size, TrialSpec
 from plgan_tune.config.urls import check_no_password
@@ -399,7 +400,7 @@ def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _in_order(trial: Mapping[str, Any]) -> dict[str, Any]:
     ordered: dict[str, Any] = {}
-    for path in LEAVES:
+    for path in in_order([*LEAVES, *(f"own.{key}" for key in trial.get("own", ()))]):
         section, _, leaf = path.rpartition(".")
         source = trial.get(section, {}) if section else trial
         if leaf in source:

@@ -32,6 +32,8 @@ Method = Literal[
     "supervised",
 ]
 Kind = Literal["mlp", "conv", "dcgan"]
+OwnKind = Literal["own"]
+"""A pair of networks that the user's own file builds (`OwnSpec`)."""
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
 FeatureNorm = Literal["mean", "sum", "l1"]
@@ -88,7 +90,7 @@ class DataSpec(Frozen):
 class ModelSpec(Frozen):
     """The pair of networks (patent tables 4 and 5, and a DCGAN's)."""
 
-    kind: Kind
+    kind: Kind | OwnKind
     width: Annotated[float, Field(gt=0.0, le=16.0)]
     """Scales every hidden layer of D and G."""
     hidden: Annotated[tuple[Size, ...], Field(strict=False)] | None
@@ -130,6 +132,13 @@ class ModelSpec(Frozen):
     generator_norm: GeneratorNorm = "batch"
     """Normalisation in G's hidden layers: by the batch, by the image and a fixed reference batch, or none."""
 
+    @field_validator("minibatch_kernels", "generator_norm")
+    @classmethod
+    def _not_in_own(cls, value: object, info: ValidationInfo) -> object:
+        if info.data.get("kind") == "own" and value not in (0, "batch"):
+            raise RuleError(f"{info.field_name} is for the pairs of the package alone", f"{show(value)} with kind own")
+        return value
+
     @field_validator("hidden", "dropout", "noise_input", "noise_hidden", "zca")
     @classmethod
     def _belongs_to_kind(cls, value: object, info: ValidationInfo) -> object:
@@ -154,6 +163,8 @@ class ModelSpec(Frozen):
         kind = info.data.get("kind")
         if kind in ("mlp", "conv") and value != "weight":
             raise RuleError(f"the discriminator of kind {kind} always has weight norm (weight)", show(value))
+        if kind == "own" and value != "weight":
+            raise RuleError("discriminator_norm belongs to kind dcgan", f"{show(value)} with kind own")
         return value
 
     @field_validator("feature_layer")
@@ -241,6 +252,23 @@ class TrainingSpec(Frozen):
     """Epochs between checkpoints; null is about every two minutes of training."""
 
 
+class OwnSpec(Frozen):
+    """A user's own file of terms or networks, and values for the keys that it defines, which it alone knows."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, bool | int | float | str]
+
+    file: str | None = None
+    """Path of the file, relative to the space file; null is none."""
+    sha256: str | None = None
+    """Hash of its content. A search and a training fill it in."""
+
+    @property
+    def values(self) -> dict[str, bool | int | float | str]:
+        """The given values of the keys that the file defines."""
+        return dict(self.__pydantic_extra__)
+
+
 class TrialSpec(Frozen):
     """One configuration, with every default filled in."""
 
@@ -251,6 +279,7 @@ class TrialSpec(Frozen):
     loss: LossSpec
     optim: OptimSpec
     training: TrainingSpec
+    own: OwnSpec = OwnSpec()
 
 
 SECTIONS: Final[dict[str, type[Frozen]]] = {

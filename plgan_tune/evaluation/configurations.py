@@ -8,6 +8,7 @@ from typing import Any, Final
 from plgan_tune.analysis.seeds import JUDGE, PATENT
 from plgan_tune.config.defaults import METHOD, with_defaults
 from plgan_tune.config.methods import METHODS
+from plgan_tune.config.own import OWN
 from plgan_tune.config.study import StudySpec, flatten, set_paths
 from plgan_tune.config.trial import Method, TrialSpec
 from plgan_tune.data.check import DataSummary
@@ -57,12 +58,15 @@ def patent_configuration(study: StudySpec) -> Configuration:
 
     Every searched key, and every key of `TABLE_2`, takes the default of the study's kind of network, which is the
     patent's value: table 2 for MNIST (mlp) or CIFAR-10 (conv). The switch epoch and the decay are scaled if the study
-    trains for fewer or more epochs than the patent. All other keys keep the study's values, so that differences are due
-    to what a search can change.
+    trains for fewer or more epochs than the patent. Terms of the user's own file are left out, unless it builds the
+    networks. All other keys keep the study's values, so that differences are due to what a search can change.
     """
     method = METHODS[study.template.get("method", METHOD)]
     replaced = {*TABLE_2, *flatten(method.changes)}
-    kept = {path: value for path, value in flatten(study.template).items() if path not in replaced}
+    given = flatten(study.template)
+    if given.get("model.kind") != "own":
+        given = {path: value for path, value in given.items() if not path.startswith(OWN)}
+    kept = {path: value for path, value in given.items() if path not in replaced}
     plain = with_defaults(set_paths({}, {**kept, "method": method.root}), study.edition)
     epochs = study.any_trial().training.epochs
     printed = with_defaults({"method": method.root, "model": {"kind": plain["model"]["kind"]}})

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from plgan_tune.classifier import build_pair
 from plgan_tune.gan.draws import Draws, Stream, rng_for
+from plgan_tune.gan.own import Own
 from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.study.errors import StudyError
 from plgan_tune.training.checkpoint import Checkpoint
@@ -29,15 +30,16 @@ SPLITS: Final = 10
 
 
 @torch.no_grad()
-def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES) -> Tensor:
+def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES, own: Own | None = None) -> Tensor:
     """Return images of a checkpoint's generator, (images, channels, size, size) uint8 on the CPU; always the same.
 
     Args:
         checkpoint: the generator's weights and its trial.
         device: where the generator runs; z is drawn on the CPU.
         images: number of images, a multiple of `BATCH`.
+        own: the user's own file that builds the networks; None if they are of the package.
     """
-    generator = build_pair(checkpoint).generator.to(device)
+    generator = build_pair(checkpoint, own).generator.to(device)
     generator.load_state_dict(checkpoint.content["generator"])
     trial = checkpoint.trial
     dtype = next(generator.parameters()).dtype

@@ -7,14 +7,16 @@ from datetime import datetime
 import torch
 from torch import Tensor
 
-from plgan_tune.classifier import Classifier, classifier_of, read_checkpoint
+from plgan_tune.classifier import Classifier, classifier_of, own_of, read_checkpoint
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.evaluation.configurations import is_generative
 from plgan_tune.evaluation.generation import Fidelity, classifier_score, generated
 from plgan_tune.evaluation.plan import Evaluation
+from plgan_tune.gan.own import Own
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.own import own_copy
 from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
@@ -113,7 +115,9 @@ def _judge(evaluation: Evaluation, ended: dict[str, TrialRow], gauge: Gauge) -> 
     trial = evaluation.judge_trial
     if trial is None or trial.trial_id not in ended or ended[trial.trial_id].status is not TrialStatus.COMPLETED:
         return None
-    classifier = classifier_of(_checkpoint(evaluation.location, ended[trial.trial_id])).to(gauge.device)
+    checkpoint = _checkpoint(evaluation.location, ended[trial.trial_id])
+    own = _own(evaluation.location, checkpoint)
+    classifier = classifier_of(checkpoint, own=own).to(gauge.device)
     return _Judge(classifier, classifier_score(classifier.probabilities(gauge.images)))
 
 
@@ -130,8 +134,9 @@ def _generates(row: EvaluationRow, trial: TrialSpec) -> bool:
 def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> EvaluationRow:
     completed = row.status is TrialStatus.COMPLETED
     checkpoint = _checkpoint(location, row) if completed else None
-    error, raw = _errors(checkpoint, gauge) if checkpoint else (None, None)
-    images = generated(checkpoint, gauge.device) if checkpoint and is_generative(trial) else None
+    own = _own(location, checkpoint) if checkpoint else None
+    error, raw = _errors(checkpoint, own, gauge) if checkpoint else (None, None)
+    images = generated(checkpoint, gauge.device, own=own) if checkpoint and is_generative(trial) else None
     score = classifier_score(judge.classifier.probabilities(images)) if judge and images is not None else None
     inception, fid = gauge.fidelity.measure(images) if gauge.fidelity and images is not None else (None, None)
     return EvaluationRow(
@@ -155,10 +160,18 @@ def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge
     )
 
 
-def _errors(checkpoint: Checkpoint, gauge: Gauge) -> tuple[float, float]:
+def _own(location: Location, checkpoint: Checkpoint) -> Own | None:
+    """Return the user's own file that builds the networks, from the evaluation's copy; None if none does."""
+    if checkpoint.trial.model.kind != "own":
+        return None
+    copy = own_copy(location, str(checkpoint.trial.own.sha256))
+    return own_of(checkpoint, copy.read_bytes(), copy.url)
+
+
+def _errors(checkpoint: Checkpoint, own: Own | None, gauge: Gauge) -> tuple[float, float]:
     """Return the test errors of the averaged and of the raw weights."""
     averaged, raw = (
-        classifier_of(checkpoint, weights).to(gauge.device).error(gauge.images, gauge.labels)
+        classifier_of(checkpoint, weights, own).to(gauge.device).error(gauge.images, gauge.labels)
         for weights in ("averaged", "raw")
     )
     return averaged, raw

@@ -37,6 +37,8 @@ class Stream(IntEnum):
     REFERENCE_D = 14
     REFERENCE_G = 15
     SETTLE = 16
+    OWN_D = 20
+    OWN_G = 21
 
 
 def seed_for(seed: int, step: int, stream: Stream) -> int:

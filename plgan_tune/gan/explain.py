@@ -3,10 +3,11 @@
 A term of weight 0 is left out, as it moves no weight. r(x) is the realness of an image, logsumexp of its logits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from plgan_tune.config.trial import FeatureNorm, LossSpec, ModelSpec, OptimSpec, Supervised, TrialSpec
+from plgan_tune.gan.own import PREFIX, TERMS_D, TERMS_G, Own
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 
 
@@ -44,12 +45,30 @@ V_FEATURE: Final[Mapping[FeatureNorm, str]] = {
 }
 
 
-def explain(trial: TrialSpec) -> Explanation:
-    """Return what this trial minimises, term by term (docs/method.md), and its keys without effect."""
-    return Explanation(tuple(_discriminator(trial)), tuple(_generator(trial)), tuple(_idle(trial)))
+def explain(trial: TrialSpec, own: Own | None = None) -> Explanation:
+    """Return what this trial minimises, term by term (docs/method.md), and its keys without effect.
+
+    Args:
+        trial: the configuration.
+        own: the file that `trial.own` names, run with the trial's values.
+    """
+    of_d, of_g = (() if own is None else tuple(_own(own, function)) for function in (TERMS_D, TERMS_G))
+    idle = [line for line in _idle(trial) if own is None or line.name not in _KNOWN_TO_OWN]
+    return Explanation((*_discriminator(trial, of_d), *of_d), (*_generator(trial, of_g), *of_g), tuple(idle))
 
 
-def _discriminator(trial: TrialSpec) -> Iterator[Line]:
+_KNOWN_TO_OWN: Final = frozenset({"loss.ramp", "loss.switch_epoch", "model.feature_layer", "optim.lr_generator"})
+"""Keys that own terms may depend on, whatever the method leaves out."""
+
+
+def _own(own: Own, function: str) -> Iterator[Line]:
+    """Say where each of the file's terms comes from, and with which values."""
+    values = ", ".join(f"{key} {value}" for key, value in own.keys)
+    for name in own.names[function]:
+        yield Line(PREFIX + name, f"E of {name} in {function} of trial.own.file{values and f', {values}'}")
+
+
+def _discriminator(trial: TrialSpec, own: Sequence[Line]) -> Iterator[Line]:
     loss, optim = trial.loss, trial.optim
     scale = loss.unsupervised_scale
     game = "E rho(r(x_u)) + E phi(r(G(z)))"
@@ -57,7 +76,8 @@ def _discriminator(trial: TrialSpec) -> Iterator[Line]:
     decay = f"{loss.weight_decay / 2:g} |W|^2" if loss.weight_decay else ""
     supervised = f"{_times(loss.supervised_scale)}C_sup" if loss.supervised_scale else ""
     taught = f"{_times(loss.self_scale)}C_self" if self_trains(trial) else ""
-    yield Line("L_D", _sum([supervised, weighted, taught], [decay, _history(loss, "D")]))
+    terms = [supervised, weighted, taught, *(line.name for line in own)]
+    yield Line("L_D", _sum(terms, [decay, _history(loss, "D")]))
     if supervised:
         yield Line("C_sup", C_SUP[loss.supervised])
     if scale:
@@ -77,14 +97,14 @@ def _discriminator(trial: TrialSpec) -> Iterator[Line]:
     yield Line("steps", f"{k} of D for each of G" if g == 1 else f"{k} of D for each {g} of G")
 
 
-def _generator(trial: TrialSpec) -> Iterator[Line]:
+def _generator(trial: TrialSpec, own: Sequence[Line]) -> Iterator[Line]:
     loss, optim = trial.loss, trial.optim
-    if not trains_generator(loss):
+    if not trains_generator(loss) and not own:
         yield Line("L_G", "0: G is not trained, for alpha and beta are 0")
         return
     V_log = f"{_times(loss.alpha)}E gamma(r(G(z)))" if loss.alpha else ""
     V_feature = f"{_times(loss.beta)}V_feature" if loss.beta else ""
-    yield Line("L_G", _sum([V_log, V_feature], [_history(loss, "G")]))
+    yield Line("L_G", _sum([V_log, V_feature, *(line.name for line in own)], [_history(loss, "G")]))
     if loss.alpha:
         yield from _game_of_generator(loss, trial.training.epochs)
     if loss.beta:

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plgan_tune.records import (
+    MEASURES,
+    OWN,
     DecisionRow,
     EpochMetrics,
     EpochRow,
@@ -24,7 +26,6 @@ from plgan_tune.records import (
 )
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.schemas import (
-    METRICS,
     decisions_table,
     epochs_table,
     evaluations_table,
@@ -183,12 +184,23 @@ def _read_parts(study: Location, table: str, empty: Any, study_id: str | None) -
 
 def epoch_rows(table: Any) -> list[EpochRow]:
     """Return the rows of `epochs_table`."""
-    metrics = (EpochMetrics(*cells) for cells in _zipped(table, METRICS))
+    own = [name for name in table.column_names if name.startswith(OWN)]
+    terms = _zipped(table, own) if own else [()] * table.num_rows
+    metrics = (
+        EpochMetrics(*cells, own=_own_terms(own, values))
+        for cells, values in zip(_zipped(table, MEASURES), terms, strict=True)
+    )
     others = _zipped(table, ("seq", "trial_id", "attempt", "reported_at"))
     return [
         EpochRow(seq, trial_id, attempt, measured, reported_at)
         for (seq, trial_id, attempt, reported_at), measured in zip(others, metrics, strict=True)
     ]
+
+
+def _own_terms(columns: Sequence[str], values: Sequence[float | None]) -> dict[str, float]:
+    """Return the terms that a row has; other trials of its study may have others."""
+    named = zip(columns, values, strict=True)
+    return {name.removeprefix(OWN): value for name, value in named if value is not None}
 
 
 def reports(table: Any) -> list[Report]:

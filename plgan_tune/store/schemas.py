@@ -2,7 +2,7 @@
 
 import json
 import types as pytypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 
 import pyarrow as pa
 
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, EvaluationRow, TrialRow, Value
+from plgan_tune.records import MEASURES, OWN, DecisionRow, EpochMetrics, EpochRow, EvaluationRow, TrialRow, Value
 
 SCHEMA_VERSION: Final = 1
 VERSION_KEY: Final = b"plgan_tune.schema_version"
@@ -26,14 +26,21 @@ _ARROW: Final[Mapping[type, Any]] = {
     str: pa.string(),
     datetime: pa.timestamp("us", tz="UTC"),
 }
-METRICS: Final = tuple(f.name for f in fields(EpochMetrics))
 
 
-def epochs_schema() -> Any:
-    """Return the schema of epochs: the fields of `EpochRow`, with those of `EpochMetrics` instead of `metrics`."""
+def epochs_schema(own: Iterable[str] = ()) -> Any:
+    """Return the schema of epochs: the fields of `EpochRow`, with those of `EpochMetrics` instead of `metrics`.
+
+    Args:
+        own: Names of the terms of the user's own file, which have a column each at the end.
+    """
     columns: list[Any] = []
     for f in fields(EpochRow):
-        columns += map(_column, fields(EpochMetrics)) if f.name == "metrics" else [_column(f)]
+        measures = [one for one in fields(EpochMetrics) if one.name in MEASURES]
+        columns += map(_column, measures) if f.name == "metrics" else [_column(f)]
+    for name in own:
+        about = {"meaning": f"{name} of the study's own file, mean over the epoch's steps", "unit": ""}
+        columns.append(_described(OWN + name, pa.float64(), about, nullable=True))
     return _versioned(columns)
 
 
@@ -72,9 +79,11 @@ def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
 
 def epochs_table(rows: Sequence[EpochRow]) -> Any:
     """Return `rows` as an Arrow table of `epochs_schema`."""
-    schema = epochs_schema()
-    cells = {name: [getattr(row.metrics if name in METRICS else row, name) for row in rows] for name in schema.names}
-    return pa.table(cells, schema=schema)
+    fixed = epochs_schema().names
+    own = dict.fromkeys(name for row in rows for name in row.metrics.own)
+    cells = {name: [getattr(row.metrics if name in MEASURES else row, name) for row in rows] for name in fixed}
+    cells |= {OWN + name: [row.metrics.own.get(name) for row in rows] for name in own}
+    return pa.table(cells, schema=epochs_schema(own))
 
 
 def decisions_table(rows: Sequence[DecisionRow]) -> Any:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from plgan_tune.records import OWN
 from plgan_tune.store.location import ALONE, Location, StoreError, Writer
 from plgan_tune.store.schemas import SCHEMA_VERSION, STUDY_KEY, VERSION_KEY, WRITER_KEY
 
@@ -41,7 +42,8 @@ def read_table(file: Location, required: Any, study_id: str | None = ANY_STUDY) 
         ) from error
     absent = [field for field in required if field.name not in table.column_names]
     foreign = set(table.column_names) - set(required.names) - {"seq"}
-    is_damaged = any(not name.startswith("params_") for name in foreign)  # a flipped bit may have renamed a column
+    # A flipped bit may have renamed a column.
+    is_damaged = any(not name.startswith(("params_", OWN)) for name in foreign)
     if missing := [field.name for field in absent if is_damaged or not field.nullable]:
         raise StoreError(f"{file.url} must have every column, but {', '.join(missing)} is not there")
     if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):

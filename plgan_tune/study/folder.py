@@ -1,18 +1,21 @@
 """A study's folder: its location and its two YAML files, the resolved study and the best configuration."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from plgan_tune.config.errors import RuleError
-from plgan_tune.config.study import NAME, StudySpec
+from plgan_tune.config.own import FILE, read_own
+from plgan_tune.config.study import NAME, StudySpec, set_paths
 from plgan_tune.config.trial import TrialSpec, configuration_as_mapping
 from plgan_tune.config.urls import check_no_password
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.own import FOLDER
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.provenance import provenance
 from plgan_tune.study.race import Standing
@@ -25,6 +28,24 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     """Make `data.path` absolute: a trial's process has another working folder than the user."""
     path = spec.any_trial().data.path
     return spec if path is None or "://" in path else spec.with_path(str(Path(path).expanduser().absolute()))
+
+
+def own_content(spec: StudySpec) -> bytes | None:
+    """Return what the user's own file holds; None if the study has none.
+
+    Raises:
+        RuleError: if it cannot be read.
+    """
+    file = spec.template["own"]["file"]
+    return None if file is None else read_own(Path(file))
+
+
+def with_own_copy(spec: StudySpec) -> StudySpec:
+    """Name the copy of the user's own file in the study's folder, relative to `study.yaml` and `best.yaml`."""
+    sha256 = spec.template["own"]["sha256"]
+    if sha256 is None:
+        return spec
+    return replace(spec, template=set_paths(spec.template, {FILE: f"{FOLDER}/{sha256}.py"}))
 
 
 def write_study(

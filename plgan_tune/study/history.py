@@ -9,6 +9,7 @@ from typing import Any
 from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.errors import show
 from plgan_tune.config.load import in_edition
+from plgan_tune.config.own import FILE
 from plgan_tune.config.study import CONFIRM, StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, Report, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.store.location import Location
@@ -280,6 +281,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
         HistoryError: if earlier and later rows would not fit together.
     """
     changes = describe_changes(earlier.as_mapping(), spec.as_mapping())
+    changes.pop(f"trial.{FILE}", None)  # the user's own file may lie elsewhere, as long as it holds the same
     # A domain may become narrower or wider. A key that was not searched has no column.
     searched = earlier.domains.keys() & spec.domains.keys()
     domains = tuple(f"trial.{path}." for path in searched)

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
@@ -13,7 +13,8 @@ from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import completed
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.records import EpochMetrics
+from plgan_tune.gan.own import Own
+from plgan_tune.records import MEASURES, EpochMetrics
 from plgan_tune.training.state import TrainState, new_state
 
 FORMAT: Final = "plgan_tune.checkpoint"
@@ -96,16 +97,20 @@ def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
 
 def _row(saved: Mapping[str, Any]) -> EpochMetrics:
     """Return an epoch's row; a measure that did not exist when it was saved is None."""
-    known: dict[str, Any] = {field.name: saved.get(field.name) for field in fields(EpochMetrics)}
-    return EpochMetrics(**known)
+    known: dict[str, Any] = {name: saved.get(name) for name in MEASURES}
+    return EpochMetrics(**known, own=saved.get("own", {}))
 
 
 def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def restore_state(checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
+def restore_state(
+    checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, device: torch.device, own: Own | None = None
+) -> TrainState:
     """Return the saved state, to continue as `trial`, which may differ only in `training.epochs`.
+
+    The trial's own file may lie elsewhere, but must hold what it held.
 
     Raises:
         CheckpointError: if `trial` differs from what was trained, naming every such key, or if the images changed their
@@ -119,7 +124,7 @@ def restore_state(checkpoint: Checkpoint, trial: TrialSpec, data: Dataset, devic
         raise CheckpointError(
             f"training.epochs must be at least the epochs already trained, but got {trial.training.epochs} < {trained}"
         )
-    state = new_state(trial, data, device)
+    state = new_state(trial, data, device, own)
     try:
         _load(state, checkpoint.content)
     except (RuntimeError, ValueError) as error:
@@ -144,7 +149,7 @@ def _copy(saved: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         tensor.copy_(value)
 
 
-MAY_CHANGE: Final = frozenset({"training.epochs"})
+MAY_CHANGE: Final = frozenset({"training.epochs", "own.file"})
 
 
 def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:

@@ -48,7 +48,7 @@ def diagnose(state: TrainState, data: Dataset, w: float) -> Diagnostics:
     with state.precision.autocast():
         real = _judge_real(state, data, rng)
         fakes = state.G.network(draw_latent(draws, trial.model))
-        fake = _widened(state, state.D.network(fakes, Pass(draws)))
+        fake = state.D.network(fakes, Pass(draws)).to(state.precision.dtype)
     game = Logistic(w, trial.loss.smoothing or None)
     V_log = game.for_generator(fake.logits).mean()
     V_feature = feature_distance(real.features.mean(dim=0), fake.features.mean(dim=0), trial.loss.feature_norm)
@@ -69,12 +69,7 @@ def _judge_real(state: TrainState, data: Dataset, rng: torch.Generator) -> Discr
     rows = pool[torch.randperm(len(pool), generator=rng, device=rng.device)[:PROBE]]
     images = state.D.network.traits.pixels.from_uint8(data.images[rows], state.precision.dtype)
     draws = Draws(rng, len(images), dtype=state.precision.dtype)
-    return _widened(state, state.D.network(images, Pass(draws)))
-
-
-def _widened(state: TrainState, judged: DiscriminatorOutput) -> DiscriminatorOutput:
-    """Convert to the type of the losses; autocast may have produced a narrower one."""
-    return DiscriminatorOutput(judged.logits.to(state.precision.dtype), judged.features.to(state.precision.dtype))
+    return state.D.network(images, Pass(draws)).to(state.precision.dtype)  # type: ignore[no-any-return]
 
 
 def _shares(real: Tensor, fake: Tensor, zero: float) -> Sequence[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Stream, rng_for
-from plgan_tune.gan.objective import names_of
+from plgan_tune.gan.own import PREFIX
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.diagnostics import diagnose
@@ -78,7 +78,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
     state.before_epoch(w, lr_d, lr_g)
     runner.prepare()
     plan = plan_epoch(trial, data, state.epoch)
-    means = _finite_means(trial, ranks.all_sum(_train(runner, plan)), state.epoch + 1)
+    losses, own = _finite_means(state, ranks.all_sum(_train(runner, plan)))
     trained = clock()
     state.settle(data)
     averaged, raw = _validate(state, data, ranks)
@@ -91,7 +91,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
         epoch=state.epoch,
         val_error=averaged,
         val_error_raw=raw,
-        **means,
+        **losses,
         ramp=w,
         lr_discriminator=lr_d,
         lr_generator=lr_g,
@@ -99,6 +99,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
         seconds=clock() - began,
         **diagnostics._asdict(),
         error_gap=raw - averaged,
+        own=own,
     )
 
 
@@ -144,7 +145,7 @@ def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
     state = runner.state
     (rounds, k, batch), g = plan.labelled.shape, plan.unlabelled_g.shape[1]
     own = runner.ranks.rows(batch)
-    names_d, names_g = names_of(state.trial.loss)
+    names_d, names_g = state.term_names()
     of_d = torch.zeros(rounds, len(names_d), dtype=state.precision.dtype, device=state.device)
     of_g = torch.zeros(rounds, len(names_g), dtype=state.precision.dtype, device=state.device)
     for step in range(rounds):
@@ -155,16 +156,21 @@ def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
     return torch.cat([of_d, of_g], dim=1)
 
 
-def _finite_means(trial: TrialSpec, terms: Tensor, epoch: int) -> dict[str, float]:
-    """Return means over steps by column; raise Diverged with the first step that is not finite."""
-    names_d, names_g = names_of(trial.loss)
-    columns = [f"loss_{name}" for name in (*names_d, *names_g)]
-    means: list[float] = terms.mean(dim=0).tolist()
+def _finite_means(state: TrainState, terms: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    """Return means over steps, of the method's terms by column and of own terms by name.
+
+    Raises:
+        Diverged: with the first step and term that are not finite.
+    """
+    names_d, names_g = state.term_names()
+    columns = [name if name.startswith(PREFIX) else f"loss_{name}" for name in (*names_d, *names_g)]
     broken = terms.isfinite().logical_not().nonzero().tolist()
     if broken:
         step, term = broken[0]
-        raise Diverged(epoch, columns[term], step)
-    return dict(zip(columns, means, strict=True))
+        raise Diverged(state.epoch + 1, columns[term], step)
+    means = dict(zip(columns, terms.mean(dim=0).tolist(), strict=True))
+    own = {name.removeprefix(PREFIX): mean for name, mean in means.items() if name.startswith(PREFIX)}
+    return {name: mean for name, mean in means.items() if not name.startswith(PREFIX)}, own
 
 
 def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float, float]:

@@ -11,6 +11,8 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, rng_for, seed_for
 from plgan_tune.gan.layers import Whitening
+from plgan_tune.gan.objective import names_of
+from plgan_tune.gan.own import PREFIX, TERMS_D, TERMS_G, Own
 from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, draw_latent
 from plgan_tune.gan.pairs.build import build
 from plgan_tune.gan.schedules import self_training_scale
@@ -23,8 +25,8 @@ from plgan_tune.training.torch_private import copy_all, lerp_all
 CALIBRATION_IMAGES = 500
 SETTLING_IMAGES = 1000
 
-STREAMS_D = (Stream.LATENT_D, Stream.NOISE_D)
-STREAMS_G = (Stream.LATENT_G, Stream.NOISE_REAL, Stream.NOISE_FAKE)
+STREAMS_D = (Stream.LATENT_D, Stream.NOISE_D, Stream.OWN_D)
+STREAMS_G = (Stream.LATENT_G, Stream.NOISE_REAL, Stream.NOISE_FAKE, Stream.OWN_G)
 
 TURN = 2**40
 """Lies between the seeds' steps of successive updates of G in a round, and is more than D ever makes: none meet."""
@@ -42,6 +44,7 @@ class TrainState:
         averaged: D with the moving average of its weights; val_error is its error.
         scalars: numbers of the trial, the epoch and the step.
         rngs: generators of a step's streams, reseeded for each step.
+        own: the user's own terms; None if the trial has none.
         epoch: epochs completed.
         step: discriminator updates made.
     """
@@ -56,6 +59,7 @@ class TrainState:
     averaged: Discriminator
     scalars: DeviceScalars
     rngs: Mapping[Stream, torch.Generator]
+    own: Own | None = None
     epoch: int = 0
     step: int = 0
 
@@ -66,6 +70,14 @@ class TrainState:
     def memory(self) -> list[Tensor]:
         """Return all tensors that training changes: those of the players and of the average."""
         return [*self.D.memory(), *self.G.memory(), *self.averaged.state_dict().values()]
+
+    def term_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the terms of D's and of G's loss, in the order in which a step returns them."""
+        of_d, of_g = names_of(self.trial.loss)
+        if self.own is None:
+            return of_d, of_g
+        own_d, own_g = ([PREFIX + name for name in self.own.names[function]] for function in (TERMS_D, TERMS_G))
+        return (*of_d, *own_d), (*of_g, *own_g)
 
     def before_epoch(self, w: float, lr_discriminator: float, lr_generator: float) -> None:
         """Set the numbers that are constant within an epoch."""
@@ -121,12 +133,20 @@ class TrainState:
             self.rngs[stream].manual_seed(seed_for(self.trial.seed, self.step + turn * TURN, stream))
 
 
-def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainState:
+def new_state(trial: TrialSpec, data: Dataset, device: torch.device, own: Own | None = None) -> TrainState:
     """Build networks with new weights and their optimisers; calibrate a network if its weight norm starts from data.
 
+    Args:
+        trial: the configuration.
+        data: the images.
+        device: where it trains.
+        own: the file that `trial.own` names, run with the trial's values.
+
     Raises:
-        ValueError: if model and images do not fit.
+        ValueError: if model and images do not fit, or the trial names a file and `own` is None, or the reverse.
     """
+    if (own is None) is not (trial.own.file is None):
+        raise ValueError(f"own must be what trial.own.file names, {trial.own.file}, but got {own and own.name}")
     weights = (rng_for(trial.seed, 0, Stream.WEIGHTS_D), rng_for(trial.seed, 0, Stream.WEIGHTS_G))
     image = ImageShape(data.channels, data.size)
     whitening = Whitening(*data.whitening) if trial.model.zca else None
@@ -138,6 +158,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         whitening,
         reference_images=_reference_images(trial, data) if trial.model.minibatch_kernels else None,
         reference_latent=_reference_latent(trial) if trial.model.generator_norm == "virtual" else None,
+        own=own,
     )
     precision = precision_policy_for(trial.training.precision, pair.discriminator.traits, device)
     D, G = pair.discriminator.to(device, precision.dtype), pair.generator.to(device, precision.dtype)
@@ -162,9 +183,10 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device) -> TrainSta
         averaged=deepcopy(D).requires_grad_(False),
         scalars=DeviceScalars.on(device, precision.dtype),
         rngs={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},
+        own=own,
     )
-    if trial.loss.self_scale:
-        state.settle(data)  # its teacher, the average of D, evaluates images from the first step on
+    if trial.loss.self_scale or own is not None:
+        state.settle(data)  # its teacher, the average of D, or own terms evaluate images from the first step on
     return state
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from plgan_tune.gan.draws import Draws, Stream
 from plgan_tune.gan.games import Logistic
 from plgan_tune.gan.objective import Objective, Terms, weighted_sum
-from plgan_tune.gan.pairs.base import DiscriminatorOutput, draw_latent
+from plgan_tune.gan.own import TERMS_D, TERMS_G, Own, Seen, View
+from plgan_tune.gan.pairs.base import Discriminator, draw_latent
 from plgan_tune.gan.passes import EVALUATION, Pass
 from plgan_tune.training.player import Network, Player
 from plgan_tune.training.ranks import Ranks
@@ -81,6 +83,24 @@ class StepContext:
         logits: Tensor = self.state.averaged(images, EVALUATION).logits
         return logits.to(self.state.precision.dtype)
 
+    def view(self, stream: Stream) -> View:
+        """Return what own terms may know of this step; their draws are those of `stream`."""
+        state, ranks = self.state, self.ranks
+
+        def seen_by(D: Discriminator, images: Tensor) -> Seen:
+            with state.precision.autocast():
+                judged = D(images)
+            return Seen(images, *judged.to(state.precision.dtype))
+
+        return View(
+            batch=state.trial.training.batch_size,
+            w=state.scalars.w.value,
+            draws=self.draws(stream),
+            judge=partial(seen_by, state.D.network),
+            average=torch.no_grad()(partial(seen_by, state.averaged)),
+            all_sum=ranks.all_sum,
+        )
+
 
 def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> Tensor:
     """Update D on labelled, unlabelled and as many generated images in one concatenated pass, after `before_d`.
@@ -100,9 +120,12 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
             fakes = context.fakes(Stream.LATENT_D).to(labelled.dtype)
             teacher = context.teacher(unlabelled, fakes)
         images = torch.cat([labelled, unlabelled, fakes])
-        logits = state.D.network(images, context.seen(context.draws(Stream.NOISE_D, parts=3), parts=3)).logits
-    on_labelled, on_unlabelled, on_fakes = logits.to(state.precision.dtype).chunk(3)
+        judged = state.D.network(images, context.seen(context.draws(Stream.NOISE_D, parts=3), parts=3))
+    judged = judged.to(state.precision.dtype)
+    on_labelled, on_unlabelled, on_fakes = judged.logits.chunk(3)
     terms = context.objective().discriminator(on_labelled, labels, on_unlabelled, on_fakes, teacher)
+    if state.own is not None:
+        terms = {**terms, **own_terms_of_d(context, state.own, Seen(images, *judged), labels)}
     descend(terms, state.D, context.ranks)
     state.update_average()
     return measured(terms)
@@ -117,12 +140,38 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     state, dtype = context.state, context.state.precision.dtype
     with _frozen(state.D.trained), state.precision.autocast():
         with torch.no_grad():
-            real = state.D.network.features(unlabelled, context.seen(context.draws(Stream.NOISE_REAL))).to(dtype)
-        fakes = context.fakes(Stream.LATENT_G)
-        logits, features = state.D.network(fakes, context.seen(context.draws(Stream.NOISE_FAKE)))
-    terms = context.objective().generator(real, DiscriminatorOutput(logits.to(dtype), features.to(dtype)))
+            D, seen = state.D.network, context.seen(context.draws(Stream.NOISE_REAL))
+            judged = None if state.own is None else D(unlabelled, seen).to(dtype)
+            real = D.features(unlabelled, seen).to(dtype) if judged is None else judged.features
+        images = context.fakes(Stream.LATENT_G)
+        fakes = D(images, context.seen(context.draws(Stream.NOISE_FAKE))).to(dtype)
+    terms = context.objective().generator(real, fakes)
+    if state.own is not None and judged is not None:
+        with _frozen(state.D.trained):
+            terms = {**terms, **own_terms_of_g(context, state.own, Seen(unlabelled, *judged), Seen(images, *fakes))}
     descend(terms, state.G, context.ranks)
     return measured(terms)
+
+
+def own_terms_of_d(context: StepContext, own: Own, seen: Seen, labels: Tensor) -> Terms:
+    """Return the terms that a user's file adds to L_D, from one pass over labelled, unlabelled, generated images."""
+    parts = zip(*(tensor.chunk(3) for tensor in seen), strict=True)
+    labelled, unlabelled, generated = (Seen(*part) for part in parts)
+    return own.terms(
+        TERMS_D,
+        context.state.trial.training.batch_size,
+        labelled=labelled,
+        labels=labels,
+        unlabelled=unlabelled,
+        generated=generated,
+        view=context.view(Stream.OWN_D),
+    )
+
+
+def own_terms_of_g(context: StepContext, own: Own, unlabelled: Seen, generated: Seen) -> Terms:
+    """Return the terms that a user's file adds to L_G."""
+    batch, view = context.state.trial.training.batch_size, context.view(Stream.OWN_G)
+    return own.terms(TERMS_G, batch, unlabelled=unlabelled, generated=generated, view=view)
 
 
 def measured(terms: Terms) -> Tensor:

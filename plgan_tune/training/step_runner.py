@@ -41,6 +41,7 @@ MAY_DIFFER: Final = frozenset(
     {
         "method",
         "seed",
+        "own.file",  # what it holds is fixed by its hash
         # These affect only the initial tensors, which a later trial brings itself.
         *("model.initial_spread", "model.weight_norm_init"),
         *("model.generator_initial_spread", "model.generator_weight_norm_init"),

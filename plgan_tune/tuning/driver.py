@@ -13,17 +13,18 @@ from plgan_tune.backends.backend import Backend, Workload
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.run import run_trials
 from plgan_tune.config.errors import RuleError
+from plgan_tune.config.own import sha256_of
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.format import say, terminal
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
-from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.records import DecisionRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.location import Location, check_writable, no_empty_folder_left
 from plgan_tune.store.lock import StudyLock
+from plgan_tune.store.own import FOLDER, keep_own
 from plgan_tune.study.clock import Now, steady_clock
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.confirming import Confirming
@@ -31,9 +32,11 @@ from plgan_tune.study.early_stopping import build_rule, left_behind
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import (
     default_name,
+    own_content,
     study_location,
     taken,
     with_absolute_path,
+    with_own_copy,
     write_best,
     write_study,
 )
@@ -140,6 +143,7 @@ class _Asked:
     Attributes:
         older: the studies of `search.warm_start`.
         summary: summary of the images.
+        own: what the user's own file holds; None if there is none.
     """
 
     spec: StudySpec
@@ -149,6 +153,7 @@ class _Asked:
     older: Sequence[Older]
     summary: DataSummary
     started: datetime
+    own: bytes | None
 
 
 def _checked(
@@ -159,8 +164,9 @@ def _checked(
     backend.check()
     check_sampler(spec.search)
     summary = check_data(spec.any_trial().data)
-    check_trials(spec, ImageShape(summary.channels, summary.size))
-    return _Asked(spec, location, backend, resume, read_older(spec), summary, started)
+    own = own_content(spec)
+    check_trials(spec, summary, own)
+    return _Asked(with_own_copy(spec), location, backend, resume, read_older(spec), summary, started, own)
 
 
 def _check_free(study: Location) -> None:
@@ -182,18 +188,20 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
 
 @contextmanager
 def _named(asked: _Asked, history: History) -> Iterator[str | None]:
-    """Write the study's file at once, so that no later search takes the name, and yield the study's id.
+    """Write the study's files at once, so that no later search takes the name, and yield the study's id.
 
     If a new study is refused before its first trial, the folder is removed.
     """
     location = asked.location
     is_new = not location.join(STUDY_FILE).exists()
     about = {RULE_SINCE: history.rule_since} | ({STUDY_ID: uuid.uuid4().hex} if is_new else {})
+    if asked.own is not None:
+        keep_own(location, sha256_of(asked.own), asked.own)
     held = write_study(location, asked.spec, asked.started, history.starts, about)
     try:
         yield held.study_id
     except (ClusterError, DataError, RuleError):
-        if all(name == STUDY_FILE or name.startswith("_") for name in location.list()):
+        if all(name in (STUDY_FILE, FOLDER) or name.startswith("_") for name in location.list()):
             location.remove()
         raise
 

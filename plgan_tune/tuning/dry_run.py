@@ -10,14 +10,18 @@ from rich.text import Text
 
 from plgan_tune.config.advice import advice, corner_trials, rungs
 from plgan_tune.config.study import ConfirmSpec, StudySpec
+from plgan_tune.config.trial import ModelSpec
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.format import Prose, say
 from plgan_tune.console.shell import typed
 from plgan_tune.data.check import DataSummary, check_data
+from plgan_tune.gan.own_contract import Shapes
+from plgan_tune.gan.own_file import check_own
 from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.gan.pairs.build import check_image
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
+from plgan_tune.study.folder import own_content
 from plgan_tune.study.history import History
 from plgan_tune.training.ranks import check_ranks
 from plgan_tune.tuning.points import key_of
@@ -25,15 +29,30 @@ from plgan_tune.tuning.sampler import check_sampler
 from plgan_tune.tuning.warm_start import Older
 
 
-def check_trials(study: StudySpec, image: ImageShape) -> None:
-    """Check that every trial of the study can work: its model on the images, its batch over the ranks.
+def check_trials(study: StudySpec, data: DataSummary, own: bytes | None) -> None:
+    """Check that every trial can work: its model on the images, its batch over the ranks, the user's own terms.
+
+    Args:
+        study: the study.
+        data: its images.
+        own: what the user's own file holds; None if there is none.
 
     Raises:
         RuleError: if one cannot.
     """
-    for trial in corner_trials(study):
+    trials, image = corner_trials(study), ImageShape(data.channels, data.size)
+    for trial in trials:
         check_image(trial.model, image)
         check_ranks(study.resources.ranks, trial.training.batch_size)
+    if own is not None:
+        built = {trial.own.model_dump_json() + _pair_key(trial.model): trial for trial in trials}
+        for trial in built.values():
+            check_own(own, trial.own, str(trial.own.file), Shapes(image, len(data.classes)), trial.model)
+
+
+def _pair_key(model: ModelSpec) -> str:
+    """Return what tells the networks apart that a user's own file builds."""
+    return model.model_dump_json() if model.kind == "own" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +90,7 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     first = min(epochs, earliest_start(study) + stops[0]) if stops else epochs
     check_sampler(study.search)
     data = check_data(trial.data)
-    check_trials(study, ImageShape(data.channels, data.size))
+    check_trials(study, data, own_content(study))
     trained = sum(row.epochs for row in history.ended)
     to_come = _to_come(study, history)
     left = [row.epochs for row in history.unfinished] + [0] * to_come

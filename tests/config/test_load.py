@@ -78,7 +78,7 @@ def test_a_dumped_study_says_what_a_user_would_write(write: Write) -> None:
     assert search["early_stopping"] == "none"
     contract = load_study(write(CONTRACT)).study.as_mapping()
     assert contract["search"]["sampler"] == {"tpe": {"startup_trials": 20, "startup": "random"}}
-    assert list(contract["trial"]) == ["method", "seed", "data", "model", "loss", "optim", "training"]
+    assert list(contract["trial"]) == ["method", "seed", "data", "model", "loss", "optim", "training", "own"]
     assert list(contract["trial"]["data"])[:2] == ["source", "path"]
 
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import MEASURES, DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.log import StudyLog
@@ -36,7 +36,7 @@ class Rows:
 
 def make_epoch(seq: int, trial_id: str = "t0", attempt: int = 1) -> EpochRow:
     """Every measure its own value, so that one in another's column shows."""
-    measures = (place / 32 for place in range(1, len(fields(EpochMetrics))))
+    measures = (place / 32 for place in range(1, len(MEASURES)))
     return EpochRow(seq, trial_id, attempt, EpochMetrics(seq + 1, *measures), START + timedelta(seconds=seq))
 
 

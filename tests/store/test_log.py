@@ -316,14 +316,13 @@ def test_mixed_choices_stand_as_json_text(study: Location, rows: Any) -> None:
 
 KILLED = """
 import sys
-from dataclasses import fields
 from datetime import UTC, datetime
-from plgan_tune.records import EpochMetrics, EpochRow
+from plgan_tune.records import MEASURES, EpochMetrics, EpochRow
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 
 log = StudyLog(Location.at(sys.argv[1]), {}, {}, interval=0.0001, rows_per_part=50)
-measures = [0.5] * (len(fields(EpochMetrics)) - 1)
+measures = [0.5] * (len(MEASURES) - 1)
 for seq in range(10**9):
     log.epoch(EpochRow(seq, "t0", 1, EpochMetrics(seq + 1, *measures), datetime.now(UTC)))
     if seq % 7 == 0:

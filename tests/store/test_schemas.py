@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plgan_tune.records import EpochMetrics, EpochRow, TrialRow, TrialStatus
+from plgan_tune.records import MEASURES, EpochMetrics, EpochRow, TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import epoch_rows, read_epochs, read_trials, trial_rows
@@ -40,7 +40,12 @@ def measures(name: str, record: type = EpochMetrics) -> st.SearchStrategy[float]
     return st.floats(told["least"], told["most"]) if bounded else numbers
 
 
-metrics = st.builds(EpochMetrics, counts, *[measures(f.name) for f in fields(EpochMetrics)[1:]])
+metrics = st.builds(
+    EpochMetrics,
+    counts,
+    *map(measures, MEASURES[1:]),
+    own=st.dictionaries(st.sampled_from(["entropy", "consistency"]), numbers),
+)
 epochs = st.builds(EpochRow, counts, st.text(), counts, metrics, instants)
 params = st.fixed_dictionaries(
     {

@@ -1,7 +1,6 @@
 """Small trials on small images, and what of a trial is compared bit for bit."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from plgan_tune.data.splits import Split
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.threads import torch_threads
+from tests.factories import load
 
 CPU = torch.device("cpu")
 
@@ -62,8 +62,8 @@ def make_data() -> Callable[..., Dataset]:
 
 @pytest.fixture(scope="session")
 def begin() -> Callable[[TrialSpec, Dataset], TrainState]:
-    """A new state on the CPU."""
-    return lambda trial, data: new_state(trial, data, CPU)
+    """A new state on the CPU, with the user's own file if the trial names one."""
+    return lambda trial, data: new_state(trial, data, CPU, load(trial))
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +88,6 @@ def timeless() -> Callable[[EpochMetrics], dict[str, float]]:
     """An epoch's measures but for its times, which no seed decides."""
     return lambda row: {
         name: value
-        for name, value in asdict(row).items()
+        for name, value in row.cells().items()
         if value is not None and name not in ("seconds", "images_per_second")
     }

@@ -26,6 +26,7 @@ from plgan_tune.train import app
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.pulls import History, WeightDecay
 from plgan_tune.training.state import TrainState, new_state
+from tests.factories import OWN_TERMS, load, own_section
 
 Begin = Callable[[TrialSpec, Dataset], TrainState]
 
@@ -115,6 +116,24 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
     filled = PULL.sub("", G["L_G"]).partition(":")[0].replace("E gamma(r(G(z)))", "gamma")
     terms = {"gamma": mean("gamma(r)", G, fakes), "V_feature": of_g["feature"].value}
     torch.testing.assert_close(value(filled, **terms).double(), weighted_sum(of_g))
+
+
+@pytest.mark.parametrize("loss", [{}, {"alpha": 0.0, "beta": 0.0}])
+def test_own_terms_stand_in_the_losses_that_they_are_added_to(
+    loss: dict[str, float], make_data: Callable[..., Dataset], begin: Begin
+) -> None:
+    """As the rows of a step have them: in their order, each by its name."""
+    own = {**own_section(OWN_TERMS), "entropy": 0.25}
+    trial = trial_of(own=own, loss=loss, model={"width": 0.02}, training={"epochs": 1})
+    state, found = begin(trial, make_data()), explain(trial, load(trial))
+    D, G = said(found.discriminator), said(found.generator)
+    of_d, of_g = ([name for name in names if name.startswith("own_")] for names in state.term_names())
+    assert D["L_D"] == "C_sup + 0.5 [E rho(r(x_u)) + E phi(r(G(z)))] + " + " + ".join(of_d)
+    assert G["L_G"] == " + ".join(["0.5 E gamma(r(G(z))) + 0.5 V_feature"] * (not loss) + of_g)
+    assert D["own_entropy"] == (
+        "E of entropy in discriminator_terms of trial.own.file, entropy 0.25, noise 0.2, match True"
+    )
+    assert not {"loss.switch_epoch", "optim.lr_generator", "model.feature_layer"} & {line.name for line in found.idle}
 
 
 def test_rho_phi_and_gamma_are_named_where_they_play() -> None:

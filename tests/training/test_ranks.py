@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from plgan_tune.training.launch import join_ranks, open_rendezvous
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
 from plgan_tune.training.state import new_state
+from tests.factories import OWN_PAIR, OWN_TERMS, load, own_section
 
 COUNTS = (2, 3)
 CPU = torch.device("cpu")
@@ -35,8 +36,8 @@ Outcome = tuple[list[dict[str, float]], list[Tensor]]
 
 
 def train(trial: TrialSpec, data: Dataset, ranks: Ranks) -> Outcome:
-    state = new_state(trial, data, CPU)
-    rows = [asdict(metrics) for metrics in epochs(state, data, ranks)]
+    state = new_state(trial, data, CPU, load(trial))
+    rows = [metrics.cells() for metrics in epochs(state, data, ranks)]
     for row in rows:
         del row["seconds"], row["images_per_second"]
     return [{name: value for name, value in row.items() if value is not None} for row in rows], state.tensors()
@@ -46,6 +47,8 @@ CASES = (
     "mlp",
     "mlp with tricks",
     "mlp that teaches itself",
+    "mlp with own terms",
+    "a pair of one's own",
     "mlp as printed",
     "conv",
     "conv with tricks",
@@ -81,6 +84,14 @@ def cases(
                 training=hundred | {"generator_steps": 2, "epochs": 2},
             ),
             vector,
+        ),
+        "mlp with own terms": (
+            make_trial(own=own_section(OWN_TERMS), loss={"switch_epoch": 1}, training=hundred | {"epochs": 2}),
+            vector,
+        ),
+        "a pair of one's own": (
+            make_trial("own", own=own_section(OWN_PAIR), model={"width": 0.2}, training=hundred | {"epochs": 1}),
+            picture,
         ),
         "mlp as printed": (
             make_trial(
@@ -150,7 +161,8 @@ def told(cases: dict[str, tuple[TrialSpec, Dataset]], tmp_path_factory: pytest.T
     """Three processes that are ranks of two, then of three; what each says."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "cases").write_bytes(pickle.dumps(cases))
-    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    checkout = str(Path(__file__).resolve().parents[2])
+    environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": checkout}
     ranks = [subprocess.Popen([sys.executable, __file__, str(index), str(folder)], env=environ) for index in range(3)]
     try:
         assert [rank.wait(timeout=300) for rank in ranks] == [0, 0, 0]

@@ -62,6 +62,10 @@ class DiscriminatorOutput(NamedTuple):
     logits: Tensor
     features: Tensor
 
+    def to(self, dtype: torch.dtype) -> "DiscriminatorOutput":
+        """Convert to the type of the losses; autocast may have produced a narrower one."""
+        return DiscriminatorOutput(self.logits.to(dtype), self.features.to(dtype))
+
 
 class Hidden(NamedTuple):
     """What D's hidden layers make of a batch: the last, (B, A), which the output layer reads, and the features."""

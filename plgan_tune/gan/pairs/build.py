@@ -6,6 +6,7 @@ from torch import Tensor
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.trial import ModelSpec
 from plgan_tune.gan.layers import Whitening
+from plgan_tune.gan.own import Own
 from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, Pair
 from plgan_tune.gan.pairs.conv import SMALLEST as SMALLEST_CONV
 from plgan_tune.gan.pairs.conv import ConvDiscriminator, ConvGenerator
@@ -44,6 +45,7 @@ def build(
     *,
     reference_images: Tensor | None = None,
     reference_latent: Tensor | None = None,
+    own: Own | None = None,
 ) -> Pair:
     """Build both networks with new weights, on the CPU in float32, not yet calibrated.
 
@@ -56,9 +58,10 @@ def build(
         reference_images: D's `reference` if `model.minibatch_kernels` is not 0, as many as a batch has.
         reference_latent: G's `reference` if `model.generator_norm` is virtual. Both are buffers, so whoever loads saved
             weights gives any of the same shape.
+        own: the user's own file, which builds the pair if `model.kind` is own.
 
     Raises:
-        RuleError: if model and images do not fit (`check_image`).
+        RuleError: if model and images do not fit (`check_image`), or the user's own file builds no pair.
     """
     check_image(model, image)
     for_d, for_g = generators
@@ -71,6 +74,9 @@ def build(
             D, G = ConvDiscriminator(model, image, classes, for_d), ConvGenerator(model, image, for_g)
         case "dcgan":
             D, G = DcganDiscriminator(model, image, classes, for_d), DcganGenerator(model, image, for_g)
+        case "own":
+            assert own is not None
+            D, G = own.pair(model, image, classes, generators)
     if not model.train_hidden_gain:
         D.freeze_hidden_gains()
     if model.generator_weight_norm_init == "one":
