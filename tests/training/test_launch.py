@@ -71,6 +71,7 @@ def torchrun(ranks: int, arguments: Sequence[str | Path]) -> subprocess.Popen[st
 def rows_of(out: Path) -> list[dict[str, Any]]:
     frame = pd.read_parquet(out / "epochs").sort_values("epoch")
     timeless = frame.drop(columns=["trial_id", "attempt", "images_per_second", "seconds", "reported_at"])
+    timeless = timeless.dropna(axis="columns", how="all")  # what the method does not have
     return [{str(column): value for column, value in row.items()} for row in timeless.to_dict("records")]
 
 
