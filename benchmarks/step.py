@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise, product
@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from operator import truediv
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +34,7 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
 
 from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.study import set_paths
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.splits import Split
@@ -74,15 +75,15 @@ class Pool(NamedTuple):
 # Ours.
 
 
-def ours(device: torch.device) -> Measure:
-    """The engine's own epoch, draws and gathering included; its clock stops before validation."""
+def ours(device: torch.device, keys: Mapping[str, Any] = MappingProxyType({})) -> Measure:
+    """The engine's own epoch, draws and gathering included, with these keys; its clock stops before validation."""
     spec = {
         "method": "pl_gan",
         "data": {"source": "mnist", "labels": LABELLED, "validation": CLASSES},
         "model": {"kind": "mlp"},
         "training": {"epochs": 1_000_000, "batch_size": BATCH},
     }
-    trial = TrialSpec.model_validate(with_defaults(spec))
+    trial = TrialSpec.model_validate(with_defaults(set_paths(spec, keys)))
     pool = Pool.synthetic()
     rows = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(1))
 
