@@ -237,7 +237,7 @@ def _idle_in_model(model: ModelSpec) -> Iterator[Line]:
     if not model.generator_weight_norm:
         yield Line("model.generator_weight_norm_init", "generator_weight_norm is false")
     if not model.minibatch_kernels:
-        yield Line("model.minibatch_size", "minibatch_kernels is 0: D looks at one image at a time")
+        yield Line("model.minibatch_size", "minibatch_kernels is 0: D compares no images")
 
 
 def _idle_self_training(trial: TrialSpec) -> Iterator[Line]:
