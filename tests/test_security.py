@@ -34,7 +34,7 @@ def test_checkpoints_load_weights_only() -> None:
         assert given.get("weights_only") == "True", file
 
 
-def test_nothing_unpickles_and_no_text_becomes_code() -> None:
+def test_nothing_unpickles_and_no_other_text_becomes_code() -> None:
     imported = {
         alias.name if isinstance(node, ast.Import) else str(node.module)
         for _, node in nodes()
@@ -46,13 +46,16 @@ def test_nothing_unpickles_and_no_text_becomes_code() -> None:
         "tune.Tuner.restore",
         "Tuner.restore",
         "eval",
-        "exec",
         "__import__",
         "import_module",
         "importlib.import_module",
         "pandas.read_pickle",
     ):
         assert calls(name) == []
+
+
+def test_a_user_s_own_file_is_the_only_text_that_is_run() -> None:
+    assert [str(file.relative_to(ROOT)) for file, _ in calls("exec")] == ["plgan_tune/gan/own_file.py"]
 
 
 def test_yaml_is_read_by_the_safe_loader_alone() -> None:

@@ -103,7 +103,7 @@ def test_a_resume_ends_it(earlier: Path, newer_edition: Start) -> None:
     trials = pd.read_parquet(folder / "trials")
     assert list(trials["status"]) == ["completed"] * 4
     assert list(trials["attempt"]) == [1, 1, 2, 1]
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "epochs").head(len(before)), before)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "epochs").head(len(before))[list(before)], before)
     for trial_id in ("t0000", "t0002", "t0003"):  # of t0001 none was kept
         saved = sorted((folder / "checkpoints" / trial_id).glob("*.pt"))[-1]
         assert start_of(decode_checkpoint(saved.read_bytes(), saved.name).trial) == FIRST

@@ -339,8 +339,9 @@ def test_what_a_race_has_decided_stays_whatever_ends_next(
             seq = 1 + max(one.seq for one in rows.values())
             rows[row.trial_id] = replace(row, status=status, val_error_last=found, epochs=EPOCHS, seq=seq)
             standing = race.standing(rows.values())
-            assert list(standing.decisions[: len(decided)]) == decided
-            decided = list(standing.decisions)
+            if not to_come:  # between two trials of an extension, the earlier race is decided, and the next one is not
+                assert list(standing.decisions[: len(decided)]) == decided
+                decided = list(standing.decisions)
             if not to_come and not any(one.status is RUNNING for one in rows.values() if one.replicate_of is None):
                 assert rounds in (None, standing.rounds)
                 rounds = standing.rounds
