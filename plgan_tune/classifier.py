@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plgan_tune.config.own import read_own
+from plgan_tune.config.own import own_path, read_own
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
@@ -172,7 +172,7 @@ def load_classifier(path: str | Path, weights: Weights = "averaged", own: str | 
         RuleError: If `own` cannot be read or run, or holds something else.
     """
     checkpoint = read_checkpoint(path)
-    content = None if own is None else read_own(Path(own).expanduser())
+    content = None if own is None else read_own(own_path(own))
     return classifier_of(checkpoint, weights, own_of(checkpoint, content, str(own)))
 
 

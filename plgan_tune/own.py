@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from plgan_tune.config.defaults import with_defaults
-from plgan_tune.config.own import read_own
+from plgan_tune.config.own import own_path, read_own
 from plgan_tune.config.trial import ModelSpec, OwnSpec
 from plgan_tune.gan.layers import BatchNorm, Conv, Dense
 from plgan_tune.gan.own import PAIR, Keys, Seen, View
@@ -84,7 +84,7 @@ def check(
     Raises:
         RuleError: If a rule is broken. The message names the file, the function, the rule and the value.
     """
-    content, own = read_own(Path(file).expanduser()), OwnSpec(**keys)
+    content, own = read_own(own_path(file)), OwnSpec(**keys)
     shapes = Shapes(ImageShape(channels, size), classes)
     loaded = check_own(content, own, str(file), shapes)
     if PAIR in loaded.functions:

@@ -10,7 +10,7 @@ from plgan_tune.config.check import check_resources, check_study, check_trial
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import Finding, KeyPath, Problem, SpecError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, descend, every_path, must_be_known
-from plgan_tune.config.own import FILE, is_own_key, with_content
+from plgan_tune.config.own import FILE, is_own_key, own_path, with_content
 from plgan_tune.config.renamed import NEW, OLD, with_new_names
 from plgan_tune.config.study import StudySpec, flatten, set_paths, threads_of
 from plgan_tune.config.trial import LEAVES, TrialSpec
@@ -262,7 +262,7 @@ def _read_override(text: str) -> _Override:
         )
     value_here = document.value
     if path == ("trial", *FILE.split(".")) and isinstance(value_here, str):
-        value_here = str(Path(value_here).absolute())  # typed in this folder, not in that of the space file
+        value_here = str(own_path(value_here))  # typed in this folder, not in that of the space file
     return _Override(path, value_here)
 
 

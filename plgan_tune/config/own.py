@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,7 +64,7 @@ def with_content(mapping: Any, folder: Path) -> tuple[Any, list[Finding]]:
     own = trial.get("own") if isinstance(trial, dict) else None
     if not isinstance(trial, dict) or not isinstance(own, dict) or not isinstance(own.get("file"), str):
         return mapping, []
-    path = (folder / Path(own["file"]).expanduser()).absolute()
+    path = own_path(own["file"], folder)
     try:
         sha256 = sha256_of(read_own(path))
     except RuleError as error:
@@ -76,6 +77,16 @@ def with_content(mapping: Any, folder: Path) -> tuple[Any, list[Finding]]:
     return read, [Finding(_at("sha256"), f"must be the hash of what {path} holds, {show(sha256)}", show(given))]
 
 
+def own_path(file: str | Path, folder: Path = Path()) -> Path:
+    """Return the absolute path of a user's file, where `~` is the home folder: that of no user stays as it is.
+
+    Args:
+        file: As it was given.
+        folder: What it is relative to.
+    """
+    return (folder / os.path.expanduser(file)).absolute()  # noqa: PTH111 - Path.expanduser raises for no user
+
+
 def read_own(path: Path) -> bytes:
     """Return the content of a user's file.
 
@@ -85,8 +96,9 @@ def read_own(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise RuleError("must be a file that can be read", f"{path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        cause = getattr(error, "strerror", None) or error
+        raise RuleError("must be a file that can be read", f"{path}: {cause}".replace("\0", "\\0")) from None
     if len(content) > MOST_BYTES:
         raise RuleError(f"must be a file of at most {MOST_BYTES // 1024:,} KiB", f"{path}, which is larger")
     return content

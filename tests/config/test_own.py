@@ -68,6 +68,17 @@ def test_set_reaches_its_keys_and_its_file_is_where_it_is_typed(
     assert own.sha256 == sha256_of(b"other")
 
 
+def test_a_tilde_is_the_home_folder_in_the_file_and_in_set(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "other.py").write_bytes(b"other")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load_study(space, ["trial.own.file=~/other.py"]).study.template["own"]["sha256"] == sha256_of(b"other")
+    written = load_study(write(tmp_path, {"file": "~/other.py"})).study
+    assert written.template["own"]["file"] == str(tmp_path / "home" / "other.py")
+
+
 def test_a_point_to_try_first_and_a_rule_may_name_its_keys(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_bytes(RAISES)
     own = {"file": "mine.py", "one": {"uniform": [0.0, 1.0]}, "other": {"uniform": [0.0, 1.0]}}
@@ -87,6 +98,8 @@ def test_a_point_to_try_first_and_a_rule_may_name_its_keys(tmp_path: Path) -> No
     [
         ({"file": "none.py"}, "own.file: must be a file that can be read, but got {folder}/none.py: No such file"),
         ({"file": "."}, "own.file: must be a file that can be read, but got {folder}: Is a directory"),
+        ({"file": "~no_such/m.py"}, "own.file: must be a file that can be read, but got {folder}/~no_such/m.py: No"),
+        ({"file": "a\0b"}, "own.file: must be a file that can be read, but got {folder}/a\\0b: embedded null"),
         ({"file": 3}, "own.file: must be null or text, but got 3"),
         ({"entropy": 1.0}, "own.file: must be given: the file that defines own.entropy, but got nothing"),
         ({"file": None, "a": {"int": [1, 2]}}, "own.file: must be given: the file that defines own.a, but got nothing"),
