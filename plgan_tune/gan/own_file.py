@@ -92,9 +92,10 @@ def naming(name: str) -> Iterator[None]:
     except RuleError:
         raise
     except SyntaxError as error:
-        rule = f"{name}:{error.lineno}: must be Python that can be run, {error.msg}"
+        at = name if error.lineno is None else f"{name}:{error.lineno}"
+        rule = f"{at}: must be Python that can be run, {error.msg}"
         raise RuleError(rule, show((error.text or "").strip())) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
         at = f"{name}:{lines[-1]}" if lines else name
         raise RuleError(f"{at}: must run without an error", f"{type(error).__name__}: {error}") from error

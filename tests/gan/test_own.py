@@ -22,6 +22,11 @@ OF_G = "def generator_terms(generated):\n    return "
 BROKEN = {
     "syntax": ("def f(:\n", ":5: must be Python that can be run, invalid syntax, but got 'def f(:'"),
     "at import": ("1 / 0\n", ":5: must run without an error, but got ZeroDivisionError: division by zero"),
+    "no text": ("\0", "mine.py: must be Python that can be run, source code string cannot contain null bytes, but got"),
+    "an end": (
+        "import sys\nsys.exit('no arguments')\n",
+        ":6: must run without an error, but got SystemExit: no arguments",
+    ),
     "no function": (
         "def terms(): ...\n",
         " must define discriminator_terms or generator_terms or build_pair, but got terms",
