@@ -12,6 +12,7 @@ mean, as with the method's own terms. The keys' values do not change within a tr
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -89,6 +90,9 @@ PREFIX: Final = "own_"
 """How the names of a file's terms begin among those of a loss."""
 
 
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
 @dataclass(frozen=True, slots=True)
 class Own:
     """A user's file with the values of a trial.
@@ -105,20 +109,48 @@ class Own:
     functions: Mapping[str, Callable[..., Any]]
     names: Mapping[str, tuple[str, ...]]
 
-    def terms(self, function: str, batch: int, **given: object) -> Terms:
+    def terms(self, function: str, batch: int, *, generated: Seen, **given: object) -> Terms:
         """Return the terms of one function, none if the file does not have it.
 
         Args:
             function: of `GIVEN`.
             batch: images of each kind, over all ranks.
-            given: its arguments but the keys.
+            generated: its argument of this name.
+            given: its other arguments but the keys.
+
+        Raises:
+            RuleError: if the function returns other terms than it did when the file was loaded.
         """
-        found = self.per_image(function, **given)
+        if function not in self.functions:
+            return {}
+        found = self.per_image(function, generated=generated, **given)
+        if tuple(self.checked(function, found, len(generated.logits))) != self.names[function]:
+            rule = f"must return the terms of its first call in every step, {', '.join(self.names[function]) or 'none'}"
+            raise self.refuse(function, rule, ", ".join(found) or "none")
         return {PREFIX + name: Term(values.sum() / batch, 1.0) for name, values in found.items()}
 
     def per_image(self, function: str, **given: object) -> Mapping[str, Tensor]:
         """Return what the function returns: a name -> a value for each of this rank's images, (b,)."""
         return self._call(function, given) if function in self.functions else {}
+
+    def checked(self, function: str, found: object, rows: int) -> Mapping[str, Tensor]:
+        """Return what the function has returned, if it is a value of each of these `rows` images by name.
+
+        Raises:
+            RuleError: if it is something else.
+        """
+        if not isinstance(found, Mapping):
+            raise self.refuse(function, "must return a dict of a term's name to its tensor", type(found).__name__)
+        for name, values in found.items():
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                rule = "a term's name must have small letters, digits and '_' only, the first a letter"
+                raise self.refuse(function, rule, repr(name))
+            if not isinstance(values, Tensor) or not values.is_floating_point():
+                raise self.refuse(function, f"{name} must be a tensor of real numbers", _kind(values))
+            if values.shape != (rows,):
+                rule = f"{name} must have a value of each image, shape (b,), here ({rows},)"
+                raise self.refuse(function, rule, f"shape {tuple(values.shape)}")
+        return found
 
     def pair(
         self, model: ModelSpec, image: ImageShape, classes: int, generators: tuple[torch.Generator, torch.Generator]
@@ -146,3 +178,7 @@ class Own:
     def refuse(self, function: str, rule: str, value: str) -> RuleError:
         """Return the error of a function that breaks a rule."""
         return RuleError(f"{self.name}: {function}: {rule}", value)
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

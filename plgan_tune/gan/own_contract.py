@@ -6,7 +6,6 @@ of which each has its rows, get the numbers of one.
 
 import math
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ BATCH: Final = 7
 """Images of each kind: two ranks have 3 and 4."""
 
 TOLERANCE: Final = 1e-9
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _DTYPE: Final = torch.float64
 
 Values = Mapping[str, Tensor]
@@ -51,7 +49,7 @@ def term_names(own: Own, shapes: Shapes) -> dict[str, tuple[str, ...]]:
     Raises:
         RuleError: if it returns no value of each image by name, or both functions use one name.
     """
-    names = {name: tuple(_checked(own, name, _Tiny(shapes).run(own, name), BATCH)) for name in (TERMS_D, TERMS_G)}
+    names = {name: tuple(own.checked(name, _Tiny(shapes).run(own, name), BATCH)) for name in (TERMS_D, TERMS_G)}
     if twice := sorted(set(names[TERMS_D]) & set(names[TERMS_G])):
         raise own.refuse(TERMS_G, f"its terms must have other names than those of {TERMS_D}", ", ".join(twice))
     return names
@@ -72,26 +70,6 @@ def check_terms(own: Own, shapes: Shapes) -> None:
         _check_two_ranks(own, function, shapes)
 
 
-def _checked(own: Own, function: str, found: object, rows: int) -> Values:
-    """Return what a function has returned, if it is a value of each image by name."""
-    if not isinstance(found, Mapping):
-        raise own.refuse(function, "must return a dict of a term's name to its tensor", type(found).__name__)
-    for name, values in found.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            rule = "a term's name must have small letters, digits and '_' only, the first a letter"
-            raise own.refuse(function, rule, repr(name))
-        if not isinstance(values, Tensor) or not values.is_floating_point():
-            raise own.refuse(function, f"{name} must be a tensor of real numbers", _kind(values))
-        if values.shape != (rows,):
-            rule = f"{name} must have a value of each image, shape (b,), here ({rows},)"
-            raise own.refuse(function, rule, f"shape {tuple(values.shape)}")
-    return found
-
-
-def _kind(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
-
-
 def _check_finite(own: Own, function: str, name: str, values: Tensor) -> None:
     broken = values.isfinite().logical_not().nonzero().flatten().tolist()
     if broken:
@@ -106,7 +84,7 @@ def _untouched(own: Own, function: str, shapes: Shapes, seed: int) -> Values:
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - what a user's file may draw from
         touched()
-        values = _checked(own, function, _Tiny(shapes).run(own, function), BATCH)
+        values = own.checked(function, _Tiny(shapes).run(own, function), BATCH)
         if found := touched():
             rule = "must draw from no global random numbers, which no seed of the trial decides: view.draws has some"
             raise own.refuse(function, rule, f"draws from those of {' and '.join(found)}")
@@ -143,13 +121,13 @@ def _global_states() -> dict[str, object]:
 
 def _check_two_ranks(own: Own, function: str, shapes: Shapes) -> None:
     one, two = _Tiny(shapes), _Tiny(shapes)
-    alone = _checked(own, function, one.run(own, function), BATCH)
+    alone = own.checked(function, one.run(own, function), BATCH)
     try:
         shares = on_two_ranks(lambda rows, all_sum: two.run(own, function, rows, all_sum))
     except BrokenBarrierError:
         raise own.refuse(function, "each rank must call view.mean as often as the others", "another number") from None
     for share, rows in zip(shares, ROWS, strict=True):
-        _checked(own, function, share, len(range(BATCH)[rows]))
+        own.checked(function, share, len(range(BATCH)[rows]))
     for name, values in alone.items():
         together = torch.cat([share[name] for share in shares])
         _check_alike(own, function, f"the values of {name}", values, together)

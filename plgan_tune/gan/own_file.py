@@ -85,11 +85,11 @@ def _run(content: bytes, module_name: str, name: str) -> ModuleType:
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Turn whatever a user's file raises into one message with its line."""
+def naming(name: str, passing: type[Exception] = RuleError) -> Iterator[None]:
+    """Turn whatever a user's file raises, but `passing`, into one message with its line."""
     try:
         yield
-    except RuleError:
+    except (RuleError, passing):
         raise
     except SyntaxError as error:
         at = name if error.lineno is None else f"{name}:{error.lineno}"

@@ -13,10 +13,11 @@ from plgan_tune.gan.draws import Draws, Stream
 from plgan_tune.gan.games import Logistic
 from plgan_tune.gan.objective import Objective, Terms, weighted_sum
 from plgan_tune.gan.own import TERMS_D, TERMS_G, Own, Seen, View
+from plgan_tune.gan.own_file import naming
 from plgan_tune.gan.pairs.base import Discriminator, draw_latent
 from plgan_tune.gan.passes import EVALUATION, Pass
 from plgan_tune.training.player import Network, Player
-from plgan_tune.training.ranks import Ranks
+from plgan_tune.training.ranks import RankLostError, Ranks
 from plgan_tune.training.state import TrainState
 
 
@@ -157,21 +158,24 @@ def own_terms_of_d(context: StepContext, own: Own, seen: Seen, labels: Tensor) -
     """Return the terms that a user's file adds to L_D, from one pass over labelled, unlabelled, generated images."""
     parts = zip(*(tensor.chunk(3) for tensor in seen), strict=True)
     labelled, unlabelled, generated = (Seen(*part) for part in parts)
-    return own.terms(
-        TERMS_D,
-        context.state.trial.training.batch_size,
-        labelled=labelled,
-        labels=labels,
-        unlabelled=unlabelled,
-        generated=generated,
-        view=context.view(Stream.OWN_D),
-    )
+    batch, view = context.state.trial.training.batch_size, context.view(Stream.OWN_D)
+    with naming(own.name, RankLostError):
+        return own.terms(
+            TERMS_D,
+            batch,
+            labelled=labelled,
+            labels=labels,
+            unlabelled=unlabelled,
+            generated=generated,
+            view=view,
+        )
 
 
 def own_terms_of_g(context: StepContext, own: Own, unlabelled: Seen, generated: Seen) -> Terms:
     """Return the terms that a user's file adds to L_G."""
     batch, view = context.state.trial.training.batch_size, context.view(Stream.OWN_G)
-    return own.terms(TERMS_G, batch, unlabelled=unlabelled, generated=generated, view=view)
+    with naming(own.name, RankLostError):
+        return own.terms(TERMS_G, batch, unlabelled=unlabelled, generated=generated, view=view)
 
 
 def measured(terms: Terms) -> Tensor:

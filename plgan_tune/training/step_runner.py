@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import flatten
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
@@ -111,7 +112,7 @@ class StepRunner:
             play_d = capture_graph(self._plain_d, [self.state.rngs[stream] for stream in STREAMS_D])
             play_g = capture_graph(self._plain_g, [self.state.rngs[stream] for stream in STREAMS_G])
             check_alike(self, play_d, play_g)
-        except (RuntimeError, CaptureError) as error:
+        except (RuntimeError, RuleError, CaptureError) as error:  # RuleError: a user's own terms have raised one
             logger.warning("steps are launched kernel by kernel, since they could not be captured: %s", error)
             return
         self._play_d, self._play_g = play_d, play_g

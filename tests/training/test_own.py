@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from plgan_tune.config.errors import RuleError
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.own import TERMS_D, TERMS_G
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, encode_checkpoint, restore_state
 from plgan_tune.training.loop import Diverged, epochs, run
-from plgan_tune.training.ranks import ALONE
+from plgan_tune.training.ranks import ALONE, RankLostError, Ranks
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.step_runner import StepRunner, step_runner_for
 from tests.factories import OWN_PAIR, OWN_TERMS, load, own_section
@@ -215,3 +216,50 @@ def test_names_are_those_of_the_values_of_the_keys(make_trial: MakeTrial) -> Non
 
     assert names() == {TERMS_D: ("entropy", "consistency", "mixed", "spread"), TERMS_G: ("doubt", "apart")}
     assert names(match=False)[TERMS_G] == ("doubt",)
+
+
+CHANGES = {
+    "raises": (
+        "def discriminator_terms(unlabelled):\n    if len(unlabelled.logits) > 7: raise KeyError('late')\n"
+        "    return {'a': unlabelled.logits.sum(1)}",
+        r"mine\.py:5: must run without an error, but got KeyError: 'late'",
+    ),
+    "shape": (
+        "def generator_terms(generated):\n    x = generated.logits\n    return {'a': x if len(x) > 7 else x.sum(1)}",
+        r"mine\.py: generator_terms: a must have a value of each image, shape \(b,\), here \(10,\), but got shape",
+    ),
+    "names": (
+        "def discriminator_terms(unlabelled):\n    x = unlabelled.logits.sum(1)\n"
+        "    return {'a': x, 'b': x} if len(x) <= 7 else {'b': x, 'a': x}",
+        r"discriminator_terms: must return the terms of its first call in every step, a, b, but got b, a",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_function_that_changes_in_training_ends_it_with_its_place(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, write: Write, change: str
+) -> None:
+    text, message = CHANGES[change]
+    data = make_data()
+    with pytest.raises(RuleError, match=message):
+        trained(begin(make_trial(own=write(text)), data), data)
+
+
+class Lost(Ranks):
+    """A rank whose others have died."""
+
+    def all_sum(self, tensor: Tensor) -> Tensor:
+        raise RankLostError("no answer")
+
+
+def test_a_lost_rank_is_no_error_of_the_file(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, write: Write
+) -> None:
+    own = write(
+        "def discriminator_terms(unlabelled, view):\n    x = unlabelled.logits.sum(1)\n"
+        "    return {'a': x - view.mean(x)}"
+    )
+    data = make_data()
+    with pytest.raises(RankLostError, match="no answer"):
+        list(epochs(begin(make_trial(own=own), data), data, Lost()))
