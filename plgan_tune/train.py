@@ -111,7 +111,7 @@ def _prepared(
     """Return the epochs before a resume, and the state and data for the next one."""
     content = ranks.run_on_rank0(lambda: _saved(location, resume=resume))
     own_file = ranks.run_on_rank0(lambda: None if trial.own.file is None else read_own(Path(trial.own.file)))
-    if own_file is not None:
+    if own_file is not None and trial.own.sha256 is None:
         trial = trial.model_copy(update={"own": trial.own.model_copy(update={"sha256": sha256_of(own_file)})})
     with ranks.sync_errors():
         check_ranks(ranks.count, trial.training.batch_size)

@@ -8,12 +8,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from plgan_tune.classifier import load_classifier
+from plgan_tune.config.errors import RuleError
 from plgan_tune.config.load import load_trial
 from plgan_tune.config.own import sha256_of
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.evaluate import app as evaluate
 from plgan_tune.search import app as search
 from plgan_tune.train import app as train
+from plgan_tune.train import train as train_trial
 from tests.factories import OWN_TERMS, SMALL
 
 OWN = {"file": "mine.py", "entropy": {"log_uniform": [1e-3, 1.0]}, "match": {"choice": [True, False]}}
@@ -109,6 +111,15 @@ def test_the_file_may_lie_elsewhere_at_a_resume() -> None:
     assert told.exit_code == 0
     assert "own.file" not in told.output
     assert len(pd.read_parquet("results/s/trials")) == 2
+
+
+def test_a_file_that_changes_after_it_was_read_is_not_trained_with() -> None:
+    write_space(entropy=0.1, match=True)
+    trial = load_trial("space.yaml")
+    Path("mine.py").write_text("print('planted')\n")
+    with pytest.raises(RuleError, match=r"mine\.py must hold what the trial's own\.sha256 names"):
+        train_trial(trial, "t")
+    assert not Path("t").exists()
 
 
 @pytest.mark.parametrize(
