@@ -63,9 +63,14 @@ _KNOWN_TO_OWN: Final = frozenset({"loss.ramp", "loss.switch_epoch", "model.featu
 
 def _own(own: Own, function: str) -> Iterator[Line]:
     """Say where each of the file's terms comes from, and with which values."""
-    values = ", ".join(f"{key} {value}" for key, value in own.keys)
+    values = ", ".join(f"{key} {_given(value)}" for key, value in own.keys)
     for name in own.names[function]:
-        yield Line(PREFIX + name, f"E of {name} in {function} of trial.own.file{values and f', {values}'}")
+        yield Line(PREFIX + name, f"E of {name} in {function} of trial.own.file{values and f', with {values}'}")
+
+
+def _given(value: object) -> str:
+    """Return a value of a key as a space file has it, a float with six significant digits."""
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _discriminator(trial: TrialSpec, own: Sequence[Line]) -> Iterator[Line]:

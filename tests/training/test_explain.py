@@ -123,7 +123,7 @@ def test_own_terms_stand_in_the_losses_that_they_are_added_to(
     loss: dict[str, float], make_data: Callable[..., Dataset], begin: Begin
 ) -> None:
     """As the rows of a step have them: in their order, each by its name."""
-    own = {**own_section(OWN_TERMS), "entropy": 0.25}
+    own = {**own_section(OWN_TERMS), "entropy": 0.0431171005868549}
     trial = trial_of(own=own, loss=loss, model={"width": 0.02}, training={"epochs": 1})
     state, found = begin(trial, make_data()), explain(trial, load(trial))
     D, G = said(found.discriminator), said(found.generator)
@@ -131,7 +131,7 @@ def test_own_terms_stand_in_the_losses_that_they_are_added_to(
     assert D["L_D"] == "C_sup + 0.5 [E rho(r(x_u)) + E phi(r(G(z)))] + " + " + ".join(of_d)
     assert G["L_G"] == " + ".join(["0.5 E gamma(r(G(z))) + 0.5 V_feature"] * (not loss) + of_g)
     assert D["own_entropy"] == (
-        "E of entropy in discriminator_terms of trial.own.file, entropy 0.25, noise 0.2, match True"
+        "E of entropy in discriminator_terms of trial.own.file, with entropy 0.0431171, noise 0.2, match true"
     )
     assert not {"loss.switch_epoch", "optim.lr_generator", "model.feature_layer"} & {line.name for line in found.idle}
 
