@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from plgan_tune.config.own import FILE, is_own_key
 from plgan_tune.config.study import StudySpec, encode, flatten
 from plgan_tune.config.trial import trial_as_mapping
 from plgan_tune.records import TrialRow, Value
@@ -44,6 +45,11 @@ def _read(spec: StudySpec, location: Location) -> Older:
     if foreign:
         why = f"because it searches {', '.join(foreign)}, which this study does not"
         return Older((), {}, f"warm start from {location.url}: took none, {why}")
+    given = flatten(older.template).keys() | older.domains.keys()
+    unknown = [path for path in spec.domains if is_own_key(path) and path not in given]
+    if unknown:
+        why = f"because it gives {', '.join(unknown)} no value: the default is known to the user's own file alone"
+        return Older((), {}, f"warm start from {location.url}: took none, {why}")
     history = read_history(location, older)
     complete = [replace(row, params={**_fixed_values(older, spec, row), **row.params}) for row in history.ended]
     taken = tuple(row for row in complete if spec.holds(row.params))
@@ -65,6 +71,10 @@ def _fixed_values(older: StudySpec, spec: StudySpec, row: TrialRow) -> dict[str,
 
 
 def _differing(older: StudySpec, spec: StudySpec) -> list[str]:
-    """Return `key value` for each key that both studies fix to different values."""
+    """Return `key value` for each key that both studies fix to different values.
+
+    Where the user's own file lies does not count: the hash says what it holds.
+    """
     theirs, ours = (flatten(study.template) for study in (older, spec))
-    return [f"{key} {theirs[key]!r}" for key in theirs if key in ours and theirs[key] != ours[key]]
+    both = [key for key in theirs if key in ours and key != FILE]
+    return [f"{key} {theirs[key]!r}" for key in both if theirs[key] != ours[key]]

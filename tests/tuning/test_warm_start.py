@@ -16,10 +16,15 @@ from plgan_tune.store.log import StudyLog
 from plgan_tune.study.folder import write_study
 from plgan_tune.tuning.sampler import OptunaSampler
 from plgan_tune.tuning.warm_start import read_older
-from tests.factories import START, make_trial
+from tests.factories import OWN_TERMS, START, make_trial
 
 
-def study(loss: dict[str, Any], warm_start: list[str] | None = None, epochs: int = 6) -> StudySpec:
+def study(
+    loss: dict[str, Any],
+    warm_start: list[str] | None = None,
+    epochs: int = 6,
+    own: dict[str, Any] | None = None,
+) -> StudySpec:
     return study_from_mapping(
         {
             "study": "test",
@@ -28,6 +33,7 @@ def study(loss: dict[str, Any], warm_start: list[str] | None = None, epochs: int
                 "data": {"source": "digits", "labels": 20, "validation": 100},
                 "loss": loss,
                 "training": {"epochs": epochs},
+                "own": own or {},
             },
         }
     )
@@ -129,6 +135,28 @@ def test_a_study_of_other_keys_brings_nothing(tmp_path: Path, leave: Leave) -> N
     (older,) = read_older(study({"alpha": UNIT}, [path]))
     assert older.trials == ()
     assert older.note.endswith("took none, because it searches loss.beta, which this study does not")
+
+
+def test_an_own_key_without_a_value_brings_nothing(tmp_path: Path, leave: Leave) -> None:
+    path = leave(tmp_path / "older", study({"alpha": UNIT}), [{"loss.alpha": 0.25}] * 2)
+    (older,) = read_older(study({"alpha": UNIT}, [path], own={"file": str(OWN_TERMS), "entropy": UNIT}))
+    assert older.trials == ()
+    assert older.note.endswith(
+        "took none, because it gives own.entropy no value: the default is known to the user's own file alone"
+    )
+
+
+def test_an_own_file_of_the_same_content_is_the_same(tmp_path: Path, leave: Leave) -> None:
+    copy, edited = tmp_path / "copy.py", tmp_path / "edited.py"
+    copy.write_bytes(OWN_TERMS.read_bytes())
+    edited.write_bytes(OWN_TERMS.read_bytes() + b"\n")
+    points = [{"loss.alpha": 0.25}] * 2
+    path = leave(tmp_path / "older", study({"alpha": UNIT}, own={"file": str(OWN_TERMS), "entropy": 0.5}), points)
+    (same,) = read_older(study({"alpha": UNIT}, [path], own={"file": str(copy), "entropy": UNIT}))
+    assert same.note.endswith("took 1 of 1 finished trials")
+    assert same.trials[0].params == {"loss.alpha": 0.25, "own.entropy": 0.5}
+    (other,) = read_older(study({"alpha": UNIT}, [path], own={"file": str(edited), "entropy": UNIT}))
+    assert "may not be comparable, since it has own.sha256" in other.note
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
