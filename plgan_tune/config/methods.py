@@ -112,5 +112,6 @@ METHODS: Final[Mapping[Method, Row]] = {
     # generated images.
     "self_training": PL_GAN.variant({"loss": {"self_scale": 0.5}}),
     # D's loss is only C_sup; G is not trained. No layer of D mixes labelled and other images: fakes have no effect.
-    "supervised": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 0.0, "unsupervised_scale": 0.0}}),
+    # An evaluation changes a study's own settings to these, so the 0 of `self_scale` is written out.
+    "supervised": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 0.0, "unsupervised_scale": 0.0, "self_scale": 0.0}}),
 }

@@ -25,6 +25,7 @@ from plgan_tune.evaluation.configurations import (
     with_seed,
 )
 from plgan_tune.evaluation.plan import plan_evaluation
+from plgan_tune.gan.explain import explain
 from plgan_tune.records import TrialRow
 from plgan_tune.store.location import Location
 from plgan_tune.study.errors import StudyError
@@ -106,6 +107,19 @@ def test_the_judge_has_every_label_that_the_classes_have_alike(tiny: StudySpec) 
     judge = judge_configuration(patent_configuration(tiny), GREY)
     assert judge.trial.data.labels == 10 * (25 - 10)
     assert not is_generative(judge.trial)
+
+
+def test_supervised_only_and_the_judge_learn_from_labels_alone() -> None:
+    """Whatever the study fixes: self-training would teach them their own answers."""
+    trial = {
+        "data": {"source": "digits", "labels": 20, "validation": 100},
+        "loss": {"self_scale": 0.5, "self_images": "unlabelled", "self_epoch": 0},
+    }
+    patent = patent_configuration(study_from_mapping({"study": "s", "trial": trial}))
+    assert patent.trial.loss.self_scale == 0.5
+    *_, supervised = method_configurations(patent)
+    for one in (supervised, judge_configuration(patent, GREY)):
+        assert [line.name for line in explain(one.trial).discriminator] == ["L_D", "C_sup", "Adam", "steps"]
 
 
 def test_a_seed_draws_weights_and_split_alike(tiny: StudySpec) -> None:
