@@ -57,7 +57,12 @@ def explain(trial: TrialSpec, own: Own | None = None) -> Explanation:
     return Explanation((*_discriminator(trial, of_d), *of_d), (*_generator(trial, of_g), *of_g), tuple(idle))
 
 
-_KNOWN_TO_OWN: Final = frozenset({"loss.ramp", "loss.switch_epoch", "model.feature_layer", "optim.lr_generator"})
+_KNOWN_TO_OWN: Final = frozenset(
+    {
+        *("loss.ramp", "loss.switch_epoch", "model.feature_layer"),
+        *("optim.lr_generator", "training.generator_steps"),
+    }
+)
 """Keys that own terms may depend on, whatever the method leaves out."""
 
 

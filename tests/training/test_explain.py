@@ -133,7 +133,8 @@ def test_own_terms_stand_in_the_losses_that_they_are_added_to(
     assert D["own_entropy"] == (
         "E of entropy in discriminator_terms of trial.own.file, with entropy 0.0431171, noise 0.2, match true"
     )
-    assert not {"loss.switch_epoch", "optim.lr_generator", "model.feature_layer"} & {line.name for line in found.idle}
+    play = {"loss.switch_epoch", "optim.lr_generator", "training.generator_steps", "model.feature_layer"}
+    assert not play & {line.name for line in found.idle}
 
 
 def test_rho_phi_and_gamma_are_named_where_they_play() -> None:
