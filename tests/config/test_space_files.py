@@ -37,6 +37,7 @@ SEARCHED_OTHERWISE = {
         "loss.smoothing",
         "loss.history",
         "loss.self_scale",
+        "loss.self_images",
     ],
 }
 """The keys of the other spaces."""

@@ -26,6 +26,7 @@ def test_it_searches_with_everything_off_and_with_everything_on(tmp_path: Path) 
         **{"optim.lr_discriminator": 3e-3, "optim.lr_generator": 3e-3, "loss.history": 0.01},
         **{"model.minibatch_kernels": 25, "model.generator_norm": "virtual", "model.fake_logit": "learned"},
         **{"loss.supervised": "joint", "loss.smoothing": 0.3, "loss.self_scale": 1.0},
+        "loss.self_images": "unlabelled",
     }
     off = load_study(SPACE).study.search.first[0]
     points = ", ".join(
