@@ -17,7 +17,7 @@ from plgan_tune.gan.own import PAIR, Own
 from plgan_tune.gan.own_contract import BATCH, Shapes, on_two_ranks, own_random_numbers
 from plgan_tune.gan.pairs.base import DiscriminatorOutput, Pair, Traits, draw_latent
 from plgan_tune.gan.pairs.build import build
-from plgan_tune.gan.passes import AllSum, Pass
+from plgan_tune.gan.passes import AllSum, Pass, gather
 
 _EVERY: Final = slice(None)
 
@@ -136,14 +136,10 @@ class _Trial:
         index = torch.arange(BATCH)[rows]
         own = torch.cat([index + part * BATCH for part in range(3)])
 
-        def gather(held: Tensor) -> Tensor:
-            assert all_sum is not None
-            padded = held.new_zeros(held.shape[0], BATCH, *held.shape[2:])
-            padded[:, index] = held
-            return all_sum(padded)
-
         def seen(draws: Draws | None, parts: int = 1) -> Pass:
-            return Pass(draws, parts) if all_sum is None else Pass(draws, parts, all_sum, gather)
+            if all_sum is None:
+                return Pass(draws, parts)
+            return Pass(draws, parts, all_sum, lambda held: gather(held, rows, BATCH, all_sum))
 
         fakes = G(self.latent[rows], seen(None))
         real = self.parts[:2, rows].flatten(0, 1)

@@ -15,6 +15,16 @@ Gather = Callable[[Tensor], Tensor]
 """Puts the rows of all ranks together, differentiably: (parts, own rows, ...) to (parts, rows of the batch, ...)."""
 
 
+def gather(own: Tensor, rows: slice, batch: int, all_sum: AllSum) -> Tensor:
+    """Return the rows of all ranks, (parts, batch, ...), of which `own` are this rank's `rows`, (parts, b, ...).
+
+    Each rank adds its rows to zeros, which is exact, so that the sum is the only collective.
+    """
+    padded = own.new_zeros(own.shape[0], batch, *own.shape[2:])
+    padded[:, rows] = own
+    return all_sum(padded)
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """One pass of a network over images or latent vectors.

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plgan_tune.config.errors import RuleError
+from plgan_tune.gan.passes import gather
 from plgan_tune.training.torch_private import copy_all
 
 T = TypeVar("T")
@@ -58,15 +59,8 @@ class Ranks:
         return summed
 
     def gather(self, own: Tensor, batch: int) -> Tensor:
-        """Return the rows of all ranks, (parts, batch, ...), of which `own` are this rank's, (parts, b, ...).
-
-        Differentiable. Each rank adds its rows to zeros, which is exact, so that the sum is the only collective.
-        """
-        if self.count == 1:
-            return own
-        padded = own.new_zeros(own.shape[0], batch, *own.shape[2:])
-        padded[:, self.rows(batch)] = own
-        return self.all_sum(padded)
+        """Return the rows of all ranks, (parts, batch, ...), of which `own` are this rank's; differentiable."""
+        return own if self.count == 1 else gather(own, self.rows(batch), batch, self.all_sum)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient by its sum over ranks, all in one collective."""

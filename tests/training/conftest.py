@@ -13,6 +13,7 @@ from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.splits import Split
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.state import TrainState, new_state
+from plgan_tune.training.step_runner import StepRunner
 from plgan_tune.training.threads import torch_threads
 from tests.factories import load
 
@@ -91,3 +92,17 @@ def timeless() -> Callable[[EpochMetrics], dict[str, float]]:
         for name, value in row.cells().items()
         if value is not None and name not in ("seconds", "images_per_second")
     }
+
+
+@pytest.fixture
+def labelled_rows(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The rows that D's steps of the test take with their labels."""
+    seen: set[int] = set()
+    take_step = StepRunner.discriminator
+
+    def noting(runner: StepRunner, labelled: Tensor, unlabelled: Tensor) -> Tensor:
+        seen.update(labelled.tolist())
+        return take_step(runner, labelled, unlabelled)
+
+    monkeypatch.setattr(StepRunner, "discriminator", noting)
+    return seen

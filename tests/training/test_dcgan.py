@@ -106,21 +106,13 @@ def test_a_checkpoint_holds_the_settled_statistics(make_trial: MakeTrial, data: 
 
 
 def test_no_more_images_are_labelled_than_the_trial_says(
-    make_trial: MakeTrial, data: Dataset, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    make_trial: MakeTrial, data: Dataset, begin: Begin, labelled_rows: set[int]
 ) -> None:
     """The program that the method is from draws them anew in every epoch."""
-    seen: set[int] = set()
-    step = StepRunner.discriminator
-
-    def noted(runner: StepRunner, labelled: Tensor, unlabelled: Tensor) -> Tensor:
-        seen.update(labelled.tolist())
-        return step(runner, labelled, unlabelled)
-
-    monkeypatch.setattr(StepRunner, "discriminator", noted)
     trial = make_trial("dcgan", "dcgan_ssl", training={"epochs": 4})
     list(run(StepRunner(begin(trial, data), data)))
-    assert len(seen) == trial.data.labels
-    assert seen == set(data.split.labelled.tolist())
+    assert len(labelled_rows) == trial.data.labels
+    assert labelled_rows == set(data.split.labelled.tolist())
 
 
 @pytest.mark.parametrize("norm", get_args(DiscriminatorNorm))
