@@ -101,6 +101,7 @@ def errors_at(spec: StudySpec, point: Point, seeds: int) -> list[float]:
             trial = TrialSpec.model_validate(set_paths(spec.trial(point).model_dump(), {"seed": seed}))
             data = load_dataset(trial.data)
             *_, last = epochs(new_state(trial, data, torch.device("cpu")), data)
+            assert last.val_error is not None
             known[key, seed] = last.val_error
             rows = [(one, which, error) for (one, which), error in known.items()]
             pd.DataFrame(rows, columns=["point", "seed", "val_error"]).to_parquet(TABLE, index=False)

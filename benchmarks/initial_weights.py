@@ -73,7 +73,7 @@ def train(trial: TrialSpec, data: Dataset) -> list[EpochMetrics]:
 
 def row(deviation: float, curve: Sequence[EpochMetrics]) -> str:
     last = curve[-1]
-    cells = [f"{deviation:g}", *(f"{100 * epoch.val_error:.1f} %" for epoch in curve)]
+    cells = [f"{deviation:g}", *(f"{100 * (epoch.val_error or 0):.1f} %" for epoch in curve)]
     cells += [f"{last.loss_unsupervised:.3f}", f"{last.loss_adversarial:.2f}", f"{last.loss_feature:.3f}"]
     return f"| {' | '.join([*cells, f'{last.entropy_generated:.2f}'])} |"
 

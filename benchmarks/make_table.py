@@ -193,6 +193,7 @@ def _wrong(trial: TrialSpec, trained: Iterator[EpochMetrics]) -> Iterator[int]:
     """Validation images that are wrong, epoch by epoch, until the training ends or diverges."""
     try:
         for metrics in trained:
+            assert metrics.val_error is not None
             yield round(metrics.val_error * trial.data.validation)
     except Diverged:
         return

@@ -127,6 +127,7 @@ def errors_of(trial: TrialSpec) -> Mapping[str, float]:
     state = new_state(trial, data, torch.device("cpu"))
     *_, last = epochs(state, data)
     error = classify(state.averaged, images, labels, state.precision).error
+    assert last.val_error is not None
     return {"test_error": error, "val_error": last.val_error}
 
 

@@ -210,6 +210,7 @@ def results(point: dict[str, float], epochs: int, noise: random.Random) -> Itera
         status = TrialStatus.COMPLETED if epoch == epochs else TrialStatus.RUNNING
         measured: dict[str, Any] = {
             **dict.fromkeys(MEASURES, 0.5),
+            "val_score": 1.5,
             "epoch": epoch,
             "val_error": abs(error),
             "seconds": 1.0,

@@ -295,7 +295,7 @@ class RandomPoints:
     def ask(self) -> Assignment | None:
         return next(self._left, None)
 
-    def report(self, trial_id: str, epoch: int, val_error: float) -> None: ...
+    def report(self, trial_id: str, epoch: int, value: float) -> None: ...
 
     def tell(self, trial_id: str, status: TrialStatus) -> None: ...
 
@@ -394,7 +394,7 @@ class Search:
                 decision = rule.report(Report(seq, trial_id, 1, epoch, error), assignment.point)
                 if decision is not None and decision.verdict is Verdict.STOP:
                     status = TrialStatus.STOPPED
-            rows[trial_id] = replace(rows[trial_id], epochs=epoch, val_error_last=error, status=status)
+            rows[trial_id] = replace(rows[trial_id], epochs=epoch, value_last=error, status=status)
             seq += 1
             if status is TrialStatus.RUNNING:
                 turns.append((assignment, errors))
@@ -452,7 +452,7 @@ def replicate_of(row: TrialRow, replicate: int, number: int, world: World) -> Tr
         number=number,
         status=TrialStatus.COMPLETED,
         epochs=EPOCHS // STEP,
-        val_error_last=world.curve(row.number, replicate)[-1],
+        value_last=world.curve(row.number, replicate)[-1],
         replicate_of=row.trial_id,
         replicate=replicate,
     )
@@ -475,7 +475,7 @@ class RaysAsha:
         if trial is None:
             trial = self._trials[report.trial_id] = SimpleNamespace(trial_id=report.trial_id)
             self._scheduler.on_trial_add(None, trial)
-        result = {"training_iteration": report.epoch, "val_error": report.val_error}
+        result = {"training_iteration": report.epoch, "val_error": report.value}
         return stopped(report) if self._scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP else None
 
 
@@ -492,10 +492,10 @@ class OptunasMedian:
         trial = self._trials.get(report.trial_id)
         if trial is None:
             trial = self._trials[report.trial_id] = self._study.ask()
-        trial.report(report.val_error, report.epoch)
+        trial.report(report.value, report.epoch)
         if not trial.should_prune():
             if report.epoch == EPOCHS // STEP - 1:
-                self._study.tell(trial, report.val_error)  # it will complete; its last epoch is not judged
+                self._study.tell(trial, report.value)  # it will complete; its last epoch is not judged
             return None
         self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return stopped(report)
@@ -508,7 +508,7 @@ def stopped(report: Report) -> DecisionRow:
         attempt=1,
         epoch=report.epoch,
         rung=report.epoch,
-        value=report.val_error,
+        value=report.value,
         cutoff=None,
         competitors=1,
         verdict=Verdict.STOP,
@@ -559,10 +559,10 @@ def by_search(state: StudyState, world: World) -> Outcome:
     """What the search itself says. One that confirms nothing says that it has found a better point if it prints one."""
     best, standing = state.best(), state.standing()
     assert best is not None
-    assert best.val_error_last is not None
+    assert best.value_last is not None
     confirmed = next((place for place in standing.places if place.trial_id == best.trial_id), None)
     if confirmed is None:
-        return judged(best.trial_id, best.val_error_last, best.number > 0, state.rows(), world)
+        return judged(best.trial_id, best.value_last, best.number > 0, state.rows(), world)
     return judged(best.trial_id, confirmed.mean, says(confirmed), state.rows(), world)
 
 
@@ -570,7 +570,7 @@ def by_all_seeds(state: StudyState, world: World) -> Outcome:
     """The same search if it printed the mean of all fresh seeds."""
     winner = state.standing().winner
     assert winner is not None
-    return judged(winner.trial_id, fmean(winner.errors), says(winner), state.rows(), world)
+    return judged(winner.trial_id, fmean(winner.values), says(winner), state.rows(), world)
 
 
 def says(place: Confirmed) -> bool:

@@ -109,6 +109,7 @@ def trained(trial: TrialSpec, data: Dataset) -> Iterator[float]:
     """Train, and yield each epoch's error; NaN, and no more, where it diverged."""
     try:
         for metrics in epochs(new_state(trial, data, torch.device("cpu")), data):
+            assert metrics.val_error is not None
             yield metrics.val_error
     except Diverged:
         yield math.nan

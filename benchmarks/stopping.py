@@ -157,7 +157,7 @@ class Stopping:
 
 
 def tried_of(rows: Sequence[TrialRow]) -> list[Tried]:
-    return [Tried(row.number, row.epochs, row.val_error_last or 0.0) for row in rows if row.epochs]
+    return [Tried(row.number, row.epochs, row.value_last or 0.0) for row in rows if row.epochs]
 
 
 @dataclass(slots=True)
@@ -252,9 +252,9 @@ class Telling(RandomPoints):
         super().__init__(spec)
         self._rule = rule
 
-    def report(self, trial_id: str, epoch: int, val_error: float) -> None:
+    def report(self, trial_id: str, epoch: int, value: float) -> None:
         if epoch == LAST:
-            self._rule.completed(trial_id, val_error)
+            self._rule.completed(trial_id, value)
 
 
 Begin = Callable[[World], Run]

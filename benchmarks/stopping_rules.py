@@ -22,7 +22,7 @@ def decided(report: Report, cutoff: float, competitors: int, *, stop: bool) -> D
         attempt=report.attempt,
         epoch=report.epoch,
         rung=report.epoch,
-        value=report.val_error,
+        value=report.value,
         cutoff=cutoff,
         competitors=competitors,
         verdict=Verdict.STOP if stop else Verdict.CONTINUE,
@@ -61,11 +61,11 @@ class Median:
 
     def report(self, report: Report, point: Point) -> DecisionRow | None:  # noqa: ARG002
         errors = self._errors.setdefault(report.epoch, [])
-        errors.append(report.val_error)
+        errors.append(report.value)
         if report.epoch < self._first or len(errors) < self._least:
             return None
         cutoff = median(errors)
-        return decided(report, cutoff, len(errors), stop=report.val_error > cutoff)
+        return decided(report, cutoff, len(errors), stop=report.value > cutoff)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Completed:
         self.lasts: list[float] = []
 
     def add(self, report: Report) -> None:
-        self._running.setdefault(report.trial_id, []).append(report.val_error)
+        self._running.setdefault(report.trial_id, []).append(report.value)
 
     def end(self, trial_id: str, error: float) -> None:
         insort(self.lasts, error)
@@ -215,5 +215,5 @@ class Extrapolating:
             return None
         lasts = self._completed.lasts
         goal = lasts[min(self._top, math.ceil(len(lasts) / 3)) - 1]
-        chance = line.chance_below(goal, report.val_error)
+        chance = line.chance_below(goal, report.value)
         return decided(report, goal, len(lasts), stop=chance < self._level)

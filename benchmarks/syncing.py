@@ -44,8 +44,8 @@ def trial(number: int) -> TrialRow:
         status=TrialStatus.RUNNING,
         attempt=1,
         epochs=0,
-        val_error_last=None,
-        val_error_best=None,
+        value_last=None,
+        value_best=None,
         best_epoch=None,
         params={},
         seed=0,
@@ -60,7 +60,7 @@ def trial(number: int) -> TrialRow:
 
 def report(log: StudyLog, seq: int) -> None:
     """An epoch, and a decision on it."""
-    measures = [0.5] * (len(MEASURES) - 1)
+    measures = [1.0] * (len(MEASURES) - 1)
     log.epoch(EpochRow(seq, "t0", 1, EpochMetrics(seq + 1, *measures), NOW))
     log.decision(DecisionRow(seq, "t0", 1, seq + 1, 1, 0.5, None, 1, Verdict.CONTINUE, "fewer than 3 values"))
 

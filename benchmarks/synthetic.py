@@ -149,7 +149,9 @@ def _write_trials(
 
 def _write_epochs(study: Location, number: Ints, epoch: Ints, error: Floats, ramp: Floats, starts: Ints) -> None:
     half = np.full(len(number), 0.5)
-    cells: dict[str, Any] = dict.fromkeys(MEASURES, half) | {
+    unmeasured = dict.fromkeys(MEASURES[MEASURES.index("val_balanced_error") :], [None] * len(number))
+    cells: dict[str, Any] = dict.fromkeys(MEASURES, half) | unmeasured
+    cells |= {
         "seq": np.arange(len(number)),
         "trial_id": pa.array(_ids(number)),
         "attempt": np.ones_like(number),

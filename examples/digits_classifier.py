@@ -29,7 +29,7 @@ def main() -> None:
     best = result.state.best()
     if best is None:
         raise SystemExit("no trial has completed")
-    print(f"best trial: {best.trial_id} with a validation error of {best.val_error_last:.1%}")
+    print(f"best trial: {best.trial_id} with a validation error of {best.value_last:.1%}")
 
     classifier = load_classifier(folder / "studies" / "digits" / "checkpoints" / best.trial_id)
     files = sorted((images / "test").glob("*/*.png"))

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from plgan_tune.analysis.importance import Unanswered, importances
 from plgan_tune.analysis.query import QueryError, query
-from plgan_tune.analysis.study import Study, read_study
+from plgan_tune.analysis.study import MetricError, Study, read_study
 from plgan_tune.analysis.terminal import LIMITLESS, comparison, importance_table, view
 from plgan_tune.config.study import threads_of
 from plgan_tune.config.trial import configuration_as_mapping
@@ -54,28 +54,27 @@ def main(
     ] = None,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Export this trial instead of the best.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until the search ends.")] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Rank by this metric of the epochs instead, such as val_distance."),
+    ] = None,
 ) -> None:
     """Show what a study found: its best trials, warnings, and which keys matter."""
     console = terminal()
-    with refusing(StoreError, QueryError):
+    with refusing(StoreError, QueryError, MetricError):
         for place in results:
             refuse_password("RESULTS", place)
         asked = {"--sql": sql is not None, "--export": export is not None, "--html": html is not None, "--watch": watch}
         given = [option for option, is_given in asked.items() if is_given]
-        if len(given) > 1:
-            refuse(f"{' and '.join(given)} exclude each other: each replaces the summary")
-        if len(results) > 1 and given:
-            refuse("--sql, --export, --html and --watch take one study, but several are given")
-        if trial is not None and export is None:
-            refuse("--trial needs --export: it names the trial to export")
+        _check_together(given, several=len(results) > 1, trial=trial is not None, metric=metric is not None)
         if len(results) > 1:
-            _compare(console, results)
+            _compare(console, results, metric)
             return
         if watch:
             with signals_as_ctrl_c():
-                _watch(console, results[0], top)
+                _watch(console, results[0], top, metric)
             return
-        study = read_study(results[0])
+        study = read_study(results[0], metric)
         if sql is not None:
             _print_query(console, study, sql)
         elif export is not None:
@@ -87,13 +86,32 @@ def main(
             _print_importance(console, study)
 
 
-def _compare(console: Console, results: Sequence[str]) -> None:
+def _check_together(given: Sequence[str], *, several: bool, trial: bool, metric: bool) -> None:
+    """Refuse options that do not go together.
+
+    Args:
+        given: those that replace the summary.
+        several: whether several studies are given.
+        trial: whether --trial is given.
+        metric: whether --metric is given.
+    """
+    if len(given) > 1:
+        refuse(f"{' and '.join(given)} exclude each other: each replaces the summary")
+    if several and given:
+        refuse("--sql, --export, --html and --watch take one study, but several are given")
+    if trial and "--export" not in given:
+        refuse("--trial needs --export: it names the trial to export")
+    if metric and "--sql" in given:
+        refuse("--metric does not go with --sql: a query names its columns")
+
+
+def _compare(console: Console, results: Sequence[str], metric: str | None) -> None:
     """Compare the studies that can be read, then refuse the others with their errors."""
     studies, broken = [], []
     for place in results:
         try:
-            studies.append(read_study(place))
-        except StoreError as error:
+            studies.append(read_study(place, metric))
+        except (StoreError, MetricError) as error:
             broken.append(str(error))
     if studies:
         console.print(comparison(studies))
@@ -184,7 +202,7 @@ def _write_html(console: Console, study: Study, file: Path) -> None:
     say(console, f"the report of {study.name} is in {file}")
 
 
-def _watch(console: Console, place: str, top: int) -> None:
+def _watch(console: Console, place: str, top: int, metric: str | None) -> None:
     """Refresh the view until no search writes the study, or Ctrl-C. On a terminal, wait for a missing folder."""
     study = Location.at(place)
     if redrawn(console) and not study.exists():
@@ -195,7 +213,7 @@ def _watch(console: Console, place: str, top: int) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             lives = writer.lives(time.monotonic())  # before the study is read, so that the last view is whole
-            live.update(view(replace(read_study(place), searching=lives), top), refresh=True)
+            live.update(view(replace(read_study(place, metric), searching=lives), top), refresh=True)
             if not lives:
                 return
             time.sleep(WATCH_SECONDS)

@@ -260,8 +260,9 @@ def _newest(place: Location) -> Location:
 def _best_trial(study: Location) -> str:
     """Return the id of a completed trial of the configuration of `best.yaml`."""
     held = read_study_file(study)
-    rows = trial_rows(read_trials(study, held.study_id), held.spec.columns, held.spec.options)
-    best_first = rank(rows, race_of(held.spec))
+    spec, metric = held.spec, held.spec.metric
+    rows = trial_rows(read_trials(study, held.study_id, metric.name), spec.columns, spec.options, metric.name)
+    best_first = rank(rows, race_of(spec), metric)
     whole = trained_whole(best_first[0], rows) if best_first else None
     if whole is None:
         raise StoreError(f"{study.url} must have a completed trial, whose classifier is loaded, but has none")

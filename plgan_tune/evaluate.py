@@ -84,7 +84,8 @@ def main(
         if data_path is not None:
             refuse_password("--data", data_path)
             study = with_absolute_path(study.with_path(data_path))
-        trials = trial_rows(read_trials(search, held.study_id), study.columns, study.options)
+        metric = study.metric.name
+        trials = trial_rows(read_trials(search, held.study_id, metric), study.columns, study.options, metric)
         data = check_data(study.any_trial().data)
         evaluation = plan_evaluation(
             search, study, trials, data, top=top, seeds=seeds, methods=methods, refit=refit, study_id=held.study_id

@@ -1,13 +1,15 @@
 """The frozen rows that pass between rooms.
 
 Each field carries its meaning and unit as metadata; `store` turns that into Arrow schemas, so a column is described
-in exactly one place. Errors are fractions in [0, 1], times are seconds or UTC instants.
+in exactly one place. Errors are fractions in [0, 1], times are seconds or UTC instants. A study's metric has its own
+unit.
 """
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from math import nan
 from typing import Any, Final
 
 Value = bool | int | float | str | None
@@ -51,12 +53,12 @@ def column(
 class EpochMetrics:
     """The measures of one epoch of training. Losses are means over the epoch's steps.
 
-    `epoch`, `val_error`, the learning rates and `seconds` are always present. Any other measure is None if the trial's
-    method has no such quantity, or if the version that wrote the row did not measure it yet.
+    `epoch`, the learning rates and `seconds` are always present. Any other measure is None if the trial's method or
+    data have no such quantity, or if the version that wrote the row did not measure it yet.
     """
 
     epoch: int = column("epochs completed when this was measured; the first row has 1", "epochs", least=1)
-    val_error: float = column("error of the averaged weights on the validation images", "fraction", 0, 1)
+    val_error: float | None = column("error of the averaged weights on the validation images", "fraction", 0, 1)
     val_error_raw: float | None = column("error of the raw weights on the validation images", "fraction", 0, 1)
     loss_supervised: float | None = column("C_sup (patent eq. 13)", "nats")
     loss_unsupervised: float | None = column("C_unsup (patent eq. 14), scaled", "nats")
@@ -94,8 +96,27 @@ class EpochMetrics:
         "val_error_raw - val_error; negative if the averaged weights lag", "fraction", -1, 1
     )
     loss_self_training: float | None = column("C_self, before self_scale", "nats", default=None)
+    val_balanced_error: float | None = column("mean of the classes' own val_error", "fraction", 0, 1, default=None)
+    val_distance: float | None = column(
+        "Frechet distance of generated from validation images in the judge's features, averaged weights",
+        least=0,
+        default=None,
+    )
+    val_distance_raw: float | None = column("the same of the raw weights", least=0, default=None)
+    val_coverage: float | None = column(
+        "share of validation images whose ball of 5 neighbours holds a generated image", "fraction", 0, 1, default=None
+    )
+    val_score: float | None = column("classifier score of generated images by the judge", least=1, default=None)
+    val_transport: float | None = column(
+        "sliced Wasserstein distance of pixels, generated from validation images", least=0, default=None
+    )
     own: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Terms of the user's own file (`trial.own`) by their names, one column `own_<name>` each."""
+
+    def value(self, metric: str) -> float | None:
+        """Return the measure of that name; None where it was not measured."""
+        value: float | None = getattr(self, metric)
+        return value
 
     def cells(self) -> dict[str, Any]:
         """Return the measures by their columns."""
@@ -108,16 +129,28 @@ MEASURES: Final = tuple(f.name for f in fields(EpochMetrics) if f.name != "own")
 OWN: Final = "own_"
 """How the columns of own terms begin."""
 
+NAMED_BY_METRIC: Final = ("value_last", "value_best")
+"""Fields of rows whose columns are `<metric>_last` and `<metric>_best`, in the unit and bounds of that measure."""
+
+
+def about(measure: str) -> Mapping[str, Any]:
+    """Return a measure's meaning, unit, least and greatest value, as `column` keeps them."""
+    (found,) = (f.metadata for f in fields(EpochMetrics) if f.name == measure)
+    return found
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An epoch as early stopping sees it: the part of the row that a replay needs."""
+    """An epoch as early stopping sees it: the part of the row that a replay needs.
+
+    `value` is that of the study's metric, in its own unit; NaN where it was not measured.
+    """
 
     seq: int
     trial_id: str
     attempt: int
     epoch: int
-    val_error: float
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +163,10 @@ class EpochRow:
     metrics: EpochMetrics = column("spread over its columns")
     reported_at: datetime = column("when the epoch ended", "UTC")
 
-    @property
-    def report(self) -> Report:
-        """The epoch as early stopping sees it."""
-        return Report(self.seq, self.trial_id, self.attempt, self.metrics.epoch, self.metrics.val_error)
+    def report(self, metric: str = "val_error") -> Report:
+        """Return the epoch as early stopping sees it that goes by this measure."""
+        value = self.metrics.value(metric)
+        return Report(self.seq, self.trial_id, self.attempt, self.metrics.epoch, nan if value is None else value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +179,9 @@ class TrialRow:
     status: TrialStatus = column("running, completed, stopped, diverged or failed")
     attempt: int = column("the trial's latest start; the first is 1", least=1)
     epochs: int = column("epochs completed", "epochs", least=0)
-    val_error_last: float | None = column("val_error at the last epoch: what ranks trials", "fraction", 0, 1)
-    val_error_best: float | None = column("lowest val_error of any epoch; reported only", "fraction", 0, 1)
-    best_epoch: int | None = column("epoch of val_error_best", "epochs", least=1)
+    value_last: float | None = column("{metric} at the last epoch: what ranks trials")
+    value_best: float | None = column("best {metric} of any epoch; reported only")
+    best_epoch: int | None = column("epoch of that best value", "epochs", least=1)
     params: Mapping[str, Value] = column("searched keys, one column params_<leaf> each")
     seed: int = column("trial.seed")
     split_hash: str | None = column("hash of the labelled, unlabelled and validation rows")
@@ -175,8 +208,8 @@ class DecisionRow:
     attempt: int = column("the trial's n-th start; the first is 1", least=1)
     epoch: int = column("epochs completed when it was judged", "epochs", least=1)
     rung: int = column("epochs after the start of its rungs: the trial's own start, or its switch epoch", "epochs")
-    value: float = column("what was compared: val_error, or its mean over the last epochs", "fraction", 0, 1)
-    cutoff: float | None = column("the largest value that continues", "fraction", 0, 1)
+    value: float = column("what was compared: the study's metric, or its mean over the last epochs")
+    cutoff: float | None = column("the worst value that continues")
     competitors: int = column("values at this rung so far, the trial's own among them", least=1)
     verdict: Verdict = column("continue, stop, control: would be stopped, but continues; or drop: of a race")
     reason: str = column("the verdict in words")
@@ -199,7 +232,7 @@ class EvaluationRow:
         "error of the raw weights on the test images, at the last epoch", "fraction", 0, 1
     )
     test_images: int = column("how many test images there are", least=0)
-    val_error_last: float | None = column("val_error at the last epoch; null at a refit", "fraction", 0, 1)
+    value_last: float | None = column("{metric} at the last epoch; null at a refit")
     classifier_score: float | None = column("classifier score of generated images (docs/evaluation.md), from 1")
     classifier_score_real: float | None = column("classifier score of the test images, by the same judge")
     inception_score: float | None = column("Inception score of generated images, mean of 10 parts")

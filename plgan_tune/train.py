@@ -17,10 +17,11 @@ from plgan_tune.config.defaults import latest_edition
 from plgan_tune.config.edition import FIRST
 from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import MOST_THREADS, load_trial, load_trial_and_threads
+from plgan_tune.config.metrics import METRICS, Metric
 from plgan_tune.config.own import read_own, sha256_of
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
-from plgan_tune.console.format import Prose, percent, redrawn, say, terminal
+from plgan_tune.console.format import Prose, measured, redrawn, say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.check import check_data
@@ -31,7 +32,7 @@ from plgan_tune.gan.own import Own
 from plgan_tune.gan.own_contract import Shapes
 from plgan_tune.gan.own_file import check_own, load_own
 from plgan_tune.gan.pairs.base import ImageShape
-from plgan_tune.records import EpochMetrics
+from plgan_tune.records import MEASURES, EpochMetrics
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
 from plgan_tune.store.location import Location, StoreError, check_writable, no_empty_folder_left
 from plgan_tune.store.own import keep_own
@@ -352,11 +353,11 @@ def _resume_command(asked: _Asked, where: str, ranks: int) -> str:
 def _conclude(console: Console, rows: list[EpochMetrics], trial: TrialSpec, where: str) -> None:
     if rows:
         last = rows[-1]
-        say(
-            console,
-            f"epoch {last.epoch} of {trial.training.epochs}: val_error {percent(last.val_error)}, averaged weights "
-            f"(raw {percent(last.val_error_raw)})",
-        )
+        told = f"epoch {last.epoch} of {trial.training.epochs}"
+        if (metric := metric_of(last)) is not None:
+            told += f": {metric.name} {measured(metric, last.value(metric.name))}, averaged weights"
+            told += f" (raw {measured(metric, last.value(raw))})" if (raw := f"{metric.name}_raw") in MEASURES else ""
+        say(console, told)
     say(console, f"epochs, samples.png and checkpoint.pt are in {where}")
 
 
@@ -405,9 +406,15 @@ WIDE: Final = 110
 """From this many columns on, the losses are shown beside the bar."""
 
 
+def metric_of(metrics: EpochMetrics) -> Metric | None:
+    """Return the first metric that the epoch has a value of: the error where there are labels; None if it has none."""
+    return next((metric for metric in METRICS.values() if metrics.value(metric.name) is not None), None)
+
+
 def describe(metrics: EpochMetrics, *, losses: bool = True) -> str:
-    """Return an epoch as one line: error, losses of D and of G, speed."""
-    parts = [f"val_error {percent(metrics.val_error)}"]
+    """Return an epoch as one line: its metric, losses of D and of G, speed."""
+    metric = metric_of(metrics)
+    parts = [] if metric is None else [f"{metric.name} {measured(metric, metrics.value(metric.name))}"]
     if losses:
         parts += [
             f"D {(metrics.loss_supervised or 0.0) + (metrics.loss_unsupervised or 0.0):.3f}",

@@ -82,7 +82,7 @@ Search = Callable[..., "StudyResult"]
 
 
 def make_metrics(epoch: int, val_error: float = 0.5, **changes: Any) -> EpochMetrics:
-    known: dict[str, Any] = {"epoch": epoch, "val_error": val_error, "seconds": 2.0, **changes}
+    known: dict[str, Any] = {"epoch": epoch, "val_error": val_error, "seconds": 2.0, "val_score": 1.5, **changes}
     return EpochMetrics(**dict.fromkeys(MEASURES, 0.5) | known)
 
 
@@ -104,8 +104,8 @@ def make_trial(
         "trial_id": f"t{number}",
         "attempt": 1,
         "epochs": 1,
-        "val_error_last": error,
-        "val_error_best": error,
+        "value_last": error,
+        "value_best": error,
         "best_epoch": None if error is None else 1,
         "params": params or {"loss.alpha": 0.5},
         "seed": 0,

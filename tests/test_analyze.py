@@ -81,6 +81,7 @@ def test_the_best_trials_numbers_are_whole_on_any_terminal(studies: Path, width:
     """A line each where that fits, else a column each."""
     words = analyze("first", cwd=studies, width=width).stdout.split()
     for row in ranking(read_study(studies / "first"), 5):
+        assert row.interval is not None
         interval = (f"{100 * row.interval.low:.1f}", f"{100 * row.interval.high:.1f}")
         for whole in (row.trial_id, f"{100 * row.last:.2f}", f"{100 * row.best:.2f}", *interval):
             assert whole in words
@@ -325,7 +326,7 @@ def test_a_watch_on_a_terminal_waits_for_the_study(studies: Path, tmp_path: Path
     whole, late = shutil.copytree(studies / "first", tmp_path / "whole"), tmp_path / "[late]"
     begin = Timer(1.5, Path(whole).rename, (late,))
     begin.start()
-    analyze_command._watch(Console(file=out, force_terminal=True, width=200, _environ={}), str(late), 5)
+    analyze_command._watch(Console(file=out, force_terminal=True, width=200, _environ={}), str(late), 5, None)
     begin.join()
     assert f"there is no {late} yet" in out.getvalue()
     assert "60 of 60" in out.getvalue()

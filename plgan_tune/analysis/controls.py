@@ -7,11 +7,15 @@ from typing import Final
 from scipy.special import betaincinv
 
 from plgan_tune.analysis.study import Study
-from plgan_tune.console.format import percent
+from plgan_tune.config.metrics import VAL_ERROR, Metric
+from plgan_tune.console.format import measured
 from plgan_tune.records import TrialStatus, Verdict
 
 CLOSE: Final = 0.01
-"""A control is close to the best of the other trials if its last error is at most this much higher."""
+"""A control is close to the best of the other trials if its last error, or other share, is at most this much worse."""
+
+CLOSE_PART: Final = 0.05
+"""The same of a metric that is no share, as a part of the best value: it has no scale but its own."""
 
 CONFIDENCE: Final = 0.95
 
@@ -23,9 +27,10 @@ class Audit:
     Attributes:
         ended: How many completed or diverged.
         close: How many of these came within CLOSE of the best other trial, or are better.
-        best: The last val_error of the best other trial, a fraction.
+        best: The last value of the best other trial.
         at_most: Upper 95 % bound of the share of stops that are false: that end a trial which would have come close.
         epochs: Epochs that controls trained after they would have been stopped.
+        metric: What the values are of.
     """
 
     ended: int
@@ -33,6 +38,7 @@ class Audit:
     best: float
     at_most: float
     epochs: int
+    metric: Metric = VAL_ERROR
 
 
 def audit(study: Study) -> Audit | None:
@@ -43,11 +49,12 @@ def audit(study: Study) -> Audit | None:
     others = study.ranked[~study.ranked["trial_id"].isin(spared["trial_id"])]
     if ended.empty or others.empty:
         return None
-    best = float(others["val_error_last"].iloc[0])
+    metric, best = study.metric, float(others[study.last].iloc[0])
     completed = ended["status"] == TrialStatus.COMPLETED
-    close = int((completed & (ended["val_error_last"] <= best + CLOSE)).sum())
+    limit = metric.cost(best) + (CLOSE if metric.is_share else CLOSE_PART * abs(best))
+    close = int((completed & (metric.cost(ended[study.last]) <= limit)).sum())
     epochs = int((spared["epochs"] - spared["epoch"]).sum())
-    return Audit(len(ended), close, best, upper_bound(close, len(ended)), epochs)
+    return Audit(len(ended), close, best, upper_bound(close, len(ended)), epochs, metric)
 
 
 def upper_bound(found: int, among: int) -> float:
@@ -64,8 +71,9 @@ def upper_bound(found: int, among: int) -> float:
 
 def audit_in_words(found: Audit) -> str:
     """Return what the controls say, for terminal and report."""
+    near = CLOSE if found.metric.is_share else CLOSE_PART
     return (
-        f"{found.close or 'none'} of {found.ended:,} came within {100 * CLOSE:g} % of the best other trial "
-        f"({percent(found.best)}): at most {ceil(100 * found.at_most)} % of the stops are false (95 %); "
+        f"{found.close or 'none'} of {found.ended:,} came within {100 * near:g} % of the best other trial "
+        f"({measured(found.metric, found.best)}): at most {ceil(100 * found.at_most)} % of the stops are false (95 %); "
         f"they took {found.epochs:,} epochs"
     )

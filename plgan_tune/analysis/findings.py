@@ -7,15 +7,17 @@ from typing import Any, Final
 
 import pandas as pd
 
-from plgan_tune.analysis.curves import errors_at_equal_epoch
+from plgan_tune.analysis.curves import values_at_equal_epoch
+from plgan_tune.analysis.rungs import missed_by
 from plgan_tune.analysis.seeds import expected_no_worse, seed_noise
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.domains import Choice, Domain, Int, LogInt, LogUniform, Uniform, domain_as_mapping
 from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import study_from_resolved
+from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.config.study import StudySpec, set_paths
 from plgan_tune.config.yaml import dump_yaml
-from plgan_tune.console.format import brief, percent
+from plgan_tune.console.format import brief, measured
 from plgan_tune.records import TrialStatus, Value, Verdict
 
 EDGE: Final = 0.05
@@ -40,6 +42,7 @@ SUM_MATTERS: Final = 1e-6
 def findings(study: Study) -> list[str]:
     """Return sentences about the study, the most urgent first."""
     return [
+        *_another_metric(study),
         *_unfinished(study),
         *_few_completed(study),
         *_diverged(study),
@@ -50,6 +53,14 @@ def findings(study: Study) -> list[str]:
         *_averages_worse(study),
         *_weights(study),
     ]
+
+
+def _another_metric(study: Study) -> Iterator[str]:
+    if study.metric != study.spec.metric:
+        yield (
+            f"ranked by {study.metric.name}: the search, its early stopping and what it confirmed went by "
+            f"{study.spec.metric.name}"
+        )
 
 
 def _unfinished(study: Study) -> Iterator[str]:
@@ -192,12 +203,13 @@ def _stopped_by_noise(study: Study) -> Iterator[str]:
     stops = judged[(judged["verdict"] == Verdict.STOP) & judged["cutoff"].notna()]
     by_epoch = seed_noise(study) if len(stops) else pd.Series(dtype=float)
     noise = stops["epoch"].map(by_epoch).astype(float)
-    by_chance = expected_no_worse(stops["value"] - stops["cutoff"], noise)
+    metric = study.spec.metric
+    by_chance = expected_no_worse(missed_by(stops, metric), noise)
     if by_chance >= max(1, MANY * len(stops)):
         yield (
             f"about {by_chance:.0f} of {len(stops)} trials that early stopping ended were no worse than their cutoff: "
-            f"over the seeds of `evaluate` an error deviates by {percent(float(noise.median()))} where they ended; a "
-            "longer search.early_stopping.asha.grace_period, or smoothing, reduces this"
+            f"over the seeds of `evaluate` {_a(metric)} deviates by {measured(metric, float(noise.median()))} where "
+            "they ended; a longer search.early_stopping.asha.grace_period, or smoothing, reduces this"
         )
 
 
@@ -244,16 +256,26 @@ def _collapsed(study: Study) -> Iterator[str]:
 
 
 def _averages_worse(study: Study) -> Iterator[str]:
-    """Compare val_error, of the averaged weights, with the raw ones: if it is higher, the average lags."""
+    """Compare the metric, of the averaged weights, with the raw ones: if it is worse, the average lags."""
     completed = study.ranked["trial_id"]
     last = study.epochs[study.epochs["trial_id"].isin(completed)].drop_duplicates("trial_id", keep="last")
-    worse = last["error_gap"] < 0
-    if len(last) >= 3 and worse.mean() > 0.5:
-        gap = -float(last["error_gap"].median())
+    gaps = _gaps(last, study.metric)
+    worse = gaps < 0
+    if len(gaps) >= 3 and worse.mean() > 0.5:
         yield (
-            f"averaged weights are worse than raw ones in {worse.sum()} of {len(last)} completed trials, by "
-            f"{percent(gap)} at the median: train longer, or lower optim.average_decay"
+            f"averaged weights are worse than raw ones in {worse.sum()} of {len(gaps)} completed trials, by "
+            f"{measured(study.metric, -float(gaps.median()))} at the median: train longer, or lower optim.average_decay"
         )
+
+
+def _gaps(epochs: pd.DataFrame, metric: Metric) -> "pd.Series[float]":
+    """By how much the raw weights are worse than the averaged ones, of the epochs that measured both."""
+    if metric == VAL_ERROR:
+        return epochs["error_gap"].astype(float)
+    if (raw := f"{metric.name}_raw") not in epochs:
+        return pd.Series(dtype=float)
+    gaps: pd.Series[float] = metric.cost((epochs[raw] - epochs[metric.name]).dropna().astype(float))
+    return gaps
 
 
 def _weights(study: Study) -> Iterator[str]:
@@ -273,15 +295,19 @@ def _weights(study: Study) -> Iterator[str]:
 
 
 def _correlations(study: Study, columns: Sequence[str]) -> str:
-    """Return correlations of ratio and sum with the error; nothing for too few or equal trials."""
-    _, errors = errors_at_equal_epoch(study)
-    rows = study.trials.set_index("trial_id").loc[errors.index]
+    """Return correlations of ratio and sum with the metric; nothing for too few or equal trials."""
+    _, values = values_at_equal_epoch(study)
+    rows = study.trials.set_index("trial_id").loc[values.index]
     alpha, beta = (rows[column].astype(float) for column in columns)
     drawn = (alpha / (alpha + beta), alpha + beta)
-    if len(errors) < ENOUGH or min(one.nunique() for one in (*drawn, errors)) < 2:
+    if len(values) < ENOUGH or min(one.nunique() for one in (*drawn, values)) < 2:
         return ""
-    ratio, total = (one.rank().corr(errors.rank()) for one in drawn)
-    return f"; rank correlation with the error at equal epochs {ratio:+.2f} and {total:+.2f}"
+    ratio, total = (one.rank().corr(values.rank()) for one in drawn)
+    return f"; rank correlation with the {study.metric.noun} at equal epochs {ratio:+.2f} and {total:+.2f}"
+
+
+def _a(metric: Metric) -> str:
+    return f"{'an' if metric.noun[0] in 'aeiou' else 'a'} {metric.noun}"
 
 
 def _domain(domain: Domain) -> str:

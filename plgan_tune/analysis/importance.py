@@ -22,7 +22,7 @@ from plgan_tune.analysis.curves import standings, trained
 from plgan_tune.analysis.intervals import Interval
 from plgan_tune.analysis.ped_anova import Floats, Grid, Places, divergence, good
 from plgan_tune.analysis.study import Study
-from plgan_tune.console.format import percent
+from plgan_tune.console.format import measured
 from plgan_tune.records import Value
 
 LEAST: Final = 20
@@ -74,6 +74,7 @@ class Importances:
         reached: number of trials that reached it.
         stopped: number of trials that early stopping ended before it; they rank behind those.
         diverged: number of trials that diverged before it; they rank behind all others.
+        noun: what a sentence calls a value that they are compared by.
     """
 
     keys: tuple[Importance, ...]
@@ -81,11 +82,12 @@ class Importances:
     reached: int
     stopped: int = 0
     diverged: int = 0
+    noun: str = "error"
 
     @property
     def basis(self) -> str:
         """What was compared, in words: the same on a terminal and in a report."""
-        by = f"by the errors of {self.reached:,} trials at epoch {self.epoch}"
+        by = f"by the {self.noun}s of {self.reached:,} trials at epoch {self.epoch}"
         before = [f"{self.stopped:,} stopped early"] * (self.stopped > 0) + [f"{self.diverged:,} diverged"] * (
             self.diverged > 0
         )
@@ -106,7 +108,7 @@ class Unanswered:
 def importances(study: Study, *, seed: int = 0) -> Importances | Unanswered:
     """Return PED-ANOVA's shares of the searched keys, from the trials in the current domains.
 
-    Trials are compared as `standings` ranks them: by their errors at one epoch, the last that `LEAST` reached.
+    Trials are compared as `standings` ranks them: by their values at one epoch, the last that `LEAST` reached.
 
     Args:
         study: the study.
@@ -122,8 +124,9 @@ def importances(study: Study, *, seed: int = 0) -> Importances | Unanswered:
     if found is None:
         return Unanswered(_too_few(study))
     if found.places.nunique() < 2:
-        alike = f"all {found.reached:,} have the same at epoch {found.epoch}, {percent(found.lowest)}"
-        return Unanswered(f"Importance compares trials by their errors, but {alike}.")
+        best = measured(study.metric, found.best)
+        alike = f"all {found.reached:,} have the same at epoch {found.epoch}, {best}"
+        return Unanswered(f"Importance compares trials by their {study.metric.noun}s, but {alike}.")
     ranks = np.asarray(found.places, np.float64)
     values = points(study, found.places.index)
     keys = {
@@ -136,7 +139,7 @@ def importances(study: Study, *, seed: int = 0) -> Importances | Unanswered:
         for number, (path, key) in enumerate(keys.items())
     ]
     answers.sort(key=lambda answer: -answer.share)
-    return Importances(tuple(answers), found.epoch, found.reached, found.stopped, found.diverged)
+    return Importances(tuple(answers), found.epoch, found.reached, found.stopped, found.diverged, study.metric.noun)
 
 
 def _too_few(study: Study) -> str:

@@ -1,7 +1,11 @@
-"""Confidence intervals of errors that are counted on a number of images."""
+"""Confidence intervals of values: of shares that are counted on a number of images, of others by their seeds."""
 
+from collections.abc import Callable
 from math import sqrt
 from typing import Final, NamedTuple
+
+from plgan_tune.config.metrics import Metric
+from plgan_tune.records import about
 
 Z: Final = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
@@ -44,3 +48,45 @@ def tied(error: float, best: float, images: int) -> bool:
     """Return whether `images` images cannot tell the two errors apart."""
     low, high = difference(error, best, images)
     return low <= 0 <= high
+
+
+class Noise(NamedTuple):
+    """How sure a single value of a metric is.
+
+    Attributes:
+        interval: A value -> its 95 % interval; None where nothing is known of its noise.
+        tied: Two values -> whether the noise leaves open which is the better one.
+        source: What cannot tell tied ones apart, in words; nothing where nothing is known.
+    """
+
+    interval: Callable[[float], Interval | None]
+    tied: Callable[[float, float], bool]
+    source: str
+
+
+def noise_of(metric: Metric, images: int, deviation: float | None) -> Noise:
+    """Return the noise of a metric's values.
+
+    A share of images is binomial, whatever was trained. No such theory holds for any other metric: it deviates as its
+    values have done over fresh seeds, which includes the noise of training, and is unknown before there are two.
+
+    Args:
+        metric: the metric.
+        images: number of validation images.
+        deviation: of the values of one configuration over fresh seeds; None if it is unknown.
+    """
+    if metric.is_share:
+        return Noise(
+            lambda value: wilson(value, images),
+            lambda value, best: tied(value, best, images),
+            f"{images:,} validation images",
+        )
+    if deviation is None:
+        return Noise(lambda _: None, lambda value, best: value == best, "")
+    least = about(metric.name)["least"]
+    half = Z * deviation
+    return Noise(
+        lambda value: Interval(value - half if least is None else max(float(least), value - half), value + half),
+        lambda value, best: abs(value - best) <= sqrt(2) * half,
+        "the deviation over fresh seeds",
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plgan_tune.analysis.intervals import Interval, tied, wilson
+from plgan_tune.analysis.intervals import Interval, Noise, noise_of
 from plgan_tune.analysis.study import Study
 from plgan_tune.records import TrialStatus, Value
 
@@ -100,17 +100,17 @@ class Ranked:
 
     Attributes:
         params: searched path -> value.
-        last: val_error at the last epoch, which decides the rank.
-        best: lowest val_error of any epoch, which is biased by luck.
-        interval: 95 % interval of `last`, from the number of validation images.
-        tied: whether the validation images cannot tell the trial from the first.
+        last: the metric at the last epoch, which decides the rank.
+        best: its best value of any epoch, which is biased by luck.
+        interval: 95 % interval of `last`; None if its noise is unknown.
+        tied: whether the noise leaves open if the trial is worse than the best one.
     """
 
     trial_id: str
     params: dict[str, Value]
     last: float
     best: float
-    interval: Interval
+    interval: Interval | None
     tied: bool
 
 
@@ -175,24 +175,30 @@ def ranking(study: Study, top: int | None = None) -> list[Ranked]:
     rows = study.ranked.head(top) if top is not None else study.ranked
     if rows.empty:
         return []
-    images, first = study.validation, float(study.ranked["val_error_last"].min())
+    noise, first = noise_in(study), study.metric.cost(float(study.metric.cost(study.ranked[study.last]).min()))
     return [
         Ranked(
             trial_id=row["trial_id"],
             params=study.params(row),
-            last=row["val_error_last"],
-            best=row["val_error_best"],
-            interval=wilson(row["val_error_last"], images),
-            tied=tied(row["val_error_last"], first, images),
+            last=row[study.last],
+            best=row[study.best],
+            interval=noise.interval(row[study.last]),
+            tied=noise.tied(row[study.last], first),
         )
         for row in rows.to_dict("records")
     ]
 
 
+def noise_in(study: Study) -> Noise:
+    """Return the noise of a single value of the study's metric."""
+    return noise_of(study.metric, study.validation, study.deviation)
+
+
 def ties(study: Study) -> int:
-    """Return how many completed trials the validation images cannot tell from the lowest, which is included."""
-    errors = study.trials["val_error_last"][study.trials["status"] == TrialStatus.COMPLETED].sort_values().tolist()
-    return bisect_left(errors, True, key=lambda error: not tied(error, errors[0], study.validation))
+    """Return how many completed trials the noise of a value leaves open to be the best, which is included."""
+    noise, metric = noise_in(study), study.metric
+    costs = study.costs[study.trials["status"] == TrialStatus.COMPLETED].dropna().sort_values().tolist()
+    return bisect_left(costs, True, key=lambda cost: not noise.tied(metric.cost(cost), metric.cost(costs[0])))
 
 
 def found(study: Study, clock: Clock) -> Found | None:

@@ -16,7 +16,9 @@ from scipy.special import ndtr, stdtrit
 
 from plgan_tune.analysis.published import published
 from plgan_tune.analysis.study import Study
+from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.store.read import read_epochs, read_evaluations
+from plgan_tune.store.schemas import column_of
 
 CONFIDENCE = 0.95
 
@@ -106,7 +108,7 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     Returns:
         `SUMMARY`: number of trained seeds; `count`, how many of them have an error (the others diverged or failed);
-        mean, deviation and interval of test_error; means of test_error_raw and val_error_last; number, mean and
+        mean, deviation and interval of test_error; means of test_error_raw and value_last; number, mean and
         interval of the pairs' differences, NaN for the reference itself.
 
     Raises:
@@ -123,7 +125,7 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
     for name, rows in by_seed.items():
         error = estimate(rows.test_error.dropna().to_list())
         difference = paired_difference(rows.test_error, nothing if name == reference else of_reference)
-        means = (rows.test_error_raw.mean(), rows.val_error_last.mean())
+        means = (rows.test_error_raw.mean(), rows.value_last.mean())
         # Student's interval knows no bounds. What of it no error can be is cut off, which leaves out no mean.
         own = (error.count, error.mean, error.deviation, *np.clip((error.low, error.high), 0.0, 1.0).tolist())
         lines.append((name, len(rows), *own, *means, difference.count, *_interval(difference)))
@@ -131,36 +133,47 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def seed_noise(study: Study) -> "pd.Series[float]":
-    """How far val_error deviates over seeds, by epoch, as `evaluate` has measured it; empty where it has not.
+    """How far the search's metric deviates over seeds, by epoch, as `evaluate` has measured it; empty where it has not.
 
     It is of trainings on the same images, as a search's are: see `noise_by_epoch`.
 
     Raises:
         StoreError: where the evaluation cannot be read.
     """
-    table = read_evaluations(study.location, study.study_id).to_pandas()
+    metric = study.spec.metric
+    table = _evaluations(study)
     seeds = study.location.join(SEEDS)
     ours = table[(table.configuration != JUDGE) & ~table.refit]
     if ours.empty or not seeds.exists():
         return pd.Series(dtype=float)
-    epochs = read_epochs(seeds, study.study_id).select(["trial_id", "attempt", "epoch", "val_error"]).to_pandas()
+    epochs = read_epochs(seeds, study.study_id).select(["trial_id", "attempt", "epoch", metric.name]).to_pandas()
     latest = epochs.sort_values("attempt", kind="stable").drop_duplicates(["trial_id", "epoch"], keep="last")
-    return noise_by_epoch(latest.merge(ours[["trial_id", "configuration", "seed"]], on="trial_id"))
+    return noise_by_epoch(latest.merge(ours[["trial_id", "configuration", "seed"]], on="trial_id"), metric)
 
 
-def noise_by_epoch(errors: pd.DataFrame) -> "pd.Series[float]":
-    """The deviation of one training's val_error from its configuration's mean, by epoch.
+def _evaluations(study: Study) -> pd.DataFrame:
+    """Read the evaluations, with the search's metric in a column `value_last` whatever it is."""
+    metric = study.spec.search.metric
+    table: pd.DataFrame = read_evaluations(study.location, study.study_id, metric).to_pandas()
+    return table.rename(columns={column_of("value_last", metric): "value_last"})
+
+
+def noise_by_epoch(values: pd.DataFrame, metric: Metric = VAL_ERROR) -> "pd.Series[float]":
+    """The deviation of one training's value from its configuration's mean, by epoch.
 
     What a seed does to all configurations is taken off where there are several: trials of a search share their images,
     so an easy draw of them tells none from another.
 
     Args:
-        errors: columns configuration, seed, epoch and val_error, at most one row of each three.
+        values: columns configuration, seed, epoch and the metric's, at most one row of each three.
+        metric: what the values are of. Those of a configuration that has none, such as one without generated images,
+            are left out.
 
     Returns:
         Of the epochs that two seeds or more of every configuration reached.
     """
-    wide = errors.pivot(index=["epoch", "seed"], columns="configuration", values="val_error").dropna()
+    wide = values.pivot(index=["epoch", "seed"], columns="configuration", values=metric.name)
+    wide = wide.dropna(axis=1, how="all").dropna()
     by_epoch = wide.groupby("epoch")
     residual = wide - by_epoch.transform("mean")
     if (configurations := wide.shape[1]) > 1:
@@ -204,7 +217,7 @@ def beside_published(study: Study) -> pd.DataFrame | None:
         NaN if nothing is paired) and verdict, the lowest error first. For a published error, low and high come from its
         printed deviation, and all numbers after them are NaN.
     """
-    table = read_evaluations(study.location, study.study_id).to_pandas()
+    table = _evaluations(study)
     ours = table[(table.configuration != JUDGE) & ~table.refit]
     if ours.empty:
         return None

@@ -1,7 +1,7 @@
 """A study as data frames: its specification and the content of its log, running or finished."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,13 +9,14 @@ import pandas as pd
 
 from plgan_tune.analysis.whole import check_columns, check_epochs, check_trials
 from plgan_tune.config.domains import Choice, Int, Uniform
+from plgan_tune.config.metrics import METRICS, Metric
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialStatus, Value, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
 from plgan_tune.store.read import read_tables, trial_rows
-from plgan_tune.store.schemas import cell, value_of
+from plgan_tune.store.schemas import cell, column_of, value_of
 from plgan_tune.study.race import Standing, race_of
 from plgan_tune.study.study_file import read_study_file
 
@@ -45,6 +46,7 @@ class Study:
     Attributes:
         location: the study's folder.
         spec: its specification.
+        metric: what its trials are ranked by here; `spec.metric` is what the search went by.
         trials: the search's own trials, as in `Rows`.
         epochs: their epochs.
         decisions: decisions of early stopping on them.
@@ -56,6 +58,7 @@ class Study:
 
     location: Location
     spec: StudySpec
+    metric: Metric
     trials: pd.DataFrame
     epochs: pd.DataFrame
     decisions: pd.DataFrame
@@ -93,16 +96,48 @@ class Study:
         return self.spec.any_trial().data.validation
 
     @property
-    def ranked(self) -> pd.DataFrame:
-        """Trials whose error is known, the best configuration first, as `study.ranking.rank` orders them.
+    def last(self) -> str:
+        """The column of the metric at a trial's last epoch."""
+        return column_of("value_last", self.metric.name)
 
-        Those that were confirmed come first, in the order of the race; then the other completed trials, the lowest
-        error at the last epoch first; of equals, the first suggested.
+    @property
+    def best(self) -> str:
+        """The column of the metric's best value at any epoch."""
+        return column_of("value_best", self.metric.name)
+
+    @property
+    def costs(self) -> "pd.Series[float]":
+        """Each trial's value at its last epoch as a number of which the lower is better."""
+        costs: pd.Series[float] = self.metric.cost(self.trials[self.last].astype(float))
+        return costs
+
+    @property
+    def deviation(self) -> float | None:
+        """How far a value deviates over the fresh seeds of one configuration; None where no two have completed.
+
+        It is pooled over all configurations that the search confirmed.
+        """
+        race = self.race.trials
+        completed = race[race["status"] == TrialStatus.COMPLETED] if self.last in race else race.head(0)
+        by_point = completed.groupby("replicate_of")[self.last] if len(completed) else None
+        free = 0 if by_point is None else int((by_point.size() - 1).sum())
+        if by_point is None or free == 0:
+            return None
+        squares = ((completed[self.last] - by_point.transform("mean")) ** 2).sum()
+        return float((squares / free) ** 0.5)
+
+    @property
+    def ranked(self) -> pd.DataFrame:
+        """Trials whose value is known, the best configuration first, as `study.ranking.rank` orders them.
+
+        Those that were confirmed come first, in the order of the race; then the other completed trials, the best value
+        at the last epoch first; of equals, the first suggested.
         """
         place = {one.trial_id: number for number, one in enumerate(self.standing.places)}
-        trials = self.trials.assign(place=self.trials["trial_id"].map(place))
-        known = trials[(trials["status"] == TrialStatus.COMPLETED) | trials["place"].notna()]
-        return known.sort_values(["place", "val_error_last", "number"]).drop(columns="place")
+        trials = self.trials.assign(place=self.trials["trial_id"].map(place), cost=self.costs)
+        completed = (trials["status"] == TrialStatus.COMPLETED) & trials["cost"].notna()
+        known = trials[completed | trials["place"].notna()]
+        return known.sort_values(["place", "cost", "number"]).drop(columns=["place", "cost"])
 
     @property
     def stopped_early(self) -> "pd.Series[bool]":
@@ -159,16 +194,21 @@ def _span(trials: pd.DataFrame) -> str:
     return f"{trials['trial_id'].iloc[0]} to {trials['trial_id'].iloc[-1]}" if len(trials) else "none"
 
 
-def read_study(place: str | Path) -> Study:
+def read_study(place: str | Path, metric: str | None = None) -> Study:
     """Read the study in a folder or at an fsspec URL. If it is running, read what has been written so far.
 
+    Args:
+        place: the folder or URL.
+        metric: what to rank its trials by; None is what the search went by.
+
     Raises:
+        MetricError: if its rows do not have that metric.
         StoreError: if there is no study, its file cannot be read, its trials do not match the file, or as in
             `read_tables`.
     """
     location = Location.at(place)
     held, searching = read_study_file(location), is_writing(location)
-    tables = read_tables(location, held.study_id)
+    tables = read_tables(location, held.study_id, held.spec.search.metric)
     check_columns(location, held.spec, tables.trials)
     check_epochs(location, tables.epochs)
     trials = tables.trials.to_pandas().sort_values("number", ignore_index=True)
@@ -178,6 +218,7 @@ def read_study(place: str | Path) -> Study:
     study = Study(
         location,
         held.spec,
+        held.spec.metric,
         own.trials,
         own.epochs,
         own.decisions,
@@ -187,7 +228,52 @@ def read_study(place: str | Path) -> Study:
         held.study_id,
     )
     check_trials(location, held.spec, trials, study.params)
-    return study
+    return study if metric in (None, held.spec.search.metric) else ranked_by(study, str(metric))
+
+
+class MetricError(Exception):
+    """A study cannot be ranked by a metric: its rows do not have it."""
+
+
+def ranked_by(study: Study, name: str) -> Study:
+    """Return the study with its trials ranked by another metric of its epochs.
+
+    Nothing is confirmed by that metric: the fresh seeds were spent on those that were best by the search's own.
+
+    Raises:
+        MetricError: if its rows do not have it.
+    """
+    epochs = study.everything.epochs
+    there = [one for one in METRICS if one in epochs and epochs[one].notna().any()]
+    if name not in there:
+        known = ", ".join(there) if there else "none yet"
+        raise MetricError(f"--metric {name}: must be one that the rows of {study.location.url} have: {known}")
+    metric = next(METRICS[one] for one in there if one == name)
+    return replace(
+        study,
+        metric=metric,
+        trials=_with_values(study.trials, study.epochs, metric),
+        race=replace(study.race, trials=_with_values(study.race.trials, study.race.epochs, metric)),
+        standing=Standing(),
+    )
+
+
+def _with_values(trials: pd.DataFrame, epochs: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """Return the trials with the columns that they would have if the search had gone by this metric."""
+    reached = epochs["trial_id"].astype(str).map(trials.set_index("trial_id")["epochs"]).astype(float)
+    measured = (epochs["epoch"] <= reached) & epochs[metric.name].notna()
+    rows = epochs.assign(trial_id=epochs["trial_id"].astype(str))[measured]
+    last = rows[rows["epoch"] == reached].set_index("trial_id")[metric.name]
+    by_cost = rows.assign(cost=metric.cost(rows[metric.name])).sort_values("cost", kind="stable")
+    best = by_cost.drop_duplicates("trial_id").set_index("trial_id")
+    ids = trials["trial_id"]
+    return trials.assign(
+        **{
+            column_of("value_last", metric.name): ids.map(last).astype(float),
+            column_of("value_best", metric.name): ids.map(best[metric.name]).astype(float),
+            "best_epoch": ids.map(best["epoch"]),
+        }
+    )
 
 
 def _split(rows: Rows) -> tuple[Rows, Rows]:
@@ -222,7 +308,9 @@ def _joined(own: pd.DataFrame, race: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _standing(spec: StudySpec, trials: Any) -> Standing:
     race = race_of(spec)
-    return Standing() if race is None else race.latest(trial_rows(trials, spec.columns, spec.options))
+    return (
+        Standing() if race is None else race.latest(trial_rows(trials, spec.columns, spec.options, spec.search.metric))
+    )
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:

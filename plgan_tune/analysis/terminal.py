@@ -10,10 +10,11 @@ from rich.text import Text
 from plgan_tune.analysis.controls import audit, audit_in_words
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances
-from plgan_tune.analysis.overview import Overview, Ranked, found, overview, ranking, ties
+from plgan_tune.analysis.overview import Overview, Ranked, found, noise_in, overview, ranking, ties
 from plgan_tune.analysis.study import Study
+from plgan_tune.config.metrics import Metric
 from plgan_tune.console.confirmed import confirmed_table, told_apart, winner_in_words
-from plgan_tune.console.format import STYLES, Prose, brief, duration, named, percent, word
+from plgan_tune.console.format import STYLES, Prose, brief, duration, measured, named, range_of, word
 from plgan_tune.records import TrialStatus
 
 LONG = 8
@@ -92,9 +93,10 @@ def _pace(sums: Overview) -> str:
 def _found(study: Study, sums: Overview, best: Ranked) -> Text:
     winner = study.standing.winner
     if winner is not None:
-        mean, words = (percent(winner.mean), "bold green"), winner_in_words(winner)
-        return Text.assemble(mean, f" by {winner.trial_id}, {words}", (f"; {percent(best.last)} in the search", "dim"))
-    text = Text.assemble((percent(best.last), "bold green"), f" by {best.trial_id}, one seed")
+        mean, words = (measured(study.metric, winner.mean), "bold green"), winner_in_words(winner)
+        in_search = f"; {measured(study.metric, best.last)} in the search"
+        return Text.assemble(mean, f" by {winner.trial_id}, {words}", (in_search, "dim"))
+    text = Text.assemble((measured(study.metric, best.last), "bold green"), f" by {best.trial_id}, one seed")
     when = found(study, sums.clock)
     if when is not None:
         text.append(f", the {_ordinal(when.place)} trial to end, after {duration(when.after)}", "dim")
@@ -114,35 +116,35 @@ class _Best:
         self._ranked = ranked
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = _a_line_each(self._ranked)
+        metric = self._study.metric
+        lines = _a_line_each(self._ranked, metric)
         if Measurement.get(console, options.update(width=LIMITLESS), lines).maximum <= options.max_width:
             yield lines
         else:
-            yield from _a_column_each(self._ranked, options.max_width)
-        alike = ties(self._study)
-        images = f"{self._study.validation:,} validation images"
-        note = f"of {len(self._study.ranked)} completed; lowest: of any epoch; {images}"
-        if alike > 1:
-            note += f" cannot tell {alike} of them (=) from the lowest"
+            yield from _a_column_each(self._ranked, options.max_width, metric)
+        alike, source = ties(self._study), noise_in(self._study).source
+        note = f"of {len(self._study.ranked)} completed; {metric.best}: of any epoch{'; ' * bool(source)}{source}"
+        if alike > 1 and source:
+            note += f" cannot tell {alike} of them (=) from the {metric.best}"
             note += "" if self._study.standing.places else ": `evaluate` them on more seeds"
         yield Prose(note, "dim")
 
 
-def _a_line_each(ranked: Sequence[Ranked]) -> Table:
+def _a_line_each(ranked: Sequence[Ranked], metric: Metric) -> Table:
     table = _table()
     table.add_column("trial", no_wrap=True)
-    for name in FIGURES:
+    for name in _figure_names(metric):
         table.add_column(name, justify="right", no_wrap=True)
     for name in named(ranked[0].params):
         table.add_column(name.replace("_", "_\n") if len(name) > LONG else name, justify="right", no_wrap=True)
     for row in ranked:
-        table.add_row(_trial(row, ranked), *_figures(row), *(brief(value) for value in row.params.values()))
+        table.add_row(_trial(row, ranked), *_figures(row, metric), *(brief(value) for value in row.params.values()))
     return table
 
 
-def _a_column_each(ranked: Sequence[Ranked], width: int) -> Iterator[Table]:
-    names = [*FIGURES, *named(ranked[0].params)]
-    columns = [[*_figures(row), *(Text(brief(value)) for value in row.params.values())] for row in ranked]
+def _a_column_each(ranked: Sequence[Ranked], width: int, metric: Metric) -> Iterator[Table]:
+    names = [*_figure_names(metric), *named(ranked[0].params)]
+    columns = [[*_figures(row, metric), *(Text(brief(value)) for value in row.params.values())] for row in ranked]
     cells = [_trial(row, ranked).cell_len for row in ranked] + [cell.cell_len for column in columns for cell in column]
     beside = max(1, (width - max(map(len, names)) - GAP) // (max(cells) + GAP))
     for first in range(0, len(ranked), beside):
@@ -163,15 +165,21 @@ def _trial(row: Ranked, ranked: Sequence[Ranked]) -> Text:
     return Text(f"{'=' if row.tied else ' '} {row.trial_id}", "green" if row is ranked[0] else "")
 
 
-FIGURES = ("val_error", "95 %", "lowest")
+def _figure_names(metric: Metric) -> tuple[str, str, str]:
+    return metric.name, "95 %", metric.best
 
 
-def _figures(row: Ranked) -> list[Text]:
+def _figures(row: Ranked, metric: Metric) -> list[Text]:
     return [
-        Text(percent(row.last)),
-        Text(f"{100 * row.interval.low:.1f} - {100 * row.interval.high:.1f}", "dim"),
-        Text(percent(row.best), "dim"),
+        Text(measured(metric, row.last)),
+        Text(_interval(row, metric), "dim"),
+        Text(measured(metric, row.best), "dim"),
     ]
+
+
+def _interval(row: Ranked | None, metric: Metric) -> str:
+    """Return the interval of a trial's value; a dash if there is none."""
+    return "-" if row is None or row.interval is None else range_of(metric, *row.interval, to=" - ")
 
 
 def _listed(sentences: Sequence[str]) -> list[RenderableType]:
@@ -201,7 +209,7 @@ def importance_table(found: Importances) -> RenderableType:
 
 
 def comparison(studies: Sequence[Study]) -> RenderableType:
-    """Return one line per study, and a note if their errors are not comparable."""
+    """Return one line per study, and a note if their values are not comparable."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for name in ("study", "trials", "completed", "epochs", "time", "best", "95 %", "by"):
         justify: JustifyMethod = "left" if name in ("study", "by") else "right"
@@ -215,12 +223,17 @@ def comparison(studies: Sequence[Study]) -> RenderableType:
             f"{sums.counts.get(TrialStatus.COMPLETED, 0):,}",
             f"{sums.epochs:,}",
             duration(sums.busy),
-            Text(percent(best.last if best else None), "green"),
-            f"{100 * best.interval.low:.1f} - {100 * best.interval.high:.1f}" if best else "-",
+            Text(measured(study.metric, best.last if best else None), "green"),
+            _interval(best, study.metric),
             best.trial_id if best else "-",
         )
+    metrics = list(dict.fromkeys(study.metric for study in studies))
+    if len(metrics) > 1:
+        names = ", ".join(metric.name for metric in metrics)
+        note = f"they are ranked by different metrics, {names}: --metric ranks all of them by one that all have"
+        return Group(table, Prose(note, "yellow"))
     splits = {split for study in studies for split in study.trials["split_hash"].dropna().unique()}
     if len(splits) <= 1:
         return table
-    note = f"their errors were counted on {len(splits)} different splits of images, so they are only partly comparable"
-    return Group(table, Prose(note, "yellow"))
+    counted = f"their {metrics[0].noun}s were counted on {len(splits)} different splits of images"
+    return Group(table, Prose(f"{counted}, so they are only partly comparable", "yellow"))

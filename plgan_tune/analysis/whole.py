@@ -12,7 +12,7 @@ from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialStatus, Value
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import EPOCHS, TRIALS
-from plgan_tune.store.schemas import trials_schema
+from plgan_tune.store.schemas import column_of, trials_schema
 from plgan_tune.study.study_file import STUDY_FILE
 
 Row = Mapping[Hashable, Any]
@@ -26,7 +26,7 @@ def check_columns(study: Location, spec: StudySpec, trials: Any) -> None:
     """
     if not trials.num_rows:  # a study without trials may lack the columns
         return
-    file, asked = study.join(*TRIALS).url, trials_schema(spec.columns, spec.types)
+    file, asked = study.join(*TRIALS).url, trials_schema(spec.columns, spec.types, spec.search.metric)
     for path, column in spec.columns.items():
         if column not in trials.column_names:
             raise StoreError(f"{file} must have a column {column}, because {STUDY_FILE} searches trial.{path}")
@@ -57,7 +57,7 @@ def check_epochs(study: Location, epochs: Any) -> None:
 def check_trials(
     study: Location, spec: StudySpec, trials: pd.DataFrame, point: Callable[[Row], Mapping[str, Value]]
 ) -> None:
-    """Check that ended trials have a time and an error, and that all trials are valid configurations.
+    """Check that ended trials have a time and a value, and that all trials are valid configurations.
 
     Args:
         study: the study's folder.
@@ -71,7 +71,8 @@ def check_trials(
     file = study.join(*TRIALS).url
     completed = trials["status"] == TrialStatus.COMPLETED
     ended = trials["status"] != TrialStatus.RUNNING
-    for which, column, words in ((ended, "ended_at", "has ended"), (completed, "val_error_last", "has completed")):
+    last = column_of("value_last", spec.search.metric)
+    for which, column, words in ((ended, "ended_at", "has ended"), (completed, last, "has completed")):
         without = trials[which & trials[column].isna()]
         if len(without):
             raise StoreError(f"{file}: {without['trial_id'].iloc[0]} {words}, so {column} must have a value")

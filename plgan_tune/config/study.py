@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_serializer, model_validator
 
 from plgan_tune.config.defaults import latest_edition, with_defaults
 from plgan_tune.config.domains import (
@@ -23,6 +23,7 @@ from plgan_tune.config.domains import (
 )
 from plgan_tune.config.edition import EDITION
 from plgan_tune.config.errors import RuleError, show
+from plgan_tune.config.metrics import METRICS, Metric, MetricName, Mode
 from plgan_tune.config.own import in_order
 from plgan_tune.config.rules import parse_rule
 from plgan_tune.config.trial import LEAVES, Count, Frozen, Positive, Size, TrialSpec
@@ -108,7 +109,7 @@ class AshaSpec(Frozen):
     min_competitors: Positive = 3
     """Values at a rung before a trial is stopped there."""
     smoothing: Positive = 1
-    """A trial's value is the mean of its last so many epochs' errors."""
+    """A trial's value is the mean of its last so many epochs."""
     align: Literal["epoch", "switch"] = "epoch"
     """Where rungs count from: a trial's start, or its switch epoch, before which no trial is judged."""
     controls: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -140,7 +141,7 @@ class ConfirmSpec(Frozen):
     seeds: Annotated[int, Field(ge=2, le=1000)] = 8
     """Fresh seeds of the last two, at most; the first point gets as many."""
     finalists: Annotated[int, Field(ge=1, le=1000)] = 16
-    """Trials of lowest error that get a fresh seed, at most; the first point gets one with them."""
+    """Best trials that get a fresh seed, at most; the first point gets one with them."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Share of the study's epochs, those of the search among them, that confirming may take."""
     vary: Literal["seed", "split"] = "seed"
@@ -162,9 +163,11 @@ class SearchSpec(Frozen):
     epochs: Positive | None = None
     """End the search once so many epochs are logged, those of earlier starts included; null is no limit."""
     patience: Positive | None = None
-    """End the search once so many trials in a row have not improved the best error by more than its noise."""
-    metric: Literal["val_error"] = "val_error"
-    mode: Literal["min"] = "min"
+    """End the search once so many trials in a row have not improved the best value by more than its noise."""
+    metric: MetricName = "val_error"
+    """What ranks trials, by its value at the last epoch."""
+    mode: Annotated[Mode | None, Field(validate_default=True)] = None
+    """The metric's own direction, which null stands for; it cannot be turned round."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler."""
     concurrent: Literal["auto"] | Positive = "auto"
@@ -187,6 +190,17 @@ class SearchSpec(Frozen):
     """`Point`s to try before the sampler suggests any. A point may leave searched keys to the sampler."""
     rules: tuple[str, ...] = Field(default=(), strict=False)
     """Linear comparisons between keys of the trial, which every point must keep."""
+
+    @field_validator("mode")
+    @classmethod
+    def _is_the_metric_s(cls, value: Mode | None, info: ValidationInfo) -> Mode | None:
+        if "metric" not in info.data:  # it was refused
+            return value
+        metric = METRICS[info.data["metric"]]
+        if value not in (None, metric.mode):
+            rule = f"must be {metric.mode} or null: the {metric.best} {metric.name} is the best"
+            raise RuleError(rule, show(value))
+        return metric.mode
 
     @field_validator("confirm", mode="before")
     @classmethod
@@ -332,6 +346,11 @@ class StudySpec:
         """Return the same study with its data at `path`."""
         template = set_paths(self.template, {"data.path": path})
         return replace(self, template=template, left_out=self.left_out - {"trial.data.path"})
+
+    @property
+    def metric(self) -> Metric:
+        """What ranks its trials."""
+        return METRICS[self.search.metric]
 
     @property
     def points(self) -> int | None:

@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from plgan_tune.console.format import percent
+from plgan_tune.config.metrics import Metric
+from plgan_tune.console.format import measured, range_of
 from plgan_tune.study.race import Confirmed, Difference, Standing, out_after
 
 SOON_OUT: Final = out_after(1)
@@ -26,11 +27,12 @@ def told_apart(standing: Standing) -> str | None:
     if winner.trial_id == first:
         return f"no finalist is better than the first point, {first}"
     if winner.difference is None:
-        few = len(winner.errors) < 2
+        few = len(winner.values) < 2
         return f"{'one fresh seed' if few else 'a broken training'} cannot tell it from the first point, {first}"
     if winner.difference.is_better:
-        return f"better than the first point, {first}, by {_points(winner.difference)}, on the same seeds"
-    return f"not told apart from the first point, {first}: better by {_points(winner.difference)}, on the same seeds"
+        return f"better than the first point, {first}, by {_gain(winner.difference, winner.metric)}, on the same seeds"
+    gain = _gain(winner.difference, winner.metric)
+    return f"not told apart from the first point, {first}: better by {gain}, on the same seeds"
 
 
 def confirmed_table(standing: Standing) -> RenderableType:
@@ -45,10 +47,10 @@ def confirmed_table(standing: Standing) -> RenderableType:
         style = "green" if place is standing.winner else "dim" if place.dropped else ""
         table.add_row(
             Text(place.trial_id, style),
-            percent(place.mean),
+            measured(place.metric, place.mean),
             Text(interval_in_words(place), "dim"),
             str(len(place.judging)),
-            difference_in_words(place.difference),
+            difference_in_words(place),
             Text(verdict(standing, place), "dim"),
         )
     count = len(soon_out)
@@ -56,16 +58,21 @@ def confirmed_table(standing: Standing) -> RenderableType:
 
 
 def interval_in_words(place: Confirmed) -> str:
-    """Return the interval of a mean in per cent; a dash if there is none."""
+    """Return the interval of a mean, of a share in per cent; a dash if there is none."""
     interval = place.interval
-    return "-" if interval is None else f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
+    return "-" if interval is None else range_of(place.metric, *interval, to=" - ")
 
 
-def difference_in_words(difference: Difference | None) -> str:
-    """Return a difference in points with its interval; a dash if there is none."""
-    if difference is None:
+def difference_in_words(place: Confirmed) -> str:
+    """Return the value minus the first point's with its interval, of a share in points; a dash if there is none."""
+    if place.difference is None:
         return "-"
-    return f"{100 * difference.mean:+.2f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    turned = place.metric.cost
+    mean, ends = turned(place.difference.mean), (turned(place.difference.low), turned(place.difference.high))
+    low, high = min(ends), max(ends)
+    if place.metric.is_share:
+        return f"{100 * mean:+.2f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{mean:+.3g} ({low:+.3g} to {high:+.3g})"
 
 
 def verdict(standing: Standing, place: Confirmed) -> str:
@@ -88,8 +95,13 @@ def _seeds(winner: Confirmed) -> str:
 
 def _interval(winner: Confirmed) -> str:
     interval = winner.interval
-    return "" if interval is None else f", 95 %: {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+    return "" if interval is None else f", 95 %: {range_of(winner.metric, *interval, unit=' %')}"
 
 
-def _points(difference: Difference) -> str:
-    return f"{-100 * difference.mean:.2f} points (95 %: {-100 * difference.high:.2f} to {-100 * difference.low:.2f})"
+def _gain(difference: Difference, metric: Metric) -> str:
+    """Return by how much the winner is better, whatever the direction."""
+    if metric.is_share:
+        return (
+            f"{-100 * difference.mean:.2f} points (95 %: {-100 * difference.high:.2f} to {-100 * difference.low:.2f})"
+        )
+    return f"{-difference.mean:.3g} (95 %: {-difference.high:.3g} to {-difference.low:.3g})"

@@ -21,8 +21,8 @@ from plgan_tune.console.format import (
     Prose,
     brief,
     duration,
+    measured,
     named,
-    percent,
     redrawn,
     say,
     sparkline,
@@ -30,7 +30,7 @@ from plgan_tune.console.format import (
     word,
 )
 from plgan_tune.console.shell import quoted
-from plgan_tune.records import TrialRow, TrialStatus
+from plgan_tune.records import MEASURES, TrialRow, TrialStatus
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.race import Standing
 from plgan_tune.study.state import Ending, StudyState
@@ -132,15 +132,16 @@ class PlainDisplay:
     def ended(self, row: TrialRow, /) -> None:
         """Print how the trial ended, and whether it is the new best."""
         left = self._state.time_left(self._now())
+        how = _how_it_ended(row, self._state)
         self._print(
-            f"[{self._state.ended()}/{self._state.trials}] {row.trial_id}{_of(row)} {row.status}, {_how_it_ended(row)}"
+            f"[{self._state.ended()}/{self._state.trials}] {row.trial_id}{_of(row)} {row.status}, {how}"
             + (f"; about {duration(left)} left" if left else "")
         )
         best = self._state.best()
         if best is not None and best.trial_id != self._best:
             self._best = best.trial_id
-            error = _error_of(best, self._state.standing())
-            self._print(f"new best: {best.trial_id} {error.plain} with {_point(best)}")
+            value = _value_of(best, self._state)
+            self._print(f"new best: {best.trial_id} {value.plain} with {_point(best)}")
 
     def looked(self) -> None:
         """Print the nodes if they have changed, and why trials wait if their number has changed."""
@@ -235,7 +236,7 @@ def _header(state: StudyState, now: datetime, cluster: ClusterStatus | None, sto
     table = _two_columns()
     table.add_row("trials", Prose(tally))
     if state.competing:
-        table.add_row("best", Prose(_best_line(state.best(), state.standing())))
+        table.add_row("best", Prose(_best_line(state)))
     if cluster is not None:
         table.add_row("cluster", Prose(str(cluster)))
         if cluster.waiting:
@@ -248,19 +249,20 @@ def _header(state: StudyState, now: datetime, cluster: ClusterStatus | None, sto
     return Group(title, table)
 
 
-def _error_of(best: TrialRow, standing: Standing) -> Text:
-    """Return the best trial's error: its mean over fresh seeds where it has one."""
-    winner = standing.winner
+def _value_of(best: TrialRow, state: StudyState) -> Text:
+    """Return the best trial's value: its mean over fresh seeds where it has one."""
+    winner = state.standing().winner
     if winner is None or winner.trial_id != best.trial_id:
-        return Text(percent(best.val_error_last), "bold green")
-    return Text.assemble((percent(winner.mean), "bold green"), (f" {winner_in_words(winner)}", "dim"))
+        return Text(measured(state.metric, best.value_last), "bold green")
+    return Text.assemble((measured(state.metric, winner.mean), "bold green"), (f" {winner_in_words(winner)}", "dim"))
 
 
-def _best_line(best: TrialRow | None, standing: Standing) -> Text:
+def _best_line(state: StudyState) -> Text:
+    best = state.best()
     if best is None:
         return Text("none completed yet", "dim")
     return Text.assemble(
-        _error_of(best, standing),
+        _value_of(best, state),
         f" by {best.trial_id}",
         ("  ", ""),
         (_point(best), "dim"),
@@ -282,13 +284,13 @@ def _running(state: StudyState, options: ConsoleOptions, at_most: int) -> Render
     table.add_column(no_wrap=True, width=24 if wide else 12)
     table.add_column(no_wrap=True, width=len("switched"))
     if labelled:
-        table.add_row("trial", "", "epoch", "val_error", "curve", "ramp w", style="dim")
+        table.add_row("trial", "", "epoch", state.metric.name, "curve", "ramp w", style="dim")
     for row in shown:
         table.add_row(
             Text(row.trial_id, "cyan"),
             ProgressBar(total=state.epochs, completed=row.epochs, complete_style="cyan", finished_style="cyan"),
             f"{row.epochs}/{state.epochs}",
-            percent(row.val_error_last),
+            measured(state.metric, row.value_last),
             Text(
                 sparkline(state.curve(row.trial_id), 24 if wide else 12, ascii_only=options.ascii_only),
                 "cyan",
@@ -351,7 +353,7 @@ def summary(
     ending: Ending = Ending.DONE,
     cluster: ClusterStatus | None = None,
 ) -> RenderableType:
-    """Return the panel at a search's end: the best configuration, its error, and what the search did."""
+    """Return the panel at a search's end: the best configuration, its value, and what the search did."""
     best = state.best()
     ran = duration(now - state.started_at)
     title = f"{state.study}: {ending}, this run took {ran}"
@@ -371,12 +373,12 @@ def summary(
 
 def _best_table(state: StudyState, best: TrialRow) -> Table:
     table = _two_columns()
-    standing, latest = state.standing(), state.latest(best.trial_id)
+    metric, standing, latest = state.metric, state.standing(), state.latest(best.trial_id)
     _add_confirmed(table, standing)
-    error = Text.assemble((percent(best.val_error_last), "bold green"), f" by {best.trial_id}")
-    if latest is not None:
-        error.append(f", averaged weights (raw {percent(latest.val_error_raw)})", "dim")
-    table.add_row("in the search" if standing.winner else "val_error", Prose(error))
+    told = Text.assemble((measured(metric, best.value_last), "bold green"), f" by {best.trial_id}")
+    if latest is not None and (raw := f"{metric.name}_raw") in MEASURES:
+        told.append(f", averaged weights (raw {measured(metric, latest.value(raw))})", "dim")
+    table.add_row("in the search" if standing.winner else metric.name, Prose(told))
     for name, value in named(best.params).items():
         table.add_row(name, brief(value, digits=6))
     return table
@@ -386,8 +388,9 @@ def _add_confirmed(table: Table, standing: Standing) -> None:
     winner = standing.winner
     if winner is None:
         return
-    mean = Text.assemble((percent(winner.mean), "bold green"), f" by {winner.trial_id}, {winner_in_words(winner)}")
-    table.add_row("val_error", Prose(mean))
+    value = measured(winner.metric, winner.mean)
+    mean = Text.assemble((value, "bold green"), f" by {winner.trial_id}, {winner_in_words(winner)}")
+    table.add_row(winner.metric.name, Prose(mean))
     if (sentence := told_apart(standing)) is not None:
         table.add_row("", Prose(sentence, "" if winner.difference and winner.difference.is_better else "yellow"))
 
@@ -448,9 +451,9 @@ def _two_columns() -> Table:
     return table
 
 
-def _how_it_ended(row: TrialRow) -> str:
-    error = f"{percent(row.val_error_last)} after {row.epochs} epochs"
-    return f"{error}: {row.error}" if row.error else error
+def _how_it_ended(row: TrialRow, state: StudyState) -> str:
+    value = f"{measured(state.metric, row.value_last)} after {row.epochs} epochs"
+    return f"{value}: {row.error}" if row.error else value
 
 
 def _of(row: TrialRow) -> str:

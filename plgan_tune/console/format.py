@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.segment import Segment
 from rich.text import Span, Text
 
+from plgan_tune.config.metrics import Metric
 from plgan_tune.records import TrialStatus, Value
 
 STYLES: Mapping[TrialStatus, str] = {
@@ -156,6 +157,20 @@ def redrawn(console: Console) -> bool:
 def percent(error: float | None) -> str:
     """Return a fraction as a percentage, `15.28 %`; a dash for None."""
     return "-" if error is None else f"{100 * error:.2f} %"
+
+
+def measured(metric: Metric, value: float | None, digits: int = 4) -> str:
+    """Return a metric's value: a share as a percentage, any other with so many digits; a dash for None."""
+    if metric.is_share or value is None:
+        return percent(value)
+    return f"{value:.{digits}g}"
+
+
+def range_of(metric: Metric, low: float, high: float, to: str = " to ", unit: str = "") -> str:
+    """Return an interval of a metric's values: shares in per cent, with `unit` behind them, such as `14.1 to 16.9`."""
+    if metric.is_share:
+        return f"{100 * low:.1f}{to}{100 * high:.1f}{unit}"
+    return f"{low:.3g}{to}{high:.3g}"
 
 
 def duration(time: timedelta) -> str:

@@ -49,7 +49,7 @@ class Configuration:
 
 def best_configurations(study: StudySpec, trials: Sequence[TrialRow], top: int) -> list[Configuration]:
     """Return the `top` best configurations of the search, the best first; see `rank`."""
-    ranked = [row for row in rank(trials, race_of(study)) if study.holds(row.params)]
+    ranked = [row for row in rank(trials, race_of(study), study.metric) if study.holds(row.params)]
     return [Configuration(row.trial_id, study.trial(row.params)) for row in ranked[:top]]
 
 

@@ -20,7 +20,6 @@ from plgan_tune.store.own import own_copy
 from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
-from plgan_tune.study.history import read_rows
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
 
 
@@ -66,8 +65,9 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
         StoreError: if the log or the table cannot be read or written.
     """
     study = evaluation.study
-    ended = {row.trial_id: row for row in read_rows(study.location, study.columns, study.study_id).ended}
-    earlier = evaluation_rows(read_evaluations(evaluation.search, evaluation.study_id))
+    ended = {row.trial_id: row for row in study.rows().ended}
+    metric = evaluation.metric.name
+    earlier = evaluation_rows(read_evaluations(evaluation.search, evaluation.study_id, metric), metric)
     rows = {row.trial_id: row for row in earlier if row.trial_id in ended and _is_of(row, ended[row.trial_id])}
     missing: list[str] = []
     judge, no_judge = None, ""
@@ -94,7 +94,7 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
 
 
 def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:
-    table = evaluations_table(list(rows.values()))
+    table = evaluations_table(list(rows.values()), evaluation.metric.name)
     write_table(table, evaluation.search.join(*EVALUATIONS), study_id=evaluation.study_id)
 
 
@@ -149,7 +149,7 @@ def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge
         test_error=error,
         test_error_raw=raw,
         test_images=len(gauge.labels),
-        val_error_last=None if trial.data.refit else row.val_error_last,
+        value_last=None if trial.data.refit else row.value_last,
         classifier_score=score,
         classifier_score_real=None if score is None or judge is None else judge.of_real,
         inception_score=inception,

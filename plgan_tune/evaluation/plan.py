@@ -9,6 +9,7 @@ from plgan_tune.analysis.seeds import SEEDS
 from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import MADE_WITH, completed
 from plgan_tune.config.errors import show
+from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.config.yaml import dump_yaml, read_yaml
@@ -45,6 +46,7 @@ class Evaluation:
         refit: whether validation images are also trained on.
         notes: notes for the user on the choice.
         study_id: id of the search, which the evaluation's files also carry.
+        metric: what the search went by, whose values stand beside the test errors.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Evaluation:
     refit: bool
     notes: tuple[str, ...]
     study_id: str | None
+    metric: Metric = VAL_ERROR
 
     @property
     def location(self) -> Location:
@@ -75,7 +78,7 @@ class Evaluation:
             for configuration in self.configurations
         ]
         judges = [self.judge_trial] if self.judge_trial else []
-        return FixedStudy(self.name, self.location, (*judges, *trials), TYPES, self.study_id)
+        return FixedStudy(self.name, self.location, (*judges, *trials), TYPES, self.study_id, self.metric)
 
     @property
     def judge_trial(self) -> FixedTrial | None:
@@ -138,7 +141,7 @@ def plan_evaluation(
     chosen = (*(one for one in best if one not in twins), patent, *others)
     judge = judge_configuration(patent, data) if data.channels == 1 else None
     drawn = tuple(fresh_seeds(study, trials, seeds))
-    return Evaluation(search.name, search, chosen, judge, drawn, refit, tuple(notes), study_id)
+    return Evaluation(search.name, search, chosen, judge, drawn, refit, tuple(notes), study_id, study.metric)
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:

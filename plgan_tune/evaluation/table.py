@@ -12,7 +12,8 @@ from rich.text import Text
 
 from plgan_tune.analysis.published import Setting, published
 from plgan_tune.analysis.seeds import JUDGE, PATENT, summarise, verdict
-from plgan_tune.console.format import say
+from plgan_tune.config.metrics import Metric
+from plgan_tune.console.format import measured, say
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow
 
@@ -30,18 +31,21 @@ def print_evaluation(
         console: where to print.
         evaluation: what was trained.
         rows: rows of the evaluation measured so far; at least one.
-        searched: the search's trials, whose validation errors are shown next to those of the seeds.
+        searched: the search's trials, whose values by its metric are shown next to those of the seeds.
     """
     frame = pd.DataFrame([asdict(row) for row in rows if row.configuration != JUDGE])
     lines = summarise(frame, PATENT).to_dict("records")
-    in_search = {row.trial_id: row.val_error_last for row in searched}
+    in_search = {row.trial_id: row.value_last for row in searched}
     data = evaluation.trial.data
     setting = published(data.source, data.path, data.labels)
     for title, table in (
         (f"{evaluation.name}: error on the test images, %", _errors(lines)),
         ("difference from the patent's settings, seed by seed, %", _differences(lines)),
         *_published(setting),
-        ("validation errors and scores: means over the seeds", _beside(frame, lines, in_search)),
+        (
+            f"validation {evaluation.metric.noun}s and scores: means over the seeds",
+            _beside(frame, lines, in_search, evaluation.metric),
+        ),
     ):
         if table.row_count:
             say(console, title, "bold")  # a table's own title would wrap at the width of a narrow table
@@ -95,10 +99,13 @@ def _published(setting: Setting | None) -> Iterator[tuple[str, Table]]:
     yield f"published: {setting.data}, {setting.labels} labels, test error, %", table
 
 
-def _beside(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]], in_search: Mapping[str, float | None]) -> Table:
-    """Return validation errors, by which the search chose, and scores of generated images."""
+def _beside(
+    frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]], in_search: Mapping[str, float | None], metric: Metric
+) -> Table:
+    """Return the values by which the search chose, and scores of generated images."""
     scores = [name for name in SCORES if frame[name].notna().any()]
-    table = _table("configuration", "val_error in the search, %", "here, %")
+    unit = ", %" if metric.is_share else ""
+    table = _table("configuration", f"{metric.name} in the search{unit}", f"here{unit}")
     for name in scores:
         table.add_column(SCORES[name], justify="right")
     means = frame.groupby("configuration")[list(SCORES)].mean()
@@ -108,8 +115,8 @@ def _beside(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]], in_search: 
         own = means.loc[name]
         table.add_row(
             name,
-            "" if searched is None else _percent(searched),
-            _percent(line["val_mean"]),
+            "" if searched is None else _number(metric, searched),
+            _number(metric, line["val_mean"]),
             *("" if isnan(own[score]) else f"{own[score]:.2f}" for score in scores),
         )
     if "classifier_score" in scores:
@@ -151,6 +158,11 @@ def _table(*columns: str) -> Table:
 
 def _interval(low: str, high: str) -> str:
     return low if low == NONE else f"{low} to {high}"
+
+
+def _number(metric: Metric, value: float) -> str:
+    """Return a metric's value as the columns with its unit in their heads have it."""
+    return NONE if isnan(value) else _percent(value) if metric.is_share else measured(metric, value)
 
 
 def _percent(fraction: float) -> str:

@@ -53,6 +53,7 @@ def train_fixed(
         started_at=now(),
         history=left.history,
         competing=False,
+        metric=fixed.metric,
     )
     limits = spec.search.model_copy(update={"trials": len(assignments), "hours": None})
     run_trials(

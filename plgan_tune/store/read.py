@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from math import nan
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from plgan_tune.records import (
 )
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.schemas import (
+    column_of,
     decisions_table,
     epochs_table,
     evaluations_table,
@@ -51,7 +53,7 @@ class Tables:
     decisions: Any
 
 
-def read_tables(study: Location, study_id: str | None = ANY_STUDY) -> Tables:
+def read_tables(study: Location, study_id: str | None = ANY_STUDY, metric: str = "val_error") -> Tables:
     """Read all rows of a study, and check that they match.
 
     A search may be writing them. It writes trials, epochs and decisions in this order, so they are read in the reverse
@@ -60,6 +62,7 @@ def read_tables(study: Location, study_id: str | None = ANY_STUDY) -> Tables:
     Args:
         study: The study's folder.
         study_id: The study id that each file must carry. None is a study of a version without ids.
+        metric: What the study searches by.
 
     Raises:
         StoreError: If there is no study, if a file cannot be read, is of another study or has an impossible value, or
@@ -67,7 +70,7 @@ def read_tables(study: Location, study_id: str | None = ANY_STUDY) -> Tables:
     """
     decisions = read_decisions(study, study_id)
     epochs = read_epochs(study, study_id)
-    trials = read_trials(study, study_id)
+    trials = read_trials(study, study_id, metric)
     if trials.num_rows and not parts(study, EPOCHS):  # a search writes an empty one before its first trial
         raise StoreError(f"{study.join(EPOCHS).url} must hold every part, but {part_name(0)} is not there")
     if decisions.num_rows and (judged := decisions.column("seq")[-1].as_py()) >= epochs.num_rows:
@@ -87,12 +90,13 @@ def read_tables(study: Location, study_id: str | None = ANY_STUDY) -> Tables:
     return Tables(trials, epochs, decisions)
 
 
-def read_trials(study: Location, study_id: str | None = ANY_STUDY) -> Any:
+def read_trials(study: Location, study_id: str | None = ANY_STUDY, metric: str = "val_error") -> Any:
     """Read the trials: an Arrow table of `trials_schema`, in the order in which they began.
 
     Args:
         study: The study's folder. If it has no trial yet, the table is empty and has no searched keys.
         study_id: See `read_tables`.
+        metric: What the study searches by.
 
     Raises:
         StoreError: If there is no study or a trial is in the file twice, and as in `read_table`.
@@ -100,8 +104,8 @@ def read_trials(study: Location, study_id: str | None = ANY_STUDY) -> Any:
     snapshot = study.join(*TRIALS)
     if not snapshot.exists():
         _check_there(study)
-        return trials_schema({}, {}).empty_table()
-    schema = trials_schema({}, {})
+        return trials_schema({}, {}, metric).empty_table()
+    schema = trials_schema({}, {}, metric)
     table = read_table(snapshot, schema.remove(schema.get_field_index("seq")), study_id)
     for name in ("trial_id", "number"):
         counts = pc.value_counts(table.column(name))
@@ -158,17 +162,18 @@ def read_decisions(study: Location, study_id: str | None = ANY_STUDY) -> Any:
     return _read_parts(study, DECISIONS, decisions_table([]), study_id)
 
 
-def read_evaluations(study: Location, study_id: str | None = ANY_STUDY) -> Any:
+def read_evaluations(study: Location, study_id: str | None = ANY_STUDY, metric: str = "val_error") -> Any:
     """Read the evaluations: an Arrow table of `evaluations_schema`. It is empty if there are none.
 
     Args:
         study: The study's folder.
         study_id: See `read_tables`.
+        metric: What the study searches by.
 
     Raises:
         StoreError: As in `read_table`.
     """
-    file, empty = study.join(*EVALUATIONS), evaluations_table([])
+    file, empty = study.join(*EVALUATIONS), evaluations_table([], metric)
     return read_table(file, empty.schema, study_id) if file.exists() else empty
 
 
@@ -203,14 +208,14 @@ def _own_terms(columns: Sequence[str], values: Sequence[float | None]) -> dict[s
     return {name.removeprefix(OWN): value for name, value in named if value is not None}
 
 
-def reports(table: Any) -> list[Report]:
-    """Return what early stopping sees of `epochs_table`."""
+def reports(table: Any, metric: str = "val_error") -> list[Report]:
+    """Return what early stopping that goes by `metric` sees of `epochs_table`."""
     ids = table.column("trial_id").combine_chunks().dictionary_encode()
     names = ids.dictionary.to_pylist()  # the reports of a trial share one string
-    cells = _zipped(table, ("seq", "attempt", "epoch", "val_error"))
+    cells = _zipped(table, ("seq", "attempt", "epoch", metric))
     return [
-        Report(seq, names[place], attempt, epoch, val_error)
-        for place, (seq, attempt, epoch, val_error) in zip(ids.indices.to_pylist(), cells, strict=True)
+        Report(seq, names[place], attempt, epoch, nan if value is None else value)
+        for place, (seq, attempt, epoch, value) in zip(ids.indices.to_pylist(), cells, strict=True)
     ]
 
 
@@ -228,15 +233,19 @@ def decision_rows(table: Any) -> list[DecisionRow]:
     return [DecisionRow(**row | {"verdict": Verdict(row["verdict"])}) for row in rows]
 
 
-def evaluation_rows(table: Any) -> list[EvaluationRow]:
-    """Return the rows of `evaluations_table`."""
+def evaluation_rows(table: Any, metric: str = "val_error") -> list[EvaluationRow]:
+    """Return the rows of `evaluations_table(..., metric)`."""
     names = [f.name for f in fields(EvaluationRow)]
-    rows = (dict(zip(names, cells, strict=True)) for cells in _zipped(table, names))
+    columns = [column_of(name, metric) for name in names]
+    rows = (dict(zip(names, cells, strict=True)) for cells in _zipped(table, columns))
     return [EvaluationRow(**row | {"status": TrialStatus(row["status"])}) for row in rows]
 
 
 def trial_rows(
-    table: Any, columns: Mapping[str, str], options: Mapping[str, Sequence[Value]] = NO_OPTIONS
+    table: Any,
+    columns: Mapping[str, str],
+    options: Mapping[str, Sequence[Value]] = NO_OPTIONS,
+    metric: str = "val_error",
 ) -> list[TrialRow]:
     """Return the rows of `trials_table`.
 
@@ -244,6 +253,7 @@ def trial_rows(
         table: The Arrow table.
         columns: Searched dotted path -> column name.
         options: Dotted path -> the values of a key that is a choice. Without them, JSON text stays text.
+        metric: What the study searches by.
 
     Raises:
         StoreError: If the table lacks the column of a searched key.
@@ -257,7 +267,8 @@ def trial_rows(
         )
     params = _zipped(table, searched) if searched else [()] * table.num_rows
     rows = []
-    for cells, values in zip(_zipped(table, fixed), params, strict=True):
+    of_metric = [column_of(name, metric) for name in fixed]
+    for cells, values in zip(_zipped(table, of_metric), params, strict=True):
         known = dict(zip(fixed, cells, strict=True))
         known["status"] = TrialStatus(known["status"])
         point = {path: value_of(value, options.get(path, ())) for path, value in zip(columns, values, strict=True)}

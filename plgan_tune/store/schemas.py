@@ -10,7 +10,18 @@ from typing import Any, Final, get_args
 
 import pyarrow as pa
 
-from plgan_tune.records import MEASURES, OWN, DecisionRow, EpochMetrics, EpochRow, EvaluationRow, TrialRow, Value
+from plgan_tune.records import (
+    MEASURES,
+    NAMED_BY_METRIC,
+    OWN,
+    DecisionRow,
+    EpochMetrics,
+    EpochRow,
+    EvaluationRow,
+    TrialRow,
+    Value,
+    about,
+)
 
 SCHEMA_VERSION: Final = 1
 VERSION_KEY: Final = b"plgan_tune.schema_version"
@@ -49,17 +60,22 @@ def decisions_schema() -> Any:
     return _versioned([_column(f) for f in fields(DecisionRow)])
 
 
-def evaluations_schema() -> Any:
-    """Return the schema of evaluations: the fields of `EvaluationRow`."""
-    return _versioned([_column(f) for f in fields(EvaluationRow)])
+def evaluations_schema(metric: str = "val_error") -> Any:
+    """Return the schema of evaluations: the fields of `EvaluationRow`.
+
+    Args:
+        metric: What the study searched by.
+    """
+    return _versioned([_column(f, metric) for f in fields(EvaluationRow)])
 
 
-def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
+def trials_schema(columns: Mapping[str, str], types: Mapping[str, type], metric: str = "val_error") -> Any:
     """Return the schema of trials: the fields of `TrialRow`, with a column for each searched key instead of `params`.
 
     Args:
         columns: Searched dotted path -> column name.
         types: Searched dotted path -> bool, int, float or str. A column of str holds other values as JSON.
+        metric: What the study searches by, which names two columns.
 
     Raises:
         ValueError: If the two have different paths, a column name appears twice, or a type is none of these.
@@ -70,7 +86,7 @@ def trials_schema(columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
         raise ValueError(f"a searched key's type is bool, int, float or str, but got {unknown}")
     result: list[Any] = []
     for f in fields(TrialRow):
-        result += _param_columns(columns, types) if f.name == "params" else [_column(f)]
+        result += _param_columns(columns, types) if f.name == "params" else [_column(f, metric)]
     names = [column.name for column in result]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"column names must differ, but {', '.join(twice)} stands twice")
@@ -92,18 +108,26 @@ def decisions_table(rows: Sequence[DecisionRow]) -> Any:
     return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
 
 
-def evaluations_table(rows: Sequence[EvaluationRow]) -> Any:
-    """Return `rows` as an Arrow table of `evaluations_schema`."""
-    schema = evaluations_schema()
-    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
+def evaluations_table(rows: Sequence[EvaluationRow], metric: str = "val_error") -> Any:
+    """Return `rows` as an Arrow table of `evaluations_schema(metric)`."""
+    cells = {column_of(f.name, metric): [getattr(row, f.name) for row in rows] for f in fields(EvaluationRow)}
+    return pa.table(cells, schema=evaluations_schema(metric))
 
 
-def trials_table(rows: Sequence[TrialRow], columns: Mapping[str, str], types: Mapping[str, type]) -> Any:
-    """Return `rows` as an Arrow table of `trials_schema(columns, types)`."""
-    schema = trials_schema(columns, types)
+def trials_table(
+    rows: Sequence[TrialRow], columns: Mapping[str, str], types: Mapping[str, type], metric: str = "val_error"
+) -> Any:
+    """Return `rows` as an Arrow table of `trials_schema(columns, types, metric)`."""
+    schema = trials_schema(columns, types, metric)
     params = {column: [cell(row.params[path], types[path]) for row in rows] for path, column in columns.items()}
-    fixed = {f.name: [getattr(row, f.name) for row in rows] for f in fields(TrialRow) if f.name != "params"}
+    names = [f.name for f in fields(TrialRow) if f.name != "params"]
+    fixed = {column_of(name, metric): [getattr(row, name) for row in rows] for name in names}
     return pa.table(params | fixed, schema=schema)
+
+
+def column_of(name: str, metric: str) -> str:
+    """Return the column of a row's field in a study that searches by this metric: `val_error_last` of `value_last`."""
+    return metric + name.removeprefix("value") if name in NAMED_BY_METRIC else name
 
 
 def check_params(params: Mapping[str, Value], types: Mapping[str, type]) -> None:
@@ -155,7 +179,10 @@ def _versioned(columns: Sequence[Any]) -> Any:
     return pa.schema(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
-def _column(f: "Field[Any]") -> Any:
+def _column(f: "Field[Any]", metric: str = "val_error") -> Any:
+    if f.name in NAMED_BY_METRIC:
+        description = {**about(metric), "meaning": f.metadata["meaning"].format(metric=metric)}
+        return _described(column_of(f.name, metric), pa.float64(), description, nullable=True)
     kinds = get_args(f.type) if isinstance(f.type, pytypes.UnionType) else (f.type,)
     (kind,) = (kind for kind in kinds if kind is not type(None))
     one_of = list(kind) if issubclass(kind, StrEnum) else []

@@ -71,7 +71,7 @@ class CheckpointKeeper:
     def _to_keep(self) -> set[str]:
         """Return the trials whose files stay: a whole training of each of the best, and of all that may still win."""
         race = self._state.race
-        kept = rank(self._rows, race)[: self._keep]
+        kept = rank(self._rows, race, self._state.metric)[: self._keep]
         goes_on = self._state.ended() < self._state.trials or (race is not None and race.goes_on(self._rows))
         if self._keep and race is not None and goes_on:
             may_win = race.may_win(self._rows)

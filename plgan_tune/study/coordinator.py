@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from math import isfinite
 from typing import Final
 
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Verdict
@@ -108,13 +109,18 @@ class Coordinator:
         if report.metrics is None:
             self._end(assignment, report.status, report.error)
             return Verdict.STOP
+        value = report.metrics.value(self.state.metric.name)
+        if (unusable := self._unusable(value, report.metrics.epoch)) is not None:
+            self._end(assignment, *unusable)
+            return Verdict.STOP
         epoch = self._record(assignment, report, report.metrics)
-        self._suggestions.report(assignment.trial_id, report.metrics.epoch, report.metrics.val_error)
+        if value is not None:
+            self._suggestions.report(assignment.trial_id, report.metrics.epoch, value)
         if report.status is not TrialStatus.RUNNING:
             self._end(assignment, report.status)
             return Verdict.STOP
         judged = epoch if assignment.replicate_of is None else None  # replicates train to their last epoch
-        decision = self._rule.report(judged.report, assignment.point) if judged else None
+        decision = self._rule.report(judged.report(self.state.metric.name), assignment.point) if judged else None
         if decision is not None:
             self._record_decision(decision)
             if decision.verdict is Verdict.STOP:
@@ -229,6 +235,17 @@ class Coordinator:
             raise RecordingError(f"the results in {place} are incomplete: an event could not be recorded") from (
                 self.first_error
             )
+
+    def _unusable(self, value: float | None, epoch: int) -> tuple[TrialStatus, str] | None:
+        """Return how a trial ends, and why, whose epoch has no value that it could be judged by; None if it has one.
+
+        Its row is not logged: trials that no metric can rank would stand beside others, and a table holds no NaN.
+        """
+        name = self.state.metric.name
+        if value is None:
+            why = f"epoch {epoch} has no {name}, search.metric: the trial's data or method cannot have one"
+            return (TrialStatus.FAILED, why) if self.state.competing else None
+        return None if isfinite(value) else (TrialStatus.DIVERGED, f"{name} is not finite in epoch {epoch}")
 
     def _note_the_last(self) -> None:
         """The study has as many trials as were handed out, though more were asked for."""

@@ -23,6 +23,7 @@ def build_rule(spec: StudySpec) -> Rule:
         asha.min_competitors,
         asha.smoothing,
         _start_of(spec) if asha.align == "switch" else from_the_first_epoch,
+        spec.metric,
     )
     return Audited(halving, draw_controls(asha.controls, spec.search.seed))
 

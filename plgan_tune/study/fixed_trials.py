@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.records import TrialRow, TrialStatus, Value
 from plgan_tune.store.location import Location
@@ -35,6 +36,7 @@ class FixedStudy:
         trials: at least one.
         types: key of a trial's point -> bool, int, float or str.
         study_id: id that its files carry.
+        metric: what its trials' rows keep the last and the best value of.
     """
 
     name: str
@@ -42,6 +44,7 @@ class FixedStudy:
     trials: tuple[FixedTrial, ...]
     types: Mapping[str, type]
     study_id: str | None
+    metric: Metric = VAL_ERROR
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -53,6 +56,14 @@ class FixedStudy:
         """Epochs of each trial."""
         return self.trials[0].trial.training.epochs
 
+    def rows(self) -> History:
+        """Return the rows of its log.
+
+        Raises:
+            StoreError: if the log cannot be read.
+        """
+        return read_rows(self.location, self.columns, self.study_id, metric=self.metric.name)
+
     def left_behind(self) -> Left:
         """Return what earlier starts left, with failed trials as running: a new start retries them.
 
@@ -60,7 +71,7 @@ class FixedStudy:
             StoreError: if the log cannot be read.
         """
         there = self.location.exists()
-        known = read_rows(self.location, self.columns, self.study_id) if there else History()
+        known = self.rows() if there else History()
         history = as_epochs_say(known, self.epochs)
         return Left(known, replace(history, trials=tuple(map(_tried_again, history.trials))))
 
@@ -101,8 +112,8 @@ class FixedTrials:
         """Return the next assignment; None after the last."""
         return next(self._assignments, None)
 
-    def report(self, trial_id: str, epoch: int, val_error: float) -> None:
-        """Ignore an epoch's error."""
+    def report(self, trial_id: str, epoch: int, value: float) -> None:
+        """Ignore an epoch's value."""
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
         """Ignore how a trial ended."""

@@ -78,28 +78,27 @@ def write_best(
     location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int, standing: Standing
 ) -> None:
     """Write the best configuration, ready for `train --config`."""
+    in_the_search, confirmed = _in_the_search(best, spec.search.metric), _confirmed(standing, spec.search.metric)
     header = (
-        f"# The best of study {location.name}: trial {best.trial_id}{_in_the_search(best)}.\n{_confirmed(standing)}"
+        f"# The best of study {location.name}: trial {best.trial_id}{in_the_search}.\n{confirmed}"
         f"#   python -m plgan_tune.train --config {BEST_FILE}\n"
     )
     location.join(BEST_FILE).write_text(header + dump_yaml(configuration_as_mapping(spec.study, trial, threads)))
 
 
-def _in_the_search(best: TrialRow) -> str:
+def _in_the_search(best: TrialRow, metric: str) -> str:
     if best.status is not TrialStatus.COMPLETED:  # the first point, whose replicates are whole
         return ", which was stopped early in the search"
-    return (
-        f", val_error {best.val_error_last} at epoch {best.epochs}, which plgan_tune.train repeats on the same kind of "
-        "machine"
-    )
+    value = f"{metric} {best.value_last} at epoch {best.epochs}"
+    return f", {value}, which plgan_tune.train repeats on the same kind of machine"
 
 
-def _confirmed(standing: Standing) -> str:
+def _confirmed(standing: Standing, metric: str) -> str:
     winner = standing.winner
     if winner is None:
         return ""
     seeds = f"{len(winner.judging)} fresh seed{'s' * (len(winner.judging) > 1)}"
-    return f"# Mean val_error on {seeds} that had chosen nothing before: {winner.mean}.\n"
+    return f"# Mean {metric} on {seeds} that had chosen nothing before: {winner.mean}.\n"
 
 
 def default_name(spec: StudySpec, started: datetime) -> str:

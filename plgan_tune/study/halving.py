@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
+from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.records import DecisionRow, Report, Value, Verdict
 
 StartOf = Callable[[Mapping[str, Value]], int]
@@ -36,8 +37,9 @@ class Halving:
         rungs: epochs, ascending, counted from the start of a trial's rungs.
         reduction_factor: one in this many trials continues.
         min_competitors: values that a rung needs before a trial is stopped there.
-        smoothing: a trial's value is the mean error of its last `smoothing` epochs after the start of its rungs.
+        smoothing: a trial's value is the mean of its last `smoothing` epochs after the start of its rungs.
         start_of: the epoch from which a trial's rungs count.
+        metric: what the reports hold. Rungs hold its costs; decisions are in its own unit.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class Halving:
         min_competitors: int = 1,
         smoothing: int = 1,
         start_of: StartOf = from_the_first_epoch,
+        metric: Metric = VAL_ERROR,
     ) -> None:
-        self._values: Mapping[int, list[float]] = {rung: [] for rung in rungs}
+        self._costs: Mapping[int, list[float]] = {rung: [] for rung in rungs}
         self._judged: dict[str, int] = {}
         self._recent: dict[str, deque[tuple[int, float]]] = {}
         self._starts: dict[str, int] = {}
@@ -56,6 +59,7 @@ class Halving:
         self._min_competitors = min_competitors
         self._smoothing = smoothing
         self._start_of = start_of
+        self._metric = metric
 
     def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow | None:
         """Return the decision on a trial if the epoch is a rung at which it was not judged yet, else None.
@@ -68,12 +72,12 @@ class Halving:
         recent = self._recent.setdefault(trial_id, deque(maxlen=self._smoothing))
         while recent and recent[-1][0] >= epoch:
             recent.pop()
-        recent.append((epoch, report.val_error))
+        recent.append((epoch, self._metric.cost(report.value)))
         rung = epoch - start
-        if rung not in self._values or rung <= self._judged.get(trial_id, 0):
+        if rung not in self._costs or rung <= self._judged.get(trial_id, 0):
             return None
         self._judged[trial_id] = rung
-        return self._decide(report, rung, fmean(value for at, value in recent if at > start))
+        return self._decide(report, rung, fmean(cost for at, cost in recent if at > start))
 
     def _start(self, trial_id: str, point: Mapping[str, Value]) -> int:
         """Return where the trial's rungs start. `start_of` is called once per trial: it may build a configuration."""
@@ -82,25 +86,25 @@ class Halving:
             start = self._starts[trial_id] = self._start_of(point)
         return start
 
-    def _decide(self, report: Report, rung: int, value: float) -> DecisionRow:
-        values = self._values[rung]
-        insort(values, value)
-        n = len(values)
+    def _decide(self, report: Report, rung: int, cost: float) -> DecisionRow:
+        costs = self._costs[rung]
+        insort(costs, cost)
+        n = len(costs)
         cutoff, verdict = None, Verdict.CONTINUE
         reason = f"fewer than {self._min_competitors} values"
         if n >= self._min_competitors:
             goes_on = -(-n // self._reduction_factor)
-            cutoff = values[goes_on - 1]
-            verdict = Verdict.CONTINUE if value <= cutoff else Verdict.STOP
-            reason = f"place {bisect_left(values, value) + 1} of {n}, of which {goes_on} continue"
+            cutoff = costs[goes_on - 1]
+            verdict = Verdict.CONTINUE if cost <= cutoff else Verdict.STOP
+            reason = f"place {bisect_left(costs, cost) + 1} of {n}, of which {goes_on} continue"
         return DecisionRow(
             seq=report.seq,
             trial_id=report.trial_id,
             attempt=report.attempt,
             epoch=report.epoch,
             rung=rung,
-            value=value,
-            cutoff=cutoff,
+            value=self._metric.cost(cost),
+            cutoff=None if cutoff is None else self._metric.cost(cutoff),
             competitors=n,
             verdict=verdict,
             reason=reason,

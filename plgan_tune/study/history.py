@@ -71,7 +71,7 @@ class History:
     reports: tuple[Report, ...] = ()
     latest: Mapping[str, EpochRow] = field(default_factory=dict)
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    """trial_id -> epoch -> val_error, of each trial's latest attempt that reached that epoch."""
+    """trial_id -> epoch -> the metric's value, of each trial's latest attempt that reached that epoch; NaN for none."""
     starts: tuple[Mapping[str, Any], ...] = ()
     """Provenance of each start of the study, from its study file."""
     decisions: tuple[DecisionRow, ...] = ()
@@ -168,7 +168,7 @@ def read_history(location: Location, spec: StudySpec) -> History:
     held = read_study_file(location)
     earlier, starts = held.spec, held.starts
     changes = _compare(file, earlier, spec)
-    history = read_rows(location, spec.columns, held.study_id, spec.options)
+    history = read_rows(location, spec.columns, held.study_id, spec.options, spec.search.metric)
     since = history.next_seq
     if earlier.search.early_stopping == spec.search.early_stopping:
         since = starts[-1].get(RULE_SINCE, 0) if starts else 0
@@ -184,6 +184,7 @@ def read_rows(
     columns: Mapping[str, str],
     study_id: str | None,
     options: Mapping[str, Sequence[Value]] = NO_OPTIONS,
+    metric: str = "val_error",
 ) -> History:
     """Read only the rows of a study, not its file.
 
@@ -192,17 +193,18 @@ def read_rows(
         columns: dotted path of each searched key -> column name.
         study_id: id that every file must carry; None for a study from before ids existed.
         options: dotted path -> all values of a searched key that has few.
+        metric: what the study searches by.
 
     Raises:
         StoreError: as in `read_tables`.
     """
-    tables = read_tables(location, study_id)
+    tables = read_tables(location, study_id, metric)
     decisions = decision_rows(tables.decisions)
-    trials = sorted(trial_rows(tables.trials, columns, options), key=lambda row: row.number)
-    reported = reports(tables.epochs)
+    trials = sorted(trial_rows(tables.trials, columns, options, metric), key=lambda row: row.number)
+    reported = reports(tables.epochs, metric)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in reported:
-        curves[row.trial_id][row.epoch] = row.val_error
+        curves[row.trial_id][row.epoch] = row.value
     return History(tuple(trials), tuple(reported), latest_rows(tables.epochs), curves, decisions=tuple(decisions))
 
 

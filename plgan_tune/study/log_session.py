@@ -36,7 +36,7 @@ def open_log(
         location: the study's folder.
         columns: searched dotted path -> column name.
         types: searched dotted path -> bool, int, float or str.
-        state: which trials ended, and with which error.
+        state: which trials ended and how, and what the study searches by.
         keep: how many of the best completed trials keep their checkpoints.
         left: what earlier starts left.
         writer: writes each file of the log; raises FollowedError if another search writes now.
@@ -46,7 +46,7 @@ def open_log(
         StoreError: if the store cannot be read or written.
     """
     with (
-        StudyLog(location, columns, types, writer=writer, study_id=study_id) as log,
+        StudyLog(location, columns, types, writer=writer, study_id=study_id, metric=state.metric.name) as log,
         CheckpointKeeper(location, state, log, keep) as keeper,
     ):
         log.open_tables()

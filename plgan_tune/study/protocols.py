@@ -19,13 +19,13 @@ class Suggestions(Protocol):
         `NONE_YET` while what comes next depends on trials that are running.
         """
 
-    def report(self, trial_id: str, epoch: int, val_error: float) -> None:
-        """Take the error of an epoch. An attempt that starts from a checkpoint may repeat earlier epochs.
+    def report(self, trial_id: str, epoch: int, value: float) -> None:
+        """Take the value of an epoch. An attempt that starts from a checkpoint may repeat earlier epochs.
 
         Args:
             trial_id: The trial.
             epoch: Epochs that the trial has completed.
-            val_error: The validation error after that epoch, a fraction.
+            value: The study's metric after that epoch, in its own unit: by default the validation error, a fraction.
         """
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
@@ -48,7 +48,7 @@ class Rule(Protocol):
         """Take an epoch that is not the trial's last, and decide whether the trial continues.
 
         Args:
-            report: The epoch.
+            report: The epoch, with the value of the study's metric, of which the higher may be the better one.
             point: Dotted path of each searched key -> its value in this trial.
 
         Returns:

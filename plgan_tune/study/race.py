@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
-from math import ceil, sqrt
+from math import ceil, nan, sqrt
 from statistics import fmean
 from typing import Final
 
 import numpy as np
 
+from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.config.study import ConfirmSpec, Point, StudySpec
-from plgan_tune.records import DecisionRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.records import DecisionRow, TrialRow, TrialStatus, Verdict, about
 
 CONFIDENCE: Final = 0.95
 """Of every interval. Those of differences hold together, for all finalists of the last round."""
@@ -61,10 +62,10 @@ def rounds_of(finalists: int, seeds: int) -> tuple[Round, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much higher a configuration's error is than that of the first point, on the same seeds.
+    """How much worse a configuration is than the first point, on the same seeds: the difference of their costs.
 
     Attributes:
-        mean: Mean difference; negative if the configuration is better.
+        mean: Mean difference in the metric's unit; negative if the configuration is better.
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -85,37 +86,44 @@ class Confirmed:
 
     Attributes:
         trial_id: The search's trial at this point.
-        errors: Validation error at the last epoch, a fresh seed each: replicate 1, 2, and so on.
-        earlier: How many of `errors`, the first ones, are of rounds before its last. They chose it, as the search's own
-            error did, so its mean leaves them out.
+        values: The metric's value at the last epoch, a fresh seed each: replicate 1, 2, and so on.
+        earlier: How many of `values`, the first ones, are of rounds before its last. They chose it, as the search's own
+            value did, so its mean leaves them out.
         dropped: Why it takes part no longer, like `out after 1 seed`; None if it stayed to the end.
         difference: From the first point; None if it is the first point, was dropped, or if there is no first point.
+        metric: What the values are of.
     """
 
     trial_id: str
-    errors: tuple[float, ...]
+    values: tuple[float, ...]
     earlier: int = 0
     dropped: str | None = None
     difference: Difference | None = None
+    metric: Metric = VAL_ERROR
 
     @property
     def judging(self) -> tuple[float, ...]:
-        """The errors that have chosen nothing before: those of its last round."""
-        return self.errors[self.earlier :]
+        """The values that have chosen nothing before: those of its last round."""
+        return self.values[self.earlier :]
 
     @property
     def mean(self) -> float:
-        """Mean error over the fresh seeds of its last round."""
+        """Mean value over the fresh seeds of its last round."""
         return fmean(self.judging)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Student's interval of the mean, by the deviation of all fresh seeds; None with a single one."""
-        count = len(self.errors)
+        """Student's interval of the mean, by the deviation of all fresh seeds; None with a single one.
+
+        What of it lies beyond the metric's own bounds is cut off.
+        """
+        count = len(self.values)
         if count < 2:
             return None
-        half = _t(CONFIDENCE, 1, count - 1) * float(np.std(self.errors, ddof=1)) / sqrt(len(self.judging))
-        return max(0.0, self.mean - half), min(1.0, self.mean + half)
+        half = _t(CONFIDENCE, 1, count - 1) * float(np.std(self.values, ddof=1)) / sqrt(len(self.judging))
+        least, most = about(self.metric.name)["least"], about(self.metric.name)["most"]
+        low, high = self.mean - half, self.mean + half
+        return low if least is None else max(float(least), low), high if most is None else min(float(most), high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,7 @@ class Standing:
     Attributes:
         rounds: Those of the race, the last ones still to come.
         ended: How many of them have ended.
-        places: All that have an error, the best first: those that take part, then the dropped, the latest first.
+        places: All that have a value, the best first: those that take part, then the dropped, the latest first.
         active: trial_ids of those that take part.
         first: trial_id of the first point; None if there is none.
         is_over: Whether no further round comes.
@@ -150,8 +158,8 @@ class Race:
     """Races the search's best trials, and its first point, against each other on fresh seeds.
 
     Replicate r of every configuration has the same seed, so differences are paired. The rounds are those of
-    `rounds_of`; a round's seeds are trained to the last epoch. After a round the finalists of lowest mean go on, by
-    their fresh seeds and the search's own error. One whose replicate diverged or failed is dropped. The first point
+    `rounds_of`; a round's seeds are trained to the last epoch. After a round the finalists of best mean go on, by
+    their fresh seeds and the search's own value. One whose replicate diverged or failed is dropped. The first point
     takes part in every round. What the last round trains has brought nobody into it: it alone gives the printed means
     and the differences from the first point.
 
@@ -164,11 +172,18 @@ class Race:
         epochs: Epochs of a whole training.
         first: The first of `search.first`, to compare with; None if there is none.
         budget: `search.epochs`.
+        metric: What the trials are ranked by.
     """
 
     def __init__(
-        self, confirm: ConfirmSpec, epochs: int, first: Point | None = None, budget: int | None = None
+        self,
+        confirm: ConfirmSpec,
+        epochs: int,
+        first: Point | None = None,
+        budget: int | None = None,
+        metric: Metric = VAL_ERROR,
     ) -> None:
+        self._metric = metric
         self._confirm, self._epochs, self._first, self._budget = confirm, epochs, first, budget
         self._share = Fraction(str(confirm.share))  # 0.7 of 1,000 epochs are 700, which they are not as floats
 
@@ -290,9 +305,9 @@ class Race:
         own = [row for row in rows if row.replicate_of is None]
         first = next((row for row in sorted(own, key=lambda row: row.number) if self._is_first(row)), None)
         completed = [
-            (row.val_error_last, row.number, row)
+            (self._metric.cost(row.value_last), row.number, row)
             for row in own
-            if row.status is TrialStatus.COMPLETED and row.val_error_last is not None and row is not first
+            if row.status is TrialStatus.COMPLETED and row.value_last is not None and row is not first
         ]
         newest = max((row.number for row in own), default=0)
         begun: set[tuple[str, int]] = set()
@@ -312,6 +327,7 @@ class Race:
             begun=begun,
             earlier=earlier,
             searching=any(row.status is TrialStatus.RUNNING for row in own),
+            metric=self._metric,
         )
 
     def _is_first(self, row: TrialRow) -> bool:
@@ -364,12 +380,13 @@ class _Field:
     """Who may take part, and what they have trained.
 
     Attributes:
-        candidates: The search's completed trials, the lowest error first, without the first point.
+        candidates: The search's completed trials, the best value first, without the first point.
         first: The first point's trial, if it takes part.
         ended: trial_id -> number -> the ended replicate.
         begun: trial_id and number of every replicate.
         earlier: Those that were handed out before the search's last trial was.
         searching: Whether a trial of the search still trains, so that the candidates may change.
+        metric: What they are ranked by.
     """
 
     candidates: tuple[TrialRow, ...]
@@ -378,6 +395,7 @@ class _Field:
     begun: Set[tuple[str, int]]
     earlier: Set[tuple[str, int]]
     searching: bool
+    metric: Metric
 
     def wasted(self, rounds: Sequence[Round]) -> int:
         """Return how many of the earlier replicates such a race may not need.
@@ -390,16 +408,16 @@ class _Field:
             needed |= {(self.first.trial_id, number) for number in range(1, rounds[-1].seeds + 1)}
         return len(self.earlier - needed)
 
-    def errors(self, trial_id: str, seeds: int) -> tuple[float, ...]:
-        """Return the errors on the seeds from 1 to `seeds`, up to the first that has none."""
+    def values(self, trial_id: str, seeds: int) -> tuple[float, ...]:
+        """Return the values on the seeds from 1 to `seeds`, up to the first that has none."""
         return tuple(self._known(trial_id, seeds))
 
     def _known(self, trial_id: str, seeds: int) -> Iterator[float]:
         for number in range(1, seeds + 1):
             replicate = self.ended.get(trial_id, {}).get(number)
-            if replicate is None or replicate.status is not TrialStatus.COMPLETED or replicate.val_error_last is None:
+            if replicate is None or replicate.status is not TrialStatus.COMPLETED or replicate.value_last is None:
                 return
-            yield replicate.val_error_last
+            yield replicate.value_last
 
     def broken(self, trial_id: str, seeds: int) -> TrialRow | None:
         """Return the first replicate on the seeds from 1 to `seeds` that did not complete."""
@@ -479,14 +497,14 @@ class _Course:
         self._last |= {row.trial_id: self._ended for row in self._active}
         for row in list(self._active):
             if (broken := self.field.broken(row.trial_id, ending.seeds)) is not None:
-                self._drop(row, seq, 1.0, None, f"its replicate {broken.replicate} {broken.status}")
+                self._drop(row, seq, self._worst(row), None, f"its replicate {broken.replicate} {broken.status}")
         self._part = list(self._active)
         ranked = sorted(self._finalists(self._active), key=self._choosing)
         if self._ended < len(self._rounds) and ranked:
             go_on = self._rounds[self._ended].finalists
-            cutoff = self._choosing(ranked[:go_on][-1])[0]
+            cutoff = self._mean(ranked[:go_on][-1])
             for row in ranked[go_on:]:
-                self._drop(row, seq, self._choosing(row)[0], cutoff, out_after(ending.seeds))
+                self._drop(row, seq, self._mean(row), cutoff, out_after(ending.seeds))
 
     def _drop(self, row: TrialRow, seq: int, value: float, cutoff: float | None, why: str) -> None:
         self._decisions.append(
@@ -510,13 +528,23 @@ class _Course:
         return [row for row in rows if row is not self.field.first]
 
     def _choosing(self, row: TrialRow) -> tuple[float, int]:
-        """Return what ranks finalists: the mean of the search's own error and those of all fresh seeds so far."""
-        errors = [error for error in (row.val_error_last,) if error is not None]
-        return fmean([*errors, *self._errors(row)]), row.number
+        """Return what ranks finalists: their mean, and their number where it is equal."""
+        return self.field.metric.cost(self._mean(row)), row.number
 
-    def _errors(self, row: TrialRow) -> tuple[float, ...]:
-        """Return its errors on the fresh seeds, to the end of the last round that it took part in."""
-        return self.field.errors(row.trial_id, self._seeds_after(self._last.get(row.trial_id, 0)))
+    def _mean(self, row: TrialRow) -> float:
+        """Return the mean of the search's own value and those of all fresh seeds so far."""
+        values = [value for value in (row.value_last,) if value is not None]
+        values += self._values(row)
+        return fmean(values) if values else nan
+
+    def _worst(self, row: TrialRow) -> float:
+        """Return what a configuration comes to that broke down: the metric's worst, or its mean where there is none."""
+        worst = self.field.metric.worst
+        return self._mean(row) if worst is None else worst
+
+    def _values(self, row: TrialRow) -> tuple[float, ...]:
+        """Return its values on the fresh seeds, to the end of the last round that it took part in."""
+        return self.field.values(row.trial_id, self._seeds_after(self._last.get(row.trial_id, 0)))
 
     def _seeds_after(self, rounds: int) -> int:
         return self._rounds[rounds - 1].seeds if rounds else 0
@@ -526,29 +554,30 @@ class _Course:
             return ()
         finalists = [self._confirmed(row) for row in sorted(self._finalists(self._active), key=self._choosing)]
         dropped = sorted(
-            (row for row, _ in self._dropped.values() if self._errors(row)),
+            (row for row, _ in self._dropped.values() if self._values(row)),
             key=lambda row: (-self._last[row.trial_id], self._choosing(row)),
         )
         return (*self._with_first(finalists), *map(self._confirmed, dropped))
 
     def _with_first(self, finalists: Sequence[Confirmed]) -> list[Confirmed]:
-        """Put the first point behind the finalists whose mean is lower, and in front of the others."""
+        """Put the first point behind the finalists whose mean is better, and in front of the others."""
         first = self.field.first
         if first is None or first not in self._active:
             return list(finalists)
-        place = self._confirmed(first)
-        lower = [one for one in finalists if one.mean < place.mean]
-        return [*lower, place, *(one for one in finalists if one not in lower)]
+        place, cost = self._confirmed(first), self.field.metric.cost
+        better = [one for one in finalists if cost(one.mean) < cost(place.mean)]
+        return [*better, place, *(one for one in finalists if one not in better)]
 
     def _confirmed(self, row: TrialRow) -> Confirmed:
-        errors = self._errors(row)
+        values = self._values(row)
         earlier = self._seeds_after(self._last[row.trial_id] - 1)
         return Confirmed(
             trial_id=row.trial_id,
-            errors=errors,
-            earlier=earlier if earlier < len(errors) else 0,
+            values=values,
+            earlier=earlier if earlier < len(values) else 0,
             dropped=self._dropped[row.trial_id][1] if row.trial_id in self._dropped else None,
             difference=self._difference(row),
+            metric=self.field.metric,
         )
 
     def _difference(self, row: TrialRow) -> Difference | None:
@@ -559,14 +588,16 @@ class _Course:
         first = self.field.first
         if first is None or row is first or first not in self._active or row not in self._active:
             return None
-        table = np.array([self._errors(one) for one in self._part])
+        table = np.array([self._values(one) for one in self._part])
         seeds = table.shape[1]
         if seeds < 2:
             return None
         variance, freedom = residual(table)
         judging = seeds - self._seeds_after(self._ended - 1)
         half = _t(CONFIDENCE, len(self._part) - 1, freedom) * sqrt(2 * variance / judging)
-        mean = fmean(self._errors(row)[-judging:]) - fmean(self._errors(first)[-judging:])
+        mean = self.field.metric.cost(fmean(self._values(row)[-judging:]) - fmean(self._values(first)[-judging:]))
+        if not self.field.metric.is_share:
+            return Difference(mean, mean - half, mean + half)
         return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
@@ -581,19 +612,19 @@ def race_of(spec: StudySpec) -> Race | None:
     if search.confirm is None:
         return None
     first = search.first[0] if search.first else None
-    return Race(search.confirm, spec.any_trial().training.epochs, first, search.epochs)
+    return Race(search.confirm, spec.any_trial().training.epochs, first, search.epochs, spec.metric)
 
 
-def residual(errors: np.ndarray) -> tuple[float, int]:
-    """Return the variance of an error that neither its configuration nor its seed explains, and its freedom.
+def residual(values: np.ndarray) -> tuple[float, int]:
+    """Return the variance of a value that neither its configuration nor its seed explains, and its freedom.
 
     Args:
-        errors: One row a configuration, one column a seed; at least two of each.
+        values: One row a configuration, one column a seed; at least two of each.
     """
-    configurations, seeds = errors.shape
-    expected = errors.mean(axis=1, keepdims=True) + errors.mean(axis=0, keepdims=True) - errors.mean()
+    configurations, seeds = values.shape
+    expected = values.mean(axis=1, keepdims=True) + values.mean(axis=0, keepdims=True) - values.mean()
     freedom = (configurations - 1) * (seeds - 1)
-    return float(((errors - expected) ** 2).sum()) / freedom, freedom
+    return float(((values - expected) ** 2).sum()) / freedom, freedom
 
 
 @cache

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import isfinite, nan
 
+from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value, Verdict
 from plgan_tune.study.history import History, is_too_long
 from plgan_tune.study.patience import Patience
@@ -41,11 +43,13 @@ class StudyState:
         split_hash: hash of the data split, if all trials share it.
         competing: whether trials compete, so that one is the best.
         race: confirms the best trials, if any does.
+        metric: what trials are ranked by, and what their rows keep the last and the best value of.
         history: rows of earlier starts. An unfinished trial waits until it starts again.
 
     Attributes:
         silent: trial_id -> the message on a trial that reports nothing.
         race: confirms the best trials; None if nothing does.
+        metric: what trials are ranked by.
         notes: messages on trials' files and points since this start.
     """
 
@@ -64,9 +68,11 @@ class StudyState:
         split_hash: str | None = None,
         competing: bool = True,
         race: Race | None = None,
+        metric: Metric = VAL_ERROR,
     ) -> None:
         self.study = study
         self.race = race
+        self.metric = metric
         self.competing = competing
         self.split_hash = split_hash
         self.trials = trials
@@ -130,8 +136,8 @@ class StudyState:
                 status=TrialStatus.RUNNING,
                 attempt=1,
                 epochs=0,
-                val_error_last=None,
-                val_error_best=None,
+                value_last=None,
+                value_best=None,
                 best_epoch=None,
                 params=dict(params),
                 seed=seed,
@@ -165,17 +171,18 @@ class StudyState:
         row = self._rows[trial_id]
         seq, self._seq = self._seq, self._seq + 1
         self._replicated += row.replicate_of is not None
-        better = row.val_error_best is None or metrics.val_error < row.val_error_best
+        value, best = metrics.value(self.metric.name), row.value_best
+        better = value is not None and (best is None or self.metric.cost(value) < self.metric.cost(best))
         curve = self._curves.get(trial_id, [])[: metrics.epoch - 1]
-        self._curves[trial_id] = [*curve, metrics.val_error]
+        self._curves[trial_id] = [*curve, nan if value is None else value]
         self._latest[trial_id] = metrics
         self._keep(
             replace(
                 row,
                 attempt=attempt,
                 epochs=metrics.epoch,
-                val_error_last=metrics.val_error,
-                val_error_best=metrics.val_error if better else row.val_error_best,
+                value_last=value,
+                value_best=value if better else best,
                 best_epoch=metrics.epoch if better else row.best_epoch,
                 split_hash=split_hash,
                 seconds=row.seconds + metrics.seconds,
@@ -240,8 +247,8 @@ class StudyState:
         return max(0, min(at_a_time, self.trials - self.ended()) - under_way)
 
     def curve(self, trial_id: str) -> tuple[float, ...]:
-        """Return val_error of each epoch of a running trial so far; empty for one that ended."""
-        return tuple(self._curves.get(trial_id, ()))
+        """Return the metric's value of each epoch of a running trial so far that has one; empty for one that ended."""
+        return tuple(value for value in self._curves.get(trial_id, ()) if isfinite(value))
 
     def latest(self, trial_id: str) -> EpochMetrics | None:
         """Return the measures of the trial's last epoch; None if it has none."""
@@ -268,7 +275,7 @@ class StudyState:
 
     def ranked(self) -> list[TrialRow]:
         """Return the search's trials, the best configuration first; see `rank`."""
-        return rank(self.all_rows(), self.race)
+        return rank(self.all_rows(), self.race, self.metric)
 
     def standing(self) -> Standing:
         """Return how the race of the finalists stands, see `Race.latest`; no rounds before the first replicate."""
@@ -361,6 +368,6 @@ def _trains_for_the_search(row: TrialRow) -> bool:
 
 
 def _course(row: TrialRow, history: History) -> list[float]:
-    """Return val_error of each epoch up to the trial's current one, without later ones of an earlier attempt."""
+    """Return the value of each epoch up to the trial's current one, without later ones of an earlier attempt."""
     curve = history.curves.get(row.trial_id, {})
     return [curve[epoch] for epoch in sorted(curve) if epoch <= row.epochs]

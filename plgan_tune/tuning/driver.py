@@ -234,10 +234,11 @@ def _search(
         deadline=asked.started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
         budget=spec.search.epochs,
         trial_hours=spec.search.trial_hours,
-        patience=Patience(spec.search.patience, images.validation) if spec.search.patience else None,
+        patience=Patience(spec.search.patience, images.validation, spec.metric) if spec.search.patience else None,
         history=left.history,
         split_hash=data.split.hash,
         race=race,
+        metric=spec.metric,
     )
     most = state.trials + (race.most_trainings(state.trials) if race else 0)
     limits = spec.search.model_copy(update={"trials": most})

@@ -194,7 +194,8 @@ def _confirming_in_words(confirm: ConfirmSpec, plan: Plan) -> str:
 
 def _patience_in_words(study: StudySpec) -> str:
     trials, images = study.search.patience, study.any_trial().data.validation
-    return f"the search ends after {trials} in a row without an improvement that {images:,} validation images can tell"
+    can_tell = f" that {images:,} validation images can tell" if study.metric.is_share else f" of {study.metric.name}"
+    return f"the search ends after {trials} in a row without an improvement{can_tell}"
 
 
 def _budget_in_words(plan: Plan) -> str:

@@ -57,6 +57,8 @@ class OptunaMirror:
 
     def __init__(self, path: Path, spec: StudySpec, history: History) -> None:
         self._path, self._spec, self._history = path, spec, history
+        self._metric = spec.search.metric
+        self._direction = StudyDirection.MINIMIZE if spec.metric.better == "lower" else StudyDirection.MAXIMIZE
         self._distributions: Mapping[str, BaseDistribution] = distributions(_by_name(spec.domains))
         self._ids: dict[str, int] = {}
         self._ended = {row.trial_id for row in history.ended}
@@ -103,21 +105,22 @@ class OptunaMirror:
         self._path.unlink(missing_ok=True)
         storage = JournalStorage(JournalFileBackend(str(self._path)))
         with quiet():
-            return storage, storage.create_new_study([StudyDirection.MINIMIZE], self._path.parent.name)
+            return storage, storage.create_new_study([self._direction], self._path.parent.name)
 
     def _begin(self, storage: JournalStorage, study: int, row: TrialRow, curve: Mapping[int, float]) -> None:
         if self._spec.holds(row.params):
             self._ids[row.trial_id] = storage.create_new_trial(study, self._frozen(row, curve))
 
     def _report(self, storage: JournalStorage, row: EpochRow) -> None:
-        if row.trial_id in self._ids:
-            storage.set_trial_intermediate_value(self._ids[row.trial_id], row.metrics.epoch, row.metrics.val_error)
+        value = row.metrics.value(self._metric)
+        if row.trial_id in self._ids and value is not None:
+            storage.set_trial_intermediate_value(self._ids[row.trial_id], row.metrics.epoch, value)
 
     def _follow(self, storage: JournalStorage, row: TrialRow) -> None:
         if row.status is TrialStatus.RUNNING or row.trial_id in self._ended:
             return
-        error = row.val_error_last if row.status is TrialStatus.COMPLETED else None
-        values = None if error is None else [error]
+        value = row.value_last if row.status is TrialStatus.COMPLETED else None
+        values = None if value is None else [value]
         storage.set_trial_state_values(self._ids[row.trial_id], STATES[row.status], values)
         self._ended.add(row.trial_id)
 
@@ -125,7 +128,7 @@ class OptunaMirror:
         completed = row.status is TrialStatus.COMPLETED
         return optuna.trial.create_trial(
             state=STATES[row.status],
-            value=row.val_error_last if completed else None,
+            value=row.value_last if completed else None,
             params=dict(row.params),
             distributions=dict(self._distributions),
             intermediate_values=dict(curve),

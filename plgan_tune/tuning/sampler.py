@@ -1,12 +1,13 @@
 """Suggests points with Optuna's ask-and-tell interface."""
 
-import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import repeat
+from math import isfinite, log
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.trial import FrozenTrial, TrialState
 
 from plgan_tune.config.errors import RuleError
+from plgan_tune.config.metrics import Metric
 from plgan_tune.config.study import CmaesSpec, GpSpec, Point, SamplerSpec, SearchSpec, StudySpec, TpeSpec
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.assignment import Assignment, trial_name
@@ -28,9 +30,8 @@ from plgan_tune.tuning.warm_start import Older
 EPOCHS_MISSING = "epochs_missing"
 """The Optuna constraint that a diverged or failed trial violates, by the number of epochs it lacks to its last one."""
 
-
-WORST = 1.0
-"""The highest possible error."""
+LEAST: Final = 1e-12
+"""What the Gaussian process is told of a value without upper bound is the logarithm of at least this."""
 
 
 def build_sampler(search: SearchSpec, already: int = 0, told: Sequence[FrozenTrial] = ()) -> BaseSampler:
@@ -106,8 +107,8 @@ class _Asked:
     """Epochs of a whole training."""
     reported: int = 0
     """Latest epoch that Optuna knows; an attempt that starts from a checkpoint repeats earlier ones."""
-    error: float | None = None
-    """Error at that epoch; None if this start has not seen it."""
+    value: float | None = None
+    """Value at that epoch; None if this start has not seen it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,13 @@ class _Tried:
     Attributes:
         trial_id: whose it is.
         epochs: at which that trial stands.
-        error: at the last of them.
+        value: at the last of them.
     """
 
     trial_id: str
     status: TrialStatus
     epochs: int = 0
-    error: float | None = None
+    value: float | None = None
 
 
 MOST_REPEATS: Final = 20
@@ -152,10 +153,13 @@ class OptunaSampler:
     No point is suggested twice. If the sampler repeats a point, it gets the known result again, so that it moves on. If
     it repeats points too often, a point is drawn among the untried ones. If none is left, the search ends.
 
+    Optuna minimises, so it is told costs (`Metric.cost`). TPE and CMA-ES go by their order alone. The Gaussian process
+    fits them, so of a metric without upper bound it is told the logarithm: such a one spans decades.
+
     How a trial's end is reported (based on `TPESampler._split_trials` of Optuna 5.0):
 
-    - completed: COMPLETE with the error at the LAST epoch, the search's objective;
-    - stopped early: PRUNED. TPE ranks pruned trials after complete ones, deeper first, then by the error at
+    - completed: COMPLETE with the cost at the LAST epoch, the search's objective;
+    - stopped early: PRUNED. TPE ranks pruned trials after complete ones, deeper first, then by the cost at
       the last epoch, which is therefore reported, too;
     - diverged or failed: PRUNED with a violated constraint. FAIL does not work: TPE ignores it and proposes the
       same region again. An invented bad value on a COMPLETE trial does not work either: complete trials rank
@@ -163,9 +167,10 @@ class OptunaSampler:
       infeasible trial ranks after every feasible one, the longest-lived first, and repels. If half of a square
       diverges and nearly all other trials are stopped, TPE proposes the bad half 93 % of the time after FAIL,
       66 % after a worst value, 18 % after the constraint (trials 20 to 59, eight seeds).
-      CMA-ES and the Gaussian process do not support constraints: they get COMPLETE with an error of WORST.
+      CMA-ES and the Gaussian process do not support constraints: they get COMPLETE with the metric's worst value; where
+      it has none, with the worst that a completed trial has come to, and FAIL before there is one.
 
-    Replicates that earlier starts trained are trials like others: further errors at the same points.
+    Replicates that earlier starts trained are trials like others: further values at the same points.
 
     The finished trials of `older` studies are added first, as if they were this study's. `build` makes the sampler; by
     default the one that `search.sampler` names.
@@ -188,7 +193,7 @@ class OptunaSampler:
         self._first = deque(_left_of_first(spec, history))
         self._replicates = [row.number for row in history.trials if row.replicate_of is not None]
         self._tried = {
-            key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, row.val_error_last)
+            key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, row.value_last)
             for row in history.trials
             if row.error != OUTSIDE and row.replicate_of is None and spec.holds(row.params)
         }
@@ -203,36 +208,46 @@ class OptunaSampler:
         self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
         self._constrained = spec.search.sampler.cmaes is None and spec.search.sampler.gp is None
+        self._told = partial(told, spec.metric, logarithm=spec.search.sampler.gp is not None)
         known = [(row, history.curves) for row in history.ended if spec.holds(row.params)]
         brought = [(row, study.curves) for study in older for row in study.trials]
-        told = [self._as_told(row, curves.get(row.trial_id, {})) for row, curves in (*brought, *known)]
+        self._worst = None if spec.metric.worst is None else self._told(spec.metric.worst)
+        for row, _ in (*brought, *known):
+            self._note_worst(row.value_last if row.status is TrialStatus.COMPLETED else None)
+        ended = [self._as_told(row, curves.get(row.trial_id, {})) for row, curves in (*brought, *known)]
         with quiet():
-            sampler = build(spec.search, history.next_number, told)
+            sampler = build(spec.search, history.next_number, ended)
             self.study = optuna.create_study(sampler=sampler, direction="minimize")
-        self.study.add_trials(told)
+        self.study.add_trials(ended)
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         """Convert a trial of the log to what the sampler would hold if it had followed the trial."""
-        error = row.val_error_last if row.status is TrialStatus.COMPLETED else None
-        end = self._end(error, broken=row.status is not TrialStatus.STOPPED, missing=self._epochs - row.epochs)
+        value = row.value_last if row.status is TrialStatus.COMPLETED else None
+        end = self._end(value, broken=row.status is not TrialStatus.STOPPED, missing=self._epochs - row.epochs)
         return optuna.trial.create_trial(
             state=end.state,
             value=end.value,
             params=to_optuna(self._spec.domains, row.params),
             distributions=self._distributions,
-            intermediate_values=dict(curve),
+            intermediate_values={epoch: self._told(value) for epoch, value in curve.items()},
             constraints=None if end.violation is None else {EPOCHS_MISSING: end.violation},
         )
 
-    def _end(self, error: float | None, *, broken: bool, missing: int) -> _End:
-        """Return the end of a trial that completed with `error`, else was `broken`, else was stopped early."""
-        if error is not None:
-            return _End(TrialState.COMPLETE, error)
+    def _end(self, value: float | None, *, broken: bool, missing: int) -> _End:
+        """Return the end of a trial that completed with `value`, else was `broken`, else was stopped early."""
+        if value is not None:
+            return _End(TrialState.COMPLETE, self._told(value))
         if not broken:
             return _End(TrialState.PRUNED)
-        if not self._constrained:
-            return _End(TrialState.COMPLETE, WORST)
-        return _End(TrialState.PRUNED, violation=max(1, missing))
+        if self._constrained:
+            return _End(TrialState.PRUNED, violation=max(1, missing))
+        return _End(TrialState.FAIL) if self._worst is None else _End(TrialState.COMPLETE, self._worst)
+
+    def _note_worst(self, value: float | None) -> None:
+        """Keep what broken trials are told as, of a metric that has no worst value, from the values of whole ones."""
+        if value is not None and isfinite(value) and self._spec.metric.worst is None:
+            cost = self._told(value)
+            self._worst = cost if self._worst is None else max(self._worst, cost)
 
     def ask(self) -> Assignment | None:
         """Return the next trial; None after `search.trials`, or if every point has been tried."""
@@ -244,8 +259,8 @@ class OptunaSampler:
         """Return the next attempt of a trial that an earlier start left unfinished."""
         asked, point = self._suggestion(row.params)
         curve = self._curves.get(row.trial_id, {})
-        for epoch, error in curve.items():
-            asked.report(error, step=epoch)
+        for epoch, value in curve.items():
+            asked.report(self._told(value), step=epoch)
         return self._assigned(asked, row.number, row.attempt + 1, max(curve, default=0), point)
 
     def _next_trial(self) -> Assignment | None:
@@ -315,34 +330,48 @@ class OptunaSampler:
         if tried.status is TrialStatus.RUNNING:
             self.study.tell(asked, state=TrialState.FAIL)
             return
-        if tried.error is not None and math.isfinite(tried.error):
-            asked.report(tried.error, step=tried.epochs)
-        self._tell(_Asked(asked, self._epochs, tried.epochs, tried.error), tried.status)
+        if tried.value is not None and isfinite(tried.value):
+            asked.report(self._told(tried.value), step=tried.epochs)
+        self._tell(_Asked(asked, self._epochs, tried.epochs, tried.value), tried.status)
 
-    def report(self, trial_id: str, epoch: int, val_error: float) -> None:
-        """Report an epoch's error to Optuna, with the epoch as the step."""
+    def report(self, trial_id: str, epoch: int, value: float) -> None:
+        """Report an epoch's value to Optuna, with the epoch as the step."""
         asked = self._asked.get(trial_id)
-        if asked is None or epoch <= asked.reported or not math.isfinite(val_error):
+        if asked is None or epoch <= asked.reported or not isfinite(value):
             return
-        asked.trial.report(val_error, step=epoch)
-        asked.reported, asked.error = epoch, val_error
+        asked.trial.report(self._told(value), step=epoch)
+        asked.reported, asked.value = epoch, value
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
-        """Report how the trial ended. One that completed without an error counts as broken."""
+        """Report how the trial ended. One that completed without a value counts as broken."""
         asked = self._asked.pop(trial_id, None)
         if asked is None:
             return
         params = from_optuna(self._spec.domains, asked.trial.params)
-        self._tried[key_of(self._spec.domains, params)] = _Tried(trial_id, status, asked.reported, asked.error)
+        self._tried[key_of(self._spec.domains, params)] = _Tried(trial_id, status, asked.reported, asked.value)
         self._tell(asked, status)
 
     def _tell(self, asked: _Asked, status: TrialStatus) -> None:
         completed = status is TrialStatus.COMPLETED
-        error = asked.error if completed and asked.reported == asked.epochs else None
-        end = self._end(error, broken=completed or status in BROKEN, missing=asked.epochs - asked.reported)
+        value = asked.value if completed and asked.reported == asked.epochs else None
+        self._note_worst(value)
+        end = self._end(value, broken=completed or status in BROKEN, missing=asked.epochs - asked.reported)
         if end.violation is not None:
             asked.trial.set_constraint(EPOCHS_MISSING, end.violation)
         self.study.tell(asked.trial, end.value, state=end.state)
+
+
+def told(metric: Metric, value: float, *, logarithm: bool) -> float:
+    """Return what an Optuna study that minimises is told of a metric's value.
+
+    Args:
+        metric: The metric.
+        value: In its own unit.
+        logarithm: Whether the sampler fits the numbers themselves, and not their order.
+    """
+    if logarithm and metric.worst is None:
+        return log(max(value, LEAST))
+    return metric.cost(value)
 
 
 def _left_of_first(spec: StudySpec, history: History) -> list[Point]:

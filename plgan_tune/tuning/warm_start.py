@@ -18,7 +18,7 @@ class Older:
 
     Attributes:
         trials: its finished trials within this study's domains, with values for all of this study's keys.
-        curves: trial_id -> epoch -> val_error.
+        curves: trial_id -> epoch -> the metric's value.
         note: what was taken and what was not, for the user.
     """
 
@@ -45,6 +45,9 @@ def _read(spec: StudySpec, location: Location) -> Older:
     if foreign:
         why = f"because it searches {', '.join(foreign)}, which this study does not"
         return Older((), {}, f"warm start from {location.url}: took none, {why}")
+    if older.metric != spec.metric:
+        why = f"because it ranks trials by {older.metric.name}, and this study by {spec.metric.name}"
+        return Older((), {}, f"warm start from {location.url}: took none, {why}")
     given = flatten(older.template).keys() | older.domains.keys()
     unknown = [path for path in spec.domains if is_own_key(path) and path not in given]
     if unknown:
@@ -57,7 +60,7 @@ def _read(spec: StudySpec, location: Location) -> Older:
     if len(taken) < len(complete):
         said.append(f"{len(complete) - len(taken)} lie outside the current domains")
     if differing := _differing(older, spec):
-        said.append(f"their errors may not be comparable, since it has {', '.join(differing)}")
+        said.append(f"their {spec.metric.noun}s may not be comparable, since it has {', '.join(differing)}")
     return Older(taken, history.curves, f"warm start from {location.url}: {'; '.join(said)}")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from synthetic import write_synthetic
 
-from plgan_tune.analysis.curves import errors_at_equal_epoch, standings
+from plgan_tune.analysis.curves import standings, values_at_equal_epoch
 from plgan_tune.analysis.importance import (
     LEAST,
     Importance,
@@ -47,13 +47,13 @@ def test_the_planted_key_leads(synthetic: Synthetic, early_stopping: bool) -> No
 def test_trials_are_compared_at_one_epoch(synthetic: Synthetic) -> None:
     """Most stop at the first rung, so all are compared there; the diverged count as the worst."""
     study = synthetic(100, 40)
-    epoch, errors = errors_at_equal_epoch(study)
+    epoch, errors = values_at_equal_epoch(study)
     assert epoch == 2
     assert len(errors) == 100
     there = study.epochs[study.epochs["epoch"] == epoch].set_index("trial_id")["val_error"]
     assert (errors.loc[there.index.astype(str)].to_numpy() == there.to_numpy()).all()
     whole = synthetic(100, 40, early_stopping=False)
-    epoch, errors = errors_at_equal_epoch(whole)
+    epoch, errors = values_at_equal_epoch(whole)
     assert epoch == 40
     assert (errors == errors.max()).sum() == 2 + 1
 

@@ -247,7 +247,7 @@ def evaluated(configuration: str, seed: int, error: float) -> EvaluationRow:
         test_error=error,
         test_error_raw=error,
         test_images=1000,
-        val_error_last=error,
+        value_last=error,
         classifier_score=None,
         classifier_score_real=None,
         inception_score=None,

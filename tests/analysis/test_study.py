@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from plgan_tune.analysis.curves import errors_at_equal_epoch
+from plgan_tune.analysis.curves import values_at_equal_epoch
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.study import Study, read_study
@@ -82,7 +82,7 @@ def test_a_trial_that_diverged_at_a_later_attempt_counts_once(synthetic: Synthet
         status=study.trials["status"].mask(first, "diverged"), epochs=study.trials["epochs"].mask(first, 3)
     )
     again = replace(study, trials=trials)
-    epoch, errors = errors_at_equal_epoch(again)
+    epoch, errors = values_at_equal_epoch(again)
     assert epoch == 6
     assert errors.index.is_unique
     assert errors["t0000"] == errors.drop("t0000").max()

@@ -51,7 +51,7 @@ def test_what_cannot_be_said_is_not(places: tuple[Confirmed, ...], first: str | 
 
 def test_the_interval_of_a_mean_is_students() -> None:
     """Of the last round's mean, by the deviation of all fresh seeds."""
-    half = float(t.ppf(0.975, 3)) * stdev(WINNER.errors) / sqrt(3)
+    half = float(t.ppf(0.975, 3)) * stdev(WINNER.values) / sqrt(3)
     low, high = 100 * (0.15 - half), 100 * (0.15 + half)
     assert winner_in_words(WINNER) == f"mean of 3 fresh seeds, 95 %: {low:.1f} to {high:.1f} %"
     assert winner_in_words(Confirmed("t0007", (0.14,))) == "on one fresh seed"

@@ -26,7 +26,7 @@ def row(configuration: str, seed: int, error: float | None) -> EvaluationRow:
         test_error=error,
         test_error_raw=error,
         test_images=10_000,
-        val_error_last=error,
+        value_last=error,
         classifier_score=None if error is None or configuration == "judge" else 8.25,
         classifier_score_real=None if error is None or configuration == "judge" else 9.5,
         inception_score=None,

@@ -36,8 +36,9 @@ class Rows:
 
 def make_epoch(seq: int, trial_id: str = "t0", attempt: int = 1) -> EpochRow:
     """Every measure its own value, so that one in another's column shows."""
-    measures = (place / 32 for place in range(1, len(MEASURES)))
-    return EpochRow(seq, trial_id, attempt, EpochMetrics(seq + 1, *measures), START + timedelta(seconds=seq))
+    measures: dict[str, Any] = {name: place / 32 for place, name in enumerate(MEASURES)}
+    measures |= {"epoch": seq + 1, "val_score": 1.5}
+    return EpochRow(seq, trial_id, attempt, EpochMetrics(**measures), START + timedelta(seconds=seq))
 
 
 def make_decision(seq: int, trial_id: str = "t0") -> DecisionRow:
@@ -51,7 +52,7 @@ def make_trial(number: int, status: TrialStatus = TrialStatus.RUNNING, epochs: i
         {"loss.alpha": 0.5, "loss.switch_epoch": 10},
         0.5 if epochs else None,
         epochs=epochs,
-        val_error_best=0.4 if epochs else None,
+        value_best=0.4 if epochs else None,
         split_hash="abc",
         seconds=1.5,
         started_at=START,

@@ -322,7 +322,7 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.log import StudyLog
 
 log = StudyLog(Location.at(sys.argv[1]), {}, {}, interval=0.0001, rows_per_part=50)
-measures = [0.5] * (len(MEASURES) - 1)
+measures = [1.0] * (len(MEASURES) - 1)
 for seq in range(10**9):
     log.epoch(EpochRow(seq, "t0", 1, EpochMetrics(seq + 1, *measures), datetime.now(UTC)))
     if seq % 7 == 0:

@@ -67,9 +67,9 @@ def test_a_file_of_another_program_is_refused(filled: Location, rows: Any) -> No
 
 
 def test_a_file_without_a_column_is_refused(filled: Location, rows: Any) -> None:
-    table = epochs_table([rows.epoch(0)]).drop_columns(["val_error", "seconds", "ramp"])
+    table = epochs_table([rows.epoch(0)]).drop_columns(["lr_generator", "seconds", "ramp"])
     put(table, filled.join("epochs", "part-00001.parquet"), "1")
-    with pytest.raises(StoreError, match=r"part-00001.parquet must have every column, but val_error, seconds is"):
+    with pytest.raises(StoreError, match=r"part-00001.parquet must have every column, but lr_generator, seconds is"):
         read_epochs(filled)
 
 
@@ -138,7 +138,7 @@ def test_unfinished_temporaries_are_ignored(filled: Location, rows: Any) -> None
 def test_reports_and_latest_rows_are_the_rows_own(study: Location, rows: Any) -> None:
     written = [replace(rows.epoch(seq), trial_id=f"t{seq % 3}") for seq in range(8)]
     table = epochs_table(written)
-    assert reports(table) == [row.report for row in written]
+    assert reports(table) == [row.report() for row in written]
     assert latest_rows(table) == {row.trial_id: row for row in written}
     assert latest_rows(epochs_table([])) == {}
     assert reports(epochs_table([])) == []
@@ -180,7 +180,7 @@ EVALUATION = EvaluationRow(
     test_error=0.1,
     test_error_raw=0.125,
     test_images=360,
-    val_error_last=0.11,
+    value_last=0.11,
     classifier_score=8.5,
     classifier_score_real=9.5,
     inception_score=None,
@@ -298,7 +298,8 @@ def with_cell(name: str, row: int, value: Any) -> Edit:
         ("epochs", "val_error", 1.5, "must be at least 0 and at most 1, but is 1.5"),
         ("epochs", "val_error", -0.25, "must be at least 0 and at most 1, but is -0.25"),
         ("epochs", "val_error", float("nan"), "must be at least 0 and at most 1, but is nan"),
-        ("epochs", "val_error", None, "must hold something, but is nothing"),
+        ("epochs", "val_score", 0.5, "must be at least 1, but is 0.5"),
+        ("epochs", "seconds", None, "must hold something, but is nothing"),
         ("epochs", "epoch", 0, "must be at least 1, but is 0"),
         ("epochs", "attempt", -1, "must be at least 1, but is -1"),
         ("epochs", "seconds", -3.0, "must be at least 0, but is -3.0"),

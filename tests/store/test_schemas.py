@@ -63,8 +63,8 @@ trials = st.builds(
     status=st.sampled_from(TrialStatus),
     attempt=counts,
     epochs=counts,
-    val_error_last=st.none() | measures("val_error_last", TrialRow),
-    val_error_best=st.none() | measures("val_error_best", TrialRow),
+    value_last=st.none() | measures("val_error"),
+    value_best=st.none() | measures("val_error"),
     best_epoch=st.none() | counts,
     params=params,
     seed=counts,
@@ -115,7 +115,8 @@ def test_the_columns_of_epochs() -> None:
         "seq, trial_id, attempt, epoch, val_error, val_error_raw, loss_supervised, loss_unsupervised, "
         "loss_adversarial, loss_feature, ramp, lr_discriminator, lr_generator, images_per_second, seconds, "
         "grad_norm_adversarial, grad_norm_feature, accuracy_real, accuracy_generated, real_max_logit_positive, "
-        "entropy_generated, error_gap, loss_self_training, reported_at"
+        "entropy_generated, error_gap, loss_self_training, val_balanced_error, val_distance, val_distance_raw, "
+        "val_coverage, val_score, val_transport, reported_at"
     )
 
 
@@ -124,6 +125,13 @@ def test_the_columns_of_trials() -> None:
         "seq, trial_id, number, status, attempt, epochs, val_error_last, val_error_best, best_epoch, "
         "params_alpha, seed, split_hash, seconds, node, started_at, ended_at, error, replicate_of, replicate"
     )
+
+
+def test_the_metric_names_its_columns_which_have_its_bounds() -> None:
+    of_error, of_distance = trials_schema({}, {}), trials_schema({}, {}, "val_distance")
+    assert of_distance.names == [name.replace("val_error", "val_distance") for name in of_error.names]
+    last = of_distance.field("val_distance_last").metadata
+    assert last == {b"meaning": b"val_distance at the last epoch: what ranks trials", b"unit": b"", b"least": b"0"}
 
 
 def test_columns_carry_meaning_unit_and_version() -> None:

@@ -737,7 +737,7 @@ def test_a_sampler_is_told_of_replicates_at_a_resume_and_repeats_no_point(tmp_pa
     told = len(before.state.rows())
     result = search(tmp_path, spec_of((0.5, 0.4, 0.3), trials=6), suggest=keeping)
     (sampler,) = made
-    assert [trial.value for trial in sampler.study.trials[:told]] == [row.val_error_last for row in before.state.rows()]
+    assert [trial.value for trial in sampler.study.trials[:told]] == [row.value_last for row in before.state.rows()]
     points = [tuple(row.params.items()) for row in own(result)]
     assert len(points) == len(set(points)) == 6
     asked = [trial.params["loss.alpha"] for trial in sampler.study.trials[told:]]

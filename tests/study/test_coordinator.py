@@ -27,8 +27,8 @@ class Heard:
 
     def ask(self) -> None: ...
 
-    def report(self, trial_id: str, epoch: int, val_error: float) -> None:
-        self.events.append((trial_id, epoch, val_error))
+    def report(self, trial_id: str, epoch: int, value: float) -> None:
+        self.events.append((trial_id, epoch, value))
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
         self.events.append((trial_id, status))
@@ -38,9 +38,9 @@ class StopAbove:
     """A rule that decides at every epoch, and stops a trial whose error is above a half."""
 
     def report(self, report: Report, point: Mapping[str, Value]) -> DecisionRow:
-        verdict = STOP if report.val_error > 0.5 else CONTINUE
+        verdict = STOP if report.value > 0.5 else CONTINUE
         return DecisionRow(
-            report.seq, report.trial_id, report.attempt, report.epoch, 1, report.val_error, 0.5, 1, verdict, "0.5"
+            report.seq, report.trial_id, report.attempt, report.epoch, 1, report.value, 0.5, 1, verdict, "0.5"
         )
 
 
@@ -122,13 +122,13 @@ def test_a_trial_from_its_start_to_its_completion(backend: Backend) -> None:
     backend.start(3)
     (row,) = backend.memory.trials
     assert (row.trial_id, row.number, row.seed, row.params) == ("t0003", 3, 0, {"loss.alpha": 0.3})
-    assert (row.status, row.attempt, row.epochs, row.val_error_last) == (TrialStatus.RUNNING, 1, 0, None)
+    assert (row.status, row.attempt, row.epochs, row.value_last) == (TrialStatus.RUNNING, 1, 0, None)
     metrics = [make_metrics(1, 0.5), make_metrics(2, 0.2), make_metrics(3, 0.3, seconds=4.0)]
     verdicts = [backend.epoch(3, metrics[0]), backend.epoch(3, metrics[1])]
     assert [*verdicts, backend.epoch(3, metrics[2], TrialStatus.COMPLETED)] == [CONTINUE, CONTINUE, STOP]
     row = backend.memory.trials[-1]
     assert (row.status, row.epochs, row.seconds) == (TrialStatus.COMPLETED, 3, 8.0)
-    assert (row.val_error_last, row.val_error_best, row.best_epoch) == (0.3, 0.2, 2)
+    assert (row.value_last, row.value_best, row.best_epoch) == (0.3, 0.2, 2)
     assert (row.node, row.split_hash, row.error) == ("n1", "abc", None)
     assert (row.started_at, row.ended_at) == (START, START + timedelta(seconds=1))
     assert [epoch.metrics for epoch in backend.memory.epochs] == metrics
@@ -269,8 +269,8 @@ def test_seq_counts_the_epochs_of_all_trials_in_order_of_arrival(arrivals: list[
         row = state.epoch(f"t{number}", 1, make_metrics(epoch, error), reported_at=START, node=None, split_hash=None)
         rows.append(row)
         now = state.trial(f"t{number}")
-        mine = [done.metrics.val_error for done in rows if done.trial_id == now.trial_id]
-        assert (now.val_error_last, now.val_error_best, now.epochs) == (mine[-1], min(mine), len(mine))
+        mine = [done.report().value for done in rows if done.trial_id == now.trial_id]
+        assert (now.value_last, now.value_best, now.epochs) == (mine[-1], min(mine), len(mine))
         assert mine[(now.best_epoch or 0) - 1] == min(mine)
         assert state.curve(now.trial_id) == tuple(mine)
         assert now.seq == row.seq + 1
@@ -288,7 +288,7 @@ def test_the_best_is_the_lowest_last_error_of_a_completed_trial(backend: Backend
     backend.epoch(1, make_metrics(2, 0.6))  # stopped
     best = state.best()
     assert best is not None
-    assert (best.trial_id, best.val_error_last) == ("t0002", 0.3)
+    assert (best.trial_id, best.value_last) == ("t0002", 0.3)
 
 
 def test_a_failing_log_neither_ends_the_search_nor_floods_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -308,7 +308,7 @@ def test_a_failing_log_neither_ends_the_search_nor_floods_it(caplog: pytest.LogC
     assert isinstance(broken.value.__cause__, OSError)
     best = backend.coordinator.state.best()
     assert best is not None
-    assert best.val_error_last == 0.3
+    assert best.value_last == 0.3
 
 
 def test_what_a_report_notes_is_told_whatever_else_it_says(backend: Backend) -> None:

@@ -55,7 +55,7 @@ def live(spec: StudySpec) -> tuple[list[EpochRow], list[DecisionRow], set[str]]:
         if trial_id in stopped:
             continue
         epochs.append(make_epoch(len(epochs), trial_id, epoch, error))
-        decision = None if epoch == EPOCHS else rule.report(epochs[-1].report, POINT)
+        decision = None if epoch == EPOCHS else rule.report(epochs[-1].report(), POINT)
         if decision is not None:
             decisions.append(decision)
             if decision.verdict is Verdict.STOP:
@@ -70,7 +70,7 @@ def test_the_log_implies_what_was_decided(asha: dict[str, Any]) -> None:
     assert stopped == {row.trial_id for row in decisions if row.verdict is Verdict.STOP}
     assert stopped
     points = dict.fromkeys({row.trial_id for row in epochs}, POINT)
-    assert list(replayed([row.report for row in epochs], build_rule(spec), points, EPOCHS)) == decisions
+    assert list(replayed([row.report() for row in epochs], build_rule(spec), points, EPOCHS)) == decisions
 
 
 def test_a_log_that_another_rule_decided_is_noticed() -> None:
@@ -78,7 +78,7 @@ def test_a_log_that_another_rule_decided_is_noticed() -> None:
     epochs, decisions, _ = live(spec)
     trials = tuple(make_trial(number, params=POINT) for number in range(9))
     latest = {row.trial_id: row for row in epochs}
-    known = History(trials, tuple(row.report for row in epochs), latest, decisions=tuple(decisions))
+    known = History(trials, tuple(row.report() for row in epochs), latest, decisions=tuple(decisions))
     assert left_behind(known, spec, build_rule(spec)).disagreement is None
     assert left_behind(known, spec, build_rule(study_stopped_by("none"))).disagreement == decisions[0]
     assert left_behind(known, spec, build_rule(study(reduction_factor=9))).disagreement in decisions
@@ -109,7 +109,7 @@ def test_trials_that_their_driver_did_not_live_to_end_are_ended() -> None:
     )
     trials = (*(make_trial(number, params=POINT) for number in range(4)), make_trial(4, TrialStatus.DIVERGED))
     stop = DecisionRow(0, "t0", 1, 1, 1, 0.9, 0.5, 3, Verdict.STOP, "place 3 of 3")
-    known = History(trials, tuple(row.report for row in epochs), {row.trial_id: row for row in epochs})
+    known = History(trials, tuple(row.report() for row in epochs), {row.trial_id: row for row in epochs})
     now = brought_to_date(known, study(), [stop])
     statuses = [row.status.value for row in now.trials]
     assert statuses == ["stopped", "completed", "running", "running", "diverged"]

@@ -126,8 +126,8 @@ def test_every_judgement_is_the_definition(reports: list[Report], factor: int, l
         if report.epoch not in rungs or report.trial_id in values:
             assert judgement is None
             continue
-        values[report.trial_id] = report.val_error
-        better = sum(value < report.val_error for value in values.values())
+        values[report.trial_id] = report.value
+        better = sum(value < report.value for value in values.values())
         goes_on = len(values) < least or better < math.ceil(len(values) / factor)
         assert judgement is not None
         assert judgement.competitors == len(values)

@@ -184,8 +184,8 @@ def test_a_reader_that_a_search_overtakes_sees_no_fault(tmp_path: Path, monkeypa
             log.flush()
 
         def overtaken(read: Callable[..., Any]) -> Callable[..., Any]:
-            def reading(location: Location, study_id: str | None) -> Any:
-                found = read(location, study_id)
+            def reading(location: Location, *of_study: str | None) -> Any:
+                found = read(location, *of_study)
                 grow()
                 return found
 

@@ -177,7 +177,7 @@ def test_whoever_breaks_down_on_a_fresh_seed_is_dropped(status: TrialStatus, whi
     assert (decision.trial_id, decision.verdict, decision.value) == (f"t{of}", Verdict.DROP, 1.0)
     assert decision.reason == f"dropped: its replicate {which} {status}"
     dropped = [place for place in standing.places if place.trial_id == f"t{of}"]
-    assert [len(place.errors) for place in dropped] == [which - 1] * (which > 1)
+    assert [len(place.values) for place in dropped] == [which - 1] * (which > 1)
 
 
 def test_where_all_break_down_the_race_is_over_and_nobody_has_won() -> None:
@@ -218,7 +218,7 @@ def test_the_dropped_come_last_those_that_lasted_longest_before_the_others() -> 
     standing = race_of(8, 9).standing(rows)
     assert standing.rounds == (Round(9, 1), Round(3, 3), Round(2, 8))
     assert standing.ended == 1
-    assert [len(place.errors) for place in standing.places] == [1] * 10
+    assert [len(place.values) for place in standing.places] == [1] * 10
     assert [place.dropped is None for place in standing.places] == [True] * 4 + [False] * 6
 
 
@@ -337,7 +337,7 @@ def test_what_a_race_has_decided_stays_whatever_ends_next(
             found = error(int((row.replicate_of or row.trial_id)[1:]), row.replicate or 0)
             status = DIVERGED if found is None else COMPLETED
             seq = 1 + max(one.seq for one in rows.values())
-            rows[row.trial_id] = replace(row, status=status, val_error_last=found, epochs=EPOCHS, seq=seq)
+            rows[row.trial_id] = replace(row, status=status, value_last=found, epochs=EPOCHS, seq=seq)
             standing = race.standing(rows.values())
             if not to_come:  # between two trials of an extension, the earlier race is decided, and the next one is not
                 assert list(standing.decisions[: len(decided)]) == decided
@@ -390,7 +390,7 @@ def test_a_study_of_the_earlier_race_keeps_what_it_has_come_to() -> None:
         rows, _ = play(race, old, lambda of, which: 0.3, 1, Random(0))
         winner = race.latest(rows).winner
         assert winner is not None
-        assert (winner.trial_id, winner.errors) == ("t1", (0.2, 0.21, 0.2))
+        assert (winner.trial_id, winner.values) == ("t1", (0.2, 0.21, 0.2))
         assert winner.difference is not None
 
 
@@ -429,7 +429,7 @@ def test_a_first_point_that_was_stopped_early_races(status: TrialStatus) -> None
     standing = race.standing(rows)
     assert standing.winner is not None
     assert standing.winner.trial_id == "t0"
-    assert standing.winner.errors == (0.1, 0.101)
+    assert standing.winner.values == (0.1, 0.101)
     assert standing.is_over
     assert rank(rows, race)[0].trial_id == "t0"
 
@@ -455,7 +455,7 @@ def test_a_single_finalist_without_a_first_point_is_trained_on_all_seeds() -> No
     standing = race.standing(rows)
     assert (standing.ended, standing.is_over) == (1, True)
     assert standing.winner is not None
-    assert (standing.winner.errors, standing.winner.difference) == ((0.3, 0.4), None)
+    assert (standing.winner.values, standing.winner.difference) == ((0.3, 0.4), None)
     assert standing.winner.interval is not None
     assert race.next_replicates(rows, []) == []
 
@@ -531,7 +531,7 @@ def test_a_race_keeps_to_its_seeds_its_share_and_its_order(
         assert which == list(range(1, len(which) + 1))
     if slots == 1:
         assert [which for _, which in begun] == sorted(which for _, which in begun)
-    counts = {len(place.errors) for place in standing.places if place.dropped is None}
+    counts = {len(place.values) for place in standing.places if place.dropped is None}
     assert counts <= {one.seeds for one in standing.rounds[: standing.ended][-1:]}  # pairs: all have the same seeds
     assert standing.is_over or not begun
 
@@ -544,7 +544,7 @@ def test_a_race_has_all_of_its_share(share: float) -> None:
         rows, begun = play(race_of(1000, 1, share), searched, lambda of, which: (of + which) % 2 / 10, 1, Random(0))
         exact = Fraction(str(share))
         assert len(begun) // 2 == int(exact / (1 - exact) * trials) // 2
-        assert {len(place.errors) for place in race_of(1000, 1, share).standing(rows).places} <= {len(begun) // 2}
+        assert {len(place.values) for place in race_of(1000, 1, share).standing(rows).places} <= {len(begun) // 2}
 
 
 @settings(max_examples=40)

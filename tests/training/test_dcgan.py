@@ -38,6 +38,7 @@ def test_each_norm_trains(norm: str, make_trial: MakeTrial, data: Dataset, begin
     state = begin(trial, data)
     start = {name: held.clone() for name, held in state.D.network.named_parameters()}
     *_, last = epochs(state, data)
+    assert last.val_error is not None
     assert last.val_error < 0.2
     moved = {name for name, held in state.D.network.named_parameters() if not torch.equal(held, start[name])}
     assert moved == {name for name, held in state.D.network.named_parameters() if held.requires_grad}

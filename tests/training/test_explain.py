@@ -230,7 +230,7 @@ def test_another_value_of_an_idle_key_gives_the_same_networks_bit_for_bit(
     assert {key.rpartition(".")[2] for key in keys} - {"min_factor", "minibatch_size"} == idle
     data = load_dataset(trial.data)
 
-    def trained(trial: TrialSpec) -> tuple[dict[str, Tensor], float]:
+    def trained(trial: TrialSpec) -> tuple[dict[str, Tensor], float | None]:
         state = new_state(trial, data, torch.device("cpu"))
         (row,) = epochs(state, data)
         networks = {name: held for name, held in tensors_of(state).items() if name.startswith(("D.", "G.", "average."))}

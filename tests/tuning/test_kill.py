@@ -88,7 +88,7 @@ def test_nothing_is_lost_or_counted_twice(tmp_path: Path, started: Started) -> N
 
     spec = load_study(tmp_path / "space.yaml").study
     implied = replayed(
-        [row.report for row in epochs], build_rule(spec), {trial_id: {} for trial_id in trials["trial_id"]}, EPOCHS
+        [row.report() for row in epochs], build_rule(spec), {trial_id: {} for trial_id in trials["trial_id"]}, EPOCHS
     )
     assert list(implied) == decisions
     stopped = {row.trial_id for row in decisions if row.verdict is Verdict.STOP}

@@ -70,7 +70,7 @@ def test_it_is_written_anew_from_the_history(tmp_path: Path) -> None:
     with OptunaMirror(path, SPEC, history) as mirror:
         mirror.trial(replace(left, attempt=2))
         mirror.epoch(make_epoch(0, "t1", 2, 0.2))
-        mirror.trial(replace(left, status=TrialStatus.COMPLETED, val_error_last=0.2))
+        mirror.trial(replace(left, status=TrialStatus.COMPLETED, value_last=0.2))
     found = opened(path)
     assert [(one.state.name, one.value) for one in found] == [("COMPLETE", 0.3), ("COMPLETE", 0.2)]
     assert [one.intermediate_values for one in found] == [{1: 0.4, 3: 0.3}, {1: 0.5, 2: 0.2}]

@@ -181,7 +181,7 @@ def test_another_rule_judges_what_comes_and_leaves_what_was_decided(
     spec = load_study(study.folder / "study.yaml").study
     epochs = epoch_rows(read_epochs(location))
     implied = replayed(
-        [row.report for row in epochs], build_rule(spec), {trial_id: {} for trial_id in trials.index}, EPOCHS
+        [row.report() for row in epochs], build_rule(spec), {trial_id: {} for trial_id in trials.index}, EPOCHS
     )
     old = len(interrupted.table("decisions"))
     decisions = decision_rows(read_decisions(location))

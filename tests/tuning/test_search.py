@@ -53,7 +53,7 @@ def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
     completed = trials[trials["status"] == TrialStatus.COMPLETED]
     best = result.state.best()
     assert best is not None
-    assert best.val_error_last == completed["val_error_last"].min()
+    assert best.value_last == completed["val_error_last"].min()
     assert trials["split_hash"].nunique() == 1
     assert load_study(folder / "study.yaml").study == small()
     assert load_trial(folder / "best.yaml") == result.best

@@ -21,6 +21,7 @@ from plgan_tune.analysis.report.look import (
     whole,
 )
 from plgan_tune.analysis.study import Study
+from plgan_tune.console.format import measured
 from plgan_tune.store.checkpoints import TrialFiles
 
 LOSSES = {
@@ -135,13 +136,13 @@ class Grid:
 
     Attributes:
         trial_id: the trial.
-        error: its error at the last epoch, a fraction.
+        value: its value at the last epoch, in words.
         uri: the PNG as a data URI.
         width: width in pixels at which it is shown, an integer multiple of its own.
     """
 
     trial_id: str
-    error: float
+    value: str
     uri: str
     width: int
 
@@ -150,10 +151,12 @@ def sample_grids(study: Study) -> list[Grid]:
     """Return at most `GRIDS` grids of completed trials that have one, the best trial's first."""
     found: list[Grid] = []
     best = study.ranked.head(4 * GRIDS)  # a search keeps only the files of its best trials
-    for trial_id, error in zip(best["trial_id"], best["val_error_last"], strict=True):
+    for trial_id, value in zip(best["trial_id"], best[study.last], strict=True):
         png = TrialFiles.of(study.location, trial_id).samples()
         if png is not None and len(found) < GRIDS:
             width = int.from_bytes(png[16:20], "big")  # the PNG's header
             uri = "data:image/png;base64," + base64.b64encode(png).decode()
-            found.append(Grid(trial_id, float(error), uri, width * max(1, 300 // max(width, 1))))
+            found.append(
+                Grid(trial_id, measured(study.metric, float(value)), uri, width * max(1, 300 // max(width, 1)))
+            )
     return found

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from plgan_tune.analysis.study import Study
+from plgan_tune.config.metrics import Metric
 from plgan_tune.console.format import word
 from plgan_tune.records import TrialStatus
 
@@ -22,7 +23,7 @@ MUTED: Final = "var(--muted)"
 FAINT: Final = "var(--faint)"
 PAPER: Final = "var(--paper)"
 SCALE: Final = [[0.0, "var(--low)"], [0.5, "var(--middle)"], [1.0, "var(--high)"]]
-"""Errors: the lowest stands out from the page, the highest fades into it."""
+"""Costs: the lowest, which is the best, stands out from the page, the highest fades into it."""
 
 SYMBOLS: Final = {
     TrialStatus.STOPPED: "circle-open",
@@ -161,13 +162,35 @@ def whole(values: Any) -> NDArray[np.unsignedinteger]:
     return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
-def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
-    """Return an axis of fractions in percent, logarithmic if they differ by more than a factor of four."""
-    found = np.asarray(errors, dtype=float)
+def hover_format(metric: Metric) -> str:
+    """Return the format of a metric's value in a figure's text."""
+    return ".2%" if metric.is_share else ".4~g"
+
+
+def scaled(metric: Metric, values: Any) -> Any:
+    """Return a metric's values as axes without a format have them: shares in per cent."""
+    return 100 * values if metric.is_share else values
+
+
+def unit(metric: Metric) -> str:
+    """Return what stands behind the name of such an axis: `, %` for a share."""
+    return ", %" if metric.is_share else ""
+
+
+def value_axis(metric: Metric, values: Any, title: str | None = None) -> dict[str, Any]:
+    """Return an axis of a metric's values, logarithmic if they differ by more than a factor of four.
+
+    Args:
+        metric: the metric.
+        values: in its own unit; a share is drawn in per cent.
+        title: the default is `validation` and the metric's noun.
+    """
+    title = f"validation {metric.noun}" if title is None else title
+    found = np.asarray(values, dtype=float)
     found = found[np.isfinite(found)]
     if not spans_decades(found):
         zero = {"rangemode": "tozero"} if len(found) and found.max() > 4 * found.min() else {}
-        return titled(title, tickformat=".3~p", nticks=6, **zero)
+        return titled(title, tickformat=".3~p" if metric.is_share else ".4~g", nticks=6, **zero)
     low, high = found.min() / 1.12, found.max() * 1.12
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     digits = (1, 1.5, 2, 3, 5, 7) if high < 12 * low else (1, 2, 5) if high < 200 * low else (1,)
@@ -177,13 +200,13 @@ def error_axis(errors: Any, title: str = "validation error") -> dict[str, Any]:
         type="log",
         range=[math.log10(low), math.log10(high)],
         tickvals=ticks,
-        ticktext=[f"{100 * tick:.4g}%" for tick in ticks],
+        ticktext=[f"{scaled(metric, tick):.4g}{'%' * metric.is_share}" for tick in ticks],
     )
 
 
-def spans_decades(errors: Any) -> bool:
-    """Return whether an axis of these errors is logarithmic."""
-    found = np.asarray(errors, dtype=float)
+def spans_decades(values: Any) -> bool:
+    """Return whether an axis of these values is logarithmic."""
+    found = np.asarray(values, dtype=float)
     found = found[np.isfinite(found)]
     return len(found) > 0 and bool(found.max() > 4 * found.min() > 0)
 

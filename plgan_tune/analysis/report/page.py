@@ -16,10 +16,9 @@ from plotly.utils import PlotlyJSONEncoder
 from plgan_tune.analysis.controls import audit, audit_in_words
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances, Unanswered, importances
-from plgan_tune.analysis.intervals import wilson
-from plgan_tune.analysis.overview import Overview, overview
+from plgan_tune.analysis.overview import Overview, noise_in, overview
 from plgan_tune.analysis.report import best, space, timeline
-from plgan_tune.analysis.report.look import Absent, Drawn
+from plgan_tune.analysis.report.look import Absent, Drawn, scaled, unit
 from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
 from plgan_tune.analysis.seeds import beside_published
@@ -31,7 +30,7 @@ from plgan_tune.console.confirmed import (
     verdict,
     winner_in_words,
 )
-from plgan_tune.console.format import duration, percent, word
+from plgan_tune.console.format import duration, measured, percent, range_of, word
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.study.race import Standing
@@ -114,7 +113,9 @@ def report_html(study: Study, found: Importances | Unanswered = NOT_GIVEN, seeds
         findings=findings(study),
         panels=panels,
         heights={name: int(made.layout.height) for name, made in figures.items()},
-        rungs=rung_table(study.decisions).to_dict("records"),
+        rungs=_rungs(study),
+        metric=study.metric,
+        searched_by=study.spec.metric,
         settings=_settings(study),
         grids=best.sample_grids(study),
         confirmed=_confirmed(study.standing),
@@ -140,7 +141,6 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "percent": lambda share: percent(None if math.isnan(share) else share),
-        "points": lambda share: f"{100 * share:.2f}",
         "signed": lambda share: "–" if math.isnan(share) else f"{100 * share:+.2f}",
     }
     return environment.get_template("page.html")
@@ -152,12 +152,15 @@ def _for_script(data: Mapping[str, Any]) -> str:
 
 
 def _search_panels(study: Study) -> list[Panel]:
+    metric = study.metric
+    fell, falling, rise = ("fell", "falling", "rise") if metric.better == "lower" else ("rose", "rising", "fall")
+    side = "right" if study.spec.metric.better == "lower" else "left"
     return [
         Panel(
             "best-so-far",
             "Best so far",
-            "The line is the lowest error at a last epoch; a dot is a trial where it ended. Look for where the line "
-            "last fell: a long flat end means that more trials of this space would gain little.",
+            f"The line is the {metric.best} {metric.noun} at a last epoch; a dot is a trial where it ended. Look for "
+            f"where the line last {fell}: a long flat end means that more trials of this space would gain little.",
             {"time": timeline.best_over_time(study), "epochs": timeline.best_over_epochs(study)},
             "pair",
         ),
@@ -165,17 +168,17 @@ def _search_panels(study: Study) -> list[Panel]:
             "curves",
             "Learning curves",
             f"A line is a trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch "
-            f"on the generator's final loss. {_about_rungs(study)}Look for curves that were cut while still falling, "
-            "and for curves that rise after their switch.",
+            f"on the generator's final loss. {_about_rungs(study)}Look for curves that were cut while still {falling}, "
+            f"and for curves that {rise} after their switch.",
             {"all": timeline.learning_curves(study)},
         ),
         Panel(
             "rungs",
             "Early stopping, rung by rung",
-            "Trials to the right of the cutoff were stopped; the distance is how far they missed it. Trials that "
+            f"Trials to the {side} of the cutoff were stopped; the distance is how far they missed it. Trials that "
             "reached a rung before it had a cutoff are not drawn, and the height within a rung has no meaning. Look "
-            "for many trials just right of the cutoff: they were hardly worse than those that continued, and a longer "
-            "grace period would judge them better."
+            f"for many trials just {side} of the cutoff: they were hardly worse than those that continued, and a "
+            "longer grace period would judge them better."
             f"{_about_controls(study)}",
             {"misses": timeline.misses(study)},
         ),
@@ -208,10 +211,12 @@ def _about_rungs(study: Study) -> str:
 def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
     sliced: Mapping[str, Drawn] = space.slices(study)
     basis = found.basis if isinstance(found, Importances) else ""
+    noun, best = study.metric.noun, study.metric.best
+    valley = "valley" if study.metric.better == "lower" else "ridge"
     return [
         Panel(
             "importance",
-            "What the error depends on",
+            f"What the {noun} depends on",
             f"Bars are PED-ANOVA's shares with their 90 % intervals, {basis}. A key with a grey bar is not "
             "significant: it separates good trials from the others no better than chance. Look for the coloured bars: "
             "those keys deserve further trials; the others have shown no influence yet.",
@@ -220,9 +225,9 @@ def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
         Panel(
             "slices",
             "One key at a time",
-            "Each trial's last error over the values of a key. Open circles were stopped early, so theirs is the error "
-            "at that epoch; the star is the best. Look for a valley, and for a best value at the edge: then the domain "
-            "is too narrow.",
+            f"Each trial's last {noun} over the values of a key. Open circles were stopped early, so theirs is the "
+            f"{noun} at that epoch; the star is the best. Look for a {valley}, and for a best value at the edge: then "
+            "the domain is too narrow.",
             {str(place): made for place, made in enumerate(sliced.values())}
             or {"none": Absent("No key was searched: all trials have the same configuration.")},
             "many",
@@ -232,13 +237,13 @@ def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
             "Alpha and beta together",
             "The colour is the mean of nearby trials, drawn or not, all at the same epoch; without trials nearby there "
             "is no colour. The star is the best. On a straight line through the origin, alpha / beta is constant. Look "
-            "for a valley along such a line: then only the ratio matters.",
+            f"for a {valley} along such a line: then only the ratio matters.",
             {"all": space.plane(study)},
         ),
         Panel(
             "parallel",
             "All keys together",
-            "A line is a trial; the strongest colour is the lowest error. Drag along an axis to keep only the lines "
+            f"A line is a trial; the strongest colour is the {best} {noun}. Drag along an axis to keep only the lines "
             "that pass there; click the axis to undo. Look for axes where the best lines are close together.",
             {"all": space.parallel_coordinates(study)},
             least=105 * (len(study.spec.domains) + 2),
@@ -277,7 +282,7 @@ class Fact:
 
 def _glance(study: Study, sums: Overview) -> list[Fact]:
     facts = [
-        _best_error(study),
+        _best_value(study),
         Fact("Trials", f"{sums.trials:,}", f"of {study.spec.search.trials:,}"),
         Fact("Epochs trained", f"{sums.epochs:,}", _saved(sums)),
         Fact("Time", duration(sums.busy), f"{sums.epochs_per_hour:,.0f} epochs per hour of training"),
@@ -287,15 +292,29 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
     return facts
 
 
-def _best_error(study: Study) -> Fact:
+def _best_value(study: Study) -> Fact:
+    metric, label = study.metric, f"Best {study.metric.noun}"
     if study.ranked.empty:
-        return Fact("Best error", "–", "no trial has completed")
+        return Fact(label, "–", "no trial has completed")
     if (winner := study.standing.winner) is not None:
-        return Fact("Best error", percent(winner.mean), winner_in_words(winner))
-    best = study.ranked.iloc[0]
-    low, high = wilson(best["val_error_last"], study.validation)
-    note = f"one seed, 95 %: {100 * low:.1f} to {100 * high:.1f} %"
-    return Fact("Best error", percent(best["val_error_last"]), note)
+        return Fact(label, measured(metric, winner.mean), winner_in_words(winner))
+    best = float(study.ranked[study.last].iloc[0])
+    interval = noise_in(study).interval(best)
+    note = "one seed" if interval is None else f"one seed, 95 %: {range_of(metric, *interval, unit=' %')}"
+    return Fact(label, measured(metric, best), note)
+
+
+def _rungs(study: Study) -> list[dict[str, Any]]:
+    """Return the rows of the table of rungs, in the unit of the metric that the search went by."""
+    metric = study.spec.metric
+    rows: list[dict[str, Any]] = []
+    for row in rung_table(study.decisions, metric).to_dict("records"):
+        words = {name: cell for name, cell in row.items() if isinstance(name, str)}
+        words["cutoff"] = measured(metric, None if math.isnan(row["cutoff"]) else row["cutoff"])
+        for name in ("missed_least", "missed_median", "missed_most"):
+            words[name] = f"{scaled(metric, row[name]):{'.2f' if metric.is_share else '.3g'}}"
+        rows.append(words)
+    return rows
 
 
 def _confirmed(standing: Standing) -> list[dict[str, str]]:
@@ -303,10 +322,10 @@ def _confirmed(standing: Standing) -> list[dict[str, str]]:
     return [
         {
             "trial_id": place.trial_id,
-            "mean": percent(place.mean),
+            "mean": measured(place.metric, place.mean),
             "interval": interval_in_words(place),
             "seeds": str(len(place.judging)),
-            "difference": difference_in_words(place.difference),
+            "difference": difference_in_words(place),
             "verdict": verdict(standing, place),
         }
         for place in standing.places
@@ -340,7 +359,11 @@ def _trials(study: Study) -> dict[str, Any]:
     columns = [
         {"label": "trial", "values": trials["trial_id"].tolist()},
         {"label": "status", "values": [word(TrialStatus(one), searching=study.searching) for one in trials["status"]]},
-        {"label": "error, %", "values": _numbers(100 * trials["val_error_last"]), "digits": 2},
+        {
+            "label": f"{study.metric.noun}{unit(study.metric)}",
+            "values": _numbers(scaled(study.metric, trials[study.last])),
+            **({"digits": 2} if study.metric.is_share else {}),
+        },
         {"label": "epochs", "values": trials["epochs"].tolist()},
     ]
     for path, column in study.spec.columns.items():
@@ -353,7 +376,7 @@ def _trials(study: Study) -> dict[str, Any]:
     if trials["error"].notna().any():
         columns.append({"label": "why", "values": [cell if isinstance(cell, str) else "" for cell in trials["error"]]})
     ranked = study.ranked.index
-    rest = trials.drop(ranked).sort_values(["val_error_last", "number"]).index
+    rest = trials.drop(ranked).assign(cost=study.costs).sort_values(["cost", "number"]).index
     return {"columns": columns, "order": [*ranked.tolist(), *rest.tolist()]}
 
 

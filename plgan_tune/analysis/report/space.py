@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
-from plgan_tune.analysis.curves import errors_at_equal_epoch
+from plgan_tune.analysis.curves import values_at_equal_epoch
 from plgan_tune.analysis.importance import Importances, Unanswered
 from plgan_tune.analysis.report.look import (
     FAINT,
@@ -25,9 +25,11 @@ from plgan_tune.analysis.report.look import (
     belongs_to,
     by_status,
     compact,
-    error_axis,
     figure,
+    scaled,
     titled,
+    unit,
+    value_axis,
     whole,
 )
 from plgan_tune.analysis.report.thin import (
@@ -43,6 +45,7 @@ from plgan_tune.analysis.report.timeline import trial_dots
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.domains import Choice, Domain, LogInt, LogUniform
 from plgan_tune.config.study import encode
+from plgan_tune.console.format import measured
 from plgan_tune.records import TrialStatus
 
 ALPHA, BETA = "loss.alpha", "loss.beta"
@@ -55,23 +58,25 @@ LINES = 500
 
 
 def parallel_coordinates(study: Study) -> Drawn:
-    """Plot each trial as a line through its searched values, its epochs and its last error, which sets its colour."""
-    trials = study.trials[study.trials["val_error_last"].notna()].sort_values("val_error_last", ascending=False)
+    """Plot each trial as a line through its searched values, its epochs and its last value, which sets its colour."""
+    metric, known = study.metric, study.trials[study.trials[study.last].notna()]
+    trials = known.loc[study.costs[known.index].sort_values(ascending=False).index]
     if len(study.spec.domains) < 2:
         return Absent("Parallel coordinates need two searched keys; the slices show everything.")
     if len(trials) < 2:
         return Absent("Parallel coordinates need two trials that have trained an epoch.")
-    error = trials["val_error_last"]
-    ends = [100 * error.min(), 100 * error.max()]  # explicit, so that hiding lines does not move the axis
-    low, high = error.quantile([0, 0.9])
+    values = trials[study.last]
+    ends = [scaled(metric, end) for end in (values.min(), values.max())]  # so that hiding lines does not move the axis
+    low, high = study.costs[trials.index].quantile([0, 0.9])
     count = len(trials)
     if count > MOST_TRIALS:
         trials = trials[trials.index.isin(spread_evenly(study, trials, LINES))]
     keys = [_dimension(study, path, trials) for path in study.spec.domains]
-    error = trials["val_error_last"]
+    values = trials[study.last]
     last = {"label": "epochs", "values": compact(trials["epochs"]), "range": [0, study.last_epoch]}
-    result = {"label": "error, %", "values": compact(100 * error), "range": ends, "tickformat": ".3~g"}
-    line = {"color": compact(error), "colorscale": SCALE, "cmin": low, "cmax": high}
+    label = f"{metric.noun}{unit(metric)}"
+    result = {"label": label, "values": compact(scaled(metric, values)), "range": ends, "tickformat": ".3~g"}
+    line = {"color": compact(metric.cost(values)), "colorscale": SCALE, "cmin": low, "cmax": high}
     trace = {
         "type": "parcoords",
         "dimensions": [*keys, last, result],
@@ -82,7 +87,8 @@ def parallel_coordinates(study: Study) -> Drawn:
         "rangefont": {"color": "rgba(0,0,0,0)", "size": 1},
         "unselected": {"line": {"color": FAINT, "opacity": 0.25}},
     }
-    some = f"Of {count:,} trials {len(trials):,} are drawn: the best, and others spread over each status's last errors."
+    some = f"Of {count:,} trials {len(trials):,} are drawn: the best, and others spread over each status's last "
+    some += f"{metric.noun}s."
     return figure(
         [trace],
         height=420,
@@ -175,8 +181,8 @@ def text(value: Any, digits: int = 6) -> str:
 
 
 def slices(study: Study) -> dict[str, Drawn]:
-    """Plot the trials' last errors over the values of each searched key."""
-    trials = study.trials[study.trials["val_error_last"].notna()]
+    """Plot the trials' last values of the metric over the values of each searched key."""
+    trials = study.trials[study.trials[study.last].notna()]
     if trials.empty:
         return {path: Absent("No trial has trained an epoch yet.") for path in study.spec.domains}
     best = study.ranked.head(1)
@@ -187,12 +193,12 @@ def slices(study: Study) -> dict[str, Drawn]:
         found[path] = figure(
             [
                 *trial_dots(study, shown, "at", size=6, places=FEWER_PLACES),
-                *_star(shown.loc[best.index], "at", "val_error_last"),
+                *_star(shown.loc[best.index], "at", study.last),
             ],
             height=250,
             margin={"l": 48, "r": 10, "t": 12, "b": 44},
             xaxis=titled(short_name(study, path)) | axis.as_plotly(),
-            yaxis=error_axis(trials["val_error_last"], ""),
+            yaxis=value_axis(study.metric, trials[study.last], ""),
             left_out=said_of_dots(trials),
         )
     return found
@@ -214,7 +220,7 @@ def _star(best: pd.DataFrame, x: str, y: str) -> Iterator[Trace]:
 
 
 def plane(study: Study) -> Drawn:
-    """Plot the error over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of nearby trials.
+    """Plot the metric over alpha and beta, all trials at the same epoch, as a kernel-weighted mean of nearby trials.
 
     It is drawn only where trials are. The epoch is the last that at least half of them reached, because the mean needs
     trials all over the plane.
@@ -223,32 +229,34 @@ def plane(study: Study) -> Drawn:
         return Absent(f"The plane needs both weights searched, but {' and '.join(missing)} had one value.")
     if any(isinstance(study.spec.domains[path], Choice) for path in (ALPHA, BETA)):
         return Absent("The plane needs ranges of alpha and beta, but one is a choice.")
-    epoch, errors = errors_at_equal_epoch(study)
-    trials = study.trials.assign(error=study.trials["trial_id"].map(errors))
-    trials = trials[trials["error"].notna()]
+    metric, (epoch, values) = study.metric, values_at_equal_epoch(study)
+    trials = study.trials.assign(value=study.trials["trial_id"].map(values))
+    trials = trials[trials["value"].notna()]
     if len(trials) < 8:
         return Absent("The plane needs eight trials that reached the same epoch.")
     alpha, beta = (Axis.of(study.spec.domains[path], trials[study.spec.columns[path]]) for path in (ALPHA, BETA))
     trials = trials.assign(alpha=alpha.places, beta=beta.places)
     x, y = (np.linspace(axis.low, axis.high, GRID) for axis in (alpha, beta))
-    error = trials["error"].to_numpy(dtype=float)
+    value = trials["value"].to_numpy(dtype=float)
+    percent = " %" if metric.is_share else ""
     surface: Trace = {
         "type": "contour",
         "x": compact(x),
         "y": compact(y),
-        "z": compact(100 * _smoothed(error, (alpha, beta), (x, y))),
+        "z": compact(scaled(metric, _smoothed(value, (alpha, beta), (x, y)))),
         "colorscale": SCALE,
+        "reversescale": metric.better == "higher",
         "ncontours": 12,
         "line": {"width": 0.5, "color": PAPER},
         "contours": {"coloring": "fill"},
         "colorbar": {
-            "title": {"text": f"error after<br>{epoch} epochs, %", "font": {"size": 12}},
+            "title": {"text": f"{metric.noun} after<br>{epoch} epochs{unit(metric)}", "font": {"size": 12}},
             "thickness": 10,
             "outlinewidth": 0,
             "tickformat": ".3~g",
             "len": 0.9,
         },
-        "hovertemplate": "about %{z:.3~g} %<extra></extra>",
+        "hovertemplate": f"about %{{z:.3~g}}{percent}<extra></extra>",
     }
     dots: list[Trace] = [
         {
@@ -259,8 +267,8 @@ def plane(study: Study) -> Drawn:
             "y": compact(group.rows["beta"]),
             "customdata": whole(group.rows.index),
             "hovertext": [
-                f"{others}<br>error {100 * value:.2f} %"
-                for others, value in zip(and_others(group.rows["others"]), group.rows["error"], strict=True)
+                f"{others}<br>{metric.noun} {measured(metric, value)}"
+                for others, value in zip(and_others(group.rows["others"]), group.rows["value"], strict=True)
             ],
             "marker": {
                 "size": 5,
@@ -283,16 +291,16 @@ def plane(study: Study) -> Drawn:
 
 
 def _smoothed(
-    error: NDArray[np.float64], axes: tuple[Axis, Axis], grid: tuple[NDArray[np.float64], NDArray[np.float64]]
+    value: NDArray[np.float64], axes: tuple[Axis, Axis], grid: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """Return Nadaraya and Watson's kernel mean on the grid, one row per y; width ~ trials^(-1/6) (Scott's rule)."""
-    width = 0.35 * len(error) ** (-1 / 6)
+    width = 0.35 * len(value) ** (-1 / 6)
     along_x, along_y = (
         np.exp(-0.5 * ((at[:, None] - axis.places) / ((axis.high - axis.low) * width)) ** 2)
         for axis, at in zip(axes, grid, strict=True)
     )
     weight = along_y @ along_x.T
-    mean = (along_y * error) @ along_x.T / np.maximum(weight, 1e-12)
+    mean = (along_y * value) @ along_x.T / np.maximum(weight, 1e-12)
     return np.where(_among_trials(axes, grid), mean, np.nan)
 
 

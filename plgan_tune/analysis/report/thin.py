@@ -35,6 +35,7 @@ def one_a_place(
     *,
     apart: Sequence[str] = ("status",),
     log: bool = False,
+    highest: bool = False,
     places: tuple[int, int] = PLACES,
 ) -> pd.DataFrame:
     """Return one row per place of a figure, with a column `others`: how many more lie there.
@@ -47,6 +48,7 @@ def one_a_place(
         y: column of the vertical position.
         apart: columns in which rows at one place must agree.
         log: whether the figure's y axis is logarithmic.
+        highest: whether the highest of a place is the best, not the lowest.
         places: columns and rows of the figure.
     """
     if len(rows) <= MOST_DOTS:
@@ -55,9 +57,9 @@ def one_a_place(
     column = _columns(rows[x].to_numpy(dtype=float), places[0])
     row = _cells(np.log10(height) if log else height, places[1])
     placed = rows[list(apart)].astype(str).assign(column=column, row=row)
-    # Keep the lowest of a column, because the best errors matter; elsewhere the first, so that no pattern appears.
-    lowest = row == placed.groupby("column")["row"].transform("min")
-    placed["key"] = np.where(lowest, height, np.arange(len(rows)))
+    # Keep the best of a column, because those matter; elsewhere the first, so that no pattern appears.
+    best = row == placed.groupby("column")["row"].transform("max" if highest else "min")
+    placed["key"] = np.where(best, -height if highest else height, np.arange(len(rows)))
     here = placed.groupby([*apart, "column", "row"])["key"]
     return rows.assign(others=here.transform("size") - 1).loc[here.idxmin().sort_values()]
 
@@ -93,20 +95,20 @@ def and_others(others: Any) -> list[str]:
 
 
 def spread_evenly(study: Study, trials: pd.DataFrame, most: int) -> "pd.Index[int]":
-    """Choose about `most` trials: the best, up to a third, and others of each status, spread over their last errors.
+    """Choose about `most` trials: the best, up to a third, and others of each status, spread over their last values.
 
     A status gets at least 20, if it has that many trials.
 
     Args:
         study: the study.
-        trials: rows of `study.trials` with a last error.
+        trials: rows of `study.trials` with a last value.
         most: about how many to choose.
 
     Returns:
         Their index in `trials`.
     """
     best = study.ranked.index.intersection(trials.index, sort=False)[: most // 3]
-    rest = trials.drop(best).sort_values("val_error_last")
+    rest = trials.drop(best).sort_values(study.last)
     share = (most - len(best)) / max(len(rest), 1)
     return best.append([_evenly(some.index, share) for _, some in rest.groupby("status", observed=True)])
 
@@ -144,14 +146,15 @@ def bars_together(bars: pd.DataFrame, most: int) -> tuple[pd.DataFrame, float]:
     return found.assign(began=began, until=began + found["length"], others=found["others"] - 1), stretch
 
 
-def quantiles(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return the quantiles `SPREAD` of the errors at each epoch, or at about `most` epochs including the last.
+def quantiles(rows: pd.DataFrame, value: str, most: int) -> pd.DataFrame:
+    """Return the quantiles `SPREAD` of the values at each epoch, or at about `most` epochs including the last.
 
     Args:
-        rows: rows of one status, with columns `epoch` and `val_error`.
+        rows: rows of one status, with a column `epoch`.
+        value: the column of their values.
         most: about how many epochs to return.
     """
-    found: pd.DataFrame = rows.groupby("epoch")["val_error"].quantile(np.array(SPREAD)).unstack().dropna()
+    found: pd.DataFrame = rows.groupby("epoch")[value].quantile(np.array(SPREAD)).unstack().dropna()
     kept = np.arange(0, len(found), max(1, -(-len(found) // most)))
     return found.iloc[np.union1d(kept, [len(found) - 1])] if len(found) else found
 

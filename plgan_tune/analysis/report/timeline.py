@@ -1,4 +1,4 @@
-"""Figures of a search over time: its best error, learning curves, early stopping, and when each trial ran."""
+"""Figures of a search over time: its best value, learning curves, early stopping, and when each trial ran."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,12 +23,14 @@ from plgan_tune.analysis.report.look import (
     colour,
     compact,
     elapsed,
-    error_axis,
     figure,
+    hover_format,
     line_at,
     opacity,
+    scaled,
     spans_decades,
     titled,
+    value_axis,
     whole,
     with_trials,
 )
@@ -49,6 +51,7 @@ from plgan_tune.analysis.report.thin import (
 )
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.advice import rungs
+from plgan_tune.config.metrics import Metric
 from plgan_tune.console.format import duration
 from plgan_tune.records import TrialStatus, Verdict
 
@@ -63,7 +66,7 @@ BAND = 200
 
 
 def best_over_time(study: Study) -> Drawn:
-    """Plot the lowest error at a last epoch so far over the time in which trials trained, without pauses."""
+    """Plot the best value at a last epoch so far over the time in which trials trained, without pauses."""
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
     clock = Clock.of(study.everything.epochs)
@@ -73,7 +76,7 @@ def best_over_time(study: Study) -> Drawn:
 
 
 def best_over_epochs(study: Study) -> Drawn:
-    """Plot the lowest error at a last epoch so far over the epochs that all trials together had trained by then."""
+    """Plot the best value at a last epoch so far over the epochs that all trials together had trained by then."""
     arrived = pd.Series(np.arange(1, len(study.epochs) + 1), index=study.epochs["trial_id"].astype(str))
     at = study.trials["trial_id"].map(arrived.groupby(level=0).last())
     return _best_so_far(study, study.trials.assign(at=at), "epochs trained, by all trials together")
@@ -81,11 +84,12 @@ def best_over_epochs(study: Study) -> Drawn:
 
 def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
     """Plot over the column `at` of `trials`, when they reached their last epoch; NaN if unknown."""
-    ended = trials[trials["ended_at"].notna() & trials["val_error_last"].notna() & trials["at"].notna()]
+    metric, last = study.metric, study.last
+    ended = trials[trials["ended_at"].notna() & trials[last].notna() & trials["at"].notna()]
     completed = ended[ended["status"] == TrialStatus.COMPLETED].sort_values("at")
     if completed.empty:
         return Absent("No trial has completed yet, so there is no best so far.")
-    best = completed["val_error_last"].cummin()
+    best = metric.cost(metric.cost(completed[last]).cummin())
     end = ended["at"].max()
     line: Trace = {
         "type": "scatter",
@@ -95,7 +99,7 @@ def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
         "line": {"color": INK, "width": 2.5, "shape": "hv"},
         "hoverinfo": "skip",
     }
-    axis = error_axis(ended["val_error_last"])
+    axis = value_axis(metric, ended[last])
     traces = [*trial_dots(study, ended, "at"), line]
     x = titled(title, rangemode="tozero")
     return figure(traces, height=340, xaxis=x, yaxis=axis, left_out=said_of_dots(ended))
@@ -104,10 +108,11 @@ def _best_so_far(study: Study, trials: pd.DataFrame, title: str) -> Drawn:
 def trial_dots(
     study: Study, trials: pd.DataFrame, x: str, size: float = 7, places: tuple[int, int] = PLACES
 ) -> Iterator[Trace]:
-    """Yield a trace per status: each trial's last error over its column `x`, one per place if there are many."""
+    """Yield a trace per status: each trial's last value over its column `x`, one per place if there are many."""
     alone = max(0.5, opacity(len(trials) // 8))
-    error = "val_error_last"
-    drawn = one_a_place(trials, x, error, log=spans_decades(trials[error]), places=places)
+    last, highest = study.last, study.metric.better == "higher"
+    drawn = one_a_place(trials, x, last, log=spans_decades(trials[last]), highest=highest, places=places)
+    value = f"{study.metric.noun} %{{y:{hover_format(study.metric)}}}"
     for group in by_status(study, drawn):
         some = group.rows
         yield {
@@ -115,7 +120,7 @@ def trial_dots(
             "mode": "markers",
             **group.label,
             "x": compact(some[x]) if some[x].dtype.kind in "fiu" else some[x].tolist(),
-            "y": compact(some["val_error_last"]),
+            "y": compact(some[last]),
             "customdata": whole(some.index),
             "hovertext": and_others(some["others"]),
             "marker": {
@@ -125,31 +130,32 @@ def trial_dots(
                 "opacity": strength(some["others"], alone),
                 "line": {"width": 1.5, "color": group.colour},
             },
-            "hovertemplate": f"%{{text}}%{{hovertext}} · {group.word}<br>error %{{y:.2%}}<extra></extra>",
+            "hovertemplate": f"%{{text}}%{{hovertext}} · {group.word}<br>{value}<extra></extra>",
         }
 
 
 def learning_curves(study: Study) -> Drawn:
-    """Plot every trial's error over its epochs: one trace per status, the best trial on top.
+    """Plot every trial's value over its epochs: one trace per status, the best trial on top.
 
     If there are many trials, some are drawn, over bands that represent all.
     """
     if study.epochs.empty:
         return Absent("No epoch has been trained yet.")
-    rows = with_trials(study, study.epochs[["trial_id", "epoch", "val_error", "ramp"]])
+    metric, value = study.metric, study.metric.name
+    rows = with_trials(study, study.epochs[["trial_id", "epoch", value, "ramp"]])
     trained = study.trials[study.trials["epochs"] > 0]
     many = len(trained) > MOST_TRIALS
     curves = rows[rows["trial"].isin(spread_evenly(study, trained, CURVES))] if many else rows
     curves = curves.sort_values(["trial", "epoch"], ignore_index=True)
     every = max(1, -(-len(curves) // MOST_POINTS))
-    spread = [(group, quantiles(group.rows, BAND)) for group in by_status(study, rows)] if many else []
+    spread = [(group, quantiles(group.rows, value, BAND)) for group in by_status(study, rows)] if many else []
     traces = [band for group, found in spread for band in _bands(group, found)]
     for group in by_status(study, curves):
-        traces.append(_curves(group, every))
-        traces += _switches(group)
-    traces += [_median(group, found) for group, found in spread]
+        traces.append(_curves(group, metric, every))
+        traces += _switches(group, metric)
+    traces += [_median(group, metric, found) for group, found in spread]
     if not study.ranked.empty:
-        traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]])
+        traces += _best_curve(curves[curves["trial"] == study.ranked.index[0]], metric)
     asha = study.spec.search.early_stopping.asha
     fixed = asha is not None and asha.align == "epoch"
     lines = [line_at(rung, str(rung)) for rung in rungs(asha, study.last_epoch)] if asha and fixed else []
@@ -157,17 +163,17 @@ def learning_curves(study: Study) -> Drawn:
         traces,
         height=480,
         xaxis=titled("epoch", range=[0, study.last_epoch * 1.02]),
-        yaxis=error_axis(rows["val_error"]),
+        yaxis=value_axis(metric, rows[value]),
         shapes=lines,
-        left_out=_left_out(len(trained), curves["trial"].nunique(), every),
+        left_out=_left_out(metric, len(trained), curves["trial"].nunique(), every),
     )
 
 
-def _left_out(trials: int, drawn: int, every: int) -> str:
+def _left_out(metric: Metric, trials: int, drawn: int, every: int) -> str:
     some = (
         f"Of {trials:,} trials {drawn:,} are drawn as lines: the best, and others spread over each status's last "
-        "errors. The bands and the dashed line show all trials of a status that trained an epoch: nine in ten of "
-        "them, the middle half, and their median."
+        f"{metric.noun}s. The bands and the dashed line show all trials of a status that trained an epoch: nine in ten "
+        "of them, the middle half, and their median."
     )
     thinned = f"Of the lines one epoch in {every} is drawn, and every trial's last."
     return said(some if drawn < trials else "", thinned if every > 1 else "")
@@ -192,8 +198,10 @@ def _bands(group: Group, found: pd.DataFrame) -> Iterator[Trace]:
         }
 
 
-def _median(group: Group, found: pd.DataFrame) -> Trace:
-    texts = [f"{low:.2%} to {high:.2%}" for low, high in zip(found[SPREAD[1]], found[SPREAD[3]], strict=True)]
+def _median(group: Group, metric: Metric, found: pd.DataFrame) -> Trace:
+    form = ".2%" if metric.is_share else ".4g"
+    texts = [f"{low:{form}} to {high:{form}}" for low, high in zip(found[SPREAD[1]], found[SPREAD[3]], strict=True)]
+    median = f"median %{{y:{hover_format(metric)}}}<br>half: %{{hovertext}}"
     return {
         "type": "scatter",
         "mode": "lines",
@@ -203,7 +211,7 @@ def _median(group: Group, found: pd.DataFrame) -> Trace:
         "y": compact(found[SPREAD[2]]),
         "hovertext": texts,
         "line": {"color": group.colour, "width": 2, "dash": "dash"},
-        "hovertemplate": f"{group.word}, epoch %{{x}}<br>median %{{y:.2%}}<br>half: %{{hovertext}}<extra></extra>",
+        "hovertemplate": f"{group.word}, epoch %{{x}}<br>{median}<extra></extra>",
     }
 
 
@@ -213,8 +221,13 @@ def _thinned(rows: pd.DataFrame, every: int) -> pd.DataFrame:
     return rows[ends | (rows["epoch"] % every == 0)]
 
 
-def _curves(group: Group, every: int) -> Trace:
-    """Return one trace for all trials of a group; a point without an error separates two trials."""
+def _at(metric: Metric) -> str:
+    """Return the lines of a hover text on a point of a learning curve."""
+    return f"epoch %{{x}}<br>{metric.noun} %{{y:{hover_format(metric)}}}"
+
+
+def _curves(group: Group, metric: Metric, every: int) -> Trace:
+    """Return one trace for all trials of a group; a point without a value separates two trials."""
     rows = _thinned(group.rows, every)
     count = rows["trial"].nunique()
     ends = np.flatnonzero(np.diff(rows["trial"])) + 1
@@ -223,17 +236,17 @@ def _curves(group: Group, every: int) -> Trace:
         "mode": "lines" if len(rows) > count else "lines+markers",
         **group.label,
         "x": np.insert(whole(rows["epoch"]), ends, 0),
-        "y": np.insert(compact(rows["val_error"]), ends, np.nan),
+        "y": np.insert(compact(rows[metric.name]), ends, np.nan),
         "customdata": np.insert(whole(rows["trial"]), ends, 0),
         "connectgaps": False,
         "opacity": opacity(count),
         "line": {"color": group.colour, "width": 1.2},
         "marker": {"size": 5, "color": group.colour},
-        "hovertemplate": f"%{{text}} · {group.word}<br>epoch %{{x}}<br>error %{{y:.2%}}<extra></extra>",
+        "hovertemplate": f"%{{text}} · {group.word}<br>{_at(metric)}<extra></extra>",
     }
 
 
-def _switches(group: Group) -> Iterator[Trace]:
+def _switches(group: Group, metric: Metric) -> Iterator[Trace]:
     switched = switches(group.rows)
     if switched.empty:
         return
@@ -242,25 +255,25 @@ def _switches(group: Group) -> Iterator[Trace]:
         "mode": "markers",
         **group.label,
         "x": whole(switched["epoch"]),
-        "y": compact(switched["val_error"]),
+        "y": compact(switched[metric.name]),
         "customdata": whole(switched["trial"]),
         "opacity": max(0.5, opacity(len(switched))),
         "marker": {"symbol": "diamond", "size": 7, "color": group.colour, "line": {"width": 1, "color": PAPER}},
-        "hovertemplate": "%{text} switched<br>epoch %{x}<br>error %{y:.2%}<extra></extra>",
+        "hovertemplate": f"%{{text}} switched<br>{_at(metric)}<extra></extra>",
     }
 
 
-def _best_curve(rows: pd.DataFrame) -> Iterator[Trace]:
+def _best_curve(rows: pd.DataFrame, metric: Metric) -> Iterator[Trace]:
     line: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines",
         "name": "best",
         **belongs_to(TrialStatus.COMPLETED),
         "x": whole(rows["epoch"]),
-        "y": compact(rows["val_error"]),
+        "y": compact(rows[metric.name]),
         "customdata": whole(rows["trial"]),
         "line": {"color": INK, "width": 2.5},
-        "hovertemplate": "%{text} · the best<br>epoch %{x}<br>error %{y:.2%}<extra></extra>",
+        "hovertemplate": f"%{{text}} · the best<br>{_at(metric)}<extra></extra>",
     }
     yield line
     switched = switches(rows)
@@ -269,14 +282,14 @@ def _best_curve(rows: pd.DataFrame) -> Iterator[Trace]:
         yield line | {
             "mode": "markers",
             "x": whole(switched["epoch"]),
-            "y": compact(switched["val_error"]),
+            "y": compact(switched[metric.name]),
             "customdata": whole(switched["trial"]),
             "marker": mark,
         }
 
 
 def misses(study: Study) -> Drawn:
-    """Plot how far each trial was above or below the cutoff at each rung."""
+    """Plot how far each trial was above or below the cutoff at each rung, by the metric that the search went by."""
     if study.decisions.empty:
         return Absent("Early stopping has judged no trial.")
     judged = study.decisions[study.decisions["cutoff"].notna()]
@@ -287,7 +300,9 @@ def misses(study: Study) -> Drawn:
     # Spread over the rung's height in order of arrival, so that equal trials do not hide each other.
     spread = (judged.groupby("rung").cumcount() * 0.618) % 1 - 0.5
     height = judged["rung"].map({rung: step for step, rung in enumerate(steps)}) + 0.6 * spread
-    judged = judged.assign(height=height, missed=100 * (judged["value"] - judged["cutoff"]))
+    metric = study.spec.metric
+    judged = judged.assign(height=height, missed=scaled(metric, judged["value"] - judged["cutoff"]))
+    drawn_as = "%{x:+.2f} points" if metric.is_share else "%{x:+.3~g}"
     alone = max(0.45, opacity(len(judged) // 8))
     drawn = one_a_place(judged, "missed", "height", apart=("status", "verdict"))
     traces: list[Trace] = []
@@ -314,15 +329,13 @@ def misses(study: Study) -> Drawn:
                     "opacity": strength(some["others"], alone),
                     "line": {"width": 1.5, "color": tint},
                 },
-                "hovertemplate": (
-                    f"%{{text}}%{{hovertext}} {outcome}<br>%{{x:+.2f}} points from the cutoff<extra></extra>"
-                ),
+                "hovertemplate": f"%{{text}}%{{hovertext}} {outcome}<br>{drawn_as} from the cutoff<extra></extra>",
             }
             traces.append(trace)
     return figure(
         traces,
         height=110 + 70 * len(steps),
-        xaxis=titled("percentage points above the cutoff"),
+        xaxis=titled(f"{'percentage points' if metric.is_share else metric.noun} above the cutoff"),
         yaxis={
             "tickvals": list(range(len(steps))),
             "ticktext": [f"rung {rung}" for rung in steps],

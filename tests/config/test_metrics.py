@@ -1,0 +1,59 @@
+"""The metrics that a search may go by, and the direction that each of them has."""
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from plgan_tune.config.errors import SpecError
+from plgan_tune.config.metrics import METRICS, Metric, MetricName
+from plgan_tune.config.study import SearchSpec
+from plgan_tune.records import MEASURES, about
+from tests.factories import small
+
+
+def test_each_metric_is_a_measure_of_an_epoch_whose_worst_value_is_its_bound() -> None:
+    assert tuple(METRICS) == get_args(MetricName)
+    for name, metric in METRICS.items():
+        assert name == metric.name
+        assert name in MEASURES
+        bound = about(name)["most" if metric.better == "lower" else "least"]
+        assert metric.worst == bound
+        assert metric.is_share == (about(name)["unit"] == "fraction")
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_the_lower_cost_is_the_better_value(metric: Metric) -> None:
+    better, worse = (1.0, 2.0) if metric.better == "lower" else (2.0, 1.0)
+    assert metric.cost(better) < metric.cost(worse)
+    assert metric.cost(metric.cost(better)) == better
+    assert metric.cost(np.array([better, worse])).tolist() == [metric.cost(better), metric.cost(worse)]
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_the_mode_is_the_metric_s_own_whether_it_is_given_or_not(metric: Metric) -> None:
+    """Files of earlier versions say `mode: min`; what a study writes is what it is resumed with."""
+    left_out, given = SearchSpec(metric=metric.name), SearchSpec(metric=metric.name, mode=metric.mode)
+    assert left_out == given
+    assert SearchSpec.model_validate(left_out.model_dump(mode="json")).mode == metric.mode
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"mode": "max"}, "search.mode: must be min or null: the lowest val_error is the best, but got 'max'"),
+        (
+            {"metric": "val_coverage", "mode": "min"},
+            "search.mode: must be max or null: the highest val_coverage is the best, but got 'min'",
+        ),
+        (
+            {"metric": "accuracy", "mode": "max"},
+            "search.metric: must be one of val_error, val_balanced_error, val_dist",
+        ),
+    ],
+)
+def test_another_direction_and_an_unknown_metric_are_refused(search: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        small(**search)
+    assert said in str(refused.value)
+    assert str(refused.value).count("must be") == 1
