@@ -27,7 +27,7 @@ PAIRS: Final = {
         "from sklearn.datasets import load_digits; load_digits(return_X_y=True)",
     ),
     "a first step of Adam": (
-        "from plgan_tune.training.adam import Adam; from plgan_tune.config.trial import OptimSpec; "
+        "from plgan_tune.training.optimisers import Adam; from plgan_tune.config.trial import OptimSpec; "
         f"{ADAM}adam = Adam([weight], {OPTIM}); adam.step()",
         f"{ADAM}adam = torch.optim.Adam([weight], fused=True); adam.step()",
     ),

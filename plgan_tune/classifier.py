@@ -200,7 +200,13 @@ def own_of(checkpoint: Checkpoint, content: bytes | None, name: str) -> Own | No
 
 
 def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged", own: Own | None = None) -> Classifier:
-    """Return the classifier of a checkpoint that `read_checkpoint` has read, with `own_of` it."""
+    """Return the classifier of a checkpoint that `read_checkpoint` has read, with `own_of` it.
+
+    Raises:
+        CheckpointError: If it was trained without labels.
+    """
+    if not checkpoint.content["classes"]:
+        raise CheckpointError("it has no classes, for trial.data.labels was 0: its D tells real from generated alone")
     discriminator = build_pair(checkpoint, own).discriminator
     discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
     return Classifier(discriminator, image_of(checkpoint), checkpoint.content["classes"]).requires_grad_(False).eval()
@@ -283,7 +289,7 @@ def build_pair(checkpoint: Checkpoint, own: Own | None = None) -> Pair:
     pair = build(
         model,
         image,
-        len(classes),
+        trial.data.logits(len(classes)),
         (torch.Generator(), torch.Generator()),
         whitening,
         reference_images=torch.zeros(batch, *_shape(image), dtype=torch.uint8) if model.minibatch_kernels else None,

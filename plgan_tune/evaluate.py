@@ -93,7 +93,7 @@ def main(
         for configuration in evaluation.configurations:
             image = ImageShape(data.channels, data.size)
             check_image(configuration.trial.model, image)
-            _check_own(search, configuration.trial, Shapes(image, len(data.classes)))
+            _check_own(search, configuration.trial, Shapes.of(image, len(data.classes), configuration.trial.data))
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
             say(console, f"note: {note}", "yellow")

@@ -61,8 +61,8 @@ class EpochMetrics:
     val_error: float | None = column("error of the averaged weights on the validation images", "fraction", 0, 1)
     val_error_raw: float | None = column("error of the raw weights on the validation images", "fraction", 0, 1)
     loss_supervised: float | None = column("C_sup (patent eq. 13)", "nats")
-    loss_unsupervised: float | None = column("C_unsup (patent eq. 14), scaled", "nats")
-    loss_adversarial: float | None = column("V_log, before alpha", "nats")
+    loss_unsupervised: float | None = column("C_unsup (patent eq. 14), scaled; a critic's has no unit", "nats")
+    loss_adversarial: float | None = column("V_log, before alpha; a critic's has no unit", "nats")
     loss_feature: float | None = column("V_feature, before beta", "")
     ramp: float | None = column("w, the weight of the saturating loss in this epoch", "fraction", 0, 1)
     lr_discriminator: float = column("learning rate of the discriminator in this epoch, decay included", least=0)
@@ -78,13 +78,16 @@ class EpochMetrics:
         "norm of V_feature's gradient in the generator's parameters, before beta, on the epoch's probe", ""
     )
     accuracy_real: float | None = column(
-        "share of the probe's real images with D(x) > (1 - smoothing) / 2",
+        "share of the probe's real images with D(x) > (1 - smoothing) / 2, of a critic those nearer to real ones",
         "fraction",
         0,
         1,
     )
     accuracy_generated: float | None = column(
-        "share of the probe's generated images with D(G(z)) < (1 - smoothing) / 2", "fraction", 0, 1
+        "share of the probe's generated images with D(G(z)) < (1 - smoothing) / 2, of a critic those nearer to such",
+        "fraction",
+        0,
+        1,
     )
     real_max_logit_positive: float | None = column(
         "share of the probe's real images with max logit > 0", "fraction", 0, 1
@@ -109,6 +112,15 @@ class EpochMetrics:
     val_score: float | None = column("classifier score of generated images by the judge", least=1, default=None)
     val_transport: float | None = column(
         "sliced Wasserstein distance of pixels, generated from validation images", least=0, default=None
+    )
+    loss_penalty: float | None = column("C_gp, the gradient penalty, before its weight", "", default=None)
+    critic_gap: float | None = column(
+        "mean of the critic's value over the probe's real images, less that over its generated ones", "", default=None
+    )
+    critic_gap_val: float | None = column(
+        "the same with validation images in place of the real ones; below critic_gap if the critic overfits",
+        "",
+        default=None,
     )
     own: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Terms of the user's own file (`trial.own`) by their names, one column `own_<name>` each."""

@@ -118,7 +118,7 @@ def _prepared(
         check_ranks(ranks.count, trial.training.batch_size)
         earlier = decode_checkpoint(content, location.join(CHECKPOINT).url) if content is not None else None
         data = load_dataset(trial.data).to(device)
-        shapes = Shapes(ImageShape(data.channels, data.size), data.n_classes)
+        shapes = Shapes.of(ImageShape(data.channels, data.size), data.n_classes, trial.data)
         own = None if own_file is None else check_own(own_file, trial.own, str(trial.own.file), shapes, trial.model)
         state = restore_state(earlier, trial, data, device, own) if earlier else new_state(trial, data, device, own)
         if own_file is not None and ranks.index == 0:
@@ -260,7 +260,7 @@ def _own(trial: TrialSpec) -> Own | None:
     if trial.own.file is None:
         return None
     data = check_data(trial.data)
-    shapes = Shapes(ImageShape(data.channels, data.size), len(data.classes))
+    shapes = Shapes.of(ImageShape(data.channels, data.size), len(data.classes), trial.data)
     return load_own(read_own(Path(trial.own.file)), trial.own, trial.own.file, shapes)
 
 

@@ -110,7 +110,7 @@ class TrialWorker:
         )
         content = self._own_content(trial)
         with self._ranks.sync_errors():
-            shapes = Shapes(ImageShape(data.channels, data.size), data.n_classes)
+            shapes = Shapes.of(ImageShape(data.channels, data.size), data.n_classes, trial.data)
             own = None if content is None else load_own(content, trial.own, str(trial.own.file), shapes)
             device = self._device
             state = restore_state(saved, trial, data, device, own) if saved else new_state(trial, data, device, own)

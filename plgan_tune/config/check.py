@@ -259,7 +259,8 @@ def _findings(errors: Sequence[ErrorDetails], keys: Keys, prefix: KeyPath, raw: 
             key = item["loc"][len(path)]
             finding = Finding((*prefix, *path, key), must_be_known(key, node), show(key))
         elif isinstance(reason, RuleError):
-            finding = Finding((*prefix, *path), reason.rule, reason.value)
+            place = reason.key.split(".") if reason.key else ()
+            finding = Finding((*prefix, *path, *place), reason.rule, reason.value)
         elif item["type"] == "missing" and path == item["loc"]:
             finding = Finding((*prefix, *path), f"must be given: {allowed(node)}", _ABSENT)
         elif path in misfits:  # one finding per list is enough

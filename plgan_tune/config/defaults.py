@@ -33,6 +33,7 @@ _COMMON: dict[str, dict[str, Any]] = {
         "zca": False,
     },
     "loss": {
+        "game": "logistic",
         "alpha": 0.5,
         "beta": 0.5,
         "ramp": "clamp",
@@ -46,8 +47,17 @@ _COMMON: dict[str, dict[str, Any]] = {
         "self_threshold": 0.95,
         "self_images": "generated",
         "self_epoch": None,
+        "gradient_penalty": 0.0,
     },
-    "optim": {"min_factor": 0.0, "beta1": 0.5, "beta2": 0.999, "eps_root": 0.0, "average_decay": 0.9999},
+    "optim": {
+        "kind": "adam",
+        "min_factor": 0.0,
+        "beta1": 0.5,
+        "beta2": 0.999,
+        "eps_root": 0.0,
+        "average_decay": 0.9999,
+        "clip": None,
+    },
     "training": {
         "batch_size": 100,
         "discriminator_steps": 1,

@@ -17,12 +17,14 @@ class RuleError(ValueError):
     Attributes:
         rule: What must hold, and what is allowed.
         value: The given value, as text.
+        key: The dotted key under `trial` that has the value, if the rule is one of the trial as a whole.
     """
 
-    def __init__(self, rule: str, value: str) -> None:
-        super().__init__(rule, value)
+    def __init__(self, rule: str, value: str, key: str = "") -> None:
+        super().__init__(rule, value, key)
         self.rule = rule
         self.value = value
+        self.key = key
 
     def __str__(self) -> str:
         return f"{self.rule}, but got {self.value}"

@@ -3,9 +3,10 @@
 A method only chooses defaults (`methods.py`); no other code depends on its name.
 """
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from plgan_tune.config.errors import RuleError, show
 from plgan_tune.config.urls import check_no_password
@@ -35,6 +36,8 @@ Kind = Literal["mlp", "conv", "dcgan"]
 OwnKind = Literal["own"]
 """A pair of networks that the user's own file builds (`OwnSpec`)."""
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
+Game = Literal["logistic", "wasserstein"]
+OptimiserKind = Literal["adam", "rmsprop"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
 FeatureNorm = Literal["mean", "sum", "l1"]
 Supervised = Literal["softmax", "one_vs_all", "joint"]
@@ -69,10 +72,10 @@ class DataSpec(Frozen):
     """Root, folder or URL of the source; null is the source's own default."""
     size: Annotated[int, Field(ge=4, le=4096)] | None = None
     """Resize the shorter side to this and centre-crop; null keeps images as they are, all square and of one size."""
-    labels: Positive
-    """Images that keep their label, class-balanced."""
+    labels: Count
+    """Images that keep their label, class-balanced; 0 is training without any."""
     validation: Positive
-    """Images of the training set held out to measure val_error, class-balanced."""
+    """Images of the training set held out to measure by, class-balanced if their classes are known."""
     limit: Positive | None = None
     """Use at most this many training images, class-balanced, and as many without a label; null is all."""
     labels_in_pool: bool = True
@@ -80,6 +83,10 @@ class DataSpec(Frozen):
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     refit: bool = False
     """Whether to train on the validation images too, with their labels; val_error is then meaningless."""
+
+    def logits(self, classes: int) -> int:
+        """Return how many logits D has for images of so many classes: one if no image has a label."""
+        return classes if self.labels else 1
 
     @field_validator("path")
     @classmethod
@@ -179,8 +186,10 @@ class ModelSpec(Frozen):
 
 
 class LossSpec(Frozen):
-    """The piecewise loss (patent eq. 10 to 15)."""
+    """The game, and the terms beside it (patent eq. 10 to 15)."""
 
+    game: Game = "logistic"
+    """What D and G minimise about real and generated."""
     alpha: Weight
     beta: Weight
     switch_epoch: Positive
@@ -205,6 +214,17 @@ class LossSpec(Frozen):
     """The images that C_self is about."""
     self_epoch: Count | None = None
     """C_self plays from this epoch on, counted from 0; null is switch_epoch."""
+    gradient_penalty: Weight = 0.0
+    """lambda of the penalty of D's slope between real and generated images."""
+
+    @field_validator("ramp", "smoothing")
+    @classmethod
+    def _of_the_logistic_game(cls, value: object, info: ValidationInfo) -> object:
+        if info.data.get("game") == "wasserstein" and value not in ("zero", 0):
+            off = "zero" if info.field_name == "ramp" else "0"
+            rule = f"{info.field_name} belongs to the logistic game, and must be {off} in another"
+            raise RuleError(rule, f"{show(value)} with game wasserstein")
+        return value
 
     @property
     def self_start(self) -> int:
@@ -213,8 +233,10 @@ class LossSpec(Frozen):
 
 
 class OptimSpec(Frozen):
-    """Adam, its learning rate decay, and the averaged weights that val_error measures."""
+    """The optimiser, its learning rate decay, and the averaged weights that val_error measures."""
 
+    kind: OptimiserKind = "adam"
+    """Of both networks."""
     lr_discriminator: Rate
     lr_generator: Rate
     decay_epoch: Positive
@@ -223,17 +245,26 @@ class OptimSpec(Frozen):
     beta1: BelowOne
     beta2: BelowOne
     eps: Annotated[float, Field(gt=0.0, le=1.0)]
-    """Added to the square root of Adam's mean square."""
+    """Added to the square root of the mean square."""
     eps_root: Fraction = 0.0
     """Added to the mean square inside the square root (improved-gan: 1e-8)."""
     average_decay: BelowOne
     """Upper bound of the moving average's decay min(average_decay, n / (n + 10)) at update n."""
+    clip: Annotated[float, Field(gt=0.0)] | None = None
+    """c: after each of its steps, D's trained weights are clipped to [-c, c]; null is not at all."""
 
     @field_validator("eps_root")
     @classmethod
     def _needs_a_mean(cls, value: float, info: ValidationInfo) -> float:
         if value and info.data.get("beta2") == 0:
             raise RuleError("eps_root must be 0 if beta2 is 0: Adam then has no mean square", show(value))
+        return value
+
+    @field_validator("beta1", "eps_root")
+    @classmethod
+    def _is_of_adam(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("kind") == "rmsprop":
+            raise RuleError(f"{info.field_name} belongs to adam, and must be 0", f"{show(value)} with kind rmsprop")
         return value
 
 
@@ -281,6 +312,77 @@ class TrialSpec(Frozen):
     training: TrainingSpec
     own: OwnSpec = OwnSpec()
 
+    @model_validator(mode="after")
+    def _keeps_the_rules(self) -> Self:
+        for rule in PAIR_RULES:
+            if rule.breaks(self):
+                values = [show(_value(self, key)) for key in (rule.key, rule.other)]
+                raise RuleError(rule.text, f"{values[0]} with {rule.other.partition('.')[2]} {values[1]}", rule.key)
+        return self
+
+
+class PairRule(NamedTuple):
+    """A rule on two keys of different sections.
+
+    Attributes:
+        key: the one that a message names as broken.
+        other: the other one.
+        text: what must hold, and why.
+        breaks: whether a trial breaks it.
+    """
+
+    key: str
+    other: str
+    text: str
+    breaks: Callable[[TrialSpec], bool]
+
+
+PAIR_RULES: Final = (
+    PairRule(
+        "model.minibatch_kernels",
+        "loss.gradient_penalty",
+        "must be 0, or loss.gradient_penalty: the penalty is of one image's gradient, and these make D see a batch",
+        lambda trial: trial.loss.gradient_penalty > 0 and trial.model.minibatch_kernels > 0,
+    ),
+    PairRule(
+        "model.discriminator_norm",
+        "loss.gradient_penalty",
+        "must be weight or none, or loss.gradient_penalty 0: the penalty is of one image's gradient, and a batch norm "
+        "makes D see a batch",
+        lambda trial: trial.loss.gradient_penalty > 0 and trial.model.discriminator_norm == "batch",
+    ),
+    PairRule(
+        "optim.clip",
+        "loss.gradient_penalty",
+        "must be null, or loss.gradient_penalty 0: both bound D's slope",
+        lambda trial: trial.loss.gradient_penalty > 0 and trial.optim.clip is not None,
+    ),
+    PairRule(
+        "data.labels",
+        "loss.supervised_scale",
+        "must be at least 1, or loss.supervised_scale 0: without a label there is no class to learn",
+        lambda trial: trial.data.labels == 0 and trial.loss.supervised_scale > 0,
+    ),
+    PairRule(
+        "data.labels",
+        "loss.self_scale",
+        "must be at least 1, or loss.self_scale 0: without a label there is no class to learn",
+        lambda trial: trial.data.labels == 0 and trial.loss.self_scale > 0,
+    ),
+    PairRule(
+        "data.labels",
+        "model.fake_logit",
+        'must be at least 1, or model.fake_logit fixed: without classes, the logit of "generated" is no further one',
+        lambda trial: trial.data.labels == 0 and trial.model.fake_logit == "learned",
+    ),
+)
+"""Rules that no section can check alone."""
+
+
+def _value(trial: TrialSpec, key: str) -> object:
+    section, _, leaf = key.partition(".")
+    return getattr(getattr(trial, section), leaf)
+
 
 SECTIONS: Final[dict[str, type[Frozen]]] = {
     name: field.annotation
@@ -297,7 +399,14 @@ LEAVES: Final = tuple(
 """Every key of a trial by its dotted path, in the method's order."""
 
 
-BOUND_IN_PAIRS: Final = frozenset({frozenset({"optim.beta2", "optim.eps_root"})})
+BOUND_IN_PAIRS: Final = frozenset(
+    {
+        frozenset({"optim.beta2", "optim.eps_root"}),
+        *(frozenset({"loss.game", key}) for key in ("loss.ramp", "loss.smoothing")),
+        *(frozenset({"optim.kind", key}) for key in ("optim.beta1", "optim.eps_root")),
+        *(frozenset({rule.key, rule.other}) for rule in PAIR_RULES),
+    }
+)
 """Pairs of keys outside `model` of which one's value bounds the other's. Within `model` any two may."""
 
 

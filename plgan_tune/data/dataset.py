@@ -88,7 +88,8 @@ def load_test(spec: DataSpec, cache: Path | None = None) -> tuple[Tensor, Tensor
     They have the channels and size of the training images.
 
     Raises:
-        DataError: If the data are missing or damaged, or a test image has no label or a class that training lacks.
+        DataError: If the data are missing or damaged, or a test image has a class that training lacks, or no label
+            though training has classes.
     """
     folder = cache or cache_folder()
     held = _decoded_test(spec, folder)
@@ -118,7 +119,7 @@ def _read_train(spec: DataSpec, folder: Path) -> Reading:
 def _read_test(spec: DataSpec, folder: Path) -> Reading:
     train, test = open_half(spec, "train", folder), open_half(spec, "test", folder)
     n_classes = len(train.classes)
-    wrong = np.flatnonzero((test.labels < 0) | (test.labels >= n_classes))
+    wrong = np.flatnonzero((test.labels < 0) | (test.labels >= n_classes)) if n_classes else np.empty(0, np.int64)
     if wrong.size:
         row = int(wrong[0])
         got = test.labels[row] if test.labels[row] >= 0 else None

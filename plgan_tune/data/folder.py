@@ -1,4 +1,7 @@
-"""Image files in torchvision's ImageFolder layout: train/CLASS/*, test/CLASS/*, and optional unlabelled/*."""
+"""Image files in torchvision's ImageFolder layout: train/CLASS/*, test/CLASS/*, and optional unlabelled/*.
+
+If no image needs a label, the folders of classes may be missing, and train/, too: any folder of images will do.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +32,8 @@ def open_folder(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: A
     classes = _classes(root)
     files = _files(root, name, classes)
     if not files:
-        raise DataError(f"{root / name}: it must hold images (ending in {', '.join(sorted(_ENDINGS))}), but got none")
+        place = root / name if (root / name).is_dir() else root
+        raise DataError(f"{place}: it must hold images (ending in {', '.join(sorted(_ENDINGS))}), but got none")
 
     def encoded(rows: Rows) -> Iterator[Sequence[Encoded]]:
         for batch in batches(rows):
@@ -43,7 +47,8 @@ def _root(spec: DataSpec, name: HalfName) -> Path:
     if spec.path is None:
         raise DataError("`trial.data.path` must be a folder for `source: folder`, but got null")
     root = Path(spec.path).expanduser().resolve()
-    for half in ("train", name):
+    needed = ("train", name) if spec.labels else (name,) if name == "test" else ()
+    for half in needed:
         if not (root / half).is_dir():
             raise DataError(
                 f"{root / half}: for `source: folder` trial.data.path must hold a folder {half}/ with a folder of "
@@ -58,6 +63,8 @@ def _classes(root: Path) -> tuple[str, ...]:
 
 
 def _folders(root: Path) -> list[str]:
+    if not root.is_dir():
+        return []
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
@@ -68,7 +75,16 @@ def _files(root: Path, name: HalfName, classes: Sequence[str]) -> list[tuple[Pat
         raise DataError(f"{root / name}: every class must be one of train/, but got {foreign}, not in {list(classes)}")
     labelled = [(file, label) for label, c in enumerate(classes) for file in _images(root / name / c)]
     unlabelled = _images(root / "unlabelled") if name == "train" else []
+    if not classes:
+        unlabelled = _without_classes(root, name)
     return [*labelled, *((file, NO_LABEL) for file in unlabelled)]
+
+
+def _without_classes(root: Path, name: HalfName) -> list[Path]:
+    """Return the images of a half whose training half has no folders of classes."""
+    if name == "test" or (root / "train").is_dir():
+        return [*_images(root / name), *(_images(root / "unlabelled") if name == "train" else [])]
+    return [file for file in _images(root) if root / "test" not in file.parents]
 
 
 def _images(folder: Path) -> list[Path]:

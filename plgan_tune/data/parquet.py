@@ -46,14 +46,15 @@ def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: 
     """Read schemas and label columns of `train*.parquet` or `test*.parquet`, in the order of their names.
 
     The image column is the one whose type is binary or a struct with binary `bytes`. The label column is the one named
-    `label`, else the only one of an integer type. Images with a null label are unlabelled.
+    `label`, else the only one of an integer type. Images with a null label are unlabelled, and all are if there is no
+    such column and `labels` is 0.
 
     Raises:
         DataError: If there is no such file, it is not Parquet, a column is missing or not unique, or a label is
             negative.
     """
     system, found = _find(spec, name)
-    files = [_inspect(system, info["name"]) for info in found]
+    files = [_inspect(system, info["name"], needs_label=spec.labels > 0) for info in found]
     labels = np.concatenate([file.labels for file in files])
     if not labels.size:
         raise DataError(f"{spec.path}: {name}*.parquet must hold images, but got 0 rows")
@@ -96,15 +97,19 @@ def _version(info: dict[str, Any]) -> str:
     return next((str(info[key]) for key in _VERSIONS if info.get(key) is not None), "")
 
 
-def _inspect(system: Any, path: str) -> _File:
+def _inspect(system: Any, path: str, *, needs_label: bool) -> _File:
     try:
         with system.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
             schema = file.schema_arrow
-            label = _label_column(schema, path)
-            column = file.read(columns=[label]).column(label)
+            label = _label_column(schema, path) if needs_label or _has_integers(schema) else None
+            column = None if label is None else file.read(columns=[label]).column(label)
+            rows = file.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: the file cannot be read as Parquet: {error}") from error
-    return _File(system, path, _image_column(schema, path), _labels(column, path, label), _names(schema, label))
+    image = _image_column(schema, path)
+    if label is None:
+        return _File(system, path, image, np.full(rows, NO_LABEL), ())
+    return _File(system, path, image, _labels(column, path, label), _names(schema, label))
 
 
 def _image_column(schema: Any, path: str) -> str:
@@ -131,8 +136,17 @@ def _is_binary(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
+def _has_integers(schema: Any) -> bool:
+    return "label" in schema.names or bool(_integers(schema))
+
+
+def _integers(schema: Any) -> list[str]:
+    """Return the columns that may hold labels, by their type."""
+    return [str(field.name) for field in schema if pa.types.is_integer(field.type) or pa.types.is_null(field.type)]
+
+
 def _label_column(schema: Any, path: str) -> str:
-    integers = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_null(field.type)]
+    integers = _integers(schema)
     if "label" in schema.names:
         integers = [name for name in integers if name == "label"]
     if len(integers) != 1:

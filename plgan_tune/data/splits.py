@@ -23,11 +23,11 @@ class Split:
 
     Attributes:
         labelled: (labels,) images that keep their label, equally many of each class; with `refit` also those of
-            validation.
+            validation, unless there are none.
         pool: Images that training uses without a label: all except validation, with or without the labelled ones
             (`labels_in_pool`).
-        validation: (validation,) images that measure val_error, equally many of each class. They are in no other part,
-            except with `refit`.
+        validation: (validation,) images to measure by, equally many of each class, or any if no class is known. They
+            are in no other part, except with `refit`.
         hash: 16 hexadecimal digits of a sha256 over the three and all labels; the same on every machine.
     """
 
@@ -40,7 +40,8 @@ class Split:
 def draw_split(labels: Tensor, spec: DataSpec, n_classes: int) -> Split:
     """Draw validation, then labelled images, from each class in an order that `split_seed` determines.
 
-    A smaller number of labels draws a subset of a larger one. The validation images do not depend on it.
+    A smaller number of labels draws a subset of a larger one. The validation images do not depend on it. If no image
+    has a class, the validation images are drawn from all.
 
     Args:
         labels: (n,) int64, -1 for none.
@@ -52,12 +53,13 @@ def draw_split(labels: Tensor, spec: DataSpec, n_classes: int) -> Split:
     """
     known = labels.numpy(force=True)
     check_fit(known, tuple(map(str, range(n_classes))), spec)
-    held_out, kept = spec.validation // n_classes, spec.labels // n_classes
     bits = _bits(spec.split_seed, _SPLIT_STREAM)
-    orders = [_shuffled(np.flatnonzero(known == c), bits) for c in range(n_classes)]
+    groups = [np.flatnonzero(known == c) for c in range(n_classes)] or [np.arange(known.size)]
+    held_out, kept = spec.validation // len(groups), spec.labels // len(groups)
+    orders = [_shuffled(group, bits) for group in groups]
     validation = np.sort(np.concatenate([order[:held_out] for order in orders]))
     labelled = np.sort(np.concatenate([order[held_out : held_out + kept] for order in orders]))
-    if spec.refit:
+    if spec.refit and spec.labels:
         labelled = np.sort(np.concatenate([labelled, validation]))
     outside = ([] if spec.refit else [validation]) + ([] if spec.labels_in_pool else [labelled])
     pool = np.setdiff1d(np.arange(known.size), _joined(outside), assume_unique=True)
@@ -75,9 +77,10 @@ def check_fit(labels: Rows, classes: Sequence[str], spec: DataSpec) -> None:
     Raises:
         DataError: With every broken rule, one per line.
     """
-    if len(classes) < 2:
+    if len(classes) < 2 and spec.labels:
         raise DataError(f"images of at least 2 classes must have a label, but got classes {list(classes)}")
-    problems = [*_indivisible(len(classes), spec), *_too_few(labels, classes, spec)]
+    fits = _too_few(labels, classes, spec) if classes else _pool_left(labels, spec)
+    problems = [*_indivisible(len(classes), spec), *fits]
     if problems:
         raise DataError("\n".join(problems))
 
@@ -120,7 +123,7 @@ def _indivisible(n_classes: int, spec: DataSpec) -> list[str]:
         f"({key}={value}, classes={n_classes}); "
         f"the next ones are {' and '.join(str(m) for m in _neighbours(value, n_classes))}"
         for key, value in (("labels", spec.labels), ("validation", spec.validation))
-        if value % n_classes
+        if n_classes and value % n_classes
     ]
 
 
@@ -132,18 +135,26 @@ def _neighbours(value: int, step: int) -> list[int]:
 def _too_few(labels: Rows, classes: Sequence[str], spec: DataSpec) -> list[str]:
     counts = np.bincount(labels[labels != NO_LABEL], minlength=len(classes))
     needed = -(-spec.labels // len(classes)) + -(-spec.validation // len(classes))
-    limit = "" if spec.limit is None else f", limit={spec.limit}"
-    got = f"(labels={spec.labels}, validation={spec.validation}{limit})"
     smallest = int(counts.argmin())
     if counts[smallest] < needed:
         return [
-            f"`trial.data.labels + trial.data.validation` must fit into every class, but got {got}, which takes "
-            f"{needed} images a class, and class {classes[smallest]!r} has {counts[smallest]}"
+            f"`trial.data.labels + trial.data.validation` must fit into every class, but got {_numbers(spec)}, "
+            f"which takes {needed} images a class, and class {classes[smallest]!r} has {counts[smallest]}"
         ]
+    return _pool_left(labels, spec)
+
+
+def _pool_left(labels: Rows, spec: DataSpec) -> list[str]:
     pool = labels.size - spec.validation - (0 if spec.labels_in_pool else spec.labels)
     if pool < 1:
+        got = _numbers(spec)
         return [f"the unlabelled pool must hold at least 1 image, but got {got} of {labels.size} training images"]
     return []
+
+
+def _numbers(spec: DataSpec) -> str:
+    limit = "" if spec.limit is None else f", limit={spec.limit}"
+    return f"(labels={spec.labels}, validation={spec.validation}{limit})"
 
 
 def _bits(seed: int, stream: int) -> PCG64:

@@ -39,6 +39,8 @@ class Stream(IntEnum):
     SETTLE = 16
     OWN_D = 20
     OWN_G = 21
+    INTERPOLATE = 22
+    NOISE_PENALTY = 23
 
 
 def seed_for(seed: int, step: int, stream: Stream) -> int:

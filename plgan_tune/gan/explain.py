@@ -6,7 +6,7 @@ A term of weight 0 is left out, as it moves no weight. r(x) is the realness of a
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from plgan_tune.config.trial import FeatureNorm, LossSpec, ModelSpec, OptimSpec, Supervised, TrialSpec
+from plgan_tune.config.trial import FeatureNorm, LossSpec, ModelSpec, OptimiserKind, OptimSpec, Supervised, TrialSpec
 from plgan_tune.gan.own import PREFIX, TERMS_D, TERMS_G, Own
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 
@@ -37,6 +37,8 @@ C_SUP: Final[Mapping[Supervised, str]] = {
     "one_vs_all": "-E sum_n [y_n log p_n + (1 - y_n) log(1 - p_n)] of x_l",
     "joint": '-E log p(y | x_l), over the N classes and "generated"',
 }
+
+OPTIMISERS: Final[Mapping[OptimiserKind, str]] = {"adam": "Adam", "rmsprop": "RMSprop"}
 
 V_FEATURE: Final[Mapping[FeatureNorm, str]] = {
     "mean": "mean_j d_j^2",
@@ -86,15 +88,17 @@ def _discriminator(trial: TrialSpec, own: Sequence[Line]) -> Iterator[Line]:
     decay = f"{loss.weight_decay / 2:g} |W|^2" if loss.weight_decay else ""
     supervised = f"{_times(loss.supervised_scale)}C_sup" if loss.supervised_scale else ""
     taught = f"{_times(loss.self_scale)}C_self" if self_trains(trial) else ""
-    terms = [supervised, weighted, taught, *(line.name for line in own)]
+    penalty = f"{_times(loss.gradient_penalty)}C_gp" if loss.gradient_penalty else ""
+    terms = [supervised, weighted, taught, penalty, *(line.name for line in own)]
     yield Line("L_D", _sum(terms, [decay, _history(loss, "D")]))
     if supervised:
         yield Line("C_sup", C_SUP[loss.supervised])
     if scale:
-        yield Line("rho(r)", _rho(loss.smoothing))
-        yield Line("phi(r)", "softplus(r), which is -log(1 - D)")
-    if scale or loss.alpha:
-        yield Line("r(x)", f"logsumexp of the N logits{_less_fake(trial)}; D = sigmoid(r)")
+        yield from _game_of_discriminator(loss)
+    if penalty:
+        yield Line("C_gp", "E (|dr/dx| - 1)^2 at x = u x_u + (1 - u) G(z), u uniform in [0, 1]")
+    if scale or loss.alpha or penalty:
+        yield Line("r(x)", _realness(trial))
     yield from _minibatch(trial.model)
     if taught:
         yield from _self_training(loss)
@@ -102,6 +106,8 @@ def _discriminator(trial: TrialSpec, own: Sequence[Line]) -> Iterator[Line]:
         yield Line("W", "weights of D, without biases and gains")
     if loss.history:
         yield Line("m_D", "mean of the past th_D, D's trained weights")
+    if optim.clip is not None:
+        yield Line("th_D", f"clipped to [-{optim.clip:g}, {optim.clip:g}] after each step")
     yield _rate(optim.lr_discriminator, optim, trial.training.epochs)
     k, g = trial.training.discriminator_steps, trial.training.generator_steps
     yield Line("steps", f"{k} of D for each of G" if g == 1 else f"{k} of D for each {g} of G")
@@ -141,7 +147,19 @@ def _norm(trial: TrialSpec) -> Iterator[Line]:
             yield Line("norm", "none: hidden layers of G have a bias alone")
 
 
+def _game_of_discriminator(loss: LossSpec) -> Iterator[Line]:
+    if loss.game == "wasserstein":
+        yield Line("rho(r)", "-r")
+        yield Line("phi(r)", "r")
+    else:
+        yield Line("rho(r)", _rho(loss.smoothing))
+        yield Line("phi(r)", "softplus(r), which is -log(1 - D)")
+
+
 def _game_of_generator(loss: LossSpec, epochs: int) -> Iterator[Line]:
+    if loss.game == "wasserstein":
+        yield Line("gamma(r)", "-r")
+        return
     match loss.ramp:
         case "zero":
             yield Line("gamma(r)", "softplus(-r), which is -log D")
@@ -175,6 +193,11 @@ def _rho(smoothing: float) -> str:
     return f"{1 - smoothing:g} softplus(-r) + {smoothing:g} softplus(r)"
 
 
+def _realness(trial: TrialSpec) -> str:
+    logits = f"logsumexp of the N logits{_less_fake(trial)}" if trial.data.labels else "the logit of x"
+    return logits if trial.loss.game == "wasserstein" else f"{logits}; D = sigmoid(r)"
+
+
 def _less_fake(trial: TrialSpec) -> str:
     return ' less that of "generated"' if trial.model.fake_logit == "learned" else ""
 
@@ -191,9 +214,10 @@ def _history(loss: LossSpec, player: str) -> str:
 
 def _rate(rate: float, optim: OptimSpec, epochs: int) -> Line:
     last = rate * learning_rate_factor(epochs - 1, optim.decay_epoch, optim.min_factor)
+    name = OPTIMISERS[optim.kind]
     if not decays(optim, epochs):
-        return Line("Adam", f"rate {rate:g} in all {epochs} epochs")
-    return Line("Adam", f"rate {rate:g}, falling from e {optim.decay_epoch} on, to {last:.2g} at e {epochs - 1}")
+        return Line(name, f"rate {rate:g} in all {epochs} epochs")
+    return Line(name, f"rate {rate:g}, falling from e {optim.decay_epoch} on, to {last:.2g} at e {epochs - 1}")
 
 
 def _times(weight: float) -> str:
@@ -225,7 +249,10 @@ def _idle(trial: TrialSpec) -> Iterator[Line]:
     if not loss.beta:
         yield Line("loss.feature_norm", "beta is 0: V_feature is measured only")
         yield Line("model.feature_layer", "beta is 0: V_feature is measured only")
-    if not loss.supervised_scale:
+    if not trial.data.labels:
+        yield Line("loss.supervised", "labels is 0: there is no C_sup")
+        yield Line("data.labels_in_pool", "labels is 0: no image has a label")
+    elif not loss.supervised_scale:
         yield Line("loss.supervised", "supervised_scale is 0: C_sup is measured only")
     if not loss.unsupervised_scale:
         yield Line("loss.smoothing", "unsupervised_scale is 0: D plays no game")

@@ -85,13 +85,15 @@ class _NormedLinear(torch.autograd.Function):
         size = torch.linalg.vector_norm(v, dim=1)
         raw = F.linear(x, v)
         scale = g / size
-        ctx.save_for_backward(x, v, size, scale, raw)
+        ctx.save_for_backward(x, v, g, size, scale, raw)
         return torch.addcmul(b, raw, scale)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        x, v, size, scale, raw = ctx.saved_tensors
+        x, v, g, size, scale, raw = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this gradient is differentiated in turn: what was saved has no graph
+            size, raw = torch.linalg.vector_norm(v, dim=1), F.linear(x, v)
+            scale = g / size
         scaled = dy * scale
         dx = scaled @ v if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:

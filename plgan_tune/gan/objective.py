@@ -1,6 +1,6 @@
 """The formula sheet: what each player minimises.
 
-    L_D = c C_sup + C_unsup + s_self C_self    C_unsup = s (E rho(x_u) + E phi(G(z)))
+    L_D = c C_sup + C_unsup + s_self C_self + lambda C_gp    C_unsup = s (E rho(x_u) + E phi(G(z)))
     L_G = alpha V_log + beta V_feature    V_log = E gamma(G(z))
 
 rho, phi and gamma are the terms of the game (`games.py`). Terms are computed image by image; a rank sums its own and
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from plgan_tune.config.trial import FeatureNorm, LossSpec, Supervised
-from plgan_tune.gan.games import Logistic, Number, log_real
+from plgan_tune.config.trial import FeatureNorm, LossSpec, Supervised, TrialSpec
+from plgan_tune.gan.games import Game, Number, log_real
 from plgan_tune.gan.pairs.base import DiscriminatorOutput
 from plgan_tune.gan.passes import AllSum
 
@@ -44,10 +44,22 @@ def weighted_sum(terms: Terms) -> Tensor:
     return reduce(add, (term.weight * term.value for term in terms.values()))
 
 
-def names_of(loss: LossSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def names_of(trial: TrialSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the terms of D's and of G's loss, in their order."""
-    of_d = ("supervised", "unsupervised", *(["self_training"] if loss.self_scale else []))
-    return of_d, ("adversarial", "feature")
+    of_d = {
+        "supervised": trial.data.labels,
+        "unsupervised": True,
+        "self_training": trial.loss.self_scale,
+        "penalty": trial.loss.gradient_penalty,
+    }
+    return tuple(name for name, plays in of_d.items() if plays), ("adversarial", "feature")
+
+
+class Labelled(NamedTuple):
+    """D's logits of this rank's labelled images, (b, N), and their classes, (b,)."""
+
+    logits: Tensor
+    classes: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +78,11 @@ class Objective:
         ranks: their number.
         self_scale: weight of C_self.
         self_threshold: tau of C_self.
+        gradient_penalty: lambda.
     """
 
     spec: LossSpec
-    game: Logistic
+    game: Game
     supervised_scale: Number
     unsupervised_scale: Number
     alpha: Number
@@ -79,27 +92,38 @@ class Objective:
     ranks: int
     self_scale: Number = 0.0
     self_threshold: Number = 1.0
+    gradient_penalty: Number = 0.0
 
     def discriminator(
-        self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, fakes: Tensor, teacher: Tensor | None = None
+        self,
+        labelled: Labelled | None,
+        unlabelled: Tensor,
+        fakes: Tensor,
+        teacher: Tensor | None = None,
+        penalty: Tensor | None = None,
     ) -> Terms:
-        """Return L_D: C_sup, C_unsup with its scale in it, and C_self if there is a teacher.
+        """Return L_D: C_unsup with its scale in it, and of C_sup, C_self and C_gp those that there is something for.
 
         Args:
-            labelled: D's logits of this rank's labelled images, (b, N).
-            labels: their classes, (b,).
-            unlabelled: logits of unlabelled images, (b, N).
+            labelled: what C_sup is about; None if no image has a label.
+            unlabelled: D's logits of this rank's unlabelled images, (b, N).
             fakes: logits of generated images, (b, N).
             teacher: the averaged D's logits of the images that C_self is about, (b, N), without a graph.
+            penalty: the gradient penalty of each image between a real and a generated one, (b,).
         """
+        terms = {}
+        if labelled is not None:
+            C_sup = SUPERVISED[self.spec.supervised](*labelled).sum() / self.batch
+            terms["supervised"] = Term(C_sup, self.supervised_scale)
         unsupervised = self.game.on_real(unlabelled) + self.game.on_fake(fakes)
-        C_sup = SUPERVISED[self.spec.supervised](labelled, labels).sum() / self.batch
         C_unsup = (self.unsupervised_scale * unsupervised).sum() / self.batch
-        terms = {"supervised": Term(C_sup, self.supervised_scale), "unsupervised": Term(C_unsup, 1.0)}
+        terms["unsupervised"] = Term(C_unsup, 1.0)
         if teacher is not None:
             student = fakes if self.spec.self_images == "generated" else unlabelled
             C_self = self_training(student, teacher, self.self_threshold).sum() / self.batch
             terms["self_training"] = Term(C_self, self.self_scale)
+        if penalty is not None:
+            terms["penalty"] = Term(penalty.sum() / self.batch, self.gradient_penalty)
         return terms
 
     def generator(self, real_features: Tensor, fakes: DiscriminatorOutput) -> Terms:

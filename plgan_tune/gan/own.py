@@ -173,7 +173,10 @@ class Own:
 
     def _call(self, function: str, given: Mapping[str, object]) -> Any:
         call, known = self.functions[function], {"keys": self.keys, **given}
-        return call(**{name: known[name] for name in inspect.signature(call).parameters})
+        takes = inspect.signature(call).parameters
+        if missing := [name for name in takes if name not in known]:
+            raise self.refuse(function, "must take no labelled images, for trial.data.labels is 0", ", ".join(missing))
+        return call(**{name: known[name] for name in takes})
 
     def refuse(self, function: str, rule: str, value: str) -> RuleError:
         """Return the error of a function that breaks a rule."""

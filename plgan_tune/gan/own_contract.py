@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.gan.draws import Draws
 from plgan_tune.gan.own import TERMS_D, TERMS_G, Own, Seen, View
 from plgan_tune.gan.pairs.base import ImageShape
@@ -36,11 +37,18 @@ class Shapes(NamedTuple):
 
     Attributes:
         image: channels and size.
-        classes: their number.
+        classes: their number, which is that of D's logits: one if no image has a label.
+        labelled: whether some have a label.
     """
 
     image: ImageShape
     classes: int
+    labelled: bool = True
+
+    @classmethod
+    def of(cls, image: ImageShape, classes: int, data: DataSpec) -> "Shapes":
+        """Return those of a trial on these data."""
+        return cls(image, data.logits(classes), data.labels > 0)
 
 
 def term_names(own: Own, shapes: Shapes) -> dict[str, tuple[str, ...]]:
@@ -232,7 +240,9 @@ class _Tiny:
         draws = Draws(torch.Generator().manual_seed(1), BATCH, index, _DTYPE)
         view = View(BATCH, 0.5, draws, self._judge, self._average, all_sum)
         if function == TERMS_D:
-            parts = {"labelled": self._judge(self.labelled[rows]), "labels": index % self.shapes.classes, "view": view}
+            parts: dict[str, object] = {"view": view}
+            if self.shapes.labelled:
+                parts |= {"labelled": self._judge(self.labelled[rows]), "labels": index % self.shapes.classes}
             unlabelled, generated = self._judge(self.unlabelled[rows]), self._judge(fakes.detach())
         else:
             parts = {"view": view}

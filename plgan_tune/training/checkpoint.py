@@ -18,10 +18,11 @@ from plgan_tune.records import MEASURES, EpochMetrics
 from plgan_tune.training.state import TrainState, new_state
 
 FORMAT: Final = "plgan_tune.checkpoint"
-VERSION: Final = 3
-"""Version 3 has the trial's method in place of its profile; version 2 added the diagnostics to the rows."""
+VERSION: Final = 4
+"""Version 4 has optimisers of either kind, and trials without labels; version 3 the trial's method in place of its
+profile; version 2 added the diagnostics to the rows."""
 
-READABLE: Final = (2, 3)
+READABLE: Final = (2, 3, 4)
 """Version 1 cannot be read, because its rows differ."""
 
 _DIGEST_BYTES: Final = 32
@@ -63,8 +64,8 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
             "discriminator": state.D.network.state_dict(),
             "generator": state.G.network.state_dict(),
             "averaged": state.averaged.state_dict(),
-            "adam_d": state.D.adam.state_dict(),
-            "adam_g": state.G.adam.state_dict(),
+            "optimiser_d": state.D.optimiser.state_dict(),
+            "optimiser_g": state.G.optimiser.state_dict(),
             "remembered_d": state.D.remembered(),
             "remembered_g": state.G.remembered(),
         },
@@ -87,7 +88,7 @@ def decode_checkpoint(content: bytes, name: str) -> Checkpoint:
     if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
         raise CheckpointError(f"{name} is no checkpoint of plgan_tune")
     if loaded.get("version") not in READABLE:
-        found, readable = loaded.get("version"), " and ".join(map(str, READABLE))
+        found, readable = loaded.get("version"), f"{READABLE[0]} to {READABLE[-1]}"
         raise CheckpointError(f"{name} has version {found}, but this plgan_tune reads versions {readable} only")
     if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
         raise CheckpointError(f"{name} is damaged: its checksum is not that of its content")
@@ -136,8 +137,9 @@ def _load(state: TrainState, content: Mapping[str, Any]) -> None:
     state.D.network.load_state_dict(content["discriminator"])
     state.G.network.load_state_dict(content["generator"])
     state.averaged.load_state_dict(content["averaged"])
-    state.D.adam.load_state_dict(content["adam_d"])
-    state.G.adam.load_state_dict(content["adam_g"])
+    before = "adam" if "adam_d" in content else "optimiser"  # until version 3
+    state.D.optimiser.load_state_dict(content[f"{before}_d"])
+    state.G.optimiser.load_state_dict(content[f"{before}_g"])
     if "remembered_d" in content:  # since version 3
         _copy(content["remembered_d"], state.D.remembered())
         _copy(content["remembered_g"], state.G.remembered())

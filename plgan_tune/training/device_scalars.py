@@ -46,6 +46,7 @@ class DeviceScalars:
     smoothing: DeviceScalar
     self_scale: DeviceScalar
     self_threshold: DeviceScalar
+    gradient_penalty: DeviceScalar
     w: DeviceScalar
     blend: DeviceScalar
 

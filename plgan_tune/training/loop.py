@@ -83,7 +83,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
     state.settle(data)
     averaged, raw = _validate(state, data, ranks)
     diagnostics = diagnose(state, data, w)
-    if not all(map(math.isfinite, diagnostics)):
+    if not all(math.isfinite(measure) for measure in diagnostics if measure is not None):
         raise Diverged(state.epoch + 1, "generator output")
     state.epoch += 1
     images = plan.unlabelled_d.numel()
@@ -91,14 +91,14 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
         epoch=state.epoch,
         val_error=averaged,
         val_error_raw=raw,
-        **losses,
+        **{"loss_supervised": None, **losses},
         ramp=w,
         lr_discriminator=lr_d,
         lr_generator=lr_g,
         images_per_second=images / max(trained - began, 1e-9),
         seconds=clock() - began,
         **diagnostics._asdict(),
-        error_gap=raw - averaged,
+        error_gap=None if raw is None or averaged is None else raw - averaged,
         own=own,
     )
 
@@ -106,7 +106,8 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
 class EpochPlan(NamedTuple):
     """Rows of the data set for each step of an epoch, for the global batch. A round is k steps of D, then g of G.
 
-    Shapes: labelled and unlabelled_d (rounds, k, batch), unlabelled_g (rounds, g, batch).
+    Shapes: labelled and unlabelled_d (rounds, k, batch), unlabelled_g (rounds, g, batch). If no image has a label,
+    labelled is (rounds, k, 0).
     """
 
     labelled: Tensor
@@ -128,22 +129,22 @@ def plan_epoch(trial: TrialSpec, data: Dataset, epoch: int) -> EpochPlan:
         return of[_tiled(len(of), length, rng_for(trial.seed, epoch, stream)).to(of.device)]
 
     return EpochPlan(
-        rows(labelled, rounds * k * batch, Stream.LABELLED).view(rounds, k, batch),
+        rows(labelled, rounds * k * batch, Stream.LABELLED).view(rounds, k, batch if len(labelled) else 0),
         rows(pool, rounds * k * batch, Stream.UNLABELLED_D).view(rounds, k, batch),
         rows(pool, rounds * g * batch, Stream.UNLABELLED_G).view(rounds, g, batch),
     )
 
 
 def _tiled(count: int, length: int, rng: torch.Generator) -> Tensor:
-    """Concatenate independent permutations of `count` and cut them at `length`."""
-    repeats = -(-length // count)
+    """Concatenate independent permutations of `count`, none of 0, and cut them at `length`."""
+    repeats = -(-length // count) if count else 1
     return torch.cat([torch.randperm(count, generator=rng) for _ in range(repeats)])[:length]
 
 
 def _train(runner: StepRunner, plan: EpochPlan) -> Tensor:
     """Run all steps of an epoch. Return this rank's part of the terms of each round, its means, (rounds, terms)."""
     state = runner.state
-    (rounds, k, batch), g = plan.labelled.shape, plan.unlabelled_g.shape[1]
+    (rounds, k, batch), g = plan.unlabelled_d.shape, plan.unlabelled_g.shape[1]
     own = runner.ranks.rows(batch)
     names_d, names_g = state.term_names()
     of_d = torch.zeros(rounds, len(names_d), dtype=state.precision.dtype, device=state.device)
@@ -173,7 +174,10 @@ def _finite_means(state: TrainState, terms: Tensor) -> tuple[dict[str, float], d
     return {name: mean for name, mean in means.items() if not name.startswith(PREFIX)}, own
 
 
-def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float, float]:
+def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float | None, float | None]:
+    """Return val_error of the averaged and of the raw weights; None if D has no classes."""
+    if not state.classes:
+        return None, None
     images, labels = data.images[data.split.validation], data.labels[data.split.validation]
     verdicts = [classify(D, images, labels, state.precision, ranks) for D in (state.averaged, state.D.network)]
     if not all(verdict.finite for verdict in verdicts):

@@ -16,7 +16,7 @@ from plgan_tune.gan.own import PREFIX, TERMS_D, TERMS_G, Own
 from plgan_tune.gan.pairs.base import Discriminator, Generator, ImageShape, draw_latent
 from plgan_tune.gan.pairs.build import build
 from plgan_tune.gan.schedules import self_training_scale
-from plgan_tune.training.device_scalars import DeviceScalars
+from plgan_tune.training.device_scalars import DeviceScalar, DeviceScalars
 from plgan_tune.training.player import Player
 from plgan_tune.training.precision import PrecisionPolicy, precision_policy_for
 from plgan_tune.training.pulls import History, WeightDecay
@@ -25,7 +25,7 @@ from plgan_tune.training.torch_private import copy_all, lerp_all
 CALIBRATION_IMAGES = 500
 SETTLING_IMAGES = 1000
 
-STREAMS_D = (Stream.LATENT_D, Stream.NOISE_D, Stream.OWN_D)
+STREAMS_D = (Stream.LATENT_D, Stream.NOISE_D, Stream.OWN_D, Stream.INTERPOLATE, Stream.NOISE_PENALTY)
 STREAMS_G = (Stream.LATENT_G, Stream.NOISE_REAL, Stream.NOISE_FAKE, Stream.OWN_G)
 
 TURN = 2**40
@@ -38,7 +38,7 @@ class TrainState:
 
     Attributes:
         image: channels and size of the images that the networks work on.
-        classes: names of the classes, in the order of the logits.
+        classes: names of the classes, in the order of the logits; none if no image has a label.
         D: the discriminator.
         G: the generator.
         averaged: D with the moving average of its weights; val_error is its error.
@@ -73,7 +73,7 @@ class TrainState:
 
     def term_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the names of the terms of D's and of G's loss, in the order in which a step returns them."""
-        of_d, of_g = names_of(self.trial.loss)
+        of_d, of_g = names_of(self.trial)
         if self.own is None:
             return of_d, of_g
         own_d, own_g = ([PREFIX + name for name in self.own.names[function]] for function in (TERMS_D, TERMS_G))
@@ -89,6 +89,9 @@ class TrainState:
         scalars.smoothing.set_(loss.smoothing)
         scalars.self_scale.set_(self_training_scale(self.epoch, loss))
         scalars.self_threshold.set_(loss.self_threshold)
+        scalars.gradient_penalty.set_(loss.gradient_penalty)
+        if self.D.bound is not None and self.trial.optim.clip is not None:
+            self.D.bound.set_(self.trial.optim.clip)
         scalars.w.set_(w)
         self.D.before_epoch(lr_discriminator, loss)
         self.G.before_epoch(lr_generator, loss)
@@ -153,7 +156,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device, own: Own | 
     pair = build(
         trial.model,
         image,
-        data.n_classes,
+        trial.data.logits(data.n_classes),
         weights,
         whitening,
         reference_images=_reference_images(trial, data) if trial.model.minibatch_kernels else None,
@@ -172,13 +175,14 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device, own: Own | 
         _calibrate_generator(G, trial, device, precision.dtype)
     history = [History] if trial.loss.history else []
     decay = [WeightDecay] if trial.loss.weight_decay else []
+    bound = None if trial.optim.clip is None else DeviceScalar.on(device, precision.dtype)
     state = TrainState(
         trial=trial,
         image=image,
-        classes=data.classes,
+        classes=data.classes if trial.data.labels else (),
         precision=precision,
         device=device,
-        D=Player.start(D, trial.optim, *history, *decay),
+        D=Player.start(D, trial.optim, *history, *decay, bound=bound),
         G=Player.start(G, trial.optim, *history),
         averaged=deepcopy(D).requires_grad_(False),
         scalars=DeviceScalars.on(device, precision.dtype),

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from plgan_tune.gan.draws import Draws, Stream
-from plgan_tune.gan.games import Logistic
-from plgan_tune.gan.objective import Objective, Terms, weighted_sum
+from plgan_tune.gan.games import Game, Logistic, Wasserstein, gradient_penalty, realness
+from plgan_tune.gan.objective import Labelled, Objective, Terms, weighted_sum
 from plgan_tune.gan.own import TERMS_D, TERMS_G, Own, Seen, View
 from plgan_tune.gan.own_file import naming
 from plgan_tune.gan.pairs.base import Discriminator, draw_latent
@@ -63,7 +63,7 @@ class StepContext:
         trial, scalars, ranks = self.state.trial, self.state.scalars, self.ranks
         return Objective(
             trial.loss,
-            Logistic(scalars.w.value, scalars.smoothing.value if trial.loss.smoothing else None),
+            self.game(),
             supervised_scale=scalars.supervised_scale.value,
             unsupervised_scale=scalars.unsupervised_scale.value,
             alpha=scalars.alpha.value,
@@ -73,7 +73,15 @@ class StepContext:
             ranks=ranks.count,
             self_scale=scalars.self_scale.value,
             self_threshold=scalars.self_threshold.value,
+            gradient_penalty=scalars.gradient_penalty.value,
         )
+
+    def game(self) -> Game:
+        """Return the game of this step."""
+        loss, scalars = self.state.trial.loss, self.state.scalars
+        if loss.game == "wasserstein":
+            return Wasserstein()
+        return Logistic(scalars.w.value, scalars.smoothing.value if loss.smoothing else None)
 
     def teacher(self, unlabelled: Tensor, fakes: Tensor) -> Tensor | None:
         """Return the averaged D's logits of the images that C_self is about, (b, N), noise off; None without C_self."""
@@ -83,6 +91,19 @@ class StepContext:
         images = fakes if loss.self_images == "generated" else unlabelled
         logits: Tensor = self.state.averaged(images, EVALUATION).logits
         return logits.to(self.state.precision.dtype)
+
+    def penalty(self, unlabelled: Tensor, fakes: Tensor) -> Tensor | None:
+        """Return the gradient penalty of an image between each real and generated one, (b,); None if it has no weight.
+
+        It is taken in full precision: a norm near 1 less 1 would lose the digits that a narrower type has.
+        """
+        state = self.state
+        if not state.trial.loss.gradient_penalty:
+            return None
+        share = self.draws(Stream.INTERPOLATE).uniform(()).view(-1, 1, 1, 1)
+        between = (share * unlabelled + (1 - share) * fakes).requires_grad_()
+        judged = state.D.network(between, self.seen(self.draws(Stream.NOISE_PENALTY)))
+        return gradient_penalty(between, realness(judged.logits))
 
     def view(self, stream: Stream) -> View:
         """Return what own terms may know of this step; their draws are those of `stream`."""
@@ -103,13 +124,19 @@ class StepContext:
         )
 
 
-def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> Tensor:
+class LabelledImages(NamedTuple):
+    """This rank's labelled images, (b, channels, size, size), and their classes, (b,)."""
+
+    images: Tensor
+    classes: Tensor
+
+
+def discriminator_step(context: StepContext, labelled: LabelledImages | None, unlabelled: Tensor) -> Tensor:
     """Update D on labelled, unlabelled and as many generated images in one concatenated pass, after `before_d`.
 
     Args:
         context: what all steps share.
-        labelled: this rank's images, (b, channels, size, size).
-        labels: classes of `labelled`, (b,).
+        labelled: None if no image of the trial has a label.
         unlabelled: this rank's images, (b, channels, size, size).
 
     Returns:
@@ -118,15 +145,18 @@ def discriminator_step(context: StepContext, labelled: Tensor, labels: Tensor, u
     state = context.state
     with state.precision.autocast():
         with torch.no_grad():
-            fakes = context.fakes(Stream.LATENT_D).to(labelled.dtype)
+            fakes = context.fakes(Stream.LATENT_D).to(unlabelled.dtype)
             teacher = context.teacher(unlabelled, fakes)
-        images = torch.cat([labelled, unlabelled, fakes])
-        judged = state.D.network(images, context.seen(context.draws(Stream.NOISE_D, parts=3), parts=3))
+        parts = [*([] if labelled is None else [labelled.images]), unlabelled, fakes]
+        images, count = torch.cat(parts), len(parts)
+        judged = state.D.network(images, context.seen(context.draws(Stream.NOISE_D, count), count))
     judged = judged.to(state.precision.dtype)
-    on_labelled, on_unlabelled, on_fakes = judged.logits.chunk(3)
-    terms = context.objective().discriminator(on_labelled, labels, on_unlabelled, on_fakes, teacher)
+    logits = judged.logits.chunk(count)
+    on_labelled = None if labelled is None else Labelled(logits[0], labelled.classes)
+    penalty = context.penalty(unlabelled, fakes)
+    terms = context.objective().discriminator(on_labelled, logits[-2], logits[-1], teacher, penalty)
     if state.own is not None:
-        terms = {**terms, **own_terms_of_d(context, state.own, Seen(images, *judged), labels)}
+        terms = {**terms, **own_terms_of_d(context, state.own, Seen(images, *judged), labelled)}
     descend(terms, state.D, context.ranks)
     state.update_average()
     return measured(terms)
@@ -154,21 +184,14 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
     return measured(terms)
 
 
-def own_terms_of_d(context: StepContext, own: Own, seen: Seen, labels: Tensor) -> Terms:
+def own_terms_of_d(context: StepContext, own: Own, seen: Seen, labelled: LabelledImages | None) -> Terms:
     """Return the terms that a user's file adds to L_D, from one pass over labelled, unlabelled, generated images."""
-    parts = zip(*(tensor.chunk(3) for tensor in seen), strict=True)
-    labelled, unlabelled, generated = (Seen(*part) for part in parts)
+    parts = zip(*(tensor.chunk(2 if labelled is None else 3) for tensor in seen), strict=True)
+    *on_labelled, unlabelled, generated = (Seen(*part) for part in parts)
+    known = {} if labelled is None else {"labelled": on_labelled[0], "labels": labelled.classes}
     batch, view = context.state.trial.training.batch_size, context.view(Stream.OWN_D)
     with naming(own.name, RankLostError):
-        return own.terms(
-            TERMS_D,
-            batch,
-            labelled=labelled,
-            labels=labels,
-            unlabelled=unlabelled,
-            generated=generated,
-            view=view,
-        )
+        return own.terms(TERMS_D, batch, **known, unlabelled=unlabelled, generated=generated, view=view)
 
 
 def own_terms_of_g(context: StepContext, own: Own, unlabelled: Seen, generated: Seen) -> Terms:
@@ -185,12 +208,12 @@ def measured(terms: Terms) -> Tensor:
 
 def descend(terms: Terms, player: Player[Network], ranks: Ranks) -> None:
     """Update a player from its loss, of which every rank has a part: the only `.backward()` of the project."""
-    player.adam.zero_grad()
+    player.optimiser.zero_grad()
     weighted_sum(terms).backward()  # type: ignore[no-untyped-call]
     ranks.sum_gradients(player.trained)
     for pull in player.pulls:
         pull.add_gradients()
-    player.adam.step()
+    player.step()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.state import STREAMS_D, STREAMS_G, TrainState
-from plgan_tune.training.step import StepContext, discriminator_step, generator_step
+from plgan_tune.training.step import LabelledImages, StepContext, discriminator_step, generator_step
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,13 @@ MAY_DIFFER: Final = frozenset(
 )
 """Keys of a trial that a later trial in the same tensors may change. The steps fix all others."""
 
-SWITCHES: Final = frozenset({"loss.smoothing", "loss.history", "loss.weight_decay", "loss.self_scale"})
-"""Keys whose 0 leaves a term out of the steps. A later trial may change any other value of theirs."""
+SWITCHES: Final = frozenset(
+    {
+        *("loss.smoothing", "loss.history", "loss.weight_decay", "loss.self_scale", "loss.gradient_penalty"),
+        "optim.clip",
+    }
+)
+"""Keys whose 0 or null leaves a term out of the steps. A later trial may change any other value of theirs."""
 
 
 class StepRunner:
@@ -74,7 +79,8 @@ class StepRunner:
         self.state, self.data, self.ranks = state, data, ranks
         batch, device = state.trial.training.batch_size, state.device
         own = len(range(batch)[ranks.rows(batch)])
-        self._labelled, self._unlabelled, self._others = torch.zeros(3, own, dtype=torch.int64, device=device).unbind()
+        self._unlabelled, self._others = torch.zeros(2, own, dtype=torch.int64, device=device).unbind()
+        self._labelled = torch.zeros(own if state.trial.data.labels else 0, dtype=torch.int64, device=device)
         self._place_rows(0)
         self._context = StepContext.of(state, ranks)
         self._play_d: Play = self._plain_d
@@ -86,7 +92,7 @@ class StepRunner:
         return data is self.data and _fixed(trial) == _fixed(self.state.trial)
 
     def discriminator(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
-        """Take D's step on this rank's rows of the data, each (b,); see `discriminator_step`."""
+        """Take D's step on this rank's rows of the data, each (b,), or none labelled; see `discriminator_step`."""
         self._labelled.copy_(labelled)
         self._unlabelled.copy_(unlabelled)
         self.state.before_d()
@@ -137,15 +143,13 @@ class StepRunner:
             (self._unlabelled, split.pool),
             (self._others, split.pool),
         ):
-            rows.copy_(pool[(first + torch.arange(len(rows), device=pool.device)) % len(pool)])
+            rows.copy_(pool[(first + torch.arange(len(rows), device=pool.device)) % max(len(pool), 1)])
 
     def _plain_d(self) -> Tensor:
-        return discriminator_step(
-            self._context,
-            self._images(self._labelled),
-            self.data.labels[self._labelled],
-            self._images(self._unlabelled),
-        )
+        labelled = None
+        if self.state.trial.data.labels:
+            labelled = LabelledImages(self._images(self._labelled), self.data.labels[self._labelled])
+        return discriminator_step(self._context, labelled, self._images(self._unlabelled))
 
     def _plain_g(self) -> Tensor:
         return generator_step(self._context, self._images(self._others))

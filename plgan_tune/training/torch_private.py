@@ -52,9 +52,53 @@ def step_adam(
     )
 
 
+def step_rmsprop(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    squares: list[Tensor],
+    *,
+    rate: float | Tensor,
+    beta2: float,
+    eps: float,
+) -> None:
+    """Take one step of RMSprop on all parameters, a launch for each operation.
+
+    Args:
+        parameters: changed in place.
+        gradients: one per parameter.
+        squares: means of the squared gradients, changed in place.
+        rate: the learning rate; a tensor of shape () keeps its address, so that a CUDA graph reads it at each replay.
+        beta2: decay of `squares`.
+        eps: added to the root of `squares`.
+    """
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+    roots = torch._foreach_sqrt(squares)
+    torch._foreach_add_(roots, eps)
+    steps = torch._foreach_div(gradients, roots)
+    torch._foreach_mul_(steps, rate)
+    torch._foreach_sub_(parameters, steps)
+
+
 def add_to_all(tensors: list[Tensor], number: float) -> None:
     """Add a number to every element of every tensor, in place and in one launch."""
     torch._foreach_add_(tensors, number)
+
+
+def clip_all(tensors: Sequence[Tensor], bound: float | Tensor) -> None:
+    """Clip every element of every tensor to [-bound, bound], in place and in two launches.
+
+    Args:
+        tensors: changed in place.
+        bound: a float, or a tensor of shape () that keeps its address, so that a CUDA graph reads it at each replay.
+    """
+    held = list(tensors)
+    if isinstance(bound, Tensor):
+        torch._foreach_clamp_max_(held, [bound.expand_as(tensor) for tensor in held])
+        torch._foreach_clamp_min_(held, [-bound.expand_as(tensor) for tensor in held])
+    else:
+        torch._foreach_clamp_max_(held, bound)
+        torch._foreach_clamp_min_(held, -bound)
 
 
 def lerp_all(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float | Tensor) -> None:

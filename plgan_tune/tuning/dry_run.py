@@ -47,7 +47,7 @@ def check_trials(study: StudySpec, data: DataSummary, own: bytes | None) -> None
     if own is not None:
         built = {trial.own.model_dump_json() + _pair_key(trial.model): trial for trial in trials}
         for trial in built.values():
-            check_own(own, trial.own, str(trial.own.file), Shapes(image, len(data.classes)), trial.model)
+            check_own(own, trial.own, str(trial.own.file), Shapes.of(image, len(data.classes), trial.data), trial.model)
 
 
 def _pair_key(model: ModelSpec) -> str:
@@ -203,17 +203,23 @@ def _budget_in_words(plan: Plan) -> str:
     return "" if budget is None else f"; the search ends at {budget:,}, of which {plan.history.next_seq:,} are logged"
 
 
-def _facts(plan: Plan) -> list[tuple[str, str]]:
-    study, data = plan.study, plan.data
+def _labels_in_words(data: DataSummary) -> str:
+    if not data.classes:
+        return f"{data.unlabelled:,} without a label"
     fewest, most = min(data.images_per_class), max(data.images_per_class)
     balance = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    labelled = f"{sum(data.images_per_class):,} with a label ({balance} per class, {len(data.classes)} classes)"
+    return f"{labelled}, {data.unlabelled:,} without"
+
+
+def _facts(plan: Plan) -> list[tuple[str, str]]:
+    study, data = plan.study, plan.data
     resources = study.resources
     gpus = "1 GPU if the cluster has any" if resources.gpus_per_rank == "auto" else f"{resources.gpus_per_rank:g} GPU"
     return [
         (
             "images",
-            f"{sum(data.images_per_class):,} with a label ({balance} per class, {len(data.classes)} classes), "
-            f"{data.unlabelled:,} without; {data.channels} x {data.size} x {data.size}",
+            f"{_labels_in_words(data)}; {data.channels} x {data.size} x {data.size}",
         ),
         ("searched", ", ".join(study.domains) or "nothing: all trials have the same configuration"),
         ("trials", f"{plan.trials}, each of at most {_length_in_words(study)}"),

@@ -425,7 +425,7 @@ def test_a_trial_refuses_what_a_study_does(write: Write, text: str, key: str) ->
 
 
 def test_a_mapping_is_judged_like_a_file() -> None:
-    data = {"source": "digits", "labels": 0, "validation": 1}
+    data = {"source": "digits", "labels": -1, "validation": 1}
     mapping: dict[Any, Any] = {"study": "s", 3: 4, "trial": {"data": data}}
     with pytest.raises(SpecError) as caught:
         study_from_mapping(mapping)
@@ -433,3 +433,87 @@ def test_a_mapping_is_judged_like_a_file() -> None:
         ("mapping", "3"),
         ("mapping", "trial.data.labels"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "rule", "value"),
+    [
+        (
+            "trial.data.labels=0",
+            "trial.data.labels",
+            "must be at least 1, or loss.supervised_scale 0: without a label there is no class to learn",
+            "0 with supervised_scale 1.0",
+        ),
+        (
+            "trial.data.labels=0 | trial.loss={supervised_scale: 0.0, self_scale: 0.5}",
+            "trial.data.labels",
+            "or loss.self_scale 0",
+            "0 with self_scale 0.5",
+        ),
+        (
+            "trial.data.labels=0 | trial.model.fake_logit=learned | trial.loss.supervised_scale=0.0",
+            "trial.data.labels",
+            "or model.fake_logit fixed",
+            "0 with fake_logit 'learned'",
+        ),
+        (
+            "trial.loss.gradient_penalty=10.0 | trial.model.minibatch_kernels=100",
+            "trial.model.minibatch_kernels",
+            "the penalty is of one image's gradient, and these make D see a batch",
+            "100 with gradient_penalty 10.0",
+        ),
+        (
+            "trial.loss.gradient_penalty={choice: [0.0, 10.0]} | trial.model.minibatch_kernels={choice: [0, 100]}",
+            "trial.model.minibatch_kernels",
+            "for every value of the domain: must be 0, or loss.gradient_penalty",
+            "100 with gradient_penalty 10.0 in {choice: [0, 100]}",
+        ),
+        (
+            "trial.loss.gradient_penalty={uniform: [0, 10]} | trial.optim.clip={choice: [null, 0.01]}",
+            "trial.optim.clip",
+            "must be null, or loss.gradient_penalty 0: both bound D's slope",
+            "0.01 with gradient_penalty 10.0",
+        ),
+        ("trial.loss.gradient_penalty=-1", "trial.loss.gradient_penalty", "a finite number >= 0", "-1"),
+        ("trial.optim.clip=0", "trial.optim.clip", "null or a finite number > 0", "0"),
+        ("trial.loss.game=hinge", "trial.loss.game", "one of logistic, wasserstein", "'hinge'"),
+        ("trial.optim.kind=sgd", "trial.optim.kind", "one of adam, rmsprop", "'sgd'"),
+        (
+            "trial.loss.game=wasserstein",
+            "trial.loss.ramp",
+            "ramp belongs to the logistic game, and must be zero in another",
+            "'clamp' with game wasserstein",
+        ),
+        (
+            "trial.loss={game: {choice: [logistic, wasserstein]}, ramp: zero, smoothing: {uniform: [0, 0.2]}}",
+            "trial.loss.smoothing",
+            "smoothing belongs to the logistic game, and must be 0 in another",
+            "0.2 with game wasserstein",
+        ),
+        (
+            "trial.optim={kind: {choice: [adam, rmsprop]}, beta1: {choice: [0, 0.5]}}",
+            "trial.optim.beta1",
+            "beta1 belongs to adam, and must be 0",
+            "0.5 with kind rmsprop",
+        ),
+    ],
+)
+def test_keys_that_exclude_each_other_are_found_before_a_search(
+    write: Write, override: str, key: str, rule: str, value: str
+) -> None:
+    """At every corner of the space, once: not at the seventh trial."""
+    problem = _only(write(GOOD), *override.split(" | "))
+    assert problem.key == key
+    assert rule in problem.rule
+    assert value in problem.value
+
+
+def test_critics_may_be_searched_beside_what_excludes_them_not(write: Write) -> None:
+    overrides = [
+        "trial.data.labels=0",
+        "trial.loss={game: {choice: [logistic, wasserstein]}, ramp: zero, supervised_scale: 0.0}",
+        "trial.loss.gradient_penalty={choice: [0.0, 10.0]}",
+        "trial.optim={kind: {choice: [adam, rmsprop]}, beta1: 0.0}",
+        "search.first=[]",
+    ]
+    assert "loss.game" in load_study(write(GOOD), overrides).study.domains

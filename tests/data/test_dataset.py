@@ -21,6 +21,7 @@ from torchvision.datasets import CIFAR10, SVHN
 
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data import digits
+from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_dataset, load_test
 from plgan_tune.data.errors import DataError
 
@@ -129,6 +130,36 @@ def test_folder_refuses_a_class_that_only_test_has(tmp_path: Path, make: Make) -
     (tmp_path / "test" / "c").mkdir()
     with pytest.raises(DataError, match=r"test: every class must be one of train/, but got \['c'\]"):
         load_test(make("folder", tmp_path))
+
+
+@pytest.mark.parametrize("inside", ["", "train", "unlabelled"])
+def test_a_folder_of_pictures_of_no_class(tmp_path: Path, make: Make, inside: str) -> None:
+    """Anywhere below it; those of test/ are the test half."""
+    for place in (tmp_path / inside / ("." if inside == "train" else "some"), tmp_path / "test"):
+        place.mkdir(parents=True)
+        for k in range(6):
+            Image.fromarray(pixels(k, (8, 8, 3))).save(place / f"{k}.png")
+    spec = make("folder", tmp_path, labels=0)
+    train = load_dataset(spec)
+    assert train.classes == ()
+    assert train.labels.tolist() == [-1] * 6
+    assert load_test(spec)[1].tolist() == [-1] * 6
+    summary = check_data(spec)
+    assert (summary.classes, summary.images_per_class, summary.unlabelled) == ((), (), 6)
+    with pytest.raises(DataError, match=r"must hold a folder train/|at least 2 classes"):
+        load_dataset(make("folder", tmp_path))
+
+
+def test_parquet_without_labels(tmp_path: Path, make: Make, encode: Encode) -> None:
+    """No column of labels, or one of nulls."""
+    images = [encode(pixels(k, (8, 8, 3))) for k in range(6)]
+    for folder, columns in (("none", {}), ("nulls", {"label": pa.array([None] * 6, pa.int64())})):
+        (tmp_path / folder).mkdir()
+        pq.write_table(pa.table({"image": images, **columns}), tmp_path / folder / "train.parquet")
+        train = load_dataset(make("parquet", tmp_path / folder, labels=0))
+        assert (train.classes, train.labels.tolist()) == ((), [-1] * 6)
+        with pytest.raises(DataError, match=r"a column `label`|at least 2 classes"):
+            load_dataset(make("parquet", tmp_path / folder))
 
 
 def _idx(folder: Path, half: str, images: NDArray[np.uint8], labels: list[int]) -> None:

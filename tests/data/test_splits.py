@@ -152,3 +152,29 @@ def test_limit_is_drawn_with_the_split_seed() -> None:
     labels = np.arange(200) % 2
     draws = [limit_rows(labels, spec_of(2, 2, limit=50, split_seed=seed)).tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
+
+
+@given(problems())
+def test_without_labels_the_validation_images_stay_and_all_others_are_the_pool(
+    problem: tuple[torch.Tensor, DataSpec, int],
+) -> None:
+    labels, spec, n_classes = problem
+    none = spec.model_copy(update={"labels": 0})
+    split = draw_split(labels, none, n_classes)
+    assert torch.equal(split.validation, draw_split(labels, spec, n_classes).validation)
+    assert split.labelled.tolist() == []
+    assert set(split.pool.tolist()) == set(range(len(labels))) - set(split.validation.tolist())
+    refit = draw_split(labels, none.model_copy(update={"refit": True}), n_classes)
+    assert (refit.labelled.tolist(), refit.pool.tolist()) == ([], list(range(len(labels))))
+
+
+def test_images_of_no_class_are_drawn_from_all() -> None:
+    unknown = torch.full((50,), -1)
+    split = draw_split(unknown, spec_of(0, 7), 0)
+    assert len(split.validation) == 7
+    assert set(split.pool.tolist()) | set(split.validation.tolist()) == set(range(50))
+    assert not torch.equal(split.validation, draw_split(unknown, spec_of(0, 7, split_seed=1), 0).validation)
+    with pytest.raises(DataError, match="at least 2 classes must have a label"):
+        draw_split(unknown, spec_of(4, 7), 0)
+    with pytest.raises(DataError, match="pool must hold at least 1 image"):
+        draw_split(unknown, spec_of(0, 50), 0)

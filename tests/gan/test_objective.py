@@ -18,7 +18,7 @@ from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.trial import FeatureNorm, TrialSpec
 from plgan_tune.gan import games, objective
 from plgan_tune.gan.games import Logistic
-from plgan_tune.gan.objective import Objective, weighted_sum
+from plgan_tune.gan.objective import Labelled, Objective, weighted_sum
 
 Array = NDArray[np.float64]
 
@@ -128,10 +128,10 @@ def test_smoothing_takes_a_share_of_real_images_for_generated_ones(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_smoothing_of_0_has_the_bits_of_none(dtype: torch.dtype) -> None:
     logits = 30 * torch.randn(50, 7, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    off, zero = Logistic(0.3), Logistic(0.3, smoothing=0.0)
+    off, zero, r = Logistic(0.3), Logistic(0.3, smoothing=0.0), logits.logsumexp(dim=1)
     assert torch.equal(off.on_real(logits), zero.on_real(logits))
     assert np.array_equal(gradient_of(off.on_real, logits), gradient_of(zero.on_real, logits))
-    assert off.zero == zero.zero == 0.0
+    assert off.threshold(r, r) == zero.threshold(r, r) == 0.0
 
 
 @pytest.mark.parametrize("q", [0.1, 0.3, 0.5])
@@ -152,7 +152,7 @@ def test_the_best_d_is_scaled_by_smoothing(q: float, p: float) -> None:
     best = r[(p * game.on_real(r) + (1 - p) * game.on_fake(r)).argmin()].item()
     assert 1 / (1 + np.exp(-best)) == pytest.approx((1 - q) * p, abs=1e-4)
     if p == 0.5:
-        assert game.zero == pytest.approx(best, abs=1e-4)
+        assert game.threshold(r, r) == pytest.approx(best, abs=1e-4)
 
 
 @given(MODERATE, st.floats(0, 1))
@@ -216,7 +216,7 @@ def test_self_training_moves_the_logits_of_its_own_images_alone(images: str) -> 
 
     def gradients(objective: Objective, teacher: Tensor | None) -> list[Tensor]:
         labelled, unlabelled, fakes = leaves = [part.clone().requires_grad_() for part in parts]
-        loss = weighted_sum(objective.discriminator(labelled, torch.arange(4), unlabelled, fakes, teacher))
+        loss = weighted_sum(objective.discriminator(Labelled(labelled, torch.arange(4)), unlabelled, fakes, teacher))
         return list(torch.autograd.grad(loss, leaves))
 
     moved = [with_it - without for with_it, without in zip(gradients(on, teacher), gradients(off, None), strict=True)]

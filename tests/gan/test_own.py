@@ -9,12 +9,14 @@ import torch
 
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.own import sha256_of
-from plgan_tune.config.trial import OwnSpec
+from plgan_tune.config.trial import DataSpec, OwnSpec
 from plgan_tune.gan.own_contract import Shapes
 from plgan_tune.gan.own_file import load_own
 from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.own import check
 from tests.factories import OWN_PAIR, OWN_TERMS
+
+UNLABELLED = DataSpec(source="digits", labels=0, validation=10)
 
 USED = "import random\nimport numpy as np\nimport torch\nfrom plgan_tune.own import Keys\n"
 OF_D = "def discriminator_terms(unlabelled, view):\n    x = unlabelled.logits\n    return "
@@ -275,3 +277,17 @@ def test_another_content_is_not_run(tmp_path: Path) -> None:
     assert str(refused.value) == (
         f"mine.py must hold what the trial's own.sha256 names, {expected}, but got {sha256_of(content)}"
     )
+
+
+def test_a_file_that_takes_labels_is_refused_where_no_image_has_one() -> None:
+    shapes = Shapes.of(ImageShape(1, 4), 10, UNLABELLED)
+    assert shapes.classes == 1
+    content = OWN_TERMS.read_bytes()
+    with pytest.raises(RuleError) as refused:
+        load_own(content, OwnSpec(file="mine.py"), "mine.py", shapes)
+    assert str(refused.value) == (
+        "mine.py: discriminator_terms: must take no labelled images, for trial.data.labels is 0, "
+        "but got labelled, labels"
+    )
+    unlabelled = b"def discriminator_terms(unlabelled):\n    return {'a': unlabelled.logits[:, 0]}"
+    assert load_own(unlabelled, OwnSpec(file="mine.py"), "mine.py", shapes).names["discriminator_terms"] == ("a",)

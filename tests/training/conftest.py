@@ -36,7 +36,7 @@ def make_trial() -> Callable[..., TrialSpec]:
         trial = {
             "method": method,
             "seed": given.pop("seed", 0),
-            "data": {"source": "digits", "labels": 6, "validation": 12},
+            "data": {"source": "digits", "labels": 6, "validation": 12, **given.pop("data", {})},
             "model": {"kind": kind, "latent_size": 7, **small, **given.pop("model", {})},
             "training": {"epochs": 6, "batch_size": 10, **given.pop("training", {})},
             **given,
@@ -74,7 +74,7 @@ def tensors_of() -> Callable[[TrainState], dict[str, Tensor]]:
     def tensors(state: TrainState) -> dict[str, Tensor]:
         nets = {"D": state.D.network, "G": state.G.network, "average": state.averaged}
         found = {f"{net}.{name}": held for net in nets for name, held in nets[net].state_dict().items()}
-        for optimiser, adam in (("adam D", state.D.adam), ("adam G", state.G.adam)):
+        for optimiser, adam in (("adam D", state.D.optimiser), ("adam G", state.G.optimiser)):
             for number, moments in adam.state_dict()["state"].items():
                 found |= {f"{optimiser}.{number}.{name}": held for name, held in moments.items()}
         for name, player in (("D", state.D), ("G", state.G)):

@@ -50,6 +50,10 @@ def saved(trial: TrialSpec, data: Dataset, begin: Begin) -> bytes:
     return encode_checkpoint(state, list(epochs(state, data)))
 
 
+CRITIC = {"game": "wasserstein", "ramp": "zero"}
+RMSPROP = {"kind": "rmsprop", "beta1": 0.0, "clip": 0.05}
+
+
 def refusal(content: bytes) -> str:
     with pytest.raises(CheckpointError) as caught:
         decode_checkpoint(content, "there/checkpoint.pt")
@@ -73,6 +77,8 @@ def refusal(content: bytes) -> str:
         ("conv", {"precision": "bf16"}, {}, {"minibatch_kernels": 3, "generator_norm": "virtual"}),
         ("dcgan", {}, {}, {"minibatch_kernels": 3, "generator_norm": "virtual"}),
         ("mlp", {}, {"history": 0.1}, {"generator_norm": "virtual"}),
+        ("mlp", {"discriminator_steps": 2}, CRITIC | {"gradient_penalty": 10.0}, {}),
+        ("conv", {"precision": "bf16"}, CRITIC | {"gradient_penalty": 10.0}, {}),
     ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(
@@ -88,7 +94,19 @@ def test_resumed_is_uninterrupted_bit_for_bit(
 ) -> None:
     images = make_data() if kind == "mlp" else make_data(size=20, channels=3)
     sections = {"loss": {"switch_epoch": 4, **loss}, "training": {"epochs": 6, **training}, "model": model}
-    whole = make_trial(kind, optim={"decay_epoch": 3}, **sections)
+    check_resumed(make_trial(kind, optim={"decay_epoch": 3}, **sections), images, begin, tensors_of, timeless)
+
+
+def test_a_clipped_critic_without_labels_resumes_too(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, timeless: Timeless
+) -> None:
+    loss = CRITIC | {"supervised_scale": 0.0}
+    trial = make_trial(loss=loss, data={"labels": 0}, optim=RMSPROP, training={"epochs": 6, "discriminator_steps": 2})
+    check_resumed(trial, make_data(labelled=0), begin, tensors_of, timeless)
+
+
+def check_resumed(whole: TrialSpec, images: Dataset, begin: Begin, tensors_of: TensorsOf, timeless: Timeless) -> None:
+    """Three epochs, a checkpoint and the other three are the six, bit for bit."""
     straight = begin(whole, images)
     rows = [timeless(row) for row in epochs(straight, images)]
 
@@ -138,7 +156,7 @@ def test_code_is_never_loaded() -> None:
 @pytest.mark.parametrize("version", [1, 99, None])
 def test_another_version_is_refused_with_both_numbers(version: int | None) -> None:
     message = refusal(as_file({"format": "plgan_tune.checkpoint", "version": version, "rows": [{"epoch": 1}]}))
-    assert f"has version {version}, but this plgan_tune reads versions 2 and 3 only" in message
+    assert f"has version {version}, but this plgan_tune reads versions 2 to 4 only" in message
 
 
 def changed(trial: TrialSpec, **sections: dict[str, Any]) -> TrialSpec:

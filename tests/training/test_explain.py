@@ -18,8 +18,8 @@ from plgan_tune.config.study import flatten, set_paths
 from plgan_tune.config.trial import FeatureNorm, Kind, Method, Ramp, SelfImages, Supervised, TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.gan.explain import Line, explain
-from plgan_tune.gan.games import Logistic
-from plgan_tune.gan.objective import Objective, weighted_sum
+from plgan_tune.gan.games import Logistic, Wasserstein
+from plgan_tune.gan.objective import Labelled, Objective, weighted_sum
 from plgan_tune.gan.pairs.base import DiscriminatorOutput
 from plgan_tune.gan.schedules import ramp, self_training_scale
 from plgan_tune.train import app
@@ -49,16 +49,32 @@ LOSSES = st.fixed_dictionaries(
         "self_threshold": st.sampled_from([0.2, 0.95]),
         "self_images": st.sampled_from(get_args(SelfImages)),
         "self_epoch": st.sampled_from([None, 0, 299, 600]),
+        "gradient_penalty": WEIGHTS,
     },
 )
+NO_LABELS: dict[str, Any] = {"supervised_scale": 0.0, "self_scale": 0.0}
+CRITIC = {"game": "wasserstein", "ramp": "zero", "smoothing": 0.0}
 PULL = re.compile(r"\s\+ [^+|]*\|[^|]*\|\^2")
 """History or weight decay, which a step adds beside its losses."""
 
+
+def some_trial(method: str, kind: str, loss: dict[str, Any], labels: int, game: dict[str, Any]) -> TrialSpec:
+    """A trial of these values, but those that exclude each other."""
+    model: dict[str, Any] = {"kind": kind}
+    if not labels:
+        loss, model["fake_logit"] = loss | NO_LABELS, "fixed"
+    if loss.get("gradient_penalty"):
+        model["discriminator_norm"] = "weight"
+    return trial_of(method=method, data=DIGITS | {"labels": labels}, loss=loss | game, model=model)
+
+
 TRIALS = st.builds(
-    lambda method, kind, loss: trial_of(method=method, loss=loss, model={"kind": kind}),
+    some_trial,
     st.sampled_from(get_args(Method)),
     st.sampled_from(get_args(Kind)),
     LOSSES,
+    st.sampled_from([20, 0]),
+    st.sampled_from([{}, CRITIC]),
 )
 
 
@@ -83,11 +99,12 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
     rng = torch.Generator().manual_seed(0)
     labelled, unlabelled, fakes, teacher = torch.randn(4, 4, 10, dtype=torch.float64, generator=rng)
     real, fake = torch.randn(2, 4, 6, dtype=torch.float64, generator=rng)
+    penalty = torch.randn(4, dtype=torch.float64, generator=rng)
     loss = trial.loss
     w = ramp(trial.loss.switch_epoch // 2, loss.switch_epoch, loss.ramp)
     objective = Objective(
         loss,
-        Logistic(w, loss.smoothing or None),
+        Wasserstein() if loss.game == "wasserstein" else Logistic(w, loss.smoothing or None),
         supervised_scale=loss.supervised_scale,
         unsupervised_scale=loss.unsupervised_scale,
         alpha=loss.alpha,
@@ -97,8 +114,15 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
         ranks=1,
         self_scale=self_training_scale(trial.training.epochs - 1, loss),
         self_threshold=loss.self_threshold,
+        gradient_penalty=loss.gradient_penalty,
     )
-    of_d = objective.discriminator(labelled, torch.arange(4), unlabelled, fakes, teacher if loss.self_scale else None)
+    of_d = objective.discriminator(
+        Labelled(labelled, torch.arange(4)) if trial.data.labels else None,
+        unlabelled,
+        fakes,
+        teacher if loss.self_scale else None,
+        penalty.square() if loss.gradient_penalty else None,
+    )
     of_g = objective.generator(real, DiscriminatorOutput(fakes, fake))
     found = explain(trial)
     D, G = said(found.discriminator), said(found.generator)
@@ -107,9 +131,9 @@ def test_the_printed_losses_are_those_of_a_step(trial: TrialSpec) -> None:
         return value(lines[name], r=logits.logsumexp(dim=1), w=w).mean() if name in lines else torch.tensor(torch.nan)
 
     filled = PULL.sub("", D["L_D"]).replace("E rho(r(x_u))", "rho").replace("E phi(r(G(z)))", "phi")
-    terms = {"C_sup": of_d["supervised"].value, "rho": mean("rho(r)", D, unlabelled), "phi": mean("phi(r)", D, fakes)}
-    if loss.self_scale:
-        terms["C_self"] = of_d["self_training"].value
+    named = {"C_sup": "supervised", "C_self": "self_training", "C_gp": "penalty"}
+    terms = {"rho": mean("rho(r)", D, unlabelled), "phi": mean("phi(r)", D, fakes)}
+    terms |= {symbol: of_d[name].value for symbol, name in named.items() if name in of_d}
     # A term that is named but does not play is nan.
     torch.testing.assert_close(value(filled, **terms).double(), weighted_sum(of_d))
 

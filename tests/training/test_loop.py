@@ -110,8 +110,8 @@ def test_k_discriminator_steps_a_generator_step(make_trial: MakeTrial, make_data
     state = begin(make_trial(training={"epochs": 2, "discriminator_steps": 3}), data)
     rows = list(epochs(state, data))
     assert state.step == 2 * 4 * 3
-    assert int(state.D.adam.state_dict()["state"][0]["step"]) == 2 * 4 * 3
-    assert int(state.G.adam.state_dict()["state"][0]["step"]) == 2 * 4
+    assert int(state.D.optimiser.state_dict()["state"][0]["step"]) == 2 * 4 * 3
+    assert int(state.G.optimiser.state_dict()["state"][0]["step"]) == 2 * 4
     assert all(row.loss_supervised is not None and math.isfinite(row.loss_supervised) for row in rows)
 
 
@@ -199,7 +199,7 @@ def test_every_step_of_g_in_a_round_draws_numbers_of_its_own(
         state = begin(make_trial(training={"epochs": 2, "discriminator_steps": k, "generator_steps": g}), data)
         rows = list(epochs(state, data))
         assert (state.step, len(rows)) == (2 * 4 * k, 2)
-        assert int(state.G.adam.state_dict()["state"][0]["step"]) == len(seeds) == 2 * 4 * g
+        assert int(state.G.optimiser.state_dict()["state"][0]["step"]) == len(seeds) == 2 * 4 * g
         assert len({seed for of_step in seeds for seed in of_step}) == len(seeds) * len(STREAMS_G)
     assert seen[1, 3][::3] == seen[1, 1]
     assert seen[2, 2][::2] == seen[2, 1]
@@ -268,5 +268,5 @@ def test_an_optimiser_that_explodes_diverges(make_trial: MakeTrial, make_data: M
     with pytest.raises(Diverged) as caught:
         list(epochs(state, data))
     assert caught.value.epoch == state.epoch + 1
-    of_d, of_g = names_of(state.trial.loss)
+    of_d, of_g = names_of(state.trial)
     assert caught.value.term in {*(f"loss_{term}" for term in of_d + of_g), "discriminator output"}

@@ -73,6 +73,6 @@ def test_every_precision_trains_close_to_float64(
         wanted = torch.float64 if precision == "float64" else torch.float32
         nets = (state.D.network, state.G.network, state.averaged)
         assert {weight.dtype for net in nets for weight in net.parameters()} == {wanted}
-        assert {tensor.dtype for tensor in state.D.adam.tensors()[1:]} == {wanted}
+        assert {tensor.dtype for tensor in state.D.optimiser.tensors()[1:]} == {wanted}
     assert rows["bf16"].loss_supervised != rows["float32"].loss_supervised
     assert rows["bf16"].loss_supervised == pytest.approx(rows["float32"].loss_supervised, rel=0.1)

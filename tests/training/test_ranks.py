@@ -31,6 +31,8 @@ CPU = torch.device("cpu")
 FLOAT64 = {"precision": "float64"}
 
 
+CRITIC = {"game": "wasserstein", "ramp": "zero"}
+
 Outcome = tuple[list[dict[str, float]], list[Tensor]]
 """What a rank holds at a trial's end: the epochs' rows without their times, and all weights."""
 
@@ -56,6 +58,8 @@ CASES = (
     "dcgan",
     "dcgan with tricks",
     "an image a rank",
+    "a critic with a penalty",
+    "a clipped critic without labels",
 )
 
 
@@ -119,6 +123,20 @@ def cases(
                 training=hundred | {"epochs": 1},
             ),
             picture,
+        ),
+        "a critic with a penalty": (
+            make_trial(loss=CRITIC | {"gradient_penalty": 10.0}, training=hundred | {"epochs": 2}),
+            vector,
+        ),
+        "a clipped critic without labels": (
+            make_trial(
+                "dcgan",
+                loss=CRITIC | {"supervised_scale": 0.0},
+                data={"labels": 0},
+                optim={"kind": "rmsprop", "beta1": 0.0, "clip": 0.05},
+                training=hundred | {"discriminator_steps": 2, "epochs": 1},
+            ),
+            make_data(pool=500, size=20, labelled=0),
         ),
         "dcgan": (
             make_trial("dcgan", "dcgan_ssl", training=hundred | {"discriminator_steps": 2, "epochs": 2}),

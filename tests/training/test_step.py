@@ -16,7 +16,7 @@ from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.gan.passes import Pass
 from plgan_tune.training.ranks import Ranks
 from plgan_tune.training.state import TrainState
-from plgan_tune.training.step import StepContext, discriminator_step, generator_step
+from plgan_tune.training.step import LabelledImages, StepContext, discriminator_step, generator_step
 
 MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
@@ -47,6 +47,16 @@ class PlainAdam:
             weight.data -= self.rate * mean / (deviation + self.optim.eps)
 
 
+class PlainRmsprop(PlainAdam):
+    """Tieleman and Hinton 2012, as torch divides: by the root, then eps beside it."""
+
+    def descend(self, loss: Tensor) -> None:
+        gradients = torch.autograd.grad(loss, list(self.weights.values()))
+        for (name, weight), gradient in zip(self.weights.items(), gradients, strict=True):
+            self.second[name] = self.optim.beta2 * self.second[name] + (1 - self.optim.beta2) * gradient**2
+            weight.data -= self.rate * gradient / (self.second[name] ** 0.5 + self.optim.eps)
+
+
 class Reference:
     """Trains copies of a state's weights; how a pass goes is left to the family."""
 
@@ -57,8 +67,9 @@ class Reference:
         self.past: dict[str, list[Tensor]] = {"d": [], "g": []}
         self.average = {name: weight.detach().clone() for name, weight in self.d.items()}
         trained = {name: w for name, w in self.d.items() if trial.model.train_hidden_gain or not hidden_gain(name)}
-        self.adam_d = PlainAdam(trained, trial.optim.lr_discriminator, trial)
-        self.adam_g = PlainAdam(self.g, trial.optim.lr_generator, trial)
+        optimiser = PlainRmsprop if trial.optim.kind == "rmsprop" else PlainAdam
+        self.for_d = optimiser(trained, trial.optim.lr_discriminator, trial)
+        self.for_g = optimiser(self.g, trial.optim.lr_generator, trial)
         self.step = 0
         self.sure: list[float] = []
 
@@ -81,6 +92,8 @@ class Reference:
 
     def update_d(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor) -> list[float]:
         fakes = self.generate(Stream.LATENT_D).detach()
+        if self.trial.data.labels == 0:
+            return self.update_unlabelled_d(unlabelled, fakes)
         parts = [
             self.judge(images, Stream.NOISE_D, part, 3)[0] for part, images in enumerate((labelled, unlabelled, fakes))
         ]
@@ -93,10 +106,7 @@ class Reference:
             C_sup = -(y * p_joint.log()).sum(dim=1).mean()
         else:
             C_sup = -(y * p.log() + (1 - y) * (1 - p).log()).sum(dim=1).mean()
-        D_real, D_fake = (probability_real(logits) for logits in parts[1:])
-        q = self.trial.loss.smoothing
-        on_real = (1 - q) * D_real.log() + q * (1 - D_real).log()
-        C_unsup = -self.trial.loss.unsupervised_scale * (on_real.mean() + (1 - D_fake).log().mean())
+        C_unsup = self.game_of_d(parts[1], parts[2])
         weights = sum((weight**2).sum() for weight in self.d.values() if weight.ndim > 1)
         loss = self.trial.loss
         others = self.history("d") + loss.weight_decay / 2 * weights
@@ -107,12 +117,49 @@ class Reference:
             )
             others = others + loss.self_scale * C_self
             measured.append(C_self.item())
-        self.adam_d.descend(loss.supervised_scale * C_sup + C_unsup + others)
+        if loss.gradient_penalty:
+            C_gp = self.penalty(unlabelled, fakes)
+            others = others + loss.gradient_penalty * C_gp
+            measured.append(C_gp.item())
+        self.descend_d(loss.supervised_scale * C_sup + C_unsup + others)
+        return measured
+
+    def update_unlabelled_d(self, unlabelled: Tensor, fakes: Tensor) -> list[float]:
+        real, fake = (self.judge(images, Stream.NOISE_D, part, 2)[0] for part, images in enumerate((unlabelled, fakes)))
+        terms = [self.game_of_d(real, fake)]
+        if weight := self.trial.loss.gradient_penalty:
+            terms.append(self.penalty(unlabelled, fakes))
+        self.descend_d(terms[0] + sum(weight * term for term in terms[1:]))
+        return [term.item() for term in terms]
+
+    def game_of_d(self, real: Tensor, fake: Tensor) -> Tensor:
+        scale = self.trial.loss.unsupervised_scale
+        if self.trial.loss.game == "wasserstein":
+            return scale * (-real.exp().sum(dim=1).log().mean() + fake.exp().sum(dim=1).log().mean())
+        D_real, D_fake = probability_real(real), probability_real(fake)
+        q = self.trial.loss.smoothing
+        on_real = (1 - q) * D_real.log() + q * (1 - D_real).log()
+        return -scale * (on_real.mean() + (1 - D_fake).log().mean())
+
+    def penalty(self, unlabelled: Tensor, fakes: Tensor) -> Tensor:
+        u = self.draws(Stream.INTERPOLATE).uniform(())
+        between = torch.stack(
+            [a * x + (1 - a) * y for a, x, y in zip(u, unlabelled, fakes.view_as(unlabelled), strict=True)]
+        )
+        r = self.judge(between.requires_grad_(), Stream.NOISE_PENALTY, 0, 1)[0].exp().sum(dim=1).log()
+        slopes = torch.autograd.grad(r.sum(), between, create_graph=True)[0]
+        return torch.stack([((slope**2).sum() ** 0.5 - 1) ** 2 for slope in slopes]).mean()
+
+    def descend_d(self, loss: Tensor) -> None:
+        """Update D, clip its weights, and move their average."""
+        self.for_d.descend(loss)
+        if (c := self.trial.optim.clip) is not None:
+            for weight in self.for_d.weights.values():
+                weight.data = weight.data.clamp(-c, c)
         self.step += 1
         decay = min(self.trial.optim.average_decay, self.step / (self.step + 10))
         for name, weight in self.d.items():
             self.average[name] = decay * self.average[name] + (1 - decay) * weight.detach()
-        return measured
 
     def self_training(self, images: Tensor, logits: Tensor) -> Tensor:
         """Cross entropy with the teacher's classes, over all images, those of which it is not sure at 0."""
@@ -125,7 +172,7 @@ class Reference:
 
     def history(self, player: str) -> Tensor:
         """h |th - mean of the past th|^2 over the trained weights, which belong to the past from then on."""
-        weights = (self.adam_d if player == "d" else self.adam_g).weights
+        weights = (self.for_d if player == "d" else self.for_g).weights
         now = torch.cat([weight.flatten() for weight in weights.values()])
         past = self.past[player]
         distance = now - torch.stack(past).mean(dim=0) if past else now - now.detach()
@@ -138,13 +185,15 @@ class Reference:
         on_real = self.judge(unlabelled, Stream.NOISE_REAL, 0, 1)[1]
         D_fake = probability_real(logits)
         V_log = (w * (1 - D_fake).log() - (1 - w) * D_fake.log()).mean()
+        if loss.game == "wasserstein":
+            V_log = -logits.exp().sum(dim=1).log().mean()
         difference = on_real.mean(dim=0) - on_fakes.mean(dim=0)
         V_feature = {
             "mean": (difference**2).mean(),
             "sum": (difference**2).sum(),
             "l1": difference.abs().mean(),
         }[loss.feature_norm]
-        self.adam_g.descend(loss.alpha * V_log + loss.beta * V_feature + self.history("g"))
+        self.for_g.descend(loss.alpha * V_log + loss.beta * V_feature + self.history("g"))
         return [V_log.item(), V_feature.item()]
 
 
@@ -256,6 +305,9 @@ def agree(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
     assert {name: distance for name, distance in distances.items() if not distance < 1e-12} == {}
 
 
+CRITIC = {"game": "wasserstein", "ramp": "zero"}
+NO_CLASS = {"supervised_scale": 0.0}
+CLIPPED = {"clip": 0.3, "kind": "rmsprop", "beta1": 0.0, "beta2": 0.99}
 SELF_TRAINING = {"self_scale": 0.7, "self_threshold": 0.5, "self_epoch": 0}
 CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("mlp", "pl_gan", {}, 0.0),
@@ -283,6 +335,24 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
     ("dcgan", "pl_gan", {}, 0.3),
     ("dcgan", "pl_gan", {"model": {"discriminator_norm": "weight"}, "loss": {"weight_decay": 0.1}}, 0.3),
     ("dcgan", "dcgan_ssl", {"model": {"fake_logit": "learned"}, "optim": {"eps": 1e-4}}, 0.0),
+    ("mlp", "pl_gan", {"loss": CRITIC | {"gradient_penalty": 10.0}}, 0.0),
+    (
+        "mlp",
+        "patent",
+        # The last bias has gradient 0 but for rounding, which a small eps would enlarge.
+        {"loss": CRITIC | NO_CLASS | {"gradient_penalty": 10.0}, "data": {"labels": 0}, "optim": {"eps": 1e-4}},
+        0.0,
+    ),
+    ("mlp", "patent", {"loss": CRITIC | NO_CLASS, "data": {"labels": 0}, "optim": CLIPPED}, 0.0),
+    ("mlp", "pl_gan", {"loss": NO_CLASS | {"gradient_penalty": 0.3, "smoothing": 0.1}, "data": {"labels": 0}}, 0.3),
+    ("conv", "pl_gan", {"loss": CRITIC | NO_CLASS | {"gradient_penalty": 10.0}, "data": {"labels": 0}}, 0.0),
+    ("dcgan", "pl_gan", {"loss": CRITIC, "optim": CLIPPED}, 0.0),
+    (
+        "dcgan",
+        "pl_gan",
+        {"model": {"discriminator_norm": "none"}, "loss": CRITIC | {"gradient_penalty": 10.0}},
+        0.0,
+    ),
 ]
 
 
@@ -308,7 +378,8 @@ def test_steps_are_the_formulas(
         for _ in range(k):
             (labelled, labels), (unlabelled, _) = next(waiting), next(waiting)
             state.before_d()
-            terms = discriminator_step(context, labelled, labels, unlabelled)
+            known = LabelledImages(labelled, labels) if trial.data.labels else None
+            terms = discriminator_step(context, known, unlabelled)
             assert terms.tolist() == pytest.approx(reference.update_d(labelled, labels, unlabelled), abs=1e-12)
         unlabelled, _ = next(waiting)
         state.before_g()
@@ -350,7 +421,7 @@ def test_a_step_changes_its_own_network_alone(
     for _ in range(2):  # in the first round, the mean of the past stays what it is
         start = tensors_of(state)
         state.before_d()
-        discriminator_step(context, first[0], first[1], second[0])
+        discriminator_step(context, LabelledImages(first[0], first[1]), second[0])
         after_d = tensors_of(state)
         state.before_g()
         generator_step(context, third[0])
@@ -366,3 +437,45 @@ def test_a_step_changes_its_own_network_alone(
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     """Names whose tensors are new or other; a counter or a bias may not stay by luck, for all are compared."""
     return {name for name in after if name not in before or not torch.equal(before[name], after[name])}
+
+
+def test_a_bound_holds_after_every_step_of_d_and_is_not_g_s(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin
+) -> None:
+    """All that D trains, gains and biases too; those that are not trained, and G's weights, stay outside it."""
+    state = begin(make_trial(loss=CRITIC, optim=CLIPPED | {"clip": 0.01, "lr_generator": 0.1}), make_data())
+    context, waiting = context_of(state, 0.0), iter(batches(state, make_data(), 6))
+    for _ in range(2):
+        (labelled, labels), (unlabelled, _), (others, _) = next(waiting), next(waiting), next(waiting)
+        state.before_d()
+        discriminator_step(context, LabelledImages(labelled, labels), unlabelled)
+        assert max(weight.abs().max().item() for weight in state.D.trained) <= 0.01 * (1 + 1e-6)
+        bounded = [weight.clone() for weight in state.D.trained]
+        state.before_g()
+        generator_step(context, others)
+        assert all(map(torch.equal, state.D.trained, bounded))
+    assert max(weight.abs().max().item() for weight in state.G.trained) > 0.1
+    assert state.D.network.get_parameter("hidden.0.g").abs().max().item() > 0.01
+
+
+def test_a_critic_s_updates_do_not_depend_on_where_its_zero_lies(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf
+) -> None:
+    """A constant that is added to r changes no weight but the one that it is, and that one is never moved."""
+    data = make_data(labelled=0)
+    loss = CRITIC | {"supervised_scale": 0.0, "gradient_penalty": 10.0}
+    trial, ended = make_trial("mlp", "patent", loss=loss, data={"labels": 0}), []
+    for constant in (0.0, 64.0):
+        state = begin(trial, data)
+        for network in (state.D.network, state.averaged):
+            network.get_parameter("out.b").data += constant
+        context, waiting = context_of(state, 0.0), iter(batches(state, data, 6))
+        for _ in range(3):
+            state.before_d()
+            discriminator_step(context, None, next(waiting)[0])
+            state.before_g()
+            generator_step(context, next(waiting)[0])
+        assert state.D.network.get_parameter("out.b").item() == constant
+        ended.append(tensors_of(state))
+    one, other = ended
+    assert {name for name in one if not torch.equal(one[name], other[name])} == {"D.out.b", "average.out.b"}

@@ -68,7 +68,7 @@ def test_numbers_in_tensors_train_as_floats_do(
     plain, fixed = (begin(make_trial(kind, optim={"decay_epoch": 1}, **sections), data) for _ in range(2))
     fixed.scalars = DeviceScalars(*(DeviceScalar(torch.zeros((), dtype=torch.float64)) for _ in fields(DeviceScalars)))
     for player in (fixed.D, fixed.G):
-        for holder, name in ((player.adam, "rate"), *((pull, "_strength") for pull in player.pulls)):
+        for holder, name in ((player.optimiser, "rate"), *((pull, "_strength") for pull in player.pulls)):
             setattr(holder, name, DeviceScalar(torch.zeros((), dtype=torch.float64)))
     for of_floats, of_tensors in zip(epochs(plain, data), epochs(fixed, data), strict=True):
         assert timeless(of_tensors) == pytest.approx(timeless(of_floats), rel=1e-9)
@@ -148,6 +148,9 @@ def test_a_trial_goes_on_from_its_checkpoint_in_tensors_that_another_left(
         ({"optim": {"beta1": 0.9}}, False),
         ({"optim": {"eps": 1e-7}}, False),
         ({"optim": {"eps_root": 1e-8}}, False),
+        ({"loss": {"game": "wasserstein", "ramp": "zero"}}, False),
+        ({"optim": {"kind": "rmsprop", "beta1": 0.0}}, False),
+        ({"data": {"labels": 0}, "loss": {"supervised_scale": 0.0}}, False),
     ],
 )
 def test_what_a_later_trial_may_change(
@@ -159,12 +162,20 @@ def test_what_a_later_trial_may_change(
     assert not left.fits(make_trial(**changed), make_data())
 
 
-@pytest.mark.parametrize("key", ["smoothing", "history", "weight_decay", "self_scale"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("loss.smoothing", "loss.history", "loss.weight_decay", "loss.self_scale", "loss.gradient_penalty"),
+        "optim.clip",
+    ],
+)
 def test_a_later_trial_may_change_a_trick_but_not_switch_it(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, key: str
 ) -> None:
-    data = make_data()
-    off, one, other = (make_trial(loss={key: strength}) for strength in (0.0, 0.1, 0.2))
+    data, (section, leaf) = make_data(), key.split(".")
+    off, one, other = (
+        make_trial(**{section: {leaf: strength}}) for strength in (None if leaf == "clip" else 0.0, 0.1, 0.2)
+    )
     assert StepRunner(begin(one, data), data).fits(other, data)
     assert not StepRunner(begin(one, data), data).fits(off, data)
     assert not StepRunner(begin(off, data), data).fits(one, data)
@@ -285,7 +296,7 @@ def test_replayed_epochs_are_plain_ones(
     replayed, plain = (StepRunner(new_state(trial, data, cuda), data) for _ in range(2))
     plain._prepared = True
     near = 0.05 if precision == "bf16" else 1e-3
-    terms = [f"loss_{name}" for name in sum(names_of(trial.loss), ())]
+    terms = [f"loss_{name}" for name in sum(names_of(trial), ())]
     for one, other in zip(run(replayed), run(plain), strict=True):
         replayed_terms, plain_terms = ([timeless(row)[term] for term in terms] for row in (one, other))
         assert replayed_terms == pytest.approx(plain_terms, rel=near, abs=near)

@@ -1,4 +1,4 @@
-"""Our Adam against torch's, bit for bit."""
+"""Our Adam against torch's, bit for bit, and our RMSprop to rounding."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from plgan_tune.config.trial import OptimSpec, TrialSpec
-from plgan_tune.training.adam import Adam
+from plgan_tune.training.optimisers import Adam, Optimiser, RMSprop, optimiser_for
 
 RATES = (0.003, 0.001, 0.0)
 
@@ -30,10 +30,10 @@ def of_torch(network: nn.Module, optim: OptimSpec) -> torch.optim.Adam:
     )
 
 
-def descend(network: nn.Module, adam: Adam | torch.optim.Adam, images: Tensor) -> None:
-    adam.zero_grad()
+def descend(network: nn.Module, optimiser: Optimiser | torch.optim.Optimizer, images: Tensor) -> None:
+    optimiser.zero_grad()
     network(images).square().mean().backward()
-    adam.step()
+    optimiser.step()
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -111,3 +111,27 @@ def test_a_parameter_that_no_gradient_reaches_is_an_error(optim: OptimSpec) -> N
     network[0](torch.randn(1, 3, 8, 8)).sum().backward()  # type: ignore[index]
     with pytest.raises(RuntimeError, match="2 parameters have no gradient"):
         adam.step()
+
+
+RMSPROP = {"kind": "rmsprop", "beta1": 0.0, "beta2": 0.99, "eps": 1e-8}
+
+
+def test_rmsprop_is_torch_s(make_trial: Callable[..., TrialSpec]) -> None:
+    """Its checkpoint, too: either goes on from what the other left."""
+    optim = make_trial("mlp", optim=RMSPROP).optim
+    mine, theirs = (network.double() for network in networks())
+    ours = optimiser_for(mine.parameters(), optim)
+    assert isinstance(ours, RMSprop)
+    torchs = torch.optim.RMSprop(theirs.parameters(), lr=RATES[0], alpha=optim.beta2, eps=optim.eps)
+    for rate in RATES:
+        images = torch.randn(16, 3, 8, 8, dtype=torch.float64)
+        ours.rate.set_(rate)
+        torchs.param_groups[0]["lr"] = rate
+        descend(mine, ours, images)
+        descend(theirs, torchs, images)
+        for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+    after = RMSprop(theirs.parameters(), optim)
+    after.load_state_dict(torchs.state_dict())
+    for one, other in zip(ours.tensors(), after.tensors(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-20)
