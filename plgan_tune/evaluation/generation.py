@@ -10,26 +10,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from plgan_tune.classifier import build_pair
-from plgan_tune.gan.draws import Draws, Stream, rng_for
+from plgan_tune.gan.draws import Stream
 from plgan_tune.gan.own import Own
-from plgan_tune.gan.pairs.base import draw_latent
 from plgan_tune.study.errors import StudyError
 from plgan_tune.training.checkpoint import Checkpoint
+from plgan_tune.training.generate import BATCH, uint8_batch
 
 IMAGES: Final = 10_000
 """Images generated per trial. The scores depend on their number, so it is constant."""
-
-BATCH: Final = 100
-"""Images of one pass of the generator, whose batch normalisation uses the batch's statistics: the patent's size.
-
-With `model.generator_norm` virtual or none, an image does not depend on the others of its pass.
-"""
 
 SPLITS: Final = 10
 """Parts of the images over which the Inception score is averaged (Salimans et al. 2016)."""
 
 
-@torch.no_grad()
 def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES, own: Own | None = None) -> Tensor:
     """Return images of a checkpoint's generator, (images, channels, size, size) uint8 on the CPU; always the same.
 
@@ -41,15 +34,8 @@ def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES
     """
     generator = build_pair(checkpoint, own).generator.to(device)
     generator.load_state_dict(checkpoint.content["generator"])
-    trial = checkpoint.trial
-    dtype = next(generator.parameters()).dtype
-    parts = []
-    for batch in range(images // BATCH):
-        # Number 0 of this stream is the sample grid's draw.
-        draws = Draws(rng_for(trial.seed, batch + 1, Stream.SAMPLES), BATCH, dtype=dtype)
-        pixels = generator.traits.pixels.to_unit(generator(draw_latent(draws, trial.model).to(device)))
-        parts.append((pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu())
-    return torch.cat(parts)
+    batches = range(images // BATCH)
+    return torch.cat([uint8_batch(generator, checkpoint.trial, Stream.SAMPLES, batch).cpu() for batch in batches])
 
 
 def classifier_score(probabilities: Tensor) -> float:
