@@ -1,4 +1,4 @@
-"""Measures of generated images: the classifier score, and with Inception weights also Inception score and FID."""
+"""Images of a trained generator, and with Inception weights their Inception score and FID."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -36,22 +36,6 @@ def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES
     generator.load_state_dict(checkpoint.content["generator"])
     batches = range(images // BATCH)
     return torch.cat([uint8_batch(generator, checkpoint.trial, Stream.SAMPLES, batch).cpu() for batch in batches])
-
-
-def classifier_score(probabilities: Tensor) -> float:
-    """Return exp(mean over images of KL(p(y|x) || p(y))), with p(y) the mean of p(y|x): the Inception score's formula.
-
-    Salimans et al. 2016, eq. in section 4, with a classifier of the data themselves instead of Inception. The score is
-    1 if the classifier gives all images the same probabilities, and the number of classes if it is certain of each
-    image and all classes are equally frequent.
-
-    Args:
-        probabilities: (n, classes), rows of sum 1.
-    """
-    p = probabilities.double()
-    marginal = p.mean(dim=0, keepdim=True)
-    divergence = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(dim=1)
-    return float(divergence.mean().exp())
 
 
 @dataclass(frozen=True, slots=True)

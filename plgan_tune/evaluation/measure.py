@@ -10,7 +10,7 @@ from torch import Tensor
 from plgan_tune.classifier import Classifier, classifier_of, own_of, read_checkpoint
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.evaluation.configurations import is_generative
-from plgan_tune.evaluation.generation import Fidelity, classifier_score, generated
+from plgan_tune.evaluation.generation import Fidelity, generated
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.gan.own import Own
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
@@ -21,6 +21,7 @@ from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
+from plgan_tune.training.measures import classifier_score
 
 
 @dataclass(frozen=True, slots=True)

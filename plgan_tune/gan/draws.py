@@ -37,6 +37,8 @@ class Stream(IntEnum):
     REFERENCE_D = 14
     REFERENCE_G = 15
     SETTLE = 16
+    METRICS = 17
+    JUDGE = 18
     OWN_D = 20
     OWN_G = 21
     INTERPOLATE = 22

@@ -1,39 +1,14 @@
 """Scores of generated images, on known cases."""
 
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import entropy
 
 from plgan_tune.evaluation import generation
-from plgan_tune.evaluation.generation import Fidelity, check_weights, classifier_score
+from plgan_tune.evaluation.generation import Fidelity, check_weights
 from plgan_tune.study.errors import StudyError
-
-
-@pytest.mark.parametrize("classes", [2, 10])
-def test_sure_and_even_is_the_number_of_classes(classes: int) -> None:
-    assert classifier_score(torch.eye(classes).repeat(7, 1)) == pytest.approx(classes)
-
-
-def test_collapsed_or_undecided_images_score_1() -> None:
-    collapsed = torch.tensor([[1.0, 0.0, 0.0]]).repeat(50, 1)
-    assert classifier_score(collapsed) == pytest.approx(1)
-    assert classifier_score(torch.full((50, 3), 1 / 3)) == pytest.approx(1)
-
-
-@given(st.integers(0, 999), st.integers(2, 6), st.integers(1, 40))
-def test_it_is_exp_of_the_mutual_information(seed: int, classes: int, images: int) -> None:
-    """H(mean p) - mean H(p), by scipy; so it lies between 1 and the number of classes."""
-    p = np.random.default_rng(seed).dirichlet([0.5] * classes, images)
-    wanted = math.exp(entropy(p.mean(axis=0)) - entropy(p, axis=1).mean())
-    found = classifier_score(torch.from_numpy(p))
-    assert found == pytest.approx(wanted, rel=1e-9)
-    assert 1 - 1e-9 <= found <= classes + 1e-9
+from plgan_tune.training.measures import classifier_score
 
 
 def test_weights_without_the_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
