@@ -99,19 +99,39 @@ class EpochMetrics:
         "val_error_raw - val_error; negative if the averaged weights lag", "fraction", -1, 1
     )
     loss_self_training: float | None = column("C_self, before self_scale", "nats", default=None)
-    val_balanced_error: float | None = column("mean of the classes' own val_error", "fraction", 0, 1, default=None)
-    val_distance: float | None = column(
-        "Frechet distance of generated from validation images in the judge's features, averaged weights",
-        least=0,
+    val_balanced_error: float | None = column(
+        "mean of the classes' own errors, of the averaged weights, on the validation images",
+        "fraction",
+        0,
+        1,
         default=None,
     )
-    val_distance_raw: float | None = column("the same of the raw weights", least=0, default=None)
-    val_coverage: float | None = column(
-        "share of validation images whose ball of 5 neighbours holds a generated image", "fraction", 0, 1, default=None
+    val_distance: float | None = column(
+        "Frechet distance of images by the averaged generator from the validation images, in the judge's features",
+        "",
+        0,
+        default=None,
     )
-    val_score: float | None = column("classifier score of generated images by the judge", least=1, default=None)
+    val_distance_raw: float | None = column(
+        "val_distance of images by the generator's raw weights", "", 0, default=None
+    )
+    val_coverage: float | None = column(
+        "share of validation images whose ball of 5 neighbours holds an image by the averaged generator",
+        "fraction",
+        0,
+        1,
+        default=None,
+    )
+    val_score: float | None = column(
+        "classifier score by the judge of images by the averaged generator, 1 to the number of classes",
+        "",
+        default=None,
+    )
     val_transport: float | None = column(
-        "sliced Wasserstein distance of pixels, generated from validation images", least=0, default=None
+        "sliced W1 distance of pixels in [0, 1] of images by the averaged generator from the validation images",
+        "",
+        0,
+        default=None,
     )
     loss_penalty: float | None = column("C_gp, the gradient penalty, before its weight", "", default=None)
     critic_gap: float | None = column(

@@ -64,6 +64,7 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
             "discriminator": state.D.network.state_dict(),
             "generator": state.G.network.state_dict(),
             "averaged": state.averaged.state_dict(),
+            "averaged_generator": state.averaged_g.state_dict(),
             "optimiser_d": state.D.optimiser.state_dict(),
             "optimiser_g": state.G.optimiser.state_dict(),
             "remembered_d": state.D.remembered(),
@@ -137,6 +138,8 @@ def _load(state: TrainState, content: Mapping[str, Any]) -> None:
     state.D.network.load_state_dict(content["discriminator"])
     state.G.network.load_state_dict(content["generator"])
     state.averaged.load_state_dict(content["averaged"])
+    # Checkpoints of earlier versions lack it: the average then starts from the weights that it would follow.
+    state.averaged_g.load_state_dict(content.get("averaged_generator", content["generator"]))
     before = "adam" if "adam_d" in content else "optimiser"  # until version 3
     state.D.optimiser.load_state_dict(content[f"{before}_d"])
     state.G.optimiser.load_state_dict(content[f"{before}_g"])

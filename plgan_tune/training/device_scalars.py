@@ -37,6 +37,7 @@ class DeviceScalars:
         self_scale: the weight of C_self in this epoch.
         w: the ramp in this epoch.
         blend: the weight of D's weights in this update of their average.
+        blend_g: that of G's.
     """
 
     alpha: DeviceScalar
@@ -49,6 +50,7 @@ class DeviceScalars:
     gradient_penalty: DeviceScalar
     w: DeviceScalar
     blend: DeviceScalar
+    blend_g: DeviceScalar
 
     @classmethod
     def on(cls, device: torch.device, dtype: torch.dtype) -> "DeviceScalars":

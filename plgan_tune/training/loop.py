@@ -15,8 +15,10 @@ from plgan_tune.gan.own import PREFIX
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.diagnostics import diagnose
-from plgan_tune.training.evaluate import classify
+from plgan_tune.training.evaluate import Verdict, classify
+from plgan_tune.training.judge import Judge
 from plgan_tune.training.ranks import ALONE, Ranks
+from plgan_tune.training.reference import Reference
 from plgan_tune.training.state import TrainState
 from plgan_tune.training.step_runner import StepRunner
 
@@ -38,26 +40,36 @@ def epochs(
     data: Dataset,
     ranks: Ranks = ALONE,
     clock: Clock = time.perf_counter,
+    judge: Judge | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train from the epoch of `state` to the trial's last and yield one `EpochMetrics` per epoch.
 
     `state` is up to date when a row is yielded, so a caller may save it between rows.
 
+    Args:
+        state: changed in place.
+        data: the images, on the state's device.
+        ranks: this process's place.
+        clock: seconds.
+        judge: measures generated images, the same on every rank; without one only `val_transport` does.
+
     Raises:
         Diverged: if a loss term or D's output stops being finite, with the epoch and the term.
     """
-    yield from run(StepRunner(state, data, ranks), clock)
+    yield from run(StepRunner(state, data, ranks), clock, Reference.of(data, judge))
 
 
-def run(runner: StepRunner, clock: Clock = time.perf_counter) -> Iterator[EpochMetrics]:
-    """Train as `epochs` does, with a runner that an earlier trial may have left."""
-    state = runner.state
+def run(
+    runner: StepRunner, clock: Clock = time.perf_counter, reference: Reference | None = None
+) -> Iterator[EpochMetrics]:
+    """Train as `epochs` does, with a runner and a reference that an earlier trial on these data may have left."""
+    state, reference = runner.state, reference or Reference.of(runner.data, None)
     # On equal machines the tensors are equal already; on others calibration and whitening may round differently.
     runner.ranks.broadcast_(state.tensors())
     _keep_freed_memory()
     state.precision.allow_tf32()
     while state.epoch < state.trial.training.epochs:
-        yield _epoch(runner, clock)
+        yield _epoch(runner, reference, clock)
 
 
 def _keep_freed_memory() -> None:
@@ -69,7 +81,7 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
-def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
+def _epoch(runner: StepRunner, reference: Reference, clock: Clock) -> EpochMetrics:
     state, data, ranks = runner.state, runner.data, runner.ranks
     trial, began = state.trial, clock()
     w = ramp(state.epoch, trial.loss.switch_epoch, trial.loss.ramp)
@@ -81,16 +93,16 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
     losses, own = _finite_means(state, ranks.all_sum(_train(runner, plan)))
     trained = clock()
     state.settle(data)
-    averaged, raw = _validate(state, data, ranks)
+    errors = _validate(state, data, ranks)
     diagnostics = diagnose(state, data, w)
     if not all(math.isfinite(measure) for measure in diagnostics if measure is not None):
         raise Diverged(state.epoch + 1, "generator output")
+    quality = reference.measure(state, ranks)
     state.epoch += 1
     images = plan.unlabelled_d.numel()
     return EpochMetrics(
         epoch=state.epoch,
-        val_error=averaged,
-        val_error_raw=raw,
+        **errors._asdict(),
         **{"loss_supervised": None, **losses},
         ramp=w,
         lr_discriminator=lr_d,
@@ -98,7 +110,7 @@ def _epoch(runner: StepRunner, clock: Clock) -> EpochMetrics:
         images_per_second=images / max(trained - began, 1e-9),
         seconds=clock() - began,
         **diagnostics._asdict(),
-        error_gap=None if raw is None or averaged is None else raw - averaged,
+        **quality._asdict(),
         own=own,
     )
 
@@ -174,12 +186,21 @@ def _finite_means(state: TrainState, terms: Tensor) -> tuple[dict[str, float], d
     return {name: mean for name, mean in means.items() if not name.startswith(PREFIX)}, own
 
 
-def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> tuple[float | None, float | None]:
-    """Return val_error of the averaged and of the raw weights; None if D has no classes."""
+class Errors(NamedTuple):
+    """Columns of `EpochMetrics`, which documents them."""
+
+    val_error: float | None = None
+    val_error_raw: float | None = None
+    error_gap: float | None = None
+    val_balanced_error: float | None = None
+
+
+def _validate(state: TrainState, data: Dataset, ranks: Ranks) -> Errors:
+    """Return the errors of the averaged and of the raw weights; none if D has no classes."""
     if not state.classes:
-        return None, None
+        return Errors()
     images, labels = data.images[data.split.validation], data.labels[data.split.validation]
-    verdicts = [classify(D, images, labels, state.precision, ranks) for D in (state.averaged, state.D.network)]
-    if not all(verdict.finite for verdict in verdicts):
+    averaged, raw = (classify(D, images, labels, state.precision, ranks) for D in (state.averaged, state.D.network))
+    if not (averaged.finite and raw.finite):
         raise Diverged(state.epoch + 1, "discriminator output")
-    return verdicts[0].error, verdicts[1].error
+    return Errors(averaged.error, raw.error, raw.error - averaged.error, averaged.balanced_error)

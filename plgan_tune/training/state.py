@@ -1,4 +1,4 @@
-"""The state that training changes: the two players, the average of D's weights, and the progress."""
+"""The state that training changes: the two players, the averages of their weights, and the progress."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -42,6 +42,7 @@ class TrainState:
         D: the discriminator.
         G: the generator.
         averaged: D with the moving average of its weights; val_error is its error.
+        averaged_g: G with the moving average of its weights, which val_distance measures. It feeds nothing back.
         scalars: numbers of the trial, the epoch and the step.
         rngs: generators of a step's streams, reseeded for each step.
         own: the user's own terms; None if the trial has none.
@@ -57,6 +58,7 @@ class TrainState:
     D: Player[Discriminator]
     G: Player[Generator]
     averaged: Discriminator
+    averaged_g: Generator
     scalars: DeviceScalars
     rngs: Mapping[Stream, torch.Generator]
     own: Own | None = None
@@ -65,11 +67,11 @@ class TrainState:
 
     def tensors(self) -> list[Tensor]:
         """Return weights and buffers of all networks, and what is remembered of them: where ranks must begin alike."""
-        return [*self.D.tensors(), *self.G.tensors(), *self.averaged.state_dict().values()]
+        return [*self.D.tensors(), *self.G.tensors(), *self._averages()]
 
     def memory(self) -> list[Tensor]:
-        """Return all tensors that training changes: those of the players and of the average."""
-        return [*self.D.memory(), *self.G.memory(), *self.averaged.state_dict().values()]
+        """Return all tensors that training changes: those of the players and of the averages."""
+        return [*self.D.memory(), *self.G.memory(), *self._averages()]
 
     def term_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the names of the terms of D's and of G's loss, in the order in which a step returns them."""
@@ -103,16 +105,27 @@ class TrainState:
         """
         self._seed(STREAMS_D)
         self.step += 1
-        self.scalars.blend.set_(1.0 - min(self.trial.optim.average_decay, self.step / (self.step + 10)))
+        self.scalars.blend.set_(self._blend(self.step))
 
     def before_g(self, turn: int = 0) -> None:
-        """Seed the draws of G's step, the one of this `turn`, from 0, since D's last."""
+        """Seed the draws of G's step, the one of this `turn`, from 0, since D's last; set its average's decay."""
         self._seed(STREAMS_G, turn)
+        training = self.trial.training
+        rounds = -(-self.step // training.discriminator_steps)
+        self.scalars.blend_g.set_(self._blend((rounds - 1) * training.generator_steps + turn + 1))
+
+    def _blend(self, update: int) -> float:
+        return 1.0 - min(self.trial.optim.average_decay, update / (update + 10))
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Move the average towards D's weights by `scalars.blend`."""
+        """Move D's average towards its weights by `scalars.blend`."""
         lerp_all(list(self.averaged.parameters()), list(self.D.network.parameters()), self.scalars.blend.value)
+
+    @torch.no_grad()
+    def update_average_g(self) -> None:
+        """Move G's average towards its weights by `scalars.blend_g`."""
+        lerp_all(list(self.averaged_g.parameters()), list(self.G.network.parameters()), self.scalars.blend_g.value)
 
     def settle(self, data: Dataset) -> None:
         """Fix what evaluation needs to know of a batch, of D and of its average, from 1,000 images of the pool.
@@ -130,6 +143,9 @@ class TrainState:
         """Copy `other`, a trial of the same shapes, into these tensors."""
         self.trial, self.precision, self.epoch, self.step = other.trial, other.precision, other.epoch, other.step
         copy_all(self.memory(), other.memory())
+
+    def _averages(self) -> list[Tensor]:
+        return [*self.averaged.state_dict().values(), *self.averaged_g.state_dict().values()]
 
     def _seed(self, streams: Iterable[Stream], turn: int = 0) -> None:
         for stream in streams:
@@ -185,6 +201,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device, own: Own | 
         D=Player.start(D, trial.optim, *history, *decay, bound=bound),
         G=Player.start(G, trial.optim, *history),
         averaged=deepcopy(D).requires_grad_(False),
+        averaged_g=deepcopy(G).requires_grad_(False),
         scalars=DeviceScalars.on(device, precision.dtype),
         rngs={stream: torch.Generator(device) for stream in (*STREAMS_D, *STREAMS_G)},
         own=own,

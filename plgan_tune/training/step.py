@@ -181,6 +181,7 @@ def generator_step(context: StepContext, unlabelled: Tensor) -> Tensor:
         with _frozen(state.D.trained):
             terms = {**terms, **own_terms_of_g(context, state.own, Seen(unlabelled, *judged), Seen(images, *fakes))}
     descend(terms, state.G, context.ranks)
+    state.update_average_g()
     return measured(terms)
 
 

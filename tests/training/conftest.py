@@ -11,7 +11,9 @@ from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.data.splits import Split
+from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.records import EpochMetrics
+from plgan_tune.training.judge import Judge, Network
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.step_runner import StepRunner
 from plgan_tune.training.threads import torch_threads
@@ -62,6 +64,18 @@ def make_data() -> Callable[..., Dataset]:
 
 
 @pytest.fixture(scope="session")
+def make_judge() -> Callable[[Dataset], Judge]:
+    """A judge as it begins: what it measures is as definite as what one measures that has learned."""
+
+    def make(data: Dataset) -> Judge:
+        image = ImageShape(data.channels, data.size)
+        network = Network(image, data.n_classes, torch.Generator().manual_seed(3)).requires_grad_(False)
+        return Judge(network, image, data.classes, 0, 0.5, 1.0)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def begin() -> Callable[[TrialSpec, Dataset], TrainState]:
     """A new state on the CPU, with the user's own file if the trial names one."""
     return lambda trial, data: new_state(trial, data, CPU, load(trial))
@@ -69,10 +83,10 @@ def begin() -> Callable[[TrialSpec, Dataset], TrainState]:
 
 @pytest.fixture(scope="session")
 def tensors_of() -> Callable[[TrainState], dict[str, Tensor]]:
-    """Copies of all that training changes: both nets, the average, both optimisers' moments, what pulls remember."""
+    """Copies of all that training changes: both nets, the averages, both optimisers' moments, what pulls remember."""
 
     def tensors(state: TrainState) -> dict[str, Tensor]:
-        nets = {"D": state.D.network, "G": state.G.network, "average": state.averaged}
+        nets = {"D": state.D.network, "G": state.G.network, "average": state.averaged, "average G": state.averaged_g}
         found = {f"{net}.{name}": held for net in nets for name, held in nets[net].state_dict().items()}
         for optimiser, adam in (("adam D", state.D.optimiser), ("adam G", state.G.optimiser)):
             for number, moments in adam.state_dict()["state"].items():

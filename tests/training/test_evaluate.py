@@ -36,7 +36,7 @@ def test_the_error_counts_every_image_once(one_sided: Callable[[str], TrainState
     labels = torch.ones(count, dtype=torch.int64)
     labels[0] = labels[-1] = 2
     verdict = classify(state.D.network, images, labels, state.precision)
-    assert verdict == (2 / count, True)
+    assert tuple(verdict) == (2 / count, 0.5, True)  # all of class 2, none of class 1
 
 
 def test_noise_is_off(make_trial: MakeTrial, make_data: MakeData, begin: Begin) -> None:
@@ -44,7 +44,10 @@ def test_noise_is_off(make_trial: MakeTrial, make_data: MakeData, begin: Begin) 
     state = begin(make_trial(model={"noise_input": 1e6, "noise_hidden": 1e6, "weight_norm_init": "xavier"}), data)
     verdicts = {classify(state.D.network, data.images, data.labels, state.precision) for _ in range(5)}
     wrong = state.D.network(data.images / 255.0).logits.argmax(dim=1) != data.labels
-    assert verdicts == {(wrong.sum().item() / len(wrong), True)}
+    (verdict,) = verdicts
+    error = wrong.sum().item() / len(wrong)
+    assert (verdict.error, verdict.finite) == (error, True)
+    assert verdict.balanced_error == pytest.approx(error)  # as many images of each class
 
 
 def test_one_broken_logit_is_told(one_sided: Callable[[str], TrainState]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
+from plgan_tune.training.judge import Judge
 from plgan_tune.training.launch import join_ranks, open_rendezvous
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
@@ -37,13 +38,16 @@ Outcome = tuple[list[dict[str, float]], list[Tensor]]
 """What a rank holds at a trial's end: the epochs' rows without their times, and all weights."""
 
 
-def train(trial: TrialSpec, data: Dataset, ranks: Ranks) -> Outcome:
+def train(trial: TrialSpec, data: Dataset, judge: Judge, ranks: Ranks) -> Outcome:
     state = new_state(trial, data, CPU, load(trial))
-    rows = [metrics.cells() for metrics in epochs(state, data, ranks)]
+    rows = [metrics.cells() for metrics in epochs(state, data, ranks, judge=judge)]
+    assert all(row["val_distance"] is not None for row in rows)
     for row in rows:
         del row["seconds"], row["images_per_second"]
     return [{name: value for name, value in row.items() if value is not None} for row in rows], state.tensors()
 
+
+Case = tuple[TrialSpec, Dataset, Judge]
 
 CASES = (
     "mlp",
@@ -65,14 +69,16 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def cases(
-    make_trial: Callable[..., TrialSpec], make_data: Callable[..., Dataset]
-) -> dict[str, tuple[TrialSpec, Dataset]]:
+    make_trial: Callable[..., TrialSpec],
+    make_data: Callable[..., Dataset],
+    make_judge: Callable[[Dataset], Judge],
+) -> dict[str, Case]:
     """Every pair of networks, with the recipe's choices and those that were printed; 5 steps an epoch."""
     hundred: dict[str, Any] = {**FLOAT64, "batch_size": 100}  # three ranks have 33, 33 and 34 of them
     vector, picture = make_data(pool=500), make_data(pool=500, size=16, channels=3)
     three = make_data(pool=15)
     unseen = replace(three.split, validation=three.split.validation[:2])  # one of three ranks has none
-    return {
+    made: dict[str, tuple[TrialSpec, Dataset]] = {
         "mlp": (make_trial(training=hundred | {"epochs": 2}), vector),
         "mlp with tricks": (
             make_trial(
@@ -159,6 +165,7 @@ def cases(
             replace(three, split=unseen),
         ),
     }
+    return {name: (trial, data, make_judge(data)) for name, (trial, data) in made.items()}
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(cases: dict[str, tuple[TrialSpec, Dataset]], tmp_path_factory: pytest.TempPathFactory) -> list[Told]:
+def told(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> list[Told]:
     """Three processes that are ranks of two, then of three; what each says."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "cases").write_bytes(pickle.dumps(cases))
@@ -191,9 +198,7 @@ def told(cases: dict[str, tuple[TrialSpec, Dataset]], tmp_path_factory: pytest.T
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_more_ranks_compute_the_trial_of_one(
-    name: str, cases: dict[str, tuple[TrialSpec, Dataset]], told: list[Told]
-) -> None:
+def test_more_ranks_compute_the_trial_of_one(name: str, cases: dict[str, Case], told: list[Told]) -> None:
     rows, tensors = train(*cases[name], ALONE)
     for count in COUNTS:
         rows_together, tensors_together = told[0].outcomes[count, name]
@@ -265,13 +270,13 @@ def test_a_rank_without_an_image_is_refused() -> None:
 
 
 def take_part(index: int, folder: Path) -> None:
-    cases: dict[str, tuple[TrialSpec, Dataset]] = pickle.loads((folder / "cases").read_bytes())
+    cases: dict[str, Case] = pickle.loads((folder / "cases").read_bytes())
     told = Told({}, {})
     for count in COUNTS:
         if index < count:
             with join_ranks(_meet(index, count, folder), index, count, CPU, timedelta(minutes=2)) as ranks:
-                for name, (trial, data) in cases.items():
-                    told.outcomes[count, name] = train(trial, data, ranks)
+                for name, case in cases.items():
+                    told.outcomes[count, name] = train(*case, ranks)
     with join_ranks(f"file://{folder}/raises", index, 3, CPU) as ranks, _noted(told, "one raises"), ranks.sync_errors():
         if index == 1:
             raise ValueError("no images here")
