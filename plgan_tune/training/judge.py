@@ -25,9 +25,9 @@ from plgan_tune.data.half import NO_LABEL
 from plgan_tune.data.sources import stamp_half
 from plgan_tune.gan.draws import Stream, rng_for
 from plgan_tune.gan.pairs.base import ImageShape, drawn
-from plgan_tune.training.adam import Adam
 from plgan_tune.training.generate import BATCH
 from plgan_tune.training.measures import frechet_distance, moments
+from plgan_tune.training.optimisers import Adam
 from plgan_tune.training.threads import torch_threads
 
 FORMAT: Final = "plgan_tune.judge"

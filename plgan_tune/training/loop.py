@@ -15,7 +15,7 @@ from plgan_tune.gan.own import PREFIX
 from plgan_tune.gan.schedules import learning_rate_factor, ramp
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.diagnostics import diagnose
-from plgan_tune.training.evaluate import Verdict, classify
+from plgan_tune.training.evaluate import classify
 from plgan_tune.training.judge import Judge
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.reference import Reference

@@ -120,13 +120,13 @@ def test_the_gradient_of_the_penalty_by_finite_differences(kind: str, model: dic
 def slope_along(function: Callable[[], Tensor], weight: nn.Parameter, way: Tensor, step: float = 1e-6) -> float:
     """The central difference of a function of a weight."""
     with torch.no_grad():
-        weight += step * way
+        weight.add_(step * way)
     above = function().item()
     with torch.no_grad():
-        weight -= 2 * step * way
+        weight.sub_(2 * step * way)
     below = function().item()
     with torch.no_grad():
-        weight += step * way
+        weight.add_(step * way)
     return (above - below) / (2 * step)
 
 

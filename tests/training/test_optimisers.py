@@ -133,5 +133,5 @@ def test_rmsprop_is_torch_s(make_trial: Callable[..., TrialSpec]) -> None:
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
     after = RMSprop(theirs.parameters(), optim)
     after.load_state_dict(torchs.state_dict())
-    for one, other in zip(ours.tensors(), after.tensors(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-20)
+    for held, restored in zip(ours.tensors(), after.tensors(), strict=True):
+        torch.testing.assert_close(held, restored, rtol=1e-12, atol=1e-20)
