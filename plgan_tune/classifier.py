@@ -17,7 +17,7 @@ from plgan_tune.gan.layers import Whitening
 from plgan_tune.gan.own import Own
 from plgan_tune.gan.own_contract import Shapes
 from plgan_tune.gan.own_file import load_own
-from plgan_tune.gan.pairs.base import Discriminator, ImageShape, Pair
+from plgan_tune.gan.pairs.base import Discriminator, ImageShape, Pair, latent_shape
 from plgan_tune.gan.pairs.build import build
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.folder import CHECKPOINT
@@ -293,7 +293,7 @@ def build_pair(checkpoint: Checkpoint, own: Own | None = None) -> Pair:
         (torch.Generator(), torch.Generator()),
         whitening,
         reference_images=torch.zeros(batch, *_shape(image), dtype=torch.uint8) if model.minibatch_kernels else None,
-        reference_latent=torch.zeros(batch, model.latent_size) if model.generator_norm == "virtual" else None,
+        reference_latent=torch.zeros(batch, *latent_shape(model)) if model.generator_norm == "virtual" else None,
         own=own,
     )
     dtype = torch.float64 if trial.training.precision == "float64" else torch.float32

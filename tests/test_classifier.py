@@ -255,17 +255,25 @@ def test_an_sgan_is_a_classifier_of_the_classes(
     assert found.error(held.images[rows], held.labels[rows]) == row.val_error
 
 
-@pytest.fixture(scope="module")
-def dcgan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EpochMetrics, Dataset]:
-    """A folder of `train`, whose D has batch norm, its last row and its images, the digits at 20 x 20."""
-    folder = tmp_path_factory.mktemp("dcgan")
-    digits = {"source": "digits", "labels": 20, "validation": 100, "size": 20, "limit": 300}
-    trial = trial_of(method="dcgan_ssl", model={"width": 0.1}, data=digits, training={"epochs": 2})
+RECURRENT = {"kind": "recurrent", "head": 100, "minibatch_kernels": 3, "generator_norm": "virtual"}
+
+
+@pytest.fixture(scope="module", params=["dcgan", "recurrent"])
+def normed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, EpochMetrics, Dataset]:
+    """A folder of `train`, whose D has batch norm, its last row and its images: digits, for a DCGAN at 20 x 20."""
+    folder = tmp_path_factory.mktemp("normed")
+    digits = {"source": "digits", "labels": 20, "validation": 100, "limit": 300}
+    if request.param == "dcgan":
+        trial = trial_of(method="dcgan_ssl", model={"width": 0.1}, data=digits | {"size": 20}, training={"epochs": 2})
+    else:
+        trial = trial_of(model={"width": 0.1, **RECURRENT}, data=digits, training={"epochs": 2})
     return folder, train(trial, folder)[-1], load_dataset(trial.data)
 
 
-def test_a_classifier_with_batch_norm_judges_each_image_alone(dcgan: tuple[Path, EpochMetrics, Dataset]) -> None:
-    folder, row, held = dcgan
+def test_a_classifier_with_batch_norm_judges_each_image_alone(normed: tuple[Path, EpochMetrics, Dataset]) -> None:
+    folder, row, held = normed
     rows = held.split.validation
     images, labels = held.images[rows], held.labels[rows]
     found = load_classifier(folder)
@@ -312,10 +320,12 @@ def test_onnx_gives_the_same_logits_for_any_number_of_images(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_onnx_has_the_statistics_of_batch_norm_in_it(dcgan: tuple[Path, EpochMetrics, Dataset], tmp_path: Path) -> None:
+def test_onnx_has_the_statistics_of_batch_norm_in_it(
+    normed: tuple[Path, EpochMetrics, Dataset], tmp_path: Path
+) -> None:
     pytest.importorskip("onnxscript", reason="needs torch's ONNX exporter: onnx and onnxscript")
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime to read what was written")
-    classifier, images = load_classifier(dcgan[0]), dcgan[2].images[:32]
+    classifier, images = load_classifier(normed[0]), normed[2].images[:32]
     export_onnx(classifier, tmp_path / "classifier.onnx")
     session = runtime.InferenceSession(tmp_path / "classifier.onnx")
     for count in (1, 5, 32):

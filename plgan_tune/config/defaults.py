@@ -31,6 +31,11 @@ _COMMON: dict[str, dict[str, Any]] = {
         "minibatch_size": 5,
         "generator_norm": "batch",
         "zca": False,
+        "steps": 1,
+        "canvas": "last",
+        "latent_each_step": False,
+        "latent_layer": False,
+        "head": None,
     },
     "loss": {
         "game": "logistic",
@@ -87,6 +92,17 @@ _KIND: dict[str, dict[str, dict[str, Any]]] = {
         "optim": {"lr_discriminator": 0.0002, "lr_generator": 0.0002, "decay_epoch": 40},
         "training": {"epochs": 50},
     },
+    "recurrent": {  # WIRGAN's generator at 3 steps, WGAN-GP's rate; length as docs/method.md says
+        "model": {
+            "generator_weight_norm": False,
+            "discriminator_norm": "batch",
+            "steps": 3,
+            "latent_each_step": True,
+        },
+        "loss": {"switch_epoch": 20},
+        "optim": {"lr_discriminator": 0.0001, "lr_generator": 0.0001, "decay_epoch": 80},
+        "training": {"epochs": 100},
+    },
     "own": {  # conv's rates and length
         "model": {"activation": "leaky_relu", "generator_weight_norm": True},
         "loss": {"switch_epoch": 100},
@@ -104,10 +120,13 @@ _AS_DRAWN: dict[str, Any] = {
     "generator_weight_norm_init": "xavier",
 }
 
+_RECURRENT: dict[str, Any] = {"initial_spread": 0.02, "generator_initial_spread": 0.02}  # WGAN's
+
 _FIRST: Starts = {
     ("xavier", "mlp"): _AS_DRAWN,
     ("xavier", "conv"): _AS_DRAWN,
     ("xavier", "dcgan"): _AS_DRAWN,
+    ("xavier", "recurrent"): {**_AS_DRAWN, **_RECURRENT},
     ("xavier", "own"): _AS_DRAWN,
     ("data", "mlp"): {  # measured (benchmarks/initial_weights.md)
         "initial_spread": 0.4,
@@ -120,6 +139,7 @@ _FIRST: Starts = {
         "generator_weight_norm_init": "data",
     },
     ("data", "dcgan"): {**_AS_DRAWN, "generator_weight_norm_init": "data"},
+    ("data", "recurrent"): {**_RECURRENT, "generator_weight_norm_init": "data"},
     ("data", "own"): {**_AS_DRAWN, "generator_weight_norm_init": "data"},
 }
 

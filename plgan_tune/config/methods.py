@@ -55,6 +55,7 @@ PL_GAN: Final = Row(
             "loss": {"feature_norm": "l1"},
         },
         "dcgan": {"model": {"activation": "leaky_relu"}},
+        "recurrent": {"model": {"activation": "leaky_relu"}},
     },
 )
 
@@ -70,6 +71,7 @@ PATENT: Final = Row(
         "mlp": {"model": {"hidden": [1000, 500, 250, 250], "generator_weight_norm": False}},
         "conv": {"model": {"dropout": [0.2, 0.2, 0.2], "zca": True}},
         "dcgan": {},
+        "recurrent": {},
     },
 )
 

@@ -32,7 +32,7 @@ Method = Literal[
     "self_training",
     "supervised",
 ]
-Kind = Literal["mlp", "conv", "dcgan"]
+Kind = Literal["mlp", "conv", "dcgan", "recurrent"]
 OwnKind = Literal["own"]
 """A pair of networks that the user's own file builds (`OwnSpec`)."""
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
@@ -47,6 +47,7 @@ WeightNormInit = Literal["xavier", "data"]
 FakeLogit = Literal["fixed", "learned"]
 DiscriminatorNorm = Literal["batch", "weight", "none"]
 GeneratorNorm = Literal["batch", "virtual", "none"]
+Canvas = Literal["last", "sum"]
 GeneratorWeightNormInit = Literal["xavier", "data", "one"]
 Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier"]
 """How weights are drawn: from a normal distribution with this deviation, or Glorot and Bengio's uniform one."""
@@ -95,7 +96,7 @@ class DataSpec(Frozen):
 
 
 class ModelSpec(Frozen):
-    """The pair of networks (patent tables 4 and 5, and a DCGAN's)."""
+    """The pair of networks (patent tables 4 and 5, a DCGAN's, and a recurrent one)."""
 
     kind: Kind | OwnKind
     width: Annotated[float, Field(gt=0.0, le=16.0)]
@@ -131,13 +132,23 @@ class ModelSpec(Frozen):
     fake_logit: FakeLogit = "fixed"
     """The logit of "generated": 0, or one more output of D."""
     discriminator_norm: DiscriminatorNorm = "weight"
-    """What D's layers are normalised by; dcgan only, the others always have weight norm."""
+    """What D's layers are normalised by: dcgan has any, recurrent batch or none, the others always weight norm."""
     minibatch_kernels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """B of minibatch discrimination: measures of how close an image lies to its batch, which D's output reads too."""
     minibatch_size: Size = 5
     """C: numbers of an image that each of them compares."""
     generator_norm: GeneratorNorm = "batch"
     """Normalisation in G's hidden layers: by the batch, by the image and a fixed reference batch, or none."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 1
+    """T: steps in which the recurrent G draws an image, with the same weights."""
+    canvas: Canvas = "last"
+    """The recurrent G's image: what its last step draws, or the sum of what all draw."""
+    latent_each_step: bool = False
+    """Whether each step of the recurrent G has a z of its own, or all have the same."""
+    latent_layer: bool = False
+    """Whether z first passes a dense layer, its normalisation and a tanh; recurrent only."""
+    head: Size | None = None
+    """Units, before `width`, of a dense layer with tanh below the recurrent D's output; null is none."""
 
     @field_validator("minibatch_kernels", "generator_norm")
     @classmethod
@@ -157,21 +168,33 @@ class ModelSpec(Frozen):
             raise RuleError(f"kind {kind} needs {info.field_name}", show(value))
         return value
 
+    @field_validator("steps", "canvas", "latent_each_step", "latent_layer", "head")
+    @classmethod
+    def _belongs_to_recurrent(cls, value: object, info: ValidationInfo) -> object:
+        kind, name = info.data.get("kind"), str(info.field_name)
+        if kind not in (None, "recurrent") and value != cls.model_fields[name].default:
+            raise RuleError(f"{name} belongs to kind recurrent", f"{show(value)} with kind {kind}")
+        return value
+
     @field_validator("generator_weight_norm")
     @classmethod
-    def _always_in_conv(cls, value: bool, info: ValidationInfo) -> bool:
+    def _fixed_by_some_kinds(cls, value: bool, info: ValidationInfo) -> bool:
+        if info.data.get("kind") == "recurrent" and value:
+            raise RuleError("the recurrent generator has no weight norm", "true")
         if info.data.get("kind") == "conv" and not value:
             raise RuleError("the conv generator's output layer always has weight norm (patent table 5)", "false")
         return value
 
     @field_validator("discriminator_norm")
     @classmethod
-    def _always_weight_but_in_dcgan(cls, value: DiscriminatorNorm, info: ValidationInfo) -> DiscriminatorNorm:
+    def _is_one_of_the_kind_s(cls, value: DiscriminatorNorm, info: ValidationInfo) -> DiscriminatorNorm:
         kind = info.data.get("kind")
         if kind in ("mlp", "conv") and value != "weight":
             raise RuleError(f"the discriminator of kind {kind} always has weight norm (weight)", show(value))
+        if kind == "recurrent" and value == "weight":
+            raise RuleError("the discriminator of kind recurrent has batch norm or none (batch, none)", show(value))
         if kind == "own" and value != "weight":
-            raise RuleError("discriminator_norm belongs to kind dcgan", f"{show(value)} with kind own")
+            raise RuleError("discriminator_norm belongs to kinds dcgan and recurrent", f"{show(value)} with kind own")
         return value
 
     @field_validator("feature_layer")

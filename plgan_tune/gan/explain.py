@@ -23,7 +23,8 @@ class Explanation(NamedTuple):
 
     Attributes:
         discriminator: L_D, its terms, what else D's output reads, and how D moves.
-        generator: L_G, its terms, how G normalises if not by the batch, and how it moves.
+        generator: L_G, its terms, how G draws if it is recurrent, how it normalises if not by the batch, and how it
+            moves.
         idle: keys whose value moves no weight of either network here, each with the reason.
     """
 
@@ -128,6 +129,7 @@ def _generator(trial: TrialSpec, own: Sequence[Line]) -> Iterator[Line]:
         yield Line("f(x)", f"hidden activation {trial.model.feature_layer} of D")
     if loss.history:
         yield Line("m_G", "mean of the past th_G, G's weights")
+    yield from _steps(trial.model)
     yield from _norm(trial)
     yield _rate(optim.lr_generator, optim, trial.training.epochs)
 
@@ -136,6 +138,24 @@ def _self_training(loss: LossSpec) -> Iterator[Line]:
     x = "G(z)" if loss.self_images == "generated" else "x_u"
     yield Line("C_self", f"-E [max p' >= {loss.self_threshold:g}] log p(argmax p' | {x}), from e {loss.self_start} on")
     yield Line("p'", f"p(y | {x}) of the average of D, without noise")
+
+
+def _steps(model: ModelSpec) -> Iterator[Line]:
+    """Say how a recurrent G draws an image."""
+    if model.kind != "recurrent":
+        return
+    T = model.steps
+    z = "z_t" if model.latent_each_step and T > 1 else "z"
+    if T == 1:
+        yield Line("G(z)", "tanh f(z), in one step")
+    elif model.canvas == "last":
+        yield Line("G(z)", f"C_{T}, the last of C_t = tanh f({z}, h_t) in {T} steps")
+        yield Line("h_t", "g(C_(t-1)), h_1 = 0")
+    else:
+        yield Line("G(z)", f"tanh(C_1 + ... + C_{T}), C_t = f({z}, h_t) in {T} steps")
+        yield Line("h_t", "g(C_(t-1)), h_1 = 0")
+    if model.latent_layer:
+        yield Line(z, "passes a dense layer, its norm and tanh first")
 
 
 def _norm(trial: TrialSpec) -> Iterator[Line]:
@@ -273,6 +293,9 @@ def _idle_in_model(model: ModelSpec) -> Iterator[Line]:
         yield Line("model.train_hidden_gain", f"discriminator_norm is {model.discriminator_norm}")
     if not model.generator_weight_norm:
         yield Line("model.generator_weight_norm_init", "generator_weight_norm is false")
+    if model.kind == "recurrent" and model.steps == 1:
+        yield Line("model.canvas", "steps is 1: the first drawing is the last and the sum")
+        yield Line("model.latent_each_step", "steps is 1: there is one z")
     if not model.minibatch_kernels:
         yield Line("model.minibatch_size", "minibatch_kernels is 0: D compares no images")
 

@@ -159,25 +159,40 @@ class BatchNorm(nn.Module):
     the global batch.
     """
 
+    gain: nn.Parameter | None
     EPS = 1e-6  # improved-gan's
 
     def __init__(self, units: int) -> None:
         super().__init__()
+        self.gain = None
         self.shift = nn.Parameter(torch.zeros(units))
 
     def forward(self, x: Tensor, seen: Pass = EVALUATION) -> Tensor:
         """Normalise x (B, units, ...) as one batch."""
         all_sum = seen.all_sum
         if all_sum is None:
-            return F.batch_norm(x, None, None, None, self.shift, training=True, eps=self.EPS)
+            return F.batch_norm(x, None, None, self.gain, self.shift, training=True, eps=self.EPS)
         over = [dim for dim in range(x.ndim) if dim != 1]
         wide = x.to(self.shift.dtype)  # bf16 has no 257; F.batch_norm also takes its statistics in full precision
         sums = all_sum(torch.cat([wide.sum(over), wide.new_full((1,), float(x.numel() // x.shape[1]))]))
         count = sums[-1]
         centred = wide - _per_unit(sums[:-1] / count, x)
         variance = all_sum(centred.square().sum(over)) / count
-        normed = centred * _per_unit(torch.rsqrt(variance + self.EPS), x) + _per_unit(self.shift, x)
+        scale = torch.rsqrt(variance + self.EPS)
+        if self.gain is not None:
+            scale = self.gain * scale
+        normed = centred * _per_unit(scale, x) + _per_unit(self.shift, x)
         return normed.to(x.dtype)
+
+
+class GainedBatchNorm(BatchNorm):
+    """gain (x - mean) / sqrt(variance + 1e-5) + shift (Ioffe and Szegedy 2015), of the batch as `BatchNorm` has it."""
+
+    EPS = 1e-5  # igul222/improved_wgan_training's
+
+    def __init__(self, units: int) -> None:
+        super().__init__(units)
+        self.gain = nn.Parameter(torch.ones(units))
 
 
 class DiscriminatorBatchNorm(nn.Module):

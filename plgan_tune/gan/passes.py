@@ -36,7 +36,7 @@ class Pass:
         all_sum: sums over ranks; None if this rank holds whole batches.
         gather: puts the rows of all ranks together; None if this rank holds whole batches.
         reference: rows at the beginning of G's pass that are its reference batch for virtual batch norm. They are the
-            same on every rank, and stop before the output layer.
+            same on every rank, and become no images.
     """
 
     draws: Draws | None = None

@@ -203,6 +203,33 @@ def test_the_good_file_is_good(write: Write) -> None:
             "one of batch, weight, none",
             "'layer'",
         ),
+        *[
+            (f"  model: {{kind: {kind}, {key}: {value}}}", f"trial.model.{key}", "belongs to kind recurrent", shown)
+            for kind in ("mlp", "conv", "dcgan")
+            for key, value, shown in [
+                ("steps", "2", f"2 with kind {kind}"),
+                ("canvas", "sum", f"'sum' with kind {kind}"),
+                ("latent_each_step", "true", f"true with kind {kind}"),
+                ("latent_layer", "true", f"true with kind {kind}"),
+                ("head", "100", f"100 with kind {kind}"),
+            ]
+        ],
+        ("  model: {kind: recurrent, steps: 0}", "trial.model.steps", "a whole number >= 1 and <= 1000", "0"),
+        ("  model: {kind: recurrent, canvas: first}", "trial.model.canvas", "one of last, sum", "'first'"),
+        ("  model: {kind: recurrent, head: 0}", "trial.model.head", "null or a whole number >= 1", "0"),
+        ("  model: {kind: recurrent, zca: true}", "trial.model.zca", "belongs to kind conv", "true"),
+        (
+            "  model: {kind: recurrent, discriminator_norm: weight}",
+            "trial.model.discriminator_norm",
+            "kind recurrent has batch norm or none (batch, none)",
+            "'weight'",
+        ),
+        (
+            "  model: {kind: recurrent, generator_weight_norm: true}",
+            "trial.model.generator_weight_norm",
+            "the recurrent generator has no weight norm",
+            "true",
+        ),
         (
             "  model: {kind: conv, generator_weight_norm: false}",
             "trial.model.generator_weight_norm",

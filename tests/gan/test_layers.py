@@ -21,6 +21,7 @@ from plgan_tune.gan.layers import (
     ConvTransposed,
     Dense,
     DiscriminatorBatchNorm,
+    GainedBatchNorm,
     MinibatchDiscrimination,
     Shift,
     VirtualBatchNorm,
@@ -186,18 +187,21 @@ def test_convolutions_count_their_kernel_in_the_fans() -> None:
 # Batch normalisation.
 
 
-def reference_batch_norm(x: Array, shift: Array) -> Array:
-    """Ioffe and Szegedy 2015 with gain 1 and improved-gan's 1e-6, variance over the batch and the map."""
+def reference_batch_norm(x: Array, shift: Array, gain: float | Array = 1.0, eps: float = 1e-6) -> Array:
+    """Ioffe and Szegedy 2015, by default with gain 1 and improved-gan's 1e-6, variance over the batch and the map."""
     over = (0, *range(2, x.ndim))
     mean = x.mean(axis=over, keepdims=True)
     variance = np.mean((x - mean) ** 2, axis=over, keepdims=True)
-    return np.asarray((x - mean) / np.sqrt(variance + 1e-6) + shift.reshape(1, -1, *[1] * (x.ndim - 2)))
+    shift, gain = (np.reshape(values, (1, -1, *[1] * (x.ndim - 2))) for values in (shift, gain))
+    return np.asarray(gain * (x - mean) / np.sqrt(variance + eps) + shift)
 
 
-def make_norm(units: int) -> BatchNorm:
-    norm = BatchNorm(units).to(torch.float64)
+def make_norm(units: int, kind: type[BatchNorm] = BatchNorm) -> BatchNorm:
+    norm = kind(units).to(torch.float64)
     with torch.no_grad():
         norm.shift.copy_(torch.linspace(-1, 1, units))
+        if norm.gain is not None:
+            norm.gain.copy_(torch.linspace(0.5, 2, units))
     return norm
 
 
@@ -216,18 +220,32 @@ def test_batch_norm_is_its_formula(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4, 5)])
+def test_batch_norm_with_a_gain_is_its_formula(shape: tuple[int, ...]) -> None:
+    x = 5 + 2 * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    norm = make_norm(3, GainedBatchNorm)
+    gain, shift = (norm.get_parameter(name).detach().numpy() for name in ("gain", "shift"))
+    np.testing.assert_allclose(norm(x).detach(), reference_batch_norm(x.numpy(), shift, gain, 1e-5), 1e-12, 1e-12)
+    assert norm.state_dict().keys() == {"gain", "shift"}
+    fresh = GainedBatchNorm(3)
+    assert (fresh.get_parameter("gain").tolist(), fresh.shift.tolist()) == ([1.0] * 3, [0.0] * 3)
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, GainedBatchNorm])
+@pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4, 5)])
 @pytest.mark.parametrize("cuts", [[4, 4], [3, 5], [1, 7], [2, 5, 1], [8]])
-def test_ranks_normalise_as_one(shape: tuple[int, ...], cuts: list[int], over_ranks: OverRanks) -> None:
+def test_ranks_normalise_as_one(
+    shape: tuple[int, ...], cuts: list[int], kind: type[BatchNorm], over_ranks: OverRanks
+) -> None:
     generator = torch.Generator().manual_seed(0)
     x = 5 + 2 * torch.randn(shape, dtype=torch.float64, generator=generator)
     weights = torch.randn(shape, dtype=torch.float64, generator=generator)
-    norm = make_norm(3)
+    norm = make_norm(3, kind)
 
     def results(together: Callable[[Tensor], Tensor]) -> list[Tensor]:
         leaf = x.clone().requires_grad_()
         output = together(leaf)
         loss = (output.sigmoid() * weights).sum()
-        return [output, *torch.autograd.grad(loss, (leaf, norm.shift))]
+        return [output, *torch.autograd.grad(loss, (leaf, *norm.parameters()))]
 
     whole = results(norm)
     split = results(lambda leaf: torch.cat(over_ranks(norm, list(torch.split(leaf, cuts)))))

@@ -79,6 +79,8 @@ def refusal(content: bytes) -> str:
         ("mlp", {}, {"history": 0.1}, {"generator_norm": "virtual"}),
         ("mlp", {"discriminator_steps": 2}, CRITIC | {"gradient_penalty": 10.0}, {}),
         ("conv", {"precision": "bf16"}, CRITIC | {"gradient_penalty": 10.0}, {}),
+        ("recurrent", {}, {"self_scale": 0.5, "self_threshold": 0.34, "self_epoch": 1}, {"head": 50}),
+        ("recurrent", {}, {}, {"canvas": "sum", "generator_norm": "virtual", "minibatch_kernels": 3}),
     ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(
@@ -92,7 +94,8 @@ def test_resumed_is_uninterrupted_bit_for_bit(
     loss: dict[str, Any],
     model: dict[str, Any],
 ) -> None:
-    images = make_data() if kind == "mlp" else make_data(size=20, channels=3)
+    shape = {"mlp": {}, "recurrent": {"size": 9}}.get(kind, {"size": 20, "channels": 3})
+    images = make_data(**shape)
     sections = {"loss": {"switch_epoch": 4, **loss}, "training": {"epochs": 6, **training}, "model": model}
     check_resumed(make_trial(kind, optim={"decay_epoch": 3}, **sections), images, begin, tensors_of, timeless)
 

@@ -192,6 +192,26 @@ def test_another_norm_of_g_is_named(norm: str, words: str | None) -> None:
     assert said(explain(trial).generator).get("norm") == words
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"steps": 1}, {"G(z)": "tanh f(z), in one step"}),
+        ({}, {"G(z)": "C_3, the last of C_t = tanh f(z_t, h_t) in 3 steps", "h_t": "g(C_(t-1)), h_1 = 0"}),
+        (
+            {"steps": 5, "canvas": "sum", "latent_each_step": False, "latent_layer": True},
+            {
+                "G(z)": "tanh(C_1 + ... + C_5), C_t = f(z, h_t) in 5 steps",
+                "h_t": "g(C_(t-1)), h_1 = 0",
+                "z": "passes a dense layer, its norm and tanh first",
+            },
+        ),
+    ],
+)
+def test_the_steps_of_a_recurrent_g_are_named(model: dict[str, Any], words: dict[str, str]) -> None:
+    found = said(explain(trial_of(model={"kind": "recurrent", **model})).generator)
+    assert {name: found.get(name) for name in ("G(z)", "h_t", "z", "z_t") if name in found} == words
+
+
 @pytest.mark.parametrize("history", [0.0, 0.1])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
 def test_the_pulls_that_are_named_are_those_of_the_players(

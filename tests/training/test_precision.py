@@ -8,7 +8,7 @@ import torch
 
 from plgan_tune.config.trial import Kind, Precision, TrialSpec
 from plgan_tune.data.dataset import Dataset
-from plgan_tune.gan.pairs import conv, dcgan, mlp
+from plgan_tune.gan.pairs import conv, dcgan, mlp, recurrent
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.loop import epochs
 from plgan_tune.training.precision import precision_policy_for
@@ -18,7 +18,7 @@ MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
 Begin = Callable[[TrialSpec, Dataset], TrainState]
 
-TRAITS = {"mlp": mlp.TRAITS, "conv": conv.TRAITS, "dcgan": dcgan.TRAITS}
+TRAITS = {"mlp": mlp.TRAITS, "conv": conv.TRAITS, "dcgan": dcgan.TRAITS, "recurrent": recurrent.TRAITS}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ TRAITS = {"mlp": mlp.TRAITS, "conv": conv.TRAITS, "dcgan": dcgan.TRAITS}
         ("auto", "mlp", "cuda", torch.float32, None),
         ("auto", "conv", "cuda", torch.float32, torch.bfloat16),
         ("auto", "dcgan", "cuda", torch.float32, torch.bfloat16),
+        ("auto", "recurrent", "cuda", torch.float32, torch.bfloat16),
         ("float32", "conv", "cuda", torch.float32, None),
         ("float64", "mlp", "cpu", torch.float64, None),
         ("bf16", "mlp", "cpu", torch.float32, torch.bfloat16),

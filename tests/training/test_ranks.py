@@ -61,6 +61,8 @@ CASES = (
     "conv as printed",
     "dcgan",
     "dcgan with tricks",
+    "recurrent",
+    "recurrent with tricks",
     "an image a rank",
     "a critic with a penalty",
     "a clipped critic without labels",
@@ -156,6 +158,18 @@ def cases(
                 training=hundred | {"epochs": 1},
             ),
             make_data(pool=500, size=20),
+        ),
+        "recurrent": (make_trial("recurrent", training=hundred | {"epochs": 2}), make_data(pool=500, size=8)),
+        "recurrent with tricks": (
+            make_trial(
+                "recurrent",
+                model={
+                    **{"minibatch_kernels": 6, "generator_norm": "virtual", "discriminator_norm": "none"},
+                    **{"canvas": "sum", "latent_each_step": False, "latent_layer": True, "head": 200},
+                },
+                training=hundred | {"epochs": 1},
+            ),
+            make_data(pool=500, size=9),
         ),
         "an image a rank": (
             make_trial(

@@ -355,6 +355,8 @@ CASES: list[tuple[str, str, dict[str, dict[str, Any]], float]] = [
         {"model": {"discriminator_norm": "none"}, "loss": CRITIC | {"gradient_penalty": 10.0}},
         0.0,
     ),
+    ("recurrent", "pl_gan", {}, 0.3),
+    ("recurrent", "pl_gan", {"model": {"latent_each_step": False, "canvas": "sum", "head": 50}}, 0.3),
 ]
 
 

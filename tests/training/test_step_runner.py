@@ -163,6 +163,18 @@ def test_what_a_later_trial_may_change(
 
 
 @pytest.mark.parametrize(
+    "changed", [{"steps": 2}, {"canvas": "sum"}, {"latent_each_step": False}, {"latent_layer": True}, {"head": 9}]
+)
+def test_a_later_trial_draws_in_the_steps_of_the_earlier_one(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, changed: dict[str, Any]
+) -> None:
+    data = make_data()
+    left = StepRunner(begin(make_trial("recurrent"), data), data)
+    assert left.fits(make_trial("recurrent", seed=1), data)
+    assert not left.fits(make_trial("recurrent", model=changed), data)
+
+
+@pytest.mark.parametrize(
     "key",
     [
         *("loss.smoothing", "loss.history", "loss.weight_decay", "loss.self_scale", "loss.gradient_penalty"),
@@ -284,7 +296,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize(
-    ("kind", "precision"), [("mlp", "float32"), ("conv", "float32"), ("conv", "bf16"), ("dcgan", "bf16")]
+    ("kind", "precision"),
+    [("mlp", "float32"), ("conv", "float32"), ("conv", "bf16"), ("dcgan", "bf16"), ("recurrent", "float32")],
 )
 def test_replayed_epochs_are_plain_ones(
     make_trial: MakeTrial, make_data: MakeData, timeless: Timeless, kind: str, precision: str

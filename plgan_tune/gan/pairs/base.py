@@ -201,7 +201,7 @@ class Generator(nn.Module):
 
     Attributes:
         traits: what the pair says about itself.
-        reference: the latent vectors (b, latent_size) that virtual batch norm has in place of a batch.
+        reference: the z, (b, *latent_shape), that virtual batch norm has in place of a batch.
     """
 
     traits: ClassVar[Traits]
@@ -213,7 +213,7 @@ class Generator(nn.Module):
         self.register_buffer("reference", None)
 
     def forward(self, latent: Tensor, seen: Pass = EVALUATION) -> Tensor:
-        """Generate images: (B, latent_size) -> (B, channels, size, size)."""
+        """Generate images: (B, *latent_shape) -> (B, channels, size, size)."""
         return self._generate(*self._after_reference(latent, seen), _call)
 
     @torch.no_grad()
@@ -249,15 +249,27 @@ def scaled(units: int, width: float) -> int:
     return max(1, round(units * width))
 
 
+def latent_shape(model: ModelSpec) -> tuple[int, ...]:
+    """Return the shape of an image's z: (latent_size,), or (steps, latent_size) where each step of G has its own."""
+    return (model.steps, model.latent_size) if model.latent_each_step else (model.latent_size,)
+
+
 def draw_latent(draws: Draws, model: ModelSpec) -> Tensor:
-    """Draw z for G: U(0, 1)^n (patent paragraph 0002) or N(0, 1)^n."""
+    """Draw z for G, (B, *latent_shape): numbers of U(0, 1) (patent paragraph 0002) or N(0, 1)."""
     draw = draws.uniform if model.latent == "uniform" else draws.normal
-    return draw((model.latent_size,))
+    return draw(latent_shape(model))
 
 
 def linear(inputs: int, outputs: int, spread: Spread, rng: torch.Generator, *, bias: bool = False) -> nn.Linear:
     """Return a layer without weight norm, its weights drawn and its bias, if any, 0."""
     return drawn(nn.Linear(inputs, outputs, bias=bias, device="meta"), spread, rng)
+
+
+def last_doubling(inputs: int, outputs: int, spread: Spread, rng: torch.Generator) -> nn.ConvTranspose2d:
+    """Return an output layer that doubles height and width as `double` does, with a bias and without weight norm."""
+    return drawn(
+        nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1, device="meta"), spread, rng
+    )
 
 
 def drawn(layer: Plain, spread: Spread, rng: torch.Generator) -> Plain:

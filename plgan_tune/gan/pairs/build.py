@@ -13,6 +13,8 @@ from plgan_tune.gan.pairs.conv import ConvDiscriminator, ConvGenerator
 from plgan_tune.gan.pairs.dcgan import SMALLEST as SMALLEST_DCGAN
 from plgan_tune.gan.pairs.dcgan import DcganDiscriminator, DcganGenerator
 from plgan_tune.gan.pairs.mlp import MlpDiscriminator, MlpGenerator
+from plgan_tune.gan.pairs.recurrent import SMALLEST as SMALLEST_RECURRENT
+from plgan_tune.gan.pairs.recurrent import RecurrentDiscriminator, RecurrentGenerator, count_features
 
 LARGEST_ZCA = 48
 """Height and width above which the covariance (6,912 squared for colour) costs more than it gains."""
@@ -25,15 +27,23 @@ def check_image(model: ModelSpec, image: ImageShape) -> None:
         RuleError: if it cannot.
     """
     size = f"{image.size} x {image.size}"
-    least = {"conv": SMALLEST_CONV, "dcgan": SMALLEST_DCGAN}.get(model.kind, 1)
+    least = {"conv": SMALLEST_CONV, "dcgan": SMALLEST_DCGAN, "recurrent": SMALLEST_RECURRENT}.get(model.kind, 1)
     if image.size < least:
         rule = f"trial.model.kind: {model.kind} needs images of at least {least} x {least} (use mlp)"
         raise RuleError(rule, size)
+    if model.kind == "recurrent":
+        _check_feature_layer(model.feature_layer, count_features(model, image.size), size)
     if model.zca and image.size > LARGEST_ZCA:
         most = f"{LARGEST_ZCA} x {LARGEST_ZCA}"
         raise RuleError(
             f"trial.model.zca: needs images of at most {most} (set it to false, or trial.data.size smaller)", size
         )
+
+
+def _check_feature_layer(value: int, layers: int, size: str) -> None:
+    if not -layers <= value < layers:
+        rule = f"trial.model.feature_layer: D has {layers} hidden activations of images of {size}, so it must be in "
+        raise RuleError(f"{rule}[{-layers}, {layers - 1}]", str(value))
 
 
 def build(
@@ -74,6 +84,8 @@ def build(
             D, G = ConvDiscriminator(model, image, classes, for_d), ConvGenerator(model, image, for_g)
         case "dcgan":
             D, G = DcganDiscriminator(model, image, classes, for_d), DcganGenerator(model, image, for_g)
+        case "recurrent":
+            D, G = RecurrentDiscriminator(model, image, classes, for_d), RecurrentGenerator(model, image, for_g)
         case "own":
             assert own is not None
             D, G = own.pair(model, image, classes, generators)

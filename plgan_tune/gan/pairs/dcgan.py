@@ -19,16 +19,17 @@ from plgan_tune.gan.layers import (
 )
 from plgan_tune.gan.pairs.base import (
     Apply,
-    Discriminator,
     Generator,
     Hidden,
     ImageShape,
     PixelRange,
     Traits,
     drawn,
+    last_doubling,
     linear,
     scaled,
 )
+from plgan_tune.gan.pairs.normed import NormedDiscriminator
 from plgan_tune.gan.passes import Pass
 
 TRAITS = Traits(PixelRange(-1.0, 1.0), chunk=500, convolutional=True)
@@ -36,7 +37,7 @@ SMALLEST = 17
 """Height and width of the smallest images: below, the unpadded layers have nothing left."""
 
 
-class DcganDiscriminator(Discriminator):
+class DcganDiscriminator(NormedDiscriminator):
     """Conv 5x5 64, 3x3 128 of stride 2 - unpadded 3x3 256, of stride 1 and 2 - Dense classes.
 
     Each convolution is followed by its normalisation and activation. 28 x 28 images become maps of 14, 7, 5, 2.
@@ -62,23 +63,8 @@ class DcganDiscriminator(Discriminator):
         self._feature = model.feature_layer % DCGAN_FEATURES
 
     def _look(self, images: Tensor, seen: Pass, apply: Apply) -> Hidden:
-        x = features = images
-        for index, (layer, norm) in enumerate(zip(self.hidden, self.norm, strict=True)):
-            x = self._activate(norm(apply(layer, x, 1.0), seen))
-            if index == self._feature:
-                features = x
-        return Hidden(x.flatten(1), features.flatten(1))
-
-    @torch.no_grad()
-    def settle(self, images: Tensor) -> None:
-        """Fix the statistics of evaluation, layer by layer, each on what the settled layers below make of the images.
-
-        A moving average would not do: averaged weights have other statistics than those that they are averages of.
-        """
-        x = images
-        for layer, norm in zip(self.hidden, self.norm, strict=True):
-            assert isinstance(norm, DiscriminatorBatchNorm | NoNorm)
-            x = self._activate(norm.settle(layer(x)))
+        activations = self._activations(images, seen, apply)
+        return Hidden(activations[-1].flatten(1), activations[self._feature].flatten(1))
 
 
 class DcganGenerator(Generator):
@@ -105,10 +91,7 @@ class DcganGenerator(Generator):
         if model.generator_weight_norm:
             self.out = ConvTransposed(units[-1], image.channels, spread, rng)
         else:
-            doubling = nn.ConvTranspose2d(
-                units[-1], image.channels, 5, stride=2, padding=2, output_padding=1, device="meta"
-            )
-            self.out = drawn(doubling, spread, rng)
+            self.out = last_doubling(units[-1], image.channels, spread, rng)
 
     def _generate(self, latent: Tensor, seen: Pass, apply: Apply) -> Tensor:
         first, *others = self.norm
