@@ -125,6 +125,7 @@ class EpochMetrics:
     val_score: float | None = column(
         "classifier score by the judge of images by the averaged generator, 1 to the number of classes",
         "",
+        1,
         default=None,
     )
     val_transport: float | None = column(

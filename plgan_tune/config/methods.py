@@ -75,6 +75,53 @@ PATENT: Final = Row(
     },
 )
 
+
+def _merged(*defaults: Defaults) -> Defaults:
+    """Return the defaults together; a later one counts more."""
+    sections = dict.fromkeys(section for one in defaults for section in one)
+    return {
+        section: {key: value for one in defaults for key, value in one.get(section, {}).items()} for section in sections
+    }
+
+
+_UNSUPERVISED: Final[Defaults] = {
+    "model": {"latent": "normal", "latent_size": 128},
+    "loss": {"alpha": 1.0, "beta": 0.0, "ramp": "zero", "unsupervised_scale": 1.0, "supervised_scale": 0.0},
+    "optim": {"min_factor": 1.0, "eps": 1e-8},
+}
+
+
+def _generator(root: Method, common: Defaults, models: Mapping[Kind, Mapping[str, Any]]) -> Row:
+    """Return a method that trains a generator without labels.
+
+    Args:
+        root: its name.
+        common: its defaults, beside those of all such methods.
+        models: its defaults of `trial.model` by kind; those of `recurrent` are of the networks that it is known for.
+    """
+    of_kind = {kind: _merged(given, {"model": models.get(kind, {})}) for kind, given in PL_GAN.of_kind.items()}
+    return Row(root, _merged(PL_GAN.common, _UNSUPERVISED, common), of_kind, kind="recurrent")
+
+
+# Arjovsky et al. 2017, algorithm 1: the weights of the critic are clipped.
+_CLIPPED: Final[Defaults] = {
+    "loss": {"game": "wasserstein"},
+    "optim": {
+        **{"kind": "rmsprop", "lr_discriminator": 5e-5, "lr_generator": 5e-5, "beta1": 0.0, "beta2": 0.99},
+        "clip": 0.01,
+    },
+    "training": {"batch_size": 64, "discriminator_steps": 5},
+}
+
+# Gulrajani et al. 2017, algorithm 1: the critic's slope is drawn to 1.
+_PENALISED: Final[Defaults] = {
+    "loss": {"game": "wasserstein", "gradient_penalty": 10.0},
+    "optim": {"lr_discriminator": 1e-4, "lr_generator": 1e-4, "beta1": 0.5, "beta2": 0.9},
+    "training": {"batch_size": 64, "discriminator_steps": 5},
+}
+_ALONE: Final[Mapping[str, Any]] = {"discriminator_norm": "none"}
+_AS_PENALISED: Final[Mapping[str, Any]] = {**_ALONE, "initial_spread": "he", "generator_initial_spread": "he"}
+
 METHODS: Final[Mapping[Method, Row]] = {
     "pl_gan": PL_GAN,
     "patent": PATENT,
@@ -116,4 +163,19 @@ METHODS: Final[Mapping[Method, Row]] = {
     # D's loss is only C_sup; G is not trained. No layer of D mixes labelled and other images: fakes have no effect.
     # An evaluation changes a study's own settings to these, so the 0 of `self_scale` is written out.
     "supervised": PL_GAN.variant({"loss": {"alpha": 0.0, "beta": 0.0, "unsupervised_scale": 0.0, "self_scale": 0.0}}),
+    # Im et al. 2016 (arXiv:1602.05110), as jiwoongim/GRAN trains it; its Adam has no momentum from the second step on.
+    "gran": _generator(
+        "gran",
+        {
+            "model": {"latent_size": 100},
+            "loss": {"weight_decay": 5e-6},
+            "optim": {"lr_discriminator": 4e-5, "lr_generator": 1e-4, "beta1": 0.0, "beta2": 0.999},
+        },
+        {"recurrent": {"canvas": "sum", "latent_each_step": False, "latent_layer": True, "head": 100}},
+    ),
+    # The same generator under the critic's game; WIRGAN and GP-WIRGAN (Feng et al. 2020) draw in several steps.
+    "wgan": _generator("wgan", _CLIPPED, {"recurrent": {"steps": 1}}),
+    "wirgan": _generator("wirgan", _CLIPPED, {}),
+    "wgan_gp": _generator("wgan_gp", _PENALISED, {"dcgan": _ALONE, "recurrent": {**_AS_PENALISED, "steps": 1}}),
+    "gp_wirgan": _generator("gp_wirgan", _PENALISED, {"dcgan": _ALONE, "recurrent": _AS_PENALISED}),
 }

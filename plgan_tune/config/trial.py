@@ -31,6 +31,11 @@ Method = Literal[
     "dcgan_ssl",
     "self_training",
     "supervised",
+    "gran",
+    "wgan",
+    "wirgan",
+    "wgan_gp",
+    "gp_wirgan",
 ]
 Kind = Literal["mlp", "conv", "dcgan", "recurrent"]
 OwnKind = Literal["own"]
@@ -49,8 +54,9 @@ DiscriminatorNorm = Literal["batch", "weight", "none"]
 GeneratorNorm = Literal["batch", "virtual", "none"]
 Canvas = Literal["last", "sum"]
 GeneratorWeightNormInit = Literal["xavier", "data", "one"]
-Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier"]
-"""How weights are drawn: from a normal distribution with this deviation, or Glorot and Bengio's uniform one."""
+Spread = Annotated[float, Field(gt=0.0)] | Literal["xavier", "he"]
+"""How weights are drawn: from a normal distribution with this deviation, Glorot and Bengio's uniform one, or one of
+twice its variance, for ReLU (He et al. 2015)."""
 
 CONV_FEATURES = 10
 """The conv discriminator's hidden activations: nine convolutions and the global pool."""

@@ -141,10 +141,11 @@ class ConvTransposed(WeightNorm):
 
 def draw_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, spread: Spread, rng: torch.Generator) -> Tensor:
     """Draw initial weights on the CPU in float32, whatever the device and precision of the training."""
-    if spread == "xavier":
-        bound = (6.0 / (fan_in + fan_out)) ** 0.5
-        return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=rng)
-    return torch.empty(shape, dtype=torch.float32).normal_(0.0, spread, generator=rng)
+    weights = torch.empty(shape, dtype=torch.float32)
+    if isinstance(spread, float):
+        return weights.normal_(0.0, spread, generator=rng)
+    bound = ((12.0 if spread == "he" else 6.0) / (fan_in + fan_out)) ** 0.5
+    return weights.uniform_(-bound, bound, generator=rng)
 
 
 def double(x: Tensor, weight: Tensor) -> Tensor:

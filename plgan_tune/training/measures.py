@@ -88,7 +88,7 @@ def classifier_score(probabilities: Tensor) -> float:
     p = probabilities.double()
     marginal = p.mean(dim=0, keepdim=True)
     divergence = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(dim=1)
-    return float(divergence.mean().exp())
+    return float(divergence.mean().clamp_min(0.0).exp())  # below 0 by rounding alone
 
 
 def directions(pixels: int) -> Tensor:

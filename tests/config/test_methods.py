@@ -95,3 +95,24 @@ def test_dcgan_ssl_is_what_was_printed() -> None:
         "training.epochs": 50,
     }
     assert {key: found[key] for key in printed} == printed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("one", "several"), [("wgan", "wirgan"), ("wgan_gp", "gp_wirgan")])
+def test_a_generator_of_one_step_is_that_of_the_plain_critic(one: str, several: str, kind: str) -> None:
+    """The same trial, but for its method's name: WIRGAN at T = 1 is WGAN."""
+    steps = {"steps": 1} if kind == "recurrent" else {}
+    given = {"data": DATA | {"labels": 0}, "model": {"kind": kind, **steps}}
+    first, second = (
+        TrialSpec.model_validate(with_defaults({"method": method, **given})).model_dump() for method in (one, several)
+    )
+    assert first | {"method": ""} == second | {"method": ""}
+
+
+@pytest.mark.parametrize("method", ["gran", "wgan", "wirgan", "wgan_gp", "gp_wirgan"])
+def test_a_generator_s_method_needs_no_label_but_takes_some(method: str) -> None:
+    """With labels, a weight of C_sup makes a classifier of it."""
+    for labels, loss in ((0, {}), (20, {}), (20, {"supervised_scale": 1.0})):
+        given = {"method": method, "data": DATA | {"labels": labels}, "loss": loss}
+        trial = TrialSpec.model_validate(with_defaults(given))
+        assert (trial.model.kind, trial.loss.alpha, trial.loss.beta) == ("recurrent", 1.0, 0.0)

@@ -14,7 +14,8 @@ def test_the_table_is_the_benchmark_s_own() -> None:
 
 
 def test_it_has_every_method_and_every_row_has_all_seeds() -> None:
-    assert METHODS.keys() | {"dcgan_ssl"} == ALL_METHODS.keys()
+    without_labels = {"gran", "wgan", "wirgan", "wgan_gp", "gp_wirgan"}
+    assert METHODS.keys() | {"dcgan_ssl"} | without_labels == ALL_METHODS.keys()
     stored = pd.read_parquet(TABLE)
     assert {(row, seed) for row, seed in zip(stored.row, stored.seed, strict=True)} == {
         (row, seed) for row in ROWS for seed in range(1, 11)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from plgan_tune.config.defaults import with_defaults
+from plgan_tune.config.methods import METHODS
 from plgan_tune.config.study import flatten, set_paths
 from plgan_tune.config.trial import FeatureNorm, Kind, Method, Ramp, SelfImages, Supervised, TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
@@ -58,14 +59,17 @@ PULL = re.compile(r"\s\+ [^+|]*\|[^|]*\|\^2")
 """History or weight decay, which a step adds beside its losses."""
 
 
-def some_trial(method: str, kind: str, loss: dict[str, Any], labels: int, game: dict[str, Any]) -> TrialSpec:
+def some_trial(method: Method, kind: str, loss: dict[str, Any], labels: int, game: dict[str, Any]) -> TrialSpec:
     """A trial of these values, but those that exclude each other."""
     model: dict[str, Any] = {"kind": kind}
     if not labels:
         loss, model["fake_logit"] = loss | NO_LABELS, "fixed"
+    optim: dict[str, Any] = {}
     if loss.get("gradient_penalty"):
-        model["discriminator_norm"] = "weight"
-    return trial_of(method=method, data=DIGITS | {"labels": labels}, loss=loss | game, model=model)
+        model["discriminator_norm"], optim["clip"] = "none" if kind == "recurrent" else "weight", None
+    if METHODS[method].root in ("wgan", "wirgan", "wgan_gp", "gp_wirgan"):
+        game = CRITIC
+    return trial_of(method=method, data=DIGITS | {"labels": labels}, loss=loss | game, model=model, optim=optim)
 
 
 TRIALS = st.builds(
