@@ -64,7 +64,7 @@ class Noise(NamedTuple):
     source: str
 
 
-def noise_of(metric: Metric, images: int, deviation: float | None) -> Noise:
+def noise_of(metric: Metric, images: int, reach: float | None) -> Noise:
     """Return the noise of a metric's values.
 
     A share of images is binomial, whatever was trained. No such theory holds for any other metric: it deviates as its
@@ -73,7 +73,7 @@ def noise_of(metric: Metric, images: int, deviation: float | None) -> Noise:
     Args:
         metric: the metric.
         images: number of validation images.
-        deviation: of the values of one configuration over fresh seeds; None if it is unknown.
+        reach: half of a single value's 95 % interval by its seeds (`Study.reach`); None if it is unknown.
     """
     if metric.is_share:
         return Noise(
@@ -81,12 +81,11 @@ def noise_of(metric: Metric, images: int, deviation: float | None) -> Noise:
             lambda value, best: tied(value, best, images),
             f"{images:,} validation images",
         )
-    if deviation is None:
+    if reach is None:
         return Noise(lambda _: None, lambda value, best: value == best, "")
     least = about(metric.name)["least"]
-    half = Z * deviation
     return Noise(
-        lambda value: Interval(value - half if least is None else max(float(least), value - half), value + half),
-        lambda value, best: abs(value - best) <= sqrt(2) * half,
+        lambda value: Interval(value - reach if least is None else max(float(least), value - reach), value + reach),
+        lambda value, best: abs(value - best) <= sqrt(2) * reach,
         "the deviation over fresh seeds",
     )

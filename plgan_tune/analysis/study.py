@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from scipy.special import stdtrit
 
 from plgan_tune.analysis.whole import check_columns, check_epochs, check_trials
 from plgan_tune.config.domains import Choice, Int, Uniform
@@ -112,10 +113,10 @@ class Study:
         return costs
 
     @property
-    def deviation(self) -> float | None:
-        """How far a value deviates over the fresh seeds of one configuration; None where no two have completed.
+    def reach(self) -> float | None:
+        """Half of a single value's 95 % interval, as values deviate over the fresh seeds of one configuration.
 
-        It is pooled over all configurations that the search confirmed.
+        The deviation is pooled over all configurations that the search confirmed; None where none has two seeds.
         """
         race = self.race.trials
         completed = race[race["status"] == TrialStatus.COMPLETED] if self.last in race else race.head(0)
@@ -124,7 +125,7 @@ class Study:
         if by_point is None or free == 0:
             return None
         squares = ((completed[self.last] - by_point.transform("mean")) ** 2).sum()
-        return float((squares / free) ** 0.5)
+        return float(stdtrit(free, 0.975) * (squares / free) ** 0.5)
 
     @property
     def ranked(self) -> pd.DataFrame:

@@ -69,7 +69,12 @@ class CheckpointKeeper:
                 logger.warning("checkpoints that are no longer needed could not be removed yet: %s", error)
 
     def _to_keep(self) -> set[str]:
-        """Return the trials whose files stay: a whole training of each of the best, and of all that may still win."""
+        """Return the trials whose files stay: a whole training of each of the best, and of all that may still win.
+
+        Where trials do not compete, all that completed: they may have no value that would rank them.
+        """
+        if not self._state.competing:
+            return {row.trial_id for row in self._rows if row.status is TrialStatus.COMPLETED}
         race = self._state.race
         kept = rank(self._rows, race, self._state.metric)[: self._keep]
         goes_on = self._state.ended() < self._state.trials or (race is not None and race.goes_on(self._rows))

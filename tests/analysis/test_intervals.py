@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plgan_tune.analysis.intervals import Interval, Z, difference, tied, wilson
+from plgan_tune.analysis.intervals import Interval, Z, difference, noise_of, tied, wilson
+from plgan_tune.config.metrics import METRICS
 
 counts = st.integers(1, 10_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images)))
 
@@ -71,3 +72,16 @@ def test_ties() -> None:
     assert not tied(80 / 400, 40 / 400, 400)
     assert not tied(4800 / 40_000, 4000 / 40_000, 40_000)
     assert tied(0.1, 0.1, 1)
+
+
+def test_the_noise_of_a_share_is_binomial_and_that_of_any_other_metric_its_seeds() -> None:
+    share = noise_of(METRICS["val_coverage"], 400, 5.0)
+    assert share.interval(0.9) == wilson(0.9, 400)
+    assert share.tied(0.9, 0.91)
+    unknown = noise_of(METRICS["val_distance"], 400, None)
+    assert unknown.interval(3.0) is None
+    assert (unknown.tied(3.0, 3.0), unknown.tied(3.0, 3.1), unknown.source) == (True, False, "")
+    known = noise_of(METRICS["val_distance"], 400, 1.0)
+    assert known.interval(3.0) == (2.0, 4.0)
+    assert known.interval(0.5) == (0.0, 1.5)  # no distance is below 0
+    assert (known.tied(3.0, 4.4), known.tied(3.0, 4.5)) == (True, False)

@@ -75,7 +75,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
 
 def table(by_configuration: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     rows = [
-        {"configuration": name, "seed": seed, "test_error": error, "test_error_raw": error, "val_error_last": error}
+        {"configuration": name, "seed": seed, "test_error": error, "test_error_raw": error, "value_last": error}
         for name, of_seeds in by_configuration.items()
         for seed, error in enumerate(of_seeds, start=1)
     ]

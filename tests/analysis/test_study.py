@@ -14,11 +14,12 @@ import pytest
 from plgan_tune.analysis.curves import values_at_equal_epoch
 from plgan_tune.analysis.importance import importances
 from plgan_tune.analysis.report.page import report_html
-from plgan_tune.analysis.study import Study, read_study
+from plgan_tune.analysis.study import MetricError, Study, read_study
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import set_paths
 from plgan_tune.store import read as read_module
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.study.history import read_history
 from plgan_tune.study.study_file import StudyFile
 from tests.analysis.conftest import Synthetic
 
@@ -31,6 +32,19 @@ def test_frames_hold_what_the_log_holds(synthetic: Synthetic) -> None:
     assert last["val_error"].tolist() == study.trials["val_error_last"].tolist()
     assert set(study.decisions["epoch"]) == {1, 3, 9}
     assert study.ranked["val_error_last"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("name", ["earlier", "first_release", "profile_searched", "start_searched"])
+def test_what_earlier_versions_left_is_read_by_its_error(earlier: Path, name: str) -> None:
+    """Its rows have none of the other metrics, which its ranking by one of them says."""
+    study = read_study(earlier / name)
+    assert study.metric.name == "val_error"
+    assert study.ranked["val_error_last"].notna().all()
+    assert study.epochs["val_error"].notna().all()
+    assert study.epochs["val_distance"].isna().all()
+    assert len(read_history(study.location, study.spec).reports) == len(study.everything.epochs)
+    with pytest.raises(MetricError, match=r"--metric val_distance: must be one that .* have: (val_error|none yet)$"):
+        read_study(earlier / name, "val_distance")
 
 
 def test_of_an_epoch_trained_twice_the_latest_attempts_counts(synthetic: Synthetic) -> None:
@@ -51,8 +65,8 @@ def test_a_study_that_grows_while_it_is_read_is_whole(synthetic: Synthetic, monk
     early, late = (Path(synthetic(trials, 6).location.path) for trials in (30, 40))
 
     def then_growing(read: Callable[..., Any]) -> Callable[..., Any]:
-        def reading(place: Location, study_id: str | None) -> Any:
-            found = read(place, study_id)
+        def reading(place: Location, *of_study: str | None) -> Any:
+            found = read(place, *of_study)
             shutil.copytree(late, early, dirs_exist_ok=True)
             return found
 

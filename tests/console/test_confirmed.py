@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from scipy.stats import t
 
-from plgan_tune.console.confirmed import confirmed_table, told_apart, winner_in_words
+from plgan_tune.config.metrics import METRICS, MetricName
+from plgan_tune.console.confirmed import confirmed_table, difference_in_words, told_apart, verdict, winner_in_words
 from plgan_tune.study.race import Confirmed, Difference, Round, Standing
 
 WINNER = Confirmed("t0007", (0.11, 0.14, 0.15, 0.16), 1, difference=Difference(-0.02, -0.031, -0.009))
@@ -85,3 +86,24 @@ def test_many_that_were_soon_out_take_a_line_together() -> None:
     assert [line.split()[0] for line in found] == ["confirmed", "t0007", "t0000", "3"]
     assert found[-1] == "3 more were out after 1 seed"
     assert printed(WINNER, FIRST, OUT[0])[-1] == "1 more was out after 1 seed"
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "gain", "said", "from_the_first"),
+    [
+        ("val_coverage", (0.82, 0.86), 0.04, "4.00 points (95 %: 2.00 to 6.00)", "+4.00 (+2.0 to +6.0)"),
+        ("val_score", (8.1, 8.3), 0.5, "0.5 (95 %: 0.48 to 0.52)", "+0.5 (+0.48 to +0.52)"),
+        ("val_distance", (2.4, 2.6), 1.5, "1.5 (95 %: 1.48 to 1.52)", "-1.5 (-1.52 to -1.48)"),
+    ],
+)
+def test_a_gain_is_one_in_the_metric_s_direction_and_a_difference_in_its_unit(
+    metric: MetricName, values: tuple[float, float], gain: float, said: str, from_the_first: str
+) -> None:
+    better = Difference(-gain, -gain - 0.02, -gain + 0.02)
+    winner = Confirmed("t0007", values, difference=better, metric=METRICS[metric])
+    first = Confirmed("t0000", (0.5, 0.6), metric=METRICS[metric])
+    assert told_apart(standing(winner, first)) == (f"better than the first point, t0000, by {said}, on the same seeds")
+    assert difference_in_words(winner) == from_the_first
+    assert verdict(standing(winner, first), winner) == "better"
+    unit = "%" if METRICS[metric].is_share else ""
+    assert winner_in_words(winner).endswith(unit)

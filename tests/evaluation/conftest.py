@@ -15,7 +15,7 @@ from plgan_tune.study.folder import write_study
 from tests.factories import START, make_trial
 
 ERRORS = (0.30, 0.10, 0.20, 0.05)
-"""val_error_last of t0000, t0001, ...; the last was stopped early."""
+"""The last values of t0000, t0001, ...; the last was stopped early."""
 
 TINY: Mapping[str, Any] = {
     "study": "tiny",
@@ -71,7 +71,7 @@ def write_search() -> Callable[[Path, StudySpec, list[TrialRow]], Path]:
 def write(folder: Path, study: StudySpec, rows: list[TrialRow]) -> Path:
     location = Location.at(folder)
     write_study(location, study, START)
-    with StudyLog(location, study.columns, study.types) as log:
+    with StudyLog(location, study.columns, study.types, metric=study.metric.name) as log:
         log.open_tables()
         for one in rows:
             log.trial(one)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,7 @@ from plgan_tune import evaluate as evaluate_command
 from plgan_tune.backends import in_process
 from plgan_tune.backends.in_process import InProcess
 from plgan_tune.classifier import load_classifier
-from plgan_tune.config.study import StudySpec
+from plgan_tune.config.study import SearchSpec, StudySpec
 from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_test
 from plgan_tune.evaluate import app
@@ -29,11 +29,12 @@ from plgan_tune.evaluation.generation import Fidelity
 from plgan_tune.evaluation.plan import TYPES, plan_evaluation
 from plgan_tune.evaluation.train import train_fixed
 from plgan_tune.gan.pairs.mlp import TRAITS
-from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
+from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import ALONE, Location, StoreError
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.log import StudyLog
 from plgan_tune.store.read import read_trials, trial_rows
+from plgan_tune.store.schemas import evaluations_schema
 from plgan_tune.training.evaluate import classify
 from plgan_tune.training.precision import precision_policy_for
 from tests.factories import Followed
@@ -89,7 +90,7 @@ def test_a_row_a_configuration_and_seed(done: tuple[Path, Result]) -> None:
     folder, result = done
     assert result.exit_code == 0, result.output
     rows = table(folder)
-    assert list(rows.columns) == [field.name for field in fields(EvaluationRow)]
+    assert list(rows.columns) == evaluations_schema().names
     configurations = ["t0001", "patent", "regular_gan", "feature_wise_gan", "supervised"]
     pairs = sorted((name, seed) for name in configurations for seed in (1, 2))
     assert sorted(zip(rows.configuration, rows.seed, strict=True)) == sorted([*pairs, ("judge", 1)])
@@ -97,6 +98,27 @@ def test_a_row_a_configuration_and_seed(done: tuple[Path, Result]) -> None:
     assert set(rows.epochs) == {2}
     assert set(rows.test_images) == {360}
     assert rows.test_error.between(0, 1).all()
+
+
+def test_the_metric_that_the_search_went_by_stands_beside_the_test_errors(
+    tmp_path: Path,
+    write_search: Callable[[Path, StudySpec, list[TrialRow]], Path],
+    tiny: StudySpec,
+    searched: list[TrialRow],
+) -> None:
+    """Test errors are measured whatever it was; a training that has no value of it is measured, too."""
+    spec = replace(tiny, search=SearchSpec(metric="val_coverage", concurrent=1, trials=4))
+    folder = write_search(tmp_path / "study", spec, searched)
+    result = evaluated(folder, "--top", "1", "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert "val_coverage in the search, %" in result.output
+    assert "val_error" not in result.output
+    rows = table(folder)
+    assert list(rows.columns) == evaluations_schema("val_coverage").names
+    assert set(rows.configuration) == {"t0000", "patent", "judge"}  # t0000's coverage is the highest, 0.3
+    assert rows.test_error.between(0, 1).all()
+    assert rows.val_coverage_last.isna().all()
+    assert "val_coverage_last" in pd.read_parquet(folder / "seeds" / "trials")
 
 
 def test_seeds_are_paired_each_with_labels_of_its_own(done: tuple[Path, Result]) -> None:

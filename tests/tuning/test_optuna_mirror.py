@@ -10,10 +10,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from plgan_tune.config.load import study_from_mapping
-from plgan_tune.records import TrialStatus
+from plgan_tune.records import EpochRow, TrialStatus
 from plgan_tune.study.history import History
 from plgan_tune.tuning.optuna_mirror import OptunaMirror
-from tests.factories import make_epoch, make_trial
+from tests.factories import START, make_epoch, make_metrics, make_trial
 
 SPEC = study_from_mapping(
     {
@@ -28,8 +28,12 @@ SPEC = study_from_mapping(
 
 
 def opened(path: Path) -> list[FrozenTrial]:
+    return study_at(path).trials
+
+
+def study_at(path: Path) -> optuna.Study:
     """Under the name of the study's folder."""
-    return optuna.load_study(study_name=path.parent.name, storage=JournalStorage(JournalFileBackend(str(path)))).trials
+    return optuna.load_study(study_name=path.parent.name, storage=JournalStorage(JournalFileBackend(str(path))))
 
 
 def test_a_dashboard_shows_an_ordered_option_by_its_name(tmp_path: Path) -> None:
@@ -59,6 +63,17 @@ def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path) -> None:
     assert found[0].value == 0.3
     assert found[0].intermediate_values == {1: 0.4, 2: 0.3}
     assert [one.user_attrs["trial_id"] for one in found] == ["t0", "t1", "t2"]
+
+
+def test_a_metric_whose_highest_value_is_the_best_is_maximised_in_its_own_unit(tmp_path: Path) -> None:
+    mapping, path = SPEC.as_mapping(), tmp_path / "optuna.log"
+    search = {**mapping["search"], "metric": "val_coverage", "mode": None}
+    with OptunaMirror(path, study_from_mapping({**mapping, "search": search}), History()) as mirror:
+        mirror.trial(make_trial(0, TrialStatus.RUNNING))
+        mirror.epoch(EpochRow(0, "t0", 1, make_metrics(1, val_coverage=0.8), START))
+        mirror.trial(make_trial(0, TrialStatus.COMPLETED, error=0.9))
+    ((found,), direction) = opened(path), study_at(path).direction
+    assert (found.value, found.intermediate_values, direction.name) == (0.9, {1: 0.8}, "MAXIMIZE")
 
 
 def test_it_is_written_anew_from_the_history(tmp_path: Path) -> None:

@@ -162,3 +162,17 @@ def test_an_own_file_of_the_same_content_is_the_same(tmp_path: Path, leave: Leav
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"search\.warm_start: a study's folder holds study\.yaml, but"):
         read_older(study({"alpha": UNIT}, [str(tmp_path)]))
+
+
+def test_a_study_that_went_by_another_metric_brings_nothing(tmp_path: Path, leave: Leave) -> None:
+    older = study({"alpha": {"uniform": [0.0, 1.0]}})
+    place = leave(tmp_path / "older", older, [{"loss.alpha": 0.25}, {"loss.alpha": 0.5}])
+    newer = study_from_mapping(
+        {
+            **older.as_mapping(),
+            "search": {"sampler": "random", "warm_start": [place], "metric": "val_coverage"},
+        }
+    )
+    (found,) = read_older(newer)
+    assert found.trials == ()
+    assert found.note.endswith("took none, because it ranks trials by val_error, and this study by val_coverage")

@@ -376,7 +376,7 @@ def _trials(study: Study) -> dict[str, Any]:
     if trials["error"].notna().any():
         columns.append({"label": "why", "values": [cell if isinstance(cell, str) else "" for cell in trials["error"]]})
     ranked = study.ranked.index
-    rest = trials.drop(ranked).assign(cost=study.costs).sort_values(["cost", "number"]).index
+    rest = trials.assign(cost=study.costs).drop(ranked).sort_values(["cost", "number"]).index
     return {"columns": columns, "order": [*ranked.tolist(), *rest.tolist()]}
 
 

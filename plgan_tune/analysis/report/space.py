@@ -245,7 +245,7 @@ def plane(study: Study) -> Drawn:
         "y": compact(y),
         "z": compact(scaled(metric, _smoothed(value, (alpha, beta), (x, y)))),
         "colorscale": SCALE,
-        "reversescale": metric.better == "higher",
+        **({"reversescale": True} if metric.better == "higher" else {}),
         "ncontours": 12,
         "line": {"width": 0.5, "color": PAPER},
         "contours": {"coloring": "fill"},
