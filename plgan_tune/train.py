@@ -1,6 +1,6 @@
 """`python -m plgan_tune.train`: trains one configuration, without Ray or Optuna."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from plgan_tune.backends.judging import decoded, facts_of, keep_judge
 from plgan_tune.config.defaults import latest_edition
 from plgan_tune.config.edition import FIRST
 from plgan_tune.config.errors import RuleError, SpecError
@@ -22,6 +23,7 @@ from plgan_tune.config.own import read_own, sha256_of
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
 from plgan_tune.console.format import Prose, measured, redrawn, say, terminal
+from plgan_tune.console.judge import judge_in_words, note_on_judge
 from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.check import check_data
@@ -34,11 +36,13 @@ from plgan_tune.gan.own_file import check_own, load_own
 from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.records import MEASURES, EpochMetrics
 from plgan_tune.store.folder import CHECKPOINT, TrainingFolder
+from plgan_tune.store.judge import read_judge
 from plgan_tune.store.location import Location, StoreError, check_writable, no_empty_folder_left
 from plgan_tune.store.own import keep_own
 from plgan_tune.store.read import EPOCHS
 from plgan_tune.study.study_file import STUDY_FILE
 from plgan_tune.training.checkpoint import CheckpointError, decode_checkpoint, differences, restore_state
+from plgan_tune.training.judge import Judge
 from plgan_tune.training.launch import LaunchError, Place, join_torchrun
 from plgan_tune.training.loop import Diverged, epochs
 from plgan_tune.training.ranks import ALONE, RankFailedError, RankLostError, Ranks, check_ranks
@@ -61,7 +65,7 @@ def train(
     ranks: Ranks = ALONE,
     threads: int = 1,
 ) -> list[EpochMetrics]:
-    """Train one configuration, and write `epochs/`, `samples.png` and `checkpoint.pt` to `out`.
+    """Train one configuration, and write `epochs/`, `samples.png`, `checkpoint.pt` and `judge.pt` to `out`.
 
     The package exports this function as `train_trial`, because `plgan_tune.train` is the module of the command.
 
@@ -101,15 +105,15 @@ def train(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     location = Location.at(out)
     with torch_threads(threads), no_empty_folder_left(location):
-        rows, state, data = _prepared(trial, location, device, ranks, resume=resume)
+        rows, state, data, judge = _prepared(trial, location, device, ranks, resume=resume)
         begun()
-        return _train(rows, state, data, location, ranks, watch)
+        return _train(rows, state, data, judge, location, ranks, watch)
 
 
 def _prepared(
     trial: TrialSpec, location: Location, device: torch.device, ranks: Ranks, *, resume: bool
-) -> tuple[list[EpochMetrics], TrainState, Dataset]:
-    """Return the epochs before a resume, and the state and data for the next one."""
+) -> tuple[list[EpochMetrics], TrainState, Dataset, Judge | None]:
+    """Return the epochs before a resume, and the state, data and judge for the next one."""
     content = ranks.run_on_rank0(lambda: _saved(location, resume=resume))
     own_file = ranks.run_on_rank0(lambda: None if trial.own.file is None else read_own(Path(trial.own.file)))
     if own_file is not None and trial.own.sha256 is None:
@@ -123,13 +127,21 @@ def _prepared(
         state = restore_state(earlier, trial, data, device, own) if earlier else new_state(trial, data, device, own)
         if own_file is not None and ranks.index == 0:
             keep_own(location, sha256_of(own_file), own_file)
-    return list(earlier.rows) if earlier else [], state, data
+    judge_file = ranks.run_on_rank0(lambda: keep_judge(location, trial.data, data))
+    judge = None if judge_file is None else decoded(location, judge_file)
+    return list(earlier.rows) if earlier else [], state, data, judge
 
 
 def _train(
-    rows: list[EpochMetrics], state: TrainState, data: Dataset, location: Location, ranks: Ranks, watch: Watch
+    rows: list[EpochMetrics],
+    state: TrainState,
+    data: Dataset,
+    judge: Judge | None,
+    location: Location,
+    ranks: Ranks,
+    watch: Watch,
 ) -> list[EpochMetrics]:
-    with _recorded(state, rows.copy(), data, location, ranks) as epochs_to_come:
+    with _recorded(state, rows.copy(), data, judge, location, ranks) as epochs_to_come:
         for metrics in epochs_to_come:
             rows.append(metrics)
             if ranks.any_true(not watch(metrics)):
@@ -156,15 +168,20 @@ def _saved(location: Location, *, resume: bool) -> bytes | None:
 
 @contextmanager
 def _recorded(
-    state: TrainState, earlier: list[EpochMetrics], data: Dataset, location: Location, ranks: Ranks
+    state: TrainState,
+    earlier: list[EpochMetrics],
+    data: Dataset,
+    judge: Judge | None,
+    location: Location,
+    ranks: Ranks,
 ) -> Iterator[Iterator[EpochMetrics]]:
     """Yield the epochs to train; on rank 0, write their rows and files to `location`."""
     if ranks.index > 0:
-        yield epochs(state, data, ranks)
+        yield epochs(state, data, ranks, judge=judge)
         return
     with (
         TrainingFolder(location, location.name, lambda: datetime.now(UTC)) as folder,
-        closing(session(state, earlier, data, folder, ranks)) as recorded,
+        closing(session(state, earlier, data, folder, ranks, judge=judge)) as recorded,
     ):
         yield recorded
 
@@ -279,7 +296,7 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
                 trial,
                 where,
                 resume=asked.resume,
-                begun=progress.begun,
+                begun=lambda: progress.begun(_judge_in_words(where) if ranks.index == 0 else []),
                 watch=lambda metrics: progress.epoch(metrics) and not stopped(),
                 device=device,
                 ranks=ranks,
@@ -317,6 +334,17 @@ def _configuration(asked: _Asked) -> tuple[TrialSpec, int]:
     trained = decode_checkpoint(saved.read_bytes(), saved.url).trial
     as_of = (load_trial(asked.config, asked.overrides, edition) for edition in range(FIRST, latest_edition() + 1))
     return next((one for one in (trial, *as_of) if not differences(trained, one)), trial), threads
+
+
+def _judge_in_words(where: str) -> list[str]:
+    """Return a line on the judge of generated images in this folder, and a warning if it errs often."""
+    folder = Location.at(where)
+    content = read_judge(folder)
+    if content is None:
+        return []
+    judge = facts_of(folder, content)
+    note = note_on_judge(judge)
+    return [judge_in_words(judge), *([] if note is None else [f"note: {note}"])]
 
 
 def _on_what(place: Place, threads: int) -> str:
@@ -388,9 +416,10 @@ class _Progress:
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
 
-    def begun(self) -> None:
-        """Print the device, and start the bar."""
-        say(self._console, self._on_what, "dim")
+    def begun(self, about_judge: Sequence[str]) -> None:
+        """Print the device and these lines, and start the bar."""
+        for line in (self._on_what, *about_judge):
+            say(self._console, line, "dim")
         self._bar.start()
 
     def epoch(self, metrics: EpochMetrics) -> bool:

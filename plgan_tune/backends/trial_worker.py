@@ -14,6 +14,7 @@ from plgan_tune.gan.own_file import load_own
 from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.records import EpochMetrics, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.store.judge import JUDGE_FILE, read_judge
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.own import own_copy
 from plgan_tune.store.retry import retry
@@ -25,8 +26,10 @@ from plgan_tune.training.checkpoint import (
     encode_checkpoint,
     restore_state,
 )
+from plgan_tune.training.judge import decode_judge
 from plgan_tune.training.loop import Diverged, run
 from plgan_tune.training.ranks import Ranks, check_ranks
+from plgan_tune.training.reference import Reference
 from plgan_tune.training.samples import sample_grid
 from plgan_tune.training.session import is_due
 from plgan_tune.training.state import TrainState, new_state
@@ -88,7 +91,7 @@ class TrialWorker:
         self._node = node
         self._study = study
         self._threads = threads
-        self._data: tuple[DataSpec, Dataset] | None = None
+        self._data: tuple[DataSpec, Dataset, Reference] | None = None
         self._runner: StepRunner | None = None
         self._attempt: _Attempt | None = None
 
@@ -102,9 +105,10 @@ class TrialWorker:
         torch.set_num_threads(self._threads)
         trial = assignment.trial
         files = TrialFiles.of(self._study, assignment.trial_id)
+        judge = None if self._has(trial.data) else self._ranks.run_on_rank0(lambda: retry(self._judge_file))
         with self._ranks.sync_errors():
             check_ranks(self._ranks.count, trial.training.batch_size)
-            data = self._load(trial.data)
+            data, reference = self._load(trial.data, judge)
         saved, whole, notes = self._ranks.run_on_rank0(
             lambda: retry(lambda: newest_checkpoint(files)) if assignment.attempt > 1 else (None, None, [])
         )
@@ -122,7 +126,7 @@ class TrialWorker:
             state=self._runner.state,
             rows=list(saved.rows) if saved else [],
             unlogged=[row for row in saved.rows if row.epoch > assignment.logged] if saved else [],
-            epochs=run(self._runner),
+            epochs=run(self._runner, reference=reference),
             saved_at=time.monotonic(),
             saved_epoch=state.epoch,
             whole=whole,
@@ -192,10 +196,18 @@ class TrialWorker:
         copy = own_copy(self._study, trial.own.sha256)
         return self._ranks.run_on_rank0(lambda: retry(copy.read_bytes))
 
-    def _load(self, spec: DataSpec) -> Dataset:
+    def _judge_file(self) -> bytes | None:
+        return read_judge(self._study)
+
+    def _has(self, spec: DataSpec) -> bool:
+        return self._data is not None and self._data[0] == spec
+
+    def _load(self, spec: DataSpec, judge_file: bytes | None) -> tuple[Dataset, Reference]:
         if self._data is None or self._data[0] != spec:
-            self._data = spec, load_dataset(spec).to(self._device)
-        return self._data[1]
+            data = load_dataset(spec).to(self._device)
+            judge = None if judge_file is None else decode_judge(judge_file, self._study.join(JUDGE_FILE).url)
+            self._data = spec, data, Reference.of(data, judge)
+        return self._data[1:]
 
     def _report(
         self, attempt: _Attempt, metrics: EpochMetrics | None, status: TrialStatus, error: str | None = None

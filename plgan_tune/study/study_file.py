@@ -1,7 +1,7 @@
 """`study.yaml` in a study's folder: the resolved study and its provenance."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from plgan_tune.config.edition import MADE_WITH
@@ -10,6 +10,7 @@ from plgan_tune.config.load import study_from_document
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location, StoreError
+from plgan_tune.study.judge_facts import JUDGE, JudgeFacts
 
 STUDY_FILE: Final = "study.yaml"
 """It exists from a study's beginning."""
@@ -34,6 +35,21 @@ class StudyFile:
     def study_id(self) -> str | None:
         """The id that its tables carry; None for a study from before ids existed."""
         return self.starts[0].get(STUDY_ID) if self.starts else None
+
+    @property
+    def judge(self) -> JudgeFacts | None:
+        """What measures its generated images; None for a study from before that, or of data without labels.
+
+        Raises:
+            ValueError: if a start holds something else.
+        """
+        held = [start[JUDGE] for start in self.starts if JUDGE in start]
+        return JudgeFacts.of(held[-1]) if held else None
+
+    def with_judge(self, judge: JudgeFacts) -> "StudyFile":
+        """Return the file with a judge of its last start."""
+        *earlier, last = self.starts
+        return replace(self, starts=(*earlier, {**last, JUDGE: judge.as_mapping()}))
 
     def write(self, study: Location) -> None:
         """Write the file into the study's folder."""
@@ -67,4 +83,8 @@ def read_study_file(study: Location) -> StudyFile:
     held = StudyFile(spec, tuple(starts))
     if not isinstance(held.study_id, str | None):
         raise StoreError(f"{file.url}: {STUDY_ID} of the first start must be text, but got {show(held.study_id)}")
+    try:
+        held.judge  # noqa: B018 - refused here, so that no reader need be ready for it
+    except ValueError as error:
+        raise StoreError(f"{file.url}: {JUDGE} of a start {error}") from error
     return held

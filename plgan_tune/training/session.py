@@ -8,6 +8,7 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.records import EpochMetrics
 from plgan_tune.training.checkpoint import encode_checkpoint
+from plgan_tune.training.judge import Judge
 from plgan_tune.training.loop import Clock, epochs
 from plgan_tune.training.ranks import ALONE, Ranks
 from plgan_tune.training.samples import sample_grid
@@ -37,6 +38,7 @@ def session(
     sink: Sink,
     ranks: Ranks = ALONE,
     clock: Clock = time.perf_counter,
+    judge: Judge | None = None,
 ) -> Generator[EpochMetrics, None, None]:
     """Train to the last epoch; yield each epoch after its row is in the sink.
 
@@ -50,11 +52,12 @@ def session(
         sink: takes rows, checkpoints and the sample grid.
         ranks: this process's place; with several ranks only one has a session, the others only run `epochs`.
         clock: seconds, for measures and checkpoints.
+        judge: measures generated images.
     """
     rows = list(earlier)
     saved_at, saved_epoch = clock(), -1
     try:
-        for metrics in epochs(state, data, ranks, clock):
+        for metrics in epochs(state, data, ranks, clock, judge):
             rows.append(metrics)
             sink.epoch(metrics)
             if is_due(state.trial, state.epoch, clock() - saved_at):

@@ -11,18 +11,21 @@ from rich.console import Console
 
 from plgan_tune.backends.backend import Backend, Workload
 from plgan_tune.backends.errors import ClusterError
+from plgan_tune.backends.judging import facts_of, keep_judge
 from plgan_tune.backends.run import run_trials
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.own import sha256_of
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.format import say, terminal
+from plgan_tune.console.judge import judge_in_words, note_on_judge
 from plgan_tune.data.check import DataSummary, check_data
-from plgan_tune.data.dataset import load_dataset
+from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import DecisionRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
-from plgan_tune.store.location import Location, check_writable, no_empty_folder_left
+from plgan_tune.store.judge import JUDGE_FILE
+from plgan_tune.store.location import Location, StoreError, check_writable, no_empty_folder_left
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.own import FOLDER, keep_own
 from plgan_tune.study.clock import Now, steady_clock
@@ -47,7 +50,7 @@ from plgan_tune.study.protocols import LogListener, Rule, Suggestions
 from plgan_tune.study.race import race_of
 from plgan_tune.study.ranking import trained_whole
 from plgan_tune.study.state import Ending, StudyState
-from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID
+from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID, StudyFile
 from plgan_tune.tuning.dry_run import already_in_words, check_trials, notes_before, rungs_in_words
 from plgan_tune.tuning.optuna_mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
@@ -132,8 +135,8 @@ def run_study(
                 _check_free(asked.location)
             history = read_history(asked.location, asked.spec) if asked.resume else History()
             _say_what_is_known(asked, history, console)
-            with _named(asked, history) as study_id:
-                return _search(asked, history, study_id, lock, console, now, suggest, stop, listeners)
+            with _named(asked, history) as held:
+                return _search(asked, history, held, lock, console, now, suggest, stop, listeners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +190,8 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
 
 
 @contextmanager
-def _named(asked: _Asked, history: History) -> Iterator[str | None]:
-    """Write the study's files at once, so that no later search takes the name, and yield the study's id.
+def _named(asked: _Asked, history: History) -> Iterator[StudyFile]:
+    """Write the study's files at once, so that no later search takes the name, and yield its `study.yaml`.
 
     If a new study is refused before its first trial, the folder is removed.
     """
@@ -199,9 +202,9 @@ def _named(asked: _Asked, history: History) -> Iterator[str | None]:
         keep_own(location, sha256_of(asked.own), asked.own)
     held = write_study(location, asked.spec, asked.started, history.starts, about)
     try:
-        yield held.study_id
+        yield held
     except (ClusterError, DataError, RuleError):
-        if all(name in (STUDY_FILE, FOLDER) or name.startswith("_") for name in location.list()):
+        if all(name in (STUDY_FILE, FOLDER, JUDGE_FILE) or name.startswith("_") for name in location.list()):
             location.remove()
         raise
 
@@ -209,7 +212,7 @@ def _named(asked: _Asked, history: History) -> Iterator[str | None]:
 def _search(
     asked: _Asked,
     history: History,
-    study_id: str | None,
+    held: StudyFile,
     lock: StudyLock,
     console: Console,
     now: Now,
@@ -220,6 +223,7 @@ def _search(
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
     with console.status("reading the images"):
         data = load_dataset(images)  # fills this node's cache and finds a bad image before any process starts
+    _judge(asked, held, data, console)
     rule = stop(spec)
     left = left_behind(history, spec, rule)
     if left.disagreement is not None:
@@ -249,7 +253,7 @@ def _search(
         _suggestions(suggest(spec, left.history, asked.older), spec, state, left.history, now),
         rule,
         state,
-        open_log(location, spec.columns, spec.types, state, keep, left, lock, study_id),
+        open_log(location, spec.columns, spec.types, state, keep, left, lock, held.study_id),
         console=console,
         now=now,
         listening=_listening(location, spec, left.history, listeners),
@@ -257,6 +261,35 @@ def _search(
     best = _write_best(location, spec, state, run.threads)
     ending = _ending(state, run.asked_to_stop, spec.search.trials)
     return StudyResult(location, state, best, run.threads, ending, run.cluster)
+
+
+def _judge(asked: _Asked, held: StudyFile, data: Dataset, console: Console) -> None:
+    """Train the study's judge, unless the folder has it, and say how well it knows the images.
+
+    Raises:
+        StoreError: if the folder's judge is not the one that `study.yaml` names.
+    """
+    location, earlier = asked.location, held.judge
+    with console.status("training the judge of generated images"):
+        was_there = location.join(JUDGE_FILE).exists()
+        content = keep_judge(location, asked.spec.any_trial().data, data)
+    if content is None:
+        say(console, "no judge of generated images: two classes must have labels beside validation", "dim")
+        return
+    judge = facts_of(location, content)
+    if earlier is not None and was_there and judge.sha256 != earlier.sha256:
+        raise StoreError(
+            f"{location.join(JUDGE_FILE).url} must be the judge of this study, of sha256 {earlier.sha256}, but it has "
+            f"{judge.sha256}; put a copy back, or remove it to train another"
+        )
+    say(console, judge_in_words(judge), "dim")
+    if judge == earlier:
+        return
+    held.with_judge(judge).write(location)
+    if held.starts[1:]:
+        say(console, "note: the judge is new: val_distance of earlier epochs is missing, or by another", "yellow")
+    if (note := note_on_judge(judge)) is not None:
+        say(console, f"note: {note}", "yellow")
 
 
 def _suggestions(search: Suggestions, spec: StudySpec, state: StudyState, history: History, now: Now) -> Suggestions:
