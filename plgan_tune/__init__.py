@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from plgan_tune.backends.ray.backend import RayBackend
     from plgan_tune.classifier import load_classifier
     from plgan_tune.config.load import load_study, load_trial
+    from plgan_tune.generator import load_generator
     from plgan_tune.train import train as train_trial
     from plgan_tune.tuning.driver import run_study
 else:  # a type checker that saw __getattr__ would accept any name
@@ -35,6 +36,8 @@ else:  # a type checker that saw __getattr__ would accept any name
                 from plgan_tune.backends.ray.backend import RayBackend as found  # noqa: N813
             case "load_classifier":
                 from plgan_tune.classifier import load_classifier as found
+            case "load_generator":
+                from plgan_tune.generator import load_generator as found
             case "load_study":
                 from plgan_tune.config.load import load_study as found
             case "load_trial":
@@ -48,7 +51,16 @@ else:  # a type checker that saw __getattr__ would accept any name
         return found
 
 
-__all__ = ["InProcess", "RayBackend", "load_classifier", "load_study", "load_trial", "run_study", "train_trial"]
+__all__ = [
+    "InProcess",
+    "RayBackend",
+    "load_classifier",
+    "load_generator",
+    "load_study",
+    "load_trial",
+    "run_study",
+    "train_trial",
+]
 
 
 def __dir__() -> list[str]:

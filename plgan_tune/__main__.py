@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "train": "Train one configuration.",
     "evaluate": "Train the best configurations with fresh seeds and measure their test errors.",
     "analyze": "Show what a study found.",
+    "generate": "Draw images with a trained generator.",
 }
 
 
@@ -39,8 +40,10 @@ def _command(name: str) -> "Typer":
             from plgan_tune.train import app
         case "evaluate":
             from plgan_tune.evaluate import app
-        case _:
+        case "analyze":
             from plgan_tune.analyze import app
+        case _:
+            from plgan_tune.generate import app
     return app
 
 

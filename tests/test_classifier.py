@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plgan_tune.classifier import Classifier, export_onnx, load_classifier, read_checkpoint
+from plgan_tune.classifier import Classifier, export_onnx, load_classifier
 from plgan_tune.config.defaults import with_defaults
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset, load_dataset
@@ -22,6 +22,7 @@ from plgan_tune.data.splits import Split
 from plgan_tune.records import EpochMetrics
 from plgan_tune.store.location import StoreError
 from plgan_tune.train import train
+from plgan_tune.trained import read_checkpoint
 from plgan_tune.training.checkpoint import CheckpointError, encode_checkpoint, restore_state
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.threads import torch_threads

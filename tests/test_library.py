@@ -40,6 +40,7 @@ def test_a_space_file_is_read_without_torch_and_ray(tmp_path: Path) -> None:
         ("InProcess", "plgan_tune.backends.in_process", "InProcess"),
         ("RayBackend", "plgan_tune.backends.ray.backend", "RayBackend"),
         ("load_classifier", "plgan_tune.classifier", "load_classifier"),
+        ("load_generator", "plgan_tune.generator", "load_generator"),
         ("load_study", "plgan_tune.config.load", "load_study"),
         ("load_trial", "plgan_tune.config.load", "load_trial"),
         ("run_study", "plgan_tune.tuning.driver", "run_study"),

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from plgan_tune.classifier import build_pair
 from plgan_tune.gan.draws import Stream
 from plgan_tune.gan.own import Own
 from plgan_tune.study.errors import StudyError
+from plgan_tune.trained import build_pair
 from plgan_tune.training.checkpoint import Checkpoint
 from plgan_tune.training.generate import BATCH, uint8_batch
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import torch
 from torch import Tensor
 
-from plgan_tune.classifier import Classifier, classifier_of, own_of, read_checkpoint
+from plgan_tune.classifier import Classifier, classifier_of
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.evaluation.configurations import is_generative
 from plgan_tune.evaluation.generation import Fidelity, generated
@@ -20,6 +20,7 @@ from plgan_tune.store.own import own_copy
 from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
+from plgan_tune.trained import own_of, read_checkpoint
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
 from plgan_tune.training.measures import classifier_score
 

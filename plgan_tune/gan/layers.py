@@ -281,7 +281,7 @@ class VirtualBatchNorm(nn.Module):
         """Normalise x (n + B, units, ...), of which the first n = `seen.reference` are the reference."""
         n, places = seen.reference, list(range(2, x.ndim))
         wide = x.to(self.shift.dtype)
-        reference, own = torch.split(wide, [n, len(x) - n])
+        reference, own = torch.split(wide, [n, wide.shape[0] - n])
         variance, mean = torch.var_mean(reference, dim=[0, *places], correction=0)
         if places:
             of_own, mean_of_own = torch.var_mean(own, dim=places, correction=0)

@@ -33,5 +33,9 @@ def unit_images(G: Generator, trial: TrialSpec, rng: torch.Generator) -> Tensor:
 def uint8_batch(G: Generator, trial: TrialSpec, stream: Stream, batch: int) -> Tensor:
     """Return the images of a number from 0 on, as `unit_images`, but rounded to uint8; z is drawn on the CPU."""
     # Number 0 of a stream is something else: the sample grid's draw, the directions of the transport distance.
-    images = unit_images(G, trial, rng_for(trial.seed, batch + 1, stream))
+    return as_uint8(unit_images(G, trial, rng_for(trial.seed, batch + 1, stream)))
+
+
+def as_uint8(images: Tensor) -> Tensor:
+    """Round pixels in [0, 1] to uint8."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)

@@ -81,6 +81,11 @@ class ImageShape(NamedTuple):
     size: int
 
     @property
+    def tensor(self) -> tuple[int, int, int]:
+        """Shape of an image's tensor, (channels, size, size)."""
+        return self.channels, self.size, self.size
+
+    @property
     def pixels(self) -> int:
         """Number of values of an image, over all channels."""
         return self.channels * self.size**2
@@ -215,6 +220,10 @@ class Generator(nn.Module):
     def forward(self, latent: Tensor, seen: Pass = EVALUATION) -> Tensor:
         """Generate images: (B, *latent_shape) -> (B, channels, size, size)."""
         return self._generate(*self._after_reference(latent, seen), _call)
+
+    def canvases(self, latent: Tensor, seen: Pass = EVALUATION) -> Tensor:
+        """Return the image as it is after each step, (B, T, channels, size, size). Most draw it in one."""
+        return self(latent, seen).unsqueeze(1)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def calibrate(self, latent: Tensor) -> None:

@@ -96,7 +96,7 @@ class DcganGenerator(Generator):
     def _generate(self, latent: Tensor, seen: Pass, apply: Apply) -> Tensor:
         first, *others = self.norm
         x = self.dense(latent)
-        x = F.relu(first(x.view(len(x), -1, self._start, self._start), seen))
+        x = F.relu(first(x.view(x.shape[0], -1, self._start, self._start), seen))
         for weight, norm in zip(self.weights, others, strict=True):
             x = F.relu(norm(double(x, weight), seen))
         x = apply(self.out, x[seen.reference :], 0.1)

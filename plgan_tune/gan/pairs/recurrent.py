@@ -162,7 +162,8 @@ class RecurrentGenerator(Generator):
     def _draw(self, x: Tensor, seen: Pass) -> Tensor:
         """Return f's output for that of its first layer, (B, channels, size, size)."""
         first, *others = self.norm
-        x = F.relu(first(x, seen)).view(len(x), -1, self._start, self._start)
+        maps = F.relu(first(x, seen))
+        x = maps.view(-1, maps.shape[1] // self._start**2, self._start, self._start)
         for weight, norm in zip(self.weights, others, strict=True):
             x = F.relu(norm(double(x, weight), seen))
         return self.out(x)[:, :, : self._size, : self._size]  # type: ignore[no-any-return]
