@@ -178,7 +178,7 @@ def unit(metric: Metric) -> str:
 
 
 def value_axis(metric: Metric, values: Any, title: str | None = None) -> dict[str, Any]:
-    """Return an axis of a metric's values, logarithmic if they differ by more than a factor of four.
+    """Return an axis of a metric's values: see `spans_decades`.
 
     Args:
         metric: the metric.
@@ -188,7 +188,7 @@ def value_axis(metric: Metric, values: Any, title: str | None = None) -> dict[st
     title = f"validation {metric.noun}" if title is None else title
     found = np.asarray(values, dtype=float)
     found = found[np.isfinite(found)]
-    if not spans_decades(found):
+    if not spans_decades(metric, found):
         zero = {"rangemode": "tozero"} if len(found) and found.max() > 4 * found.min() else {}
         return titled(title, tickformat=".3~p" if metric.is_share else ".4~g", nticks=6, **zero)
     low, high = found.min() / 1.12, found.max() * 1.12
@@ -204,11 +204,11 @@ def value_axis(metric: Metric, values: Any, title: str | None = None) -> dict[st
     )
 
 
-def spans_decades(values: Any) -> bool:
-    """Return whether an axis of these values is logarithmic."""
+def spans_decades(metric: Metric, values: Any) -> bool:
+    """Return whether an axis of these values is logarithmic: if the best, the lowest, would else lie together."""
     found = np.asarray(values, dtype=float)
     found = found[np.isfinite(found)]
-    return len(found) > 0 and bool(found.max() > 4 * found.min() > 0)
+    return metric.better == "lower" and len(found) > 0 and bool(found.max() > 4 * found.min() > 0)
 
 
 def elapsed(seconds: float) -> tuple[str, float]:

@@ -111,7 +111,7 @@ def trial_dots(
     """Yield a trace per status: each trial's last value over its column `x`, one per place if there are many."""
     alone = max(0.5, opacity(len(trials) // 8))
     last, highest = study.last, study.metric.better == "higher"
-    drawn = one_a_place(trials, x, last, log=spans_decades(trials[last]), highest=highest, places=places)
+    drawn = one_a_place(trials, x, last, log=spans_decades(study.metric, trials[last]), highest=highest, places=places)
     value = f"{study.metric.noun} %{{y:{hover_format(study.metric)}}}"
     for group in by_status(study, drawn):
         some = group.rows
