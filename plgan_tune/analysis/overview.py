@@ -191,7 +191,7 @@ def ranking(study: Study, top: int | None = None) -> list[Ranked]:
 
 def noise_in(study: Study) -> Noise:
     """Return the noise of a single value of the study's metric."""
-    return noise_of(study.metric, study.validation, study.reach)
+    return noise_of(study.metric, study.metric.images(study.validation), study.reach)
 
 
 def ties(study: Study) -> int:

@@ -17,6 +17,7 @@ from plgan_tune.config.edition import EDITION, MADE_WITH, check_edition, edition
 from plgan_tune.config.errors import SHOWN_PROBLEMS, Finding, KeyPath, RuleError, dotted, lies_under, show
 from plgan_tune.config.keys import KNOWN, Keys, allowed, descend, keys_of, must_be_known
 from plgan_tune.config.methods import METHODS
+from plgan_tune.config.metrics import METRICS
 from plgan_tune.config.own import FILE, OWN_NAME, SHA256, check_plain, in_order, is_own_key
 from plgan_tune.config.renamed import with_new_names
 from plgan_tune.config.rules import parse_rule
@@ -130,7 +131,7 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
     search = search.model_copy(update={"first": first})
     left_out = _left_out(mapping, draft)
     study = StudySpec(mapping["study"], search, resources, template, draft.domains, draft.edition, left_out)
-    return _check_kept(study) or study
+    return _check_kept(study) or _check_metric(study) or study
 
 
 def check_trial(mapping: Any, edition: int | None = None) -> TrialSpec | list[Finding]:
@@ -485,6 +486,14 @@ def _check_refit(template: Mapping[str, Any]) -> list[Finding]:
         return []
     rule = "must be false in a search, which would rank trials by images that they were trained on"
     return [Finding(("trial", "data", "refit"), rule, "true")]
+
+
+def _check_metric(study: StudySpec) -> list[Finding]:
+    if study.template["data"]["labels"] or not study.metric.needs_labels:
+        return []
+    others = ", ".join(name for name, metric in METRICS.items() if not metric.needs_labels)
+    rule = f"must be one of {others} where trial.data.labels is 0"
+    return [Finding(("search", "metric"), rule, show(study.metric.name))]
 
 
 def _check_first(raw: Any, draft: _Draft) -> tuple[tuple[dict[str, Any], ...], list[Finding]]:

@@ -18,6 +18,10 @@ Values = TypeVar("Values", bound=_Signed)
 """A number, or an array or a series of them."""
 
 
+COMPARED: Final = 1000
+"""Validation images that generated ones are compared with, at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A measure that ranks trials.
@@ -45,6 +49,10 @@ class Metric:
         written for one direction. This is the only place where a sign is turned.
         """
         return value if self.better == "lower" else -value
+
+    def images(self, validation: int) -> int:
+        """Return how many of the validation images a value is measured on."""
+        return min(validation, COMPARED) if self.needs_judge else validation
 
     @property
     def mode(self) -> Mode:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from math import sqrt
 
 from plgan_tune.config.metrics import VAL_ERROR, Metric
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.study.history import OUTSIDE
 
@@ -15,6 +16,12 @@ def standard_error(error: float, other: float, images: int) -> float:
 
 Noise = Callable[[float, float], float]
 """Returns by how much two values differ by chance."""
+
+
+def patience_of(spec: StudySpec) -> "Patience | None":
+    """Return the rule of `search.patience`; None if it is not given."""
+    trials, metric = spec.search.patience, spec.metric
+    return None if trials is None else Patience(trials, metric.images(spec.any_trial().data.validation), metric)
 
 
 def noise_of(metric: Metric, images: int) -> Noise:

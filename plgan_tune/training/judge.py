@@ -18,6 +18,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from plgan_tune.config.metrics import COMPARED
 from plgan_tune.config.trial import DataSpec, OptimSpec
 from plgan_tune.data.cache import cache_folder, key_of
 from plgan_tune.data.dataset import Dataset
@@ -34,7 +35,7 @@ FORMAT: Final = "plgan_tune.judge"
 VERSION: Final = 1
 """Version of the file, the networks and their training: a judge of another version gives other numbers."""
 
-MOST: Final = 1000
+MOST: Final = COMPARED
 """Images of a set that is measured, at most."""
 
 POOL_SHARE: Final = 5

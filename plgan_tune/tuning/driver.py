@@ -45,7 +45,7 @@ from plgan_tune.study.folder import (
 )
 from plgan_tune.study.history import RULE_SINCE, History, as_begun, read_history
 from plgan_tune.study.log_session import open_log
-from plgan_tune.study.patience import Patience
+from plgan_tune.study.patience import patience_of
 from plgan_tune.study.protocols import LogListener, Rule, Suggestions
 from plgan_tune.study.race import race_of
 from plgan_tune.study.ranking import trained_whole
@@ -238,7 +238,7 @@ def _search(
         deadline=asked.started + timedelta(hours=spec.search.hours) if spec.search.hours else None,
         budget=spec.search.epochs,
         trial_hours=spec.search.trial_hours,
-        patience=Patience(spec.search.patience, images.validation, spec.metric) if spec.search.patience else None,
+        patience=patience_of(spec),
         history=left.history,
         split_hash=data.split.hash,
         race=race,

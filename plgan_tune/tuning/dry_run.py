@@ -193,7 +193,7 @@ def _confirming_in_words(confirm: ConfirmSpec, plan: Plan) -> str:
 
 
 def _patience_in_words(study: StudySpec) -> str:
-    trials, images = study.search.patience, study.any_trial().data.validation
+    trials, images = study.search.patience, study.metric.images(study.any_trial().data.validation)
     can_tell = f" that {images:,} validation images can tell" if study.metric.is_share else f" of {study.metric.name}"
     return f"the search ends after {trials} in a row without an improvement{can_tell}"
 

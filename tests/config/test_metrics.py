@@ -30,6 +30,11 @@ def test_the_lower_cost_is_the_better_value(metric: Metric) -> None:
     assert metric.cost(np.array([better, worse])).tolist() == [metric.cost(better), metric.cost(worse)]
 
 
+def test_generated_images_are_compared_with_a_thousand_at_most() -> None:
+    assert [METRICS["val_coverage"].images(count) for count in (400, 5000)] == [400, 1000]
+    assert METRICS["val_error"].images(5000) == 5000
+
+
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_the_mode_is_the_metric_s_own_whether_it_is_given_or_not(metric: Metric) -> None:
     """Files of earlier versions say `mode: min`; what a study writes is what it is resumed with."""

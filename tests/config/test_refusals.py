@@ -501,6 +501,12 @@ def test_a_mapping_is_judged_like_a_file() -> None:
             "must be null, or loss.gradient_penalty 0: both bound D's slope",
             "0.01 with gradient_penalty 10.0",
         ),
+        (
+            "trial.data.labels=0 | trial.loss.supervised_scale=0.0",
+            "search.metric",
+            "must be one of val_distance, val_coverage, val_score, val_transport where trial.data.labels is 0",
+            "'val_error'",
+        ),
         ("trial.loss.gradient_penalty=-1", "trial.loss.gradient_penalty", "a finite number >= 0", "-1"),
         ("trial.optim.clip=0", "trial.optim.clip", "null or a finite number > 0", "0"),
         ("trial.loss.game=hinge", "trial.loss.game", "one of logistic, wasserstein", "'hinge'"),
@@ -538,6 +544,7 @@ def test_keys_that_exclude_each_other_are_found_before_a_search(
 def test_critics_may_be_searched_beside_what_excludes_them_not(write: Write) -> None:
     overrides = [
         "trial.data.labels=0",
+        "search.metric=val_transport",
         "trial.loss={game: {choice: [logistic, wasserstein]}, ramp: zero, supervised_scale: 0.0}",
         "trial.loss.gradient_penalty={choice: [0.0, 10.0]}",
         "trial.optim={kind: {choice: [adam, rmsprop]}, beta1: 0.0}",

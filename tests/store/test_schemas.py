@@ -116,7 +116,7 @@ def test_the_columns_of_epochs() -> None:
         "loss_adversarial, loss_feature, ramp, lr_discriminator, lr_generator, images_per_second, seconds, "
         "grad_norm_adversarial, grad_norm_feature, accuracy_real, accuracy_generated, real_max_logit_positive, "
         "entropy_generated, error_gap, loss_self_training, val_balanced_error, val_distance, val_distance_raw, "
-        "val_coverage, val_score, val_transport, reported_at"
+        "val_coverage, val_score, val_transport, loss_penalty, critic_gap, critic_gap_val, reported_at"
     )
 
 
