@@ -9,9 +9,9 @@ import torch
 import typer
 from rich.console import Console
 
-from plgan_tune.analysis.seeds import JUDGE
 from plgan_tune.analysis.study import REPORT_FILE
 from plgan_tune.backends.backend import Backend
+from plgan_tune.backends.judging import decoded, keep_judge
 from plgan_tune.backends.selection import check_selection, select_backend
 from plgan_tune.config.errors import RuleError
 from plgan_tune.config.study import StudySpec, threads_of
@@ -21,7 +21,7 @@ from plgan_tune.console.format import say, terminal
 from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
 from plgan_tune.console.signals import signals_as_ctrl_c, stopping_as_ctrl_c
 from plgan_tune.data.check import DataSummary, check_data
-from plgan_tune.data.dataset import load_test
+from plgan_tune.data.dataset import load_dataset, load_test
 from plgan_tune.data.errors import DataError
 from plgan_tune.evaluation.generation import Fidelity, check_weights
 from plgan_tune.evaluation.measure import Gauge, Measured, measure
@@ -32,6 +32,7 @@ from plgan_tune.gan.own_contract import Shapes
 from plgan_tune.gan.own_file import check_own
 from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.gan.pairs.build import check_image
+from plgan_tune.store.judge import JUDGE_FILE, read_judge
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
 from plgan_tune.store.own import keep_own, own_copy
@@ -41,6 +42,7 @@ from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import with_absolute_path
 from plgan_tune.study.study_file import read_study_file
 from plgan_tune.training.checkpoint import CheckpointError
+from plgan_tune.training.judge import Judge
 from plgan_tune.training.threads import torch_threads
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -88,7 +90,7 @@ def main(
         trials = trial_rows(read_trials(search, held.study_id, metric), study.columns, study.options, metric)
         data = check_data(study.any_trial().data)
         evaluation = plan_evaluation(
-            search, study, trials, data, top=top, seeds=seeds, methods=methods, refit=refit, study_id=held.study_id
+            search, study, trials, top=top, seeds=seeds, methods=methods, refit=refit, study_id=held.study_id
         )
         for configuration in evaluation.configurations:
             image = ImageShape(data.channels, data.size)
@@ -104,8 +106,8 @@ def main(
     if measured is None:
         say(console, f"Interrupted. Resume with:\n  {go_on}")
         raise typer.Exit(130)
-    if any(row.configuration != JUDGE for row in measured.rows):
-        print_evaluation(console, evaluation, measured.rows, trials)
+    if measured.rows:
+        print_evaluation(console, evaluation, measured, trials)
         _print_next(console, search)
     if measured.missing:
         anew = f"to train everything again, remove the folder {typed(evaluation.location)}"
@@ -145,6 +147,8 @@ def evaluate(
             write_evaluation(evaluation, _now())
             if (sha256 := study.template["own"]["sha256"]) is not None:
                 keep_own(evaluation.location, sha256, own_copy(evaluation.search, sha256).read_bytes())
+            with console.status("training the judge of generated images"):
+                gauge = replace(gauge, judge=_judge(evaluation, study))
             with stopping_as_ctrl_c(go_on, console):
                 done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, writer=lock)
             if not done:
@@ -153,6 +157,15 @@ def evaluate(
                 return measure(evaluation, gauge)
     except KeyboardInterrupt:
         return None
+
+
+def _judge(evaluation: Evaluation, study: StudySpec) -> Judge | None:
+    """Return the search's judge, of which the evaluation has a copy; if an earlier version searched, train one."""
+    folder, spec = evaluation.location, study.any_trial().data
+    if read_judge(folder) is None and (content := read_judge(evaluation.search)) is not None:
+        folder.join(JUDGE_FILE).write_bytes(content)
+    content = read_judge(folder) or keep_judge(folder, spec, load_dataset(spec))
+    return None if content is None else decoded(folder, content)
 
 
 def _check_own(search: Location, trial: TrialSpec, shapes: Shapes) -> None:
@@ -168,12 +181,12 @@ def _alone(study: StudySpec) -> StudySpec:
 
 
 def _gauge(study: StudySpec, inception_weights: Path | None) -> Gauge:
-    """Return the gauge. It reads the test images before any training, so that errors in them appear now."""
+    """Return the gauge without its judge. It reads the test images before any training: errors in them appear now."""
     if inception_weights is not None:
         check_weights(inception_weights)
     images, labels = load_test(study.any_trial().data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Gauge(images, labels, Fidelity(inception_weights, images) if inception_weights else None, device, _now)
+    return Gauge(images, labels, None, Fidelity(inception_weights, images) if inception_weights else None, device, _now)
 
 
 def _now() -> datetime:

@@ -17,7 +17,6 @@ from plgan_tune.config.errors import SpecError
 from plgan_tune.config.load import in_edition, load_study, load_trial, study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import ModelSpec, TrialSpec
-from plgan_tune.data.check import check_data
 from plgan_tune.evaluation.plan import plan_evaluation, write_evaluation
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_trials, trial_rows
@@ -183,13 +182,12 @@ def test_an_earlier_evaluation_goes_on(earlier: Path, newer_edition: Start) -> N
     search = Location.at(earlier / "earlier")
     study = read_study_file(search).spec
     trials = trial_rows(read_trials(search), study.columns, study.options)
-    data = check_data(study.any_trial().data)
-    evaluation = plan_evaluation(search, study, trials, data, top=1, seeds=2, methods=True, refit=False)
+    evaluation = plan_evaluation(search, study, trials, top=1, seeds=2, methods=True, refit=False)
     assert all(start_of(one.trial) == FIRST_MLP for one in evaluation.configurations)
     notes = search.join("seeds", "evaluation.yaml")
     assert "initial_spread" not in notes.read_text()
     write_evaluation(evaluation, datetime(2026, 1, 1, tzinfo=UTC))
-    assert notes.read_text().count("initial_spread: 0.4") == 2 * len([*evaluation.configurations, evaluation.judge])
+    assert notes.read_text().count("initial_spread: 0.4") == 2 * len(evaluation.configurations) + 2
 
 
 @pytest.mark.parametrize("given", [{}, {"initial_spread": 0.2}, {"kind": {"choice": ["mlp", "conv"]}}])

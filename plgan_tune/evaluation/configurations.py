@@ -1,17 +1,16 @@
-"""The configurations of an evaluation: the best of a search, the patent's settings, its comparisons, and the judge."""
+"""The configurations of an evaluation: the best of a search, the patent's settings, and its comparisons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Final
 
-from plgan_tune.analysis.seeds import JUDGE, PATENT
+from plgan_tune.analysis.seeds import PATENT
 from plgan_tune.config.defaults import METHOD, with_defaults
 from plgan_tune.config.methods import METHODS
 from plgan_tune.config.own import OWN
 from plgan_tune.config.study import StudySpec, flatten, set_paths
 from plgan_tune.config.trial import Method, TrialSpec
-from plgan_tune.data.check import DataSummary
 from plgan_tune.records import TrialRow
 from plgan_tune.study.race import race_of
 from plgan_tune.study.ranking import rank
@@ -39,7 +38,7 @@ class Configuration:
     """A configuration that is trained with every seed.
 
     Attributes:
-        name: a trial_id of the search, `patent`, one of `COMPARED`, or `judge`.
+        name: a trial_id of the search, `patent`, or one of `COMPARED`.
         trial: the specification; its seeds are replaced.
     """
 
@@ -78,14 +77,6 @@ def patent_configuration(study: StudySpec) -> Configuration:
 def method_configurations(patent: Configuration) -> list[Configuration]:
     """Return the patent's comparisons."""
     return [Configuration(name, changed(patent.trial, flatten(METHODS[name].changes))) for name in COMPARED]
-
-
-def judge_configuration(patent: Configuration, data: DataSummary) -> Configuration:
-    """Return the classifier that scores generated images: supervised only, on as many labels as every class has."""
-    spec, classes = patent.trial.data, len(data.classes)
-    labels = classes * (min(data.images_per_class) - spec.validation // classes)
-    changes = {**flatten(METHODS["supervised"].changes), "data.labels": labels, "data.labels_in_pool": True}
-    return Configuration(JUDGE, changed(patent.trial, changes))
 
 
 def with_seed(trial: TrialSpec, seed: int, *, refit: bool = False) -> TrialSpec:

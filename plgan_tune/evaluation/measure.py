@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import isclose
 
 import torch
 from torch import Tensor
 
-from plgan_tune.classifier import Classifier, classifier_of
+from plgan_tune.classifier import classifier_of
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.evaluation.configurations import is_generative
 from plgan_tune.evaluation.generation import Fidelity, generated
@@ -22,6 +23,7 @@ from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
 from plgan_tune.trained import own_of, read_checkpoint
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
+from plgan_tune.training.judge import Judge
 from plgan_tune.training.measures import classifier_score
 
 
@@ -32,6 +34,7 @@ class Gauge:
     Attributes:
         images: the test images, (n, channels, size, size) uint8.
         labels: their labels, (n,) int64.
+        judge: gives the classifier score; None if the data have no labels for one.
         fidelity: for Inception score and FID; None leaves them out.
         device: where networks run.
         now: returns the UTC time.
@@ -39,9 +42,25 @@ class Gauge:
 
     images: Tensor
     labels: Tensor
+    judge: Judge | None
     fidelity: Fidelity | None
     device: torch.device
     now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOnTest:
+    """A judge and what it makes of the test images.
+
+    Attributes:
+        judge: the judge.
+        error: its error on the test images.
+        of_real: their score.
+    """
+
+    judge: Judge
+    error: float
+    of_real: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +69,20 @@ class Measured:
 
     Attributes:
         rows: rows of the requested trials.
+        judge: what gave their classifier scores.
         missing: a sentence for each of them that ended, but whose networks of the last epoch cannot be read.
     """
 
     rows: list[EvaluationRow]
+    judge: JudgeOnTest | None
     missing: tuple[str, ...]
 
 
 def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
     """Measure the trials that have ended and are not measured yet; write the rows of all trials in the log.
 
-    Measures of an earlier start are kept, unless they lack requested scores. The row of a training that is not in the
-    log, because the folder was removed to start over, is dropped.
+    Measures of an earlier start are kept, unless they lack requested scores, or have those of another judge. The row of
+    a training that is not in the log, because the folder was removed to start over, is dropped.
 
     Raises:
         StoreError: if the log or the table cannot be read or written.
@@ -72,27 +93,21 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
     earlier = evaluation_rows(read_evaluations(evaluation.search, evaluation.study_id, metric), metric)
     rows = {row.trial_id: row for row in earlier if row.trial_id in ended and _is_of(row, ended[row.trial_id])}
     missing: list[str] = []
-    judge, no_judge = None, ""
-    try:
-        judge = _judge(evaluation, ended, gauge)
-    except (StoreError, CheckpointError) as error:
-        no_judge = f"generated images are not scored, because their judge cannot be used: {error}"
+    judge = _tested(gauge)
     for fixed in study.trials:
         trial, row = ended.get(fixed.trial_id), rows.get(fixed.trial_id)
         if trial is None or (row is not None and not _lacks(row, fixed.trial, judge, gauge)):
             continue
         try:
-            rows[fixed.trial_id] = _measured(study.location, trial, fixed.trial, judge, gauge)
+            rows[fixed.trial_id] = _measured(study.location, trial, fixed.trial, judge, gauge, row)
         except (StoreError, CheckpointError) as error:
             missing.append(f"{fixed.trial_id} is not measured: {error}")
         # An Inception network takes minutes per trial: an interruption must not lose them.
         _write(evaluation, rows)
     if len(rows) < len(earlier):
         _write(evaluation, rows)
-    asked = [(rows[fixed.trial_id], fixed.trial) for fixed in study.trials if fixed.trial_id in rows]
-    if no_judge and any(_generates(row, trial) and row.classifier_score is None for row, trial in asked):
-        missing.append(no_judge)
-    return Measured([row for row, _ in asked], tuple(missing))
+    asked = [rows[fixed.trial_id] for fixed in study.trials if fixed.trial_id in rows]
+    return Measured(asked, judge, tuple(missing))
 
 
 def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:
@@ -106,41 +121,41 @@ def _is_of(row: EvaluationRow, trial: TrialRow) -> bool:
     return measured == (trial.status, trial.epochs, trial.split_hash, trial.seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    classifier: Classifier
-    of_real: float
-    """The score of the test images."""
-
-
-def _judge(evaluation: Evaluation, ended: dict[str, TrialRow], gauge: Gauge) -> _Judge | None:
-    trial = evaluation.judge_trial
-    if trial is None or trial.trial_id not in ended or ended[trial.trial_id].status is not TrialStatus.COMPLETED:
+def _tested(gauge: Gauge) -> JudgeOnTest | None:
+    if gauge.judge is None:
         return None
-    checkpoint = _checkpoint(evaluation.location, ended[trial.trial_id])
-    own = _own(evaluation.location, checkpoint)
-    classifier = classifier_of(checkpoint, own=own).to(gauge.device)
-    return _Judge(classifier, classifier_score(classifier.probabilities(gauge.images)))
+    judge = gauge.judge.to(gauge.device)
+    probabilities = judge.probabilities(judge.features(gauge.images.to(gauge.device)))
+    wrong = probabilities.argmax(dim=1).cpu() != gauge.labels
+    return JudgeOnTest(judge, float(wrong.double().mean()), classifier_score(probabilities))
 
 
-def _lacks(row: EvaluationRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> bool:
-    """Return whether the row lacks a score that can be measured now."""
-    without_score = judge is not None and row.classifier_score is None
-    return _generates(row, trial) and (without_score or (gauge.fidelity is not None and row.fid is None))
+def _lacks(row: EvaluationRow, trial: TrialSpec, judge: JudgeOnTest | None, gauge: Gauge) -> bool:
+    """Return whether the row lacks a score that can be measured now, or has that of another judge."""
+    if row.status is not TrialStatus.COMPLETED or not is_generative(trial):
+        return False
+    scored = row.classifier_score is not None and row.classifier_score_real is not None
+    same = judge is None or (scored and isclose(row.classifier_score_real or 0.0, judge.of_real, rel_tol=1e-4))
+    return not same or (gauge.fidelity is not None and row.fid is None)
 
 
-def _generates(row: EvaluationRow, trial: TrialSpec) -> bool:
-    return row.status is TrialStatus.COMPLETED and is_generative(trial)
-
-
-def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge | None, gauge: Gauge) -> EvaluationRow:
+def _measured(
+    location: Location,
+    row: TrialRow,
+    trial: TrialSpec,
+    judge: JudgeOnTest | None,
+    gauge: Gauge,
+    earlier: EvaluationRow | None,
+) -> EvaluationRow:
+    """Measure a training; FID and Inception score of its earlier row stay where they are not measured now."""
     completed = row.status is TrialStatus.COMPLETED
     checkpoint = _checkpoint(location, row) if completed else None
     own = _own(location, checkpoint) if checkpoint else None
     error, raw = _errors(checkpoint, own, gauge) if checkpoint else (None, None)
     images = generated(checkpoint, gauge.device, own=own) if checkpoint and is_generative(trial) else None
-    score = classifier_score(judge.classifier.probabilities(images)) if judge and images is not None else None
-    inception, fid = gauge.fidelity.measure(images) if gauge.fidelity and images is not None else (None, None)
+    score = _score(judge.judge, images, gauge.device) if judge and images is not None else None
+    kept = (None, None) if earlier is None else (earlier.inception_score, earlier.fid)
+    inception, fid = gauge.fidelity.measure(images) if gauge.fidelity and images is not None else kept
     return EvaluationRow(
         configuration=str(row.params["configuration"]),
         seed=row.seed,
@@ -160,6 +175,10 @@ def _measured(location: Location, row: TrialRow, trial: TrialSpec, judge: _Judge
         seconds=row.seconds,
         evaluated_at=gauge.now(),
     )
+
+
+def _score(judge: Judge, images: Tensor, device: torch.device) -> float:
+    return classifier_score(judge.probabilities(judge.features(images.to(device))))
 
 
 def _own(location: Location, checkpoint: Checkpoint) -> Own | None:

@@ -13,12 +13,10 @@ from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.config.yaml import dump_yaml, read_yaml
-from plgan_tune.data.check import DataSummary
 from plgan_tune.evaluation.configurations import (
     Configuration,
     best_configurations,
     fresh_seeds,
-    judge_configuration,
     method_configurations,
     patent_configuration,
     with_seed,
@@ -40,9 +38,8 @@ class Evaluation:
     Attributes:
         name: name of the search, that of its folder.
         search: the search's folder.
-        configurations: all but the judge, in the order in which they are chosen.
-        judge: scores generated images; None if none is trained.
-        seeds: seeds of every configuration; the judge has only the first.
+        configurations: in the order in which they are chosen.
+        seeds: seeds of every configuration.
         refit: whether validation images are also trained on.
         notes: notes for the user on the choice.
         study_id: id of the search, which the evaluation's files also carry.
@@ -52,7 +49,6 @@ class Evaluation:
     name: str
     search: Location
     configurations: tuple[Configuration, ...]
-    judge: Configuration | None
     seeds: tuple[int, ...]
     refit: bool
     notes: tuple[str, ...]
@@ -77,13 +73,7 @@ class Evaluation:
             for seed in self.seeds
             for configuration in self.configurations
         ]
-        judges = [self.judge_trial] if self.judge_trial else []
-        return FixedStudy(self.name, self.location, (*judges, *trials), TYPES, self.study_id, self.metric)
-
-    @property
-    def judge_trial(self) -> FixedTrial | None:
-        """The judge's trial; None if there is no judge."""
-        return None if self.judge is None else fixed_trial(self.judge, self.seeds[0], refit=False)
+        return FixedStudy(self.name, self.location, tuple(trials), TYPES, self.study_id, self.metric)
 
 
 def fixed_trial(configuration: Configuration, seed: int, *, refit: bool) -> FixedTrial:
@@ -99,7 +89,6 @@ def plan_evaluation(
     search: Location,
     study: StudySpec,
     trials: Sequence[TrialRow],
-    data: DataSummary,
     *,
     top: int,
     seeds: int,
@@ -109,13 +98,10 @@ def plan_evaluation(
 ) -> Evaluation:
     """Choose the `top` best of a search, the patent's settings, and with `methods` the patent's comparisons.
 
-    A judge is trained if the images are grey, for which there is no Inception network.
-
     Args:
         search: the search's folder.
         study: the search's study.
         trials: its trials.
-        data: its images.
         top: how many of the best trials.
         seeds: how many seeds; none is one of the search.
         methods: whether to add the patent's comparisons.
@@ -139,9 +125,8 @@ def plan_evaluation(
         notes.append(f"{outside} completed trials lie outside the current domains and are left out")
     others = method_configurations(patent) if methods else []
     chosen = (*(one for one in best if one not in twins), patent, *others)
-    judge = judge_configuration(patent, data) if data.channels == 1 else None
     drawn = tuple(fresh_seeds(study, trials, seeds))
-    return Evaluation(search.name, search, chosen, judge, drawn, refit, tuple(notes), study_id, study.metric)
+    return Evaluation(search.name, search, chosen, drawn, refit, tuple(notes), study_id, study.metric)
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
@@ -157,8 +142,7 @@ def write_evaluation(evaluation: Evaluation, started: datetime) -> None:
         name: TrialSpec.model_validate(completed(trial)).model_dump(mode="json")  # keys may be younger than the file
         for name, trial in earlier.get("configurations", {}).items()
     }
-    judges = [evaluation.judge] if evaluation.judge else []
-    asked = {one.name: one.trial.model_dump(mode="json") for one in (*evaluation.configurations, *judges)}
+    asked = {one.name: one.trial.model_dump(mode="json") for one in evaluation.configurations}
     for name, trial in asked.items():
         changes = describe_changes(known.get(name, trial), trial)
         changes.pop("data.path", None)  # the images may lie elsewhere here

@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.analysis.published import Setting, published
-from plgan_tune.analysis.seeds import JUDGE, PATENT, summarise, verdict
+from plgan_tune.analysis.seeds import PATENT, summarise, verdict
 from plgan_tune.config.metrics import Metric
 from plgan_tune.console.format import measured, say
+from plgan_tune.console.judge import ERRS_OFTEN
+from plgan_tune.evaluation.measure import JudgeOnTest, Measured
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow
 
@@ -22,18 +24,17 @@ SCORES = {"classifier_score": "classifier score", "inception_score": "Inception 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
-def print_evaluation(
-    console: Console, evaluation: Evaluation, rows: Sequence[EvaluationRow], searched: Sequence[TrialRow]
-) -> None:
+def print_evaluation(console: Console, evaluation: Evaluation, result: Measured, searched: Sequence[TrialRow]) -> None:
     """Print the tables, each of at most 80 columns, and sentences that explain them.
 
     Args:
         console: where to print.
         evaluation: what was trained.
-        rows: rows of the evaluation measured so far; at least one.
+        result: rows of the evaluation measured so far, at least one, and the judge of their scores.
         searched: the search's trials, whose values by its metric are shown next to those of the seeds.
     """
-    frame = pd.DataFrame([asdict(row) for row in rows if row.configuration != JUDGE])
+    rows, judge = result.rows, result.judge
+    frame = pd.DataFrame([asdict(row) for row in rows])
     lines = summarise(frame, PATENT).to_dict("records")
     in_search = {row.trial_id: row.value_last for row in searched}
     data = evaluation.trial.data
@@ -51,7 +52,7 @@ def print_evaluation(
             say(console, title, "bold")  # a table's own title would wrap at the width of a narrow table
             console.print(table)
             console.print()
-    for sentence in _sentences(evaluation, rows, setting):
+    for sentence in _sentences(evaluation, rows, judge, setting):
         say(console, sentence)
 
 
@@ -124,7 +125,9 @@ def _beside(
     return table
 
 
-def _sentences(evaluation: Evaluation, rows: Sequence[EvaluationRow], setting: Setting | None) -> Iterator[str]:
+def _sentences(
+    evaluation: Evaluation, rows: Sequence[EvaluationRow], judge: JudgeOnTest | None, setting: Setting | None
+) -> Iterator[str]:
     trial, images = evaluation.trial, rows[0].test_images
     trained = "the labelled AND the validation images (--refit)" if evaluation.refit else "the labelled images"
     yield (
@@ -136,11 +139,10 @@ def _sentences(evaluation: Evaluation, rows: Sequence[EvaluationRow], setting: S
     if broken:
         which = ", ".join(f"{row.trial_id} ({row.status})" for row in broken)
         yield f"Without an error, so in no mean; the means are therefore too low: {which}."
-    for row in rows:
-        if row.configuration == JUDGE and row.test_error is not None and evaluation.judge is not None:
-            labels = evaluation.judge.trial.data.labels
-            error = _percent(row.test_error)
-            yield f"The judge of the classifier score learned from {labels:,} labels; its test error is {error} %."
+    if judge is not None and any(row.classifier_score is not None for row in rows):
+        labels, error = judge.judge.labels, _percent(judge.error)
+        often = "" if judge.error <= ERRS_OFTEN else " It errs often, so its score says little."
+        yield f"The judge of the classifier score learned from {labels:,} labels; its test error is {error} %.{often}"
     if setting is None:
         yield f"No results are published for these data with {trial.data.labels} labels."
     elif setting.epochs != trial.training.epochs:

@@ -19,7 +19,6 @@ from plgan_tune.evaluation.configurations import (
     best_configurations,
     fresh_seeds,
     is_generative,
-    judge_configuration,
     method_configurations,
     patent_configuration,
     with_seed,
@@ -102,15 +101,8 @@ def test_the_comparisons_differ_from_the_patent_in_their_losses_alone(tiny: Stud
     assert [one.name for one in method_configurations(patent) if not is_generative(one.trial)] == ["supervised"]
 
 
-def test_the_judge_has_every_label_that_the_classes_have_alike(tiny: StudySpec) -> None:
-    """The smallest class has 25 images, of which 10 are for validation."""
-    judge = judge_configuration(patent_configuration(tiny), GREY)
-    assert judge.trial.data.labels == 10 * (25 - 10)
-    assert not is_generative(judge.trial)
-
-
-def test_supervised_only_and_the_judge_learn_from_labels_alone() -> None:
-    """Whatever the study fixes: self-training would teach them their own answers."""
+def test_supervised_only_learns_from_labels_alone() -> None:
+    """Whatever the study fixes: self-training would teach it its own answers."""
     trial = {
         "data": {"source": "digits", "labels": 20, "validation": 100},
         "loss": {"self_scale": 0.5, "self_images": "unlabelled", "self_epoch": 0},
@@ -118,8 +110,7 @@ def test_supervised_only_and_the_judge_learn_from_labels_alone() -> None:
     patent = patent_configuration(study_from_mapping({"study": "s", "trial": trial}))
     assert patent.trial.loss.self_scale == 0.5
     *_, supervised = method_configurations(patent)
-    for one in (supervised, judge_configuration(patent, GREY)):
-        assert [line.name for line in explain(one.trial).discriminator] == ["L_D", "C_sup", "Adam", "steps"]
+    assert [line.name for line in explain(supervised.trial).discriminator] == ["L_D", "C_sup", "Adam", "steps"]
 
 
 def test_a_seed_draws_weights_and_split_alike(tiny: StudySpec) -> None:
@@ -146,18 +137,16 @@ def test_no_seed_is_one_that_the_search_has_chosen_by(tiny: StudySpec, searched:
 
 def test_seeds_are_paired_and_more_of_them_add_to_the_list(tiny: StudySpec, searched: list[TrialRow]) -> None:
     def plan(seeds: int) -> list[str]:
-        made = plan_evaluation(
-            Location.at("somewhere"), tiny, searched, GREY, top=1, seeds=seeds, methods=False, refit=False
-        )
+        made = plan_evaluation(Location.at("somewhere"), tiny, searched, top=1, seeds=seeds, methods=False, refit=False)
         return [trial.trial_id for trial in made.study.trials]
 
-    assert plan(2) == ["judge-s1", "t0001-s1", "patent-s1", "t0001-s2", "patent-s2"]
+    assert plan(2) == ["t0001-s1", "patent-s1", "t0001-s2", "patent-s2"]
     assert plan(3)[: len(plan(2))] == plan(2)
 
 
 def test_a_best_trial_with_the_patent_s_settings_is_trained_once(tiny: StudySpec, searched: list[TrialRow]) -> None:
     twin = replace(searched[1], params={"loss.alpha": 0.5, "loss.beta": 0.5})
-    made = plan_evaluation(Location.at("x"), tiny, [twin, searched[2]], GREY, top=3, seeds=1, methods=False, refit=True)
+    made = plan_evaluation(Location.at("x"), tiny, [twin, searched[2]], top=3, seeds=1, methods=False, refit=True)
     assert [one.name for one in made.configurations] == ["t0002", "patent"]
     assert made.notes == (
         "t0001 has the patent's settings: see the row patent",
@@ -165,15 +154,9 @@ def test_a_best_trial_with_the_patent_s_settings_is_trained_once(tiny: StudySpec
     )
 
 
-def test_colour_images_have_no_judge(tiny: StudySpec, searched: list[TrialRow]) -> None:
-    colour = DataSummary(GREY.classes, GREY.images_per_class, 0, 3, 32)
-    made = plan_evaluation(Location.at("x"), tiny, searched, colour, top=1, seeds=1, methods=False, refit=False)
-    assert made.judge is None
-
-
 def test_a_search_without_a_completed_trial_is_refused(tiny: StudySpec, searched: list[TrialRow]) -> None:
     with pytest.raises(StudyError, match="must have a completed trial to evaluate, but has none of 1"):
-        plan_evaluation(Location.at("x"), tiny, searched[3:], GREY, top=1, seeds=1, methods=False, refit=False)
+        plan_evaluation(Location.at("x"), tiny, searched[3:], top=1, seeds=1, methods=False, refit=False)
 
 
 def test_completed_trials_outside_the_domains_of_now_are_said(tiny: StudySpec, searched: list[TrialRow]) -> None:
@@ -181,7 +164,7 @@ def test_completed_trials_outside_the_domains_of_now_are_said(tiny: StudySpec, s
 
     def planned(low: float) -> tuple[str, ...]:
         narrower = replace(tiny, domains={**tiny.domains, "loss.alpha": Uniform(low, 1.0)})
-        made = plan_evaluation(Location.at("x"), narrower, searched, GREY, top=1, seeds=1, methods=False, refit=False)
+        made = plan_evaluation(Location.at("x"), narrower, searched, top=1, seeds=1, methods=False, refit=False)
         return made.notes
 
     assert planned(0.1) == ()

@@ -20,10 +20,11 @@ from typer.testing import CliRunner, Result
 from plgan_tune import evaluate as evaluate_command
 from plgan_tune.backends import in_process
 from plgan_tune.backends.in_process import InProcess
+from plgan_tune.backends.judging import keep_judge
 from plgan_tune.classifier import load_classifier
 from plgan_tune.config.study import SearchSpec, StudySpec
 from plgan_tune.data.check import check_data
-from plgan_tune.data.dataset import load_test
+from plgan_tune.data.dataset import load_dataset, load_test
 from plgan_tune.evaluate import app
 from plgan_tune.evaluation.generation import Fidelity
 from plgan_tune.evaluation.plan import TYPES, plan_evaluation
@@ -33,9 +34,13 @@ from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import ALONE, Location, StoreError
 from plgan_tune.store.lock import StudyLock
 from plgan_tune.store.log import StudyLog
-from plgan_tune.store.read import read_trials, trial_rows
-from plgan_tune.store.schemas import evaluations_schema
+from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations, read_trials, trial_rows
+from plgan_tune.store.schemas import evaluations_schema, evaluations_table
+from plgan_tune.store.tables import write_table
+from plgan_tune.study.study_file import read_study_file
 from plgan_tune.training.evaluate import classify
+from plgan_tune.training.judge import decode_judge, encode_judge
+from plgan_tune.training.measures import classifier_score
 from plgan_tune.training.precision import precision_policy_for
 from tests.factories import Followed
 
@@ -93,7 +98,7 @@ def test_a_row_a_configuration_and_seed(done: tuple[Path, Result]) -> None:
     assert list(rows.columns) == evaluations_schema().names
     configurations = ["t0001", "patent", "regular_gan", "feature_wise_gan", "supervised"]
     pairs = sorted((name, seed) for name in configurations for seed in (1, 2))
-    assert sorted(zip(rows.configuration, rows.seed, strict=True)) == sorted([*pairs, ("judge", 1)])
+    assert sorted(zip(rows.configuration, rows.seed, strict=True)) == pairs
     assert set(rows.status) == {"completed"}
     assert set(rows.epochs) == {2}
     assert set(rows.test_images) == {360}
@@ -106,7 +111,7 @@ def test_the_metric_that_the_search_went_by_stands_beside_the_test_errors(
     tiny: StudySpec,
     searched: list[TrialRow],
 ) -> None:
-    """Test errors are measured whatever it was; a training that has no value of it is measured, too."""
+    """Test errors are measured whatever it was. The search has no judge, so the evaluation trains one."""
     spec = replace(tiny, search=SearchSpec(metric="val_coverage", concurrent=1, trials=4))
     folder = write_search(tmp_path / "study", spec, searched)
     result = evaluated(folder, "--top", "1", "--seeds", "1")
@@ -115,17 +120,16 @@ def test_the_metric_that_the_search_went_by_stands_beside_the_test_errors(
     assert "val_error" not in result.output
     rows = table(folder)
     assert list(rows.columns) == evaluations_schema("val_coverage").names
-    assert set(rows.configuration) == {"t0000", "patent", "judge"}  # t0000's coverage is the highest, 0.3
+    assert set(rows.configuration) == {"t0000", "patent"}  # t0000's coverage is the highest, 0.3
     assert rows.test_error.between(0, 1).all()
-    assert rows.val_coverage_last.isna().all()
+    assert rows.val_coverage_last.between(0, 1).all()
     assert "val_coverage_last" in pd.read_parquet(folder / "seeds" / "trials")
 
 
 def test_seeds_are_paired_each_with_labels_of_its_own(done: tuple[Path, Result]) -> None:
     rows = table(done[0])
-    paired = rows[rows.configuration != "judge"]
-    assert paired.groupby("seed").split_hash.nunique().to_list() == [1, 1]
-    assert paired.split_hash.nunique() == 2
+    assert rows.groupby("seed").split_hash.nunique().to_list() == [1, 1]
+    assert rows.split_hash.nunique() == 2
 
 
 def test_the_test_error_is_the_engine_s_own(done: tuple[Path, Result], tiny: StudySpec) -> None:
@@ -214,14 +218,14 @@ def test_a_host_without_ray_and_optuna_evaluates_in_one_process(fresh: Path) -> 
     words = [sys.executable, "-c", WITHOUT_RAY, str(fresh), "--in-process", "--top", "1", "--seeds", "1"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert set(table(fresh).configuration) == {"t0001", "patent", "judge"}
+    assert set(table(fresh).configuration) == {"t0001", "patent"}
 
 
 def test_an_evaluation_that_another_has_followed_writes_nothing_more(
     fresh: Path, tiny: StudySpec, searched: list[TrialRow]
 ) -> None:
     data = check_data(tiny.any_trial().data)
-    chosen = plan_evaluation(Location.at(fresh), tiny, searched, data, top=1, seeds=1, methods=False, refit=False)
+    chosen = plan_evaluation(Location.at(fresh), tiny, searched, top=1, seeds=1, methods=False, refit=False)
     with pytest.raises(StoreError, match="taken over"):
         train_fixed(
             chosen.study,
@@ -240,7 +244,8 @@ def test_resumed_is_uninterrupted(
 ) -> None:
     """Interrupted after every epoch and taken up again, it comes to the same epochs and errors."""
     data = check_data(tiny.any_trial().data)
-    chosen = plan_evaluation(Location.at(fresh), tiny, searched, data, top=1, seeds=2, methods=False, refit=False)
+    chosen = plan_evaluation(Location.at(fresh), tiny, searched, top=1, seeds=2, methods=False, refit=False)
+    keep_judge(chosen.location, tiny.any_trial().data, load_dataset(tiny.any_trial().data))
 
     def ended() -> bool:
         return train_fixed(
@@ -282,8 +287,8 @@ def test_ctrl_c_prints_the_command_that_goes_on(fresh: Path, monkeypatch: pytest
     assert typed[1:3] == ["-m", "plgan_tune.evaluate"]
     gone_on = CliRunner().invoke(app, typed[3:])
     assert gone_on.exit_code == 0, gone_on.output
-    assert sorted(table(fresh).trial_id) == ["judge-s1", "patent-s1-refit", "t0001-s1-refit"]
-    assert pd.read_parquet(fresh / "seeds" / "trials").set_index("trial_id").attempt["judge-s1"] == 2
+    assert sorted(table(fresh).trial_id) == ["patent-s1-refit", "t0001-s1-refit"]
+    assert pd.read_parquet(fresh / "seeds" / "trials").set_index("trial_id").attempt["t0001-s1-refit"] == 2
 
 
 def test_a_trial_that_failed_is_tried_again_after_the_others(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +316,6 @@ def test_more_seeds_and_a_refit_add_rows(fresh: Path) -> None:
     assert "trained on the labelled AND the validation images (--refit)" in result.output
     rows = table(fresh)
     assert sorted(rows.trial_id) == [
-        "judge-s1",
         "patent-s1",
         "patent-s1-refit",
         "patent-s2",
@@ -331,7 +335,7 @@ def test_what_is_trained_anew_is_measured_anew(done: tuple[Path, Result], tmp_pa
     result = evaluated(folder, "--top", "1", "--seeds", "1")
     assert result.exit_code == 0, result.output
     before, after = (table(place).set_index("trial_id") for place in (done[0], folder))
-    assert sorted(after.index) == ["judge-s1", "patent-s1", "t0001-s1"]  # no row is left of what nobody trained
+    assert sorted(after.index) == ["patent-s1", "t0001-s1"]  # no row is left of what nobody trained
     assert (after.evaluated_at > before.evaluated_at.max()).all()
     assert (after.seconds != before.seconds[after.index]).all()
 
@@ -346,19 +350,57 @@ def test_a_trial_without_its_last_checkpoint_is_named_and_the_others_measured(
         assert evaluated(fresh, *words).exit_code == 130
     assert evaluated(fresh, *words).exit_code == 0
     shutil.rmtree(fresh / "evaluations")
-    (last,) = (fresh / "seeds" / "checkpoints" / "judge-s1").glob("*-epoch-000002.pt")
+    (last,) = (fresh / "seeds" / "checkpoints" / "t0001-s1").glob("*-epoch-000002.pt")
     last.unlink()
     shutil.rmtree(fresh / "seeds" / "checkpoints" / "patent-s1")
     result = evaluated(fresh, *words)
     assert result.exit_code == 2
-    assert "judge-s1 is not measured: " in result.output
+    assert "t0001-s1 is not measured: " in result.output
     assert "a checkpoint of epoch 2, the trial's last, but its newest is of epoch 1" in result.output
     assert "patent-s1 is not measured: there is no checkpoint in " in result.output
-    assert "generated images are not scored, because their judge cannot be used" in result.output
     rows = table(fresh)
-    assert sorted(rows.trial_id) == ["patent-s2", "t0001-s1", "t0001-s2"]
-    assert rows.classifier_score.isna().all()
+    assert sorted(rows.trial_id) == ["patent-s2", "t0001-s2"]
     assert "error on the test images" in result.output
+
+
+def test_scores_of_another_judge_are_measured_anew_and_what_is_known_of_fid_stays(
+    done: tuple[Path, Result], tmp_path: Path
+) -> None:
+    """As an evaluation of an earlier version has them, whose judge was one of its trials."""
+    folder, words = Path(shutil.copytree(done[0], tmp_path / "again")), ("--top", "1", "--seeds", "2", "--methods")
+    earlier = evaluation_rows(read_evaluations(Location.at(folder)))
+    changed = [
+        replace(row, classifier_score=7.0, classifier_score_real=9.5, inception_score=2.0, fid=30.0)
+        if row.classifier_score
+        else row
+        for row in earlier
+    ]
+    judge = replace(earlier[0], configuration="judge", trial_id="judge-s1", classifier_score=None)
+    study_id = read_study_file(Location.at(folder)).study_id
+    write_table(evaluations_table([*changed, judge]), Location.at(folder).join(*EVALUATIONS), study_id=study_id)
+    result = evaluated(folder, *words)
+    assert result.exit_code == 0, result.output
+    rows, before = table(folder).set_index("trial_id"), table(done[0]).set_index("trial_id")
+    assert "judge-s1" not in rows.index  # it has no trial in the log, as all that are measured have
+    columns = ["test_error", "classifier_score", "classifier_score_real"]
+    pd.testing.assert_frame_equal(rows.loc[before.index, columns], before[columns])
+    assert (rows.fid.notna() == rows.classifier_score.notna()).all()
+
+
+def test_the_search_s_judge_is_the_evaluation_s(done: tuple[Path, Result], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done[0], tmp_path / "again"))
+    content = (folder / "seeds" / "judge.pt").read_bytes()
+    judge = decode_judge(content, "x")
+    images, labels = load_test(read_study_file(Location.at(folder)).spec.any_trial().data)
+    probabilities = judge.probabilities(judge.features(images))
+    assert set(table(folder).classifier_score_real.dropna()) == {classifier_score(probabilities)}
+    error = (probabilities.argmax(dim=1) != labels).double().mean()
+    assert f"learned from {judge.labels} labels; its test error is {100 * error:.2f} %." in done[1].output
+    shutil.rmtree(folder / "seeds")
+    judge.network.get_parameter("out.bias").data += 1
+    (folder / "judge.pt").write_bytes(encode_judge(judge))
+    assert evaluated(folder, "--top", "1", "--seeds", "1").exit_code == 0
+    assert (folder / "seeds" / "judge.pt").read_bytes() == encode_judge(judge)
 
 
 def test_a_configuration_that_has_changed_its_meaning_is_refused(fresh: Path) -> None:
