@@ -39,12 +39,31 @@ SEARCHED_OTHERWISE = {
         "loss.self_scale",
         "loss.self_images",
     ],
+    "digits_gan": [
+        "model.width",
+        "model.steps",
+        "loss.gradient_penalty",
+        "optim.lr_discriminator",
+        "optim.lr_generator",
+        "training.discriminator_steps",
+    ],
+    "mnist_wirgan": [
+        "model.steps",
+        "optim.lr_discriminator",
+        "optim.lr_generator",
+        "optim.clip",
+        "training.discriminator_steps",
+    ],
 }
 """The keys of the other spaces."""
 
 
-def test_the_six_shipped_spaces_are_found() -> None:
-    names = ["cifar10", "digits", "digits_tricks", "fashion_mnist", "mnist", "mnist_dcgan_ssl"]
+OTHER_METHODS = {"mnist_dcgan_ssl": "dcgan_ssl", "digits_gan": "gp_wirgan", "mnist_wirgan": "wirgan"}
+
+
+def test_the_shipped_spaces_are_found() -> None:
+    semi_supervised = ["cifar10", "digits", "digits_tricks", "fashion_mnist", "mnist", "mnist_dcgan_ssl"]
+    names = sorted([*semi_supervised, "digits_gan", "mnist_wirgan"])
     assert [path.stem for path in SPACES] == names
 
 
@@ -54,7 +73,7 @@ def test_a_shipped_space_loads_without_notes_or_advice(path: Path) -> None:
     assert loaded.notes == ()
     assert advice(loaded.study) == []
     assert loaded.study.study == path.stem
-    assert loaded.study.template["method"] == ("dcgan_ssl" if path.stem == "mnist_dcgan_ssl" else "pl_gan")
+    assert loaded.study.template["method"] == OTHER_METHODS.get(path.stem, "pl_gan")
     assert sorted(loaded.study.domains) == sorted(SEARCHED_OTHERWISE.get(path.stem, SEARCHED))
     assert len(loaded.study.search.first) == 1
 
@@ -76,6 +95,8 @@ def test_a_shipped_space_loads_again_after_dumping(path: Path, tmp_path: Path) -
         ("fashion_mnist", 100, 300),
         ("cifar10", 4000, 600),
         ("mnist_dcgan_ssl", 100, 50),
+        ("digits_gan", 0, 24),
+        ("mnist_wirgan", 0, 20),
     ],
 )
 def test_labels_and_epochs_of_the_shipped_spaces(name: str, labels: int, epochs: int) -> None:
@@ -99,6 +120,15 @@ def test_the_printed_settings_come_first_for_a_dcgan_that_classifies() -> None:
     study = load_study(path).study
     trial = study.trial(study.search.first[0])
     given = {"method": "dcgan_ssl", "data": trial.data.model_dump(), "model": {"width": 0.25}}
+    assert trial == TrialSpec.model_validate(with_defaults(given))
+
+
+@pytest.mark.parametrize("name", ["digits_gan", "mnist_wirgan"])
+def test_the_printed_settings_come_first_for_a_generator(name: str) -> None:
+    study = load_study(default_space().with_name(f"{name}.yaml")).study
+    trial = study.trial(study.search.first[0])
+    training = {"epochs": trial.training.epochs}
+    given = {"method": trial.method, "data": trial.data.model_dump(), "model": {"width": 0.25}, "training": training}
     assert trial == TrialSpec.model_validate(with_defaults(given))
 
 
