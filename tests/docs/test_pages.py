@@ -20,7 +20,15 @@ SHORTER: Final[Mapping[str, Sequence[str]]] = {
     "train": ["--set", "trial.training.epochs=3"],
     "evaluate": ["--in-process", "--top", "1", "--seeds", "2"],
     "analyze": [],
+    "generate": [],
 }
+
+OF_GENERATORS: Final = [
+    word
+    for change in ("search.confirm=none", "search.early_stopping=none", "trial.model.width=0.05")
+    for word in ("--set", change)
+]
+"""What makes a search of generators as short as another."""
 
 IN_PLACE_OF_MNIST: Final = [
     word
@@ -30,6 +38,7 @@ IN_PLACE_OF_MNIST: Final = [
 
 PRINTS: Final = {
     "evaluation": r"supervised .* 2 ",
+    "generators": r"gan: done.*100 images of the averaged weights.*pictures: done",
     "index": r"4 completed",
     "mnist": r"difference from the patent's settings",
     "quickstart": r"t0000.*completed|digit\.png is a \d, with a probability of \d+%",
@@ -40,7 +49,7 @@ PRINTS: Final = {
 }
 """What the examples of each page print; the other pages have none."""
 
-LONG: Final = {"evaluation", "mnist", "space"}
+LONG: Final = {"evaluation", "generators", "mnist", "space"}
 """Pages that take more than a dozen seconds."""
 
 
@@ -55,7 +64,7 @@ def test_every_page_with_examples_is_run() -> None:
 
 
 def leaves(folder: Path) -> None:
-    """Photographs of the example in docs/space.md: noise of four brightnesses."""
+    """Photographs of four kinds, as in the example of docs/space.md: noise of four brightnesses."""
     draw = np.random.default_rng(0)
     for place, name in enumerate(("ash", "beech", "elm", "oak")):
         for half, count in (("train", 72), ("test", 2)):
@@ -76,6 +85,9 @@ def test_its_examples_run(name: str, tmp_path: Path) -> None:
         text = "```sh\npython -m plgan_tune.search --name first\n```\n" + text
     if name == "space":
         leaves(tmp_path / "leaves")
+    if name == "generators":
+        leaves(tmp_path / "my_pictures")
+        shorter["search"] = [*SHORTER["search"], *OF_GENERATORS]
     if name == "mnist":
         shorter["search"] = [*SHORTER["search"], *IN_PLACE_OF_MNIST]
     printed = read(text, tmp_path, shorter)
