@@ -1,7 +1,11 @@
 """Synthetic studies to analyse."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +18,33 @@ from plgan_tune.store.location import Location
 Synthetic = Callable[..., Study]
 
 
-@pytest.fixture
-def synthetic(tmp_path: Path) -> Synthetic:
-    """`synthetic(trials, epochs, early_stopping=, seed=)`: a study that nobody trained, written and read."""
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    """`shared(trials, epochs, early_stopping=, seed=)`: a study that nobody trained, written and read, for all tests.
 
+    None may change it.
+    """
+
+    @cache
     def made(trials: int, epochs: int, *, early_stopping: bool = True, seed: int = 0) -> Study:
-        place = tmp_path / f"study-{trials}-{epochs}-{early_stopping}-{seed}"
+        place = tmp_path_factory.mktemp("shared") / f"study-{trials}-{epochs}-{early_stopping}-{seed}"
         write_synthetic(Location.at(place), trials, epochs, early_stopping=early_stopping, seed=seed)
         return read_study(place)
 
     return made
+
+
+@pytest.fixture
+def synthetic(shared: Synthetic, tmp_path: Path) -> Synthetic:
+    """As `shared`, but a copy for this test."""
+
+    def copied(*numbers: int, **options: Any) -> Study:
+        study = shared(*numbers, **options)
+        place = shutil.copytree(study.location.path, tmp_path / study.name, dirs_exist_ok=True)
+        tables = {name: getattr(study, name).copy() for name in ("trials", "epochs", "decisions")}
+        return replace(study, location=Location.at(place), **tables)
+
+    return copied
 
 
 def seeds_table() -> pd.DataFrame:

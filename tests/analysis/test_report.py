@@ -78,6 +78,21 @@ def traces(html: str, figure: str) -> list[Any]:
     return list(held(html)["figures"][figure]["data"])
 
 
+@pytest.fixture(scope="module")
+def sixty(shared: Synthetic) -> tuple[Study, str]:
+    """A study of 60 trials, and its report."""
+    study = shared(60, 20)
+    return study, report_html(study)
+
+
+@pytest.fixture(scope="module")
+def thinned_400(shared: Synthetic) -> tuple[Study, str]:
+    """A study of 400 trials, and its report as if they were too many for a browser."""
+    study = shared(400, 20)
+    with pytest.MonkeyPatch.context() as patched:
+        return study, thinned(study, patched)
+
+
 # What it shows is what the log holds
 
 
@@ -151,12 +166,9 @@ def test_of_a_thousand_trials_every_one_is_drawn(synthetic: Synthetic) -> None:
 
 
 @pytest.mark.parametrize("figure", ["best-so-far-time", "slices-0", "plane-all", "timeline-all"])
-def test_what_is_drawn_as_one_says_how_many_it_stands_for(
-    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch, figure: str
-) -> None:
+def test_what_is_drawn_as_one_says_how_many_it_stands_for(thinned_400: tuple[Study, str], figure: str) -> None:
     """Together they are every trial of their status."""
-    study = synthetic(400, 20)
-    html = thinned(study, monkeypatch)
+    study, html = thinned_400
     found = dict.fromkeys(study.trials["status"].unique(), 0)
     drawn = 0
     for trace in traces(html, figure):
@@ -169,8 +181,8 @@ def test_what_is_drawn_as_one_says_how_many_it_stands_for(
     assert drawn < 400
 
 
-def test_a_dot_is_as_strong_as_those_it_stands_for(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
-    dots = traces(thinned(synthetic(400, 20), monkeypatch), "slices-0")
+def test_a_dot_is_as_strong_as_those_it_stands_for(thinned_400: tuple[Study, str]) -> None:
+    dots = traces(thinned_400[1], "slices-0")
     strong, counts = (
         np.concatenate(parts)
         for parts in zip(
@@ -186,9 +198,8 @@ def test_a_dot_is_as_strong_as_those_it_stands_for(synthetic: Synthetic, monkeyp
     assert strong.max() <= 0.95
 
 
-def test_the_best_of_many_is_drawn_everywhere(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = synthetic(400, 20)
-    html = thinned(study, monkeypatch)
+def test_the_best_of_many_is_drawn_everywhere(thinned_400: tuple[Study, str]) -> None:
+    study, html = thinned_400
     best = study.ranked.index[0]
     for figure in ("best-so-far-time", "best-so-far-epochs", "curves-all", "slices-0", "slices-1", "parallel-all"):
         rows = [numbers(trace["customdata"]) for trace in traces(html, figure) if "customdata" in trace]
@@ -206,12 +217,12 @@ def test_every_whole_number_of_many_trials_keeps_a_dot(synthetic: Synthetic, mon
     assert set(np.concatenate(dots).tolist()) == searched
 
 
-def test_bars_drawn_as_one_take_as_long_as_their_trials(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_drawn_as_one_take_as_long_as_their_trials(thinned_400: tuple[Study, str]) -> None:
     """They do not overlap, so that the time in which a node trained nothing stays empty."""
-    study = synthetic(400, 20)
+    study, html = thinned_400
     assert len(study.trials["node"].unique()) == 8
     whole = traces(report_html(study), "timeline-all")
-    some = traces(thinned(study, monkeypatch), "timeline-all")
+    some = traces(html, "timeline-all")
     bars = sum(len(numbers(trace["x"])) for trace in some)
     assert bars < 300
     for before, after in zip(whole, some, strict=True):
@@ -227,10 +238,10 @@ def test_bars_drawn_as_one_take_as_long_as_their_trials(synthetic: Synthetic, mo
 
 
 def test_bands_are_the_quantiles_of_all_trials_and_go_with_their_status(
-    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch
+    thinned_400: tuple[Study, str],
 ) -> None:
-    study = synthetic(400, 20)
-    found = traces(thinned(study, monkeypatch), "curves-all")
+    study, html = thinned_400
+    found = traces(html, "curves-all")
     of = dict(zip(study.trials["trial_id"], study.trials["status"], strict=True))
     epochs = study.epochs.assign(status=study.epochs["trial_id"].astype(str).map(of))
     for status, rows in epochs.groupby("status"):
@@ -245,10 +256,9 @@ def test_bands_are_the_quantiles_of_all_trials_and_go_with_their_status(
             np.testing.assert_allclose(upper[::-1], errors.quantile(high), rtol=1e-5)
 
 
-def test_a_rare_status_of_many_trials_keeps_its_lines(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rare_status_of_many_trials_keeps_its_lines(thinned_400: tuple[Study, str]) -> None:
     """A hundredth of the lines would be none of the eight trials that diverged."""
-    study = synthetic(400, 20)
-    html = thinned(study, monkeypatch)
+    study, html = thinned_400
     diverged = set(study.trials.index[study.trials["status"] == "diverged"])
     assert len(diverged) == 8
     assert diverged <= set(numbers(traces(html, "parallel-all")[0]["customdata"]).tolist())
@@ -265,9 +275,8 @@ def test_many_trials_of_any_study_are_thinned(synthetic: Synthetic, monkeypatch:
     json.dumps(held(html), allow_nan=False)  # as a browser reads it
 
 
-def test_the_curves_have_the_rungs_and_the_best_on_top(synthetic: Synthetic) -> None:
-    study = synthetic(60, 20)
-    html = report_html(study)
+def test_the_curves_have_the_rungs_and_the_best_on_top(sixty: tuple[Study, str]) -> None:
+    study, html = sixty
     asha = study.spec.search.early_stopping.asha
     assert asha is not None
     lines = held(html)["figures"]["curves-all"]["layout"]["shapes"]
@@ -279,8 +288,8 @@ def test_the_curves_have_the_rungs_and_the_best_on_top(synthetic: Synthetic) -> 
     assert numbers(best["y"]).tolist() == logged["val_error"].astype(np.float32).tolist()
 
 
-def test_every_figure_has_words_that_say_what_to_look_for(synthetic: Synthetic) -> None:
-    html = report_html(synthetic(60, 20))
+def test_every_figure_has_words_that_say_what_to_look_for(sixty: tuple[Study, str]) -> None:
+    html = sixty[1]
     sections = re.findall(r'<section id="[\w-]+">.*?</section>', html, re.DOTALL)
     drawn = [section for section in sections if 'class="figure"' in section]
     assert len(drawn) > 8
@@ -289,10 +298,10 @@ def test_every_figure_has_words_that_say_what_to_look_for(synthetic: Synthetic) 
         assert "Look for" in caption, caption
 
 
-def test_the_curves_are_the_epochs(synthetic: Synthetic) -> None:
-    study = synthetic(60, 20)
+def test_the_curves_are_the_epochs(sixty: tuple[Study, str]) -> None:
+    study, html = sixty
     drawn: dict[Any, Any] = {}
-    for trace in traces(report_html(study), "curves-all"):
+    for trace in traces(html, "curves-all"):
         if trace["mode"].startswith("lines") and trace["name"] != "best":
             row, epoch, error = (numbers(trace[name]) for name in ("customdata", "x", "y"))
             there = ~np.isnan(error)
@@ -308,15 +317,15 @@ def test_the_curves_are_the_epochs(synthetic: Synthetic) -> None:
     assert drawn == logged
 
 
-def test_the_number_of_traces_does_not_grow_with_the_trials(synthetic: Synthetic) -> None:
-    few, many = (len(traces(report_html(synthetic(trials, 10)), "curves-all")) for trials in (60, 300))
+def test_the_number_of_traces_does_not_grow_with_the_trials(shared: Synthetic, sixty: tuple[Study, str]) -> None:
+    few, many = (len(traces(html, "curves-all")) for html in (sixty[1], report_html(shared(300, 20))))
     assert few == many <= 2 * len(STATUSES) + 2
 
 
 @pytest.mark.parametrize("axis", ["time", "epochs"])
-def test_the_best_so_far_falls_to_the_best(synthetic: Synthetic, axis: str) -> None:
-    study = synthetic(60, 20)
-    *dots, line = traces(report_html(study), f"best-so-far-{axis}")
+def test_the_best_so_far_falls_to_the_best(sixty: tuple[Study, str], axis: str) -> None:
+    study, html = sixty
+    *dots, line = traces(html, f"best-so-far-{axis}")
     x, best = numbers(line["x"]), numbers(line["y"])
     assert (np.diff(x) >= 0).all()
     assert (np.diff(best) <= 0).all()
@@ -326,8 +335,8 @@ def test_the_best_so_far_falls_to_the_best(synthetic: Synthetic, axis: str) -> N
         assert x[-1] == len(study.epochs)
 
 
-def test_bars_of_a_row_do_not_overlap(synthetic: Synthetic) -> None:
-    bars = traces(report_html(synthetic(60, 20)), "timeline-all")
+def test_bars_of_a_row_do_not_overlap(sixty: tuple[Study, str]) -> None:
+    bars = traces(sixty[1], "timeline-all")
     spans = [
         (row, start, start + length)
         for trace in bars
@@ -377,8 +386,8 @@ def test_an_epoch_that_a_later_attempt_reports_took_no_time_of_it(synthetic: Syn
     assert overview(paused).busy.total_seconds() == 600 + 600 + 600
 
 
-def test_the_plane_lies_lowest_where_it_was_planted(synthetic: Synthetic) -> None:
-    surface, *_ = traces(report_html(synthetic(300, 20)), "plane-all")
+def test_the_plane_lies_lowest_where_it_was_planted(shared: Synthetic) -> None:
+    surface, *_ = traces(report_html(shared(300, 20)), "plane-all")
     alpha, beta = numbers(surface["x"]), numbers(surface["y"])
     error = numbers(surface["z"]).reshape(len(beta), len(alpha))
     row, column = np.unravel_index(np.nanargmin(error), error.shape)
@@ -428,9 +437,9 @@ def test_a_plane_of_equal_errors_is_flat(synthetic: Synthetic) -> None:
     np.testing.assert_allclose(error[np.isfinite(error)], 25, rtol=1e-5)
 
 
-def test_the_table_lists_every_trial_once_the_best_first(synthetic: Synthetic) -> None:
-    study = synthetic(60, 20)
-    table = held(report_html(study))["trials"]
+def test_the_table_lists_every_trial_once_the_best_first(sixty: tuple[Study, str]) -> None:
+    study, html = sixty
+    table = held(html)["trials"]
     columns = {column["label"]: column["values"] for column in table["columns"]}
     assert sorted(table["order"]) == list(range(60))
     assert table["order"][: len(study.ranked)] == study.ranked.index.tolist()
@@ -460,10 +469,10 @@ def test_no_decision_makes_an_empty_rung_table(synthetic: Synthetic) -> None:
     assert {"rung", "came", "cutoff", "nearest"} <= set(rungs.columns)
 
 
-def test_the_gradient_ratio_is_that_of_the_weighted_norms(synthetic: Synthetic) -> None:
-    study = synthetic(60, 20)
+def test_the_gradient_ratio_is_that_of_the_weighted_norms(sixty: tuple[Study, str]) -> None:
+    study, html = sixty
     best = study.ranked.iloc[0]
-    (line,) = traces(report_html(study), "gradients-best")
+    (line,) = traces(html, "gradients-best")
     rows = study.epochs[study.epochs["trial_id"] == best["trial_id"]]
     ratio = best["params_alpha"] * rows["grad_norm_adversarial"] / (best["params_beta"] * rows["grad_norm_feature"])
     np.testing.assert_allclose(numbers(line["y"]), ratio, rtol=1e-5)
@@ -483,8 +492,8 @@ def test_a_switch_is_drawn_where_a_trial_trained_on_another_loss_before(syntheti
 # What others work out stands beside it
 
 
-def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Synthetic) -> None:
-    study = synthetic(60, 20)
+def test_importance_seeds_and_findings_stand_where_there_are_some(sixty: tuple[Study, str]) -> None:
+    study, without = sixty
     keys = (
         Importance("loss.alpha", 0.75, Interval(0.5, 0.875), significant=True),
         Importance("loss.beta", 0.25, Interval(0.125, 0.5), significant=False),
@@ -506,7 +515,6 @@ def test_importance_seeds_and_findings_stand_where_there_are_some(synthetic: Syn
     assert findings(study)
     for sentence in findings(study):
         assert sentence in text
-    without = report_html(study)
     assert held(html)["figures"].keys() - held(without)["figures"].keys() == {"importance-all", "seeds-all"}
     assert "With other seeds" not in Elements(without).text
 
@@ -546,12 +554,12 @@ def test_nothing_is_loaded_from_elsewhere(synthetic: Synthetic) -> None:
     assert "@import" not in css
 
 
-def test_what_a_trial_says_is_text_and_nothing_else(synthetic: Synthetic) -> None:
-    study = synthetic(60, 20)
+def test_what_a_trial_says_is_text_and_nothing_else(sixty: tuple[Study, str]) -> None:
+    study, as_it_is = sixty
     said = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)>"
     nasty = replace(study, trials=study.trials.assign(error=said, node=said), location=study.location.join("<i>name"))
     html = report_html(nasty)
-    plain, spoilt = Elements(report_html(study)), Elements(html)
+    plain, spoilt = Elements(as_it_is), Elements(html)
     assert [tag for tag, _ in spoilt.tags] == [tag for tag, _ in plain.tags]
     assert "<i>name" in spoilt.text
     why = next(column for column in held(html)["trials"]["columns"] if column["label"] == "why")

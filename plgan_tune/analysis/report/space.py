@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay, QhullError, cKDTree
+from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from plgan_tune.analysis.curves import values_at_equal_epoch
 from plgan_tune.analysis.importance import Importances, Unanswered
@@ -316,9 +316,10 @@ def _among_trials(axes: tuple[Axis, Axis], grid: tuple[NDArray[np.float64], NDAr
     apart = float(np.median(np.asarray(tree.query(trials, k=[2])[0]))) if len(trials) > 1 else 0.0
     near = np.asarray(tree.query(places)[0]) <= max(NEAR * apart, 1 / (GRID - 1))
     try:
-        return np.asarray(near & (Delaunay(trials).find_simplex(places) >= 0))
+        edges = ConvexHull(trials).equations  # of each, a normal outwards and an offset
     except (QhullError, ValueError):  # trials on one line have no hull
         return near
+    return np.asarray(near & (places @ edges[:, :2].T + edges[:, 2] <= 1e-9).all(axis=-1))
 
 
 def _part(axis: Axis, places: NDArray[np.float64]) -> NDArray[np.float64]:
