@@ -24,6 +24,15 @@ settings.register_profile("plgan_tune", deadline=None)
 settings.load_profile("plgan_tune")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hasty_disk() -> Iterator[None]:
+    """Nobody cuts the power, nor takes a lock in the same moment: no test outside store/ waits for either."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda file: None)
+        patched.setattr("plgan_tune.store.lock.SETTLE", 0.0)
+        yield
+
+
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
     """A copy of the results that an earlier version left (fixtures/README.md)."""
@@ -141,9 +150,12 @@ def started() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
     return _started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As many as a trial of one CPU has: a sum's order, and so its last digit, depends on the number of threads."""
+    """As many as a trial of one CPU has: a sum's order, and so its last digit, depends on the number of threads.
+
+    And small trials are slower on more.
+    """
     from plgan_tune.training.threads import torch_threads  # noqa: PLC0415 - torch, seconds
 
     with torch_threads(1):

@@ -4,7 +4,6 @@ import hashlib
 import io
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +24,11 @@ from plgan_tune.train import train
 from plgan_tune.trained import read_checkpoint
 from plgan_tune.training.checkpoint import CheckpointError, encode_checkpoint, restore_state
 from plgan_tune.training.state import TrainState, new_state
-from plgan_tune.training.threads import torch_threads
 
 
 def trial_of(**given: object) -> TrialSpec:
     data = {"source": "digits", "labels": 20, "validation": 100}
     return TrialSpec.model_validate(with_defaults({"data": data, **given}))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads, which another room's tests may have set."""
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(scope="module")

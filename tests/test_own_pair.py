@@ -20,7 +20,7 @@ from tests.factories import OWN_PAIR, SMALL
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Path:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A search of two trials of a user's own pair."""
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_bytes(OWN_PAIR.read_bytes())

@@ -336,7 +336,7 @@ def test_a_search_rests_while_too_many_rows_wait_and_then_nothing_is_missing(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.usefixtures("embedded_ray", "one_thread")
+@pytest.mark.usefixtures("embedded_ray")
 def test_the_rows_of_one_process_are_those_of_ray_with_one_trial_at_a_time(tmp_path: Path) -> None:
     """Those of a search and of its evaluation, bit for bit."""
     for backend, name, words in ((InProcess(), "alone", ["--in-process"]), (on_ray(), "ray", [])):

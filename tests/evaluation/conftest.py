@@ -30,11 +30,6 @@ TINY: Mapping[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread(one_thread: None) -> None:
-    """An evaluation sets their number for its process."""
-
-
 @pytest.fixture(scope="session")
 def tiny() -> StudySpec:
     """A study of two epochs of tenths of a second."""

@@ -23,6 +23,11 @@ from tests import factories
 START: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hasty_disk() -> None:
+    """What a disk has synced, and who has a lock, is for these tests to say."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """The columns of a small study, and rows that fit them."""

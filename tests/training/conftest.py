@@ -1,6 +1,6 @@
 """Small trials on small images, and what of a trial is compared bit for bit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,17 +16,9 @@ from plgan_tune.records import EpochMetrics
 from plgan_tune.training.judge import Judge, Network
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.step_runner import StepRunner
-from plgan_tune.training.threads import torch_threads
 from tests.factories import load
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads, which another room's tests may have set."""
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(scope="session")

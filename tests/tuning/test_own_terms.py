@@ -22,7 +22,7 @@ OWN = {"file": "mine.py", "entropy": {"log_uniform": [1e-3, 1.0]}, "match": {"ch
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside mine.py and a space file that searches its keys."""
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_bytes(OWN_TERMS.read_bytes())

@@ -59,7 +59,6 @@ def test_leaves_what_the_readme_says(search: Search, tmp_path: Path) -> None:
     assert load_trial(folder / "best.yaml") == result.best
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_train_repeats_the_best_trial_exactly(search: Search, tmp_path: Path) -> None:
     result = search(small(early_stopping="none", trials=2))
     trial, threads = load_trial_and_threads(tmp_path / "study" / "best.yaml")
