@@ -1,14 +1,16 @@
 """A page's examples in their order, as one script that does in a folder what a reader does there."""
 
-import os
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import dropwhile
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -48,7 +50,7 @@ def script(text: str, shorter: Mapping[str, Sequence[str]]) -> str:
     parts = [COMMAND]
     for file, language, body in BLOCK.findall(text):
         if file:
-            parts.append(f"open({file!r}, 'w').write({body!r})\n")
+            parts.append(f"__import__('pathlib').Path({file!r}).write_text({body!r})\n")
         elif language == "python":
             parts.append(body)
         elif language == "sh":
@@ -63,23 +65,16 @@ def script(text: str, shorter: Mapping[str, Sequence[str]]) -> str:
 
 
 def read(text: str, folder: Path, shorter: Mapping[str, Sequence[str]]) -> str:
-    """Runs a page's examples from top to bottom in a folder; what they print."""
+    """Runs a page's examples from top to bottom in a folder; what they print.
+
+    In this process, for another one would take seconds to import torch.
+    """
     (folder / "page.py").write_text(script(text, shorter), encoding="utf-8")
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "PLGAN_TUNE_CACHE": str(folder / "cache"),
-        "COLUMNS": "120",
-        "TERM": "dumb",
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "page.py"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(StringIO()) as said:
+        patched.chdir(folder)
+        patched.syspath_prepend(folder)
+        for name, value in {"PLGAN_TUNE_CACHE": str(folder / "cache"), "COLUMNS": "120", "TERM": "dumb"}.items():
+            patched.setenv(name, value)
+        patched.setattr("sys.argv", ["page.py"])
+        runpy.run_path("page.py", run_name="__main__")
+    return said.getvalue()
