@@ -48,14 +48,12 @@ def synthetic_study(studies: Path) -> Study:
 
 
 def analyze(*words: object, cwd: Path, width: int = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "plgan_tune.analyze", *map(str, words)],
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": str(width), "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The command in this process, as if it were one of its own in `cwd`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(cwd)
+        said = CliRunner().invoke(analyze_command.app, [str(word) for word in words], env={"COLUMNS": str(width)})
+    assert said.exception is None or isinstance(said.exception, SystemExit), said.exception
+    return subprocess.CompletedProcess(str(words), said.exit_code, said.stdout, said.stderr)
 
 
 def test_it_says_what_a_study_found(studies: Path) -> None:
