@@ -98,17 +98,23 @@ def train(name: str, data: Path | None = None, precision: str = "float64", check
     """
     with TemporaryDirectory() as folder:
         config, out = Path(folder, "trial.json"), Path(folder, "out")
-        config.write_text(json.dumps(_space_file(TRIALS[name], data, precision)))  # JSON is YAML
+        config.write_text(json.dumps(space_file(TRIALS[name], data, precision)))  # JSON is YAML
         words = [sys.executable, "-m", "plgan_tune.train", "--config", str(config), "--out", str(out)]
         env = _one_thread(checkout)
         ended = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
         if ended.returncode != 0:
             raise SystemExit(f"{checkout}: {name} ended with {ended.returncode}: {ended.stdout}{ended.stderr}")
-        rows = pq.read_table(out / "epochs").to_pylist()
+        return rows_in(out)
+
+
+def rows_in(out: Path) -> list[Row]:
+    """The rows that `train` left in a folder, times left out."""
+    rows = pq.read_table(out / "epochs").to_pylist()
     return [{key: value for key, value in row.items() if key not in LEFT_OUT} for row in rows]
 
 
-def _space_file(golden: Golden, data: Path | None, precision: str) -> Mapping[str, Any]:
+def space_file(golden: Golden, data: Path | None = None, precision: str = "float64") -> Mapping[str, Any]:
+    """The trial as `train` reads it."""
     trial = {**golden.settings, "training": {**golden.settings["training"], "precision": precision}}
     if golden.images is not None:
         if data is None:
