@@ -32,58 +32,14 @@ from plgan_tune.study.ranking import trained_whole
 from plgan_tune.study.state import Ending, StudyState
 from plgan_tune.tuning.driver import StudyResult, run_study
 from plgan_tune.tuning.sampler import OptunaSampler
-from tests.factories import START, make_metrics, make_report, make_trial, small
+from tests.backends.planted import Planned
+from tests.factories import START, make_metrics, make_trial, small
 
 EPOCHS = 2
 ALPHAS = (0.2, 0.3, 0.4, 0.5)
 """Of the search's trials. In `Planned` a trial's error is about its alpha."""
 
 UNEQUAL = ["node", "seconds", "images_per_second", "reported_at", "started_at", "ended_at"]
-
-
-class Planned:
-    """A worker that trains nothing: an error follows from the point, the seed and the epoch.
-
-    A checkpoint is the number of its epoch.
-    """
-
-    noise = 0.02
-    diverging: frozenset[tuple[str, int]] = frozenset()
-    """Replicates that diverge in their first epoch: whose, and which."""
-
-    def __init__(self, ranks: object, device: object, node: str, study: Location, threads: int) -> None:
-        self._study = study
-
-    def begin(self, assignment: Assignment) -> None:
-        self._assignment = assignment
-        self._files = TrialFiles.of(self._study, assignment.trial_id)
-        saved = next(self._files.newest_first(), None) if assignment.attempt > 1 else None
-        self._epoch = 0 if saved is None else min(int(saved.read_bytes()), assignment.logged)
-
-    def step(self) -> EpochReport:
-        self._epoch += 1
-        assignment = self._assignment
-        if (assignment.replicate_of, assignment.replicate) in self.diverging:
-            return self._report(None, TrialStatus.DIVERGED, "planned")
-        last = self._epoch == assignment.trial.training.epochs
-        if last:
-            self.save()
-        return self._report(self.error(), TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
-
-    def error(self) -> float:
-        trial, draw = (
-            self._assignment.trial,
-            Random(f"{self._assignment.trial.seed} {self._assignment.trial.loss.alpha}"),
-        )
-        ahead = 0.05 * (trial.training.epochs - self._epoch)
-        return trial.loss.alpha + ahead + draw.uniform(-self.noise, self.noise)
-
-    def save(self) -> None:
-        self._files.write(self._assignment.attempt, self._epoch, str(self._epoch).encode())
-
-    def _report(self, error: float | None, status: TrialStatus, why: str | None = None) -> EpochReport:
-        metrics = None if error is None else make_metrics(self._epoch, error)
-        return make_report(metrics, status, attempt=self._assignment.attempt, error=why)
 
 
 @pytest.fixture
@@ -671,7 +627,6 @@ class Trained(TrialWorker):
         return replace(report, metrics=replace(report.metrics, val_error=error, seconds=seconds))
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_study_won_by_a_first_point_that_was_stopped_has_a_classifier_and_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

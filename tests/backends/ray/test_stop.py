@@ -71,7 +71,7 @@ def test_sigusr1_lets_an_epoch_end_that_takes_long_where_the_program_has_no_hand
     before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(tune_run, "PlganTrainable", interrupting(os.getpid(), seconds=20))
+            patched.setattr(tune_run, "PlganTrainable", interrupting(os.getpid(), seconds=13))
             result = search(spec)
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
     finally:
