@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
-from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10, SVHN
 
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data import digits
@@ -35,6 +33,8 @@ def pixels(seed: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def test_digits(make: Make, cache: Path) -> None:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second
+
     spec = make("digits", labels=20, validation=300)
     train, (test, test_labels) = load_dataset(spec), load_test(spec)
     assert (train.channels, train.size, train.n_classes) == (1, 8, 10)
@@ -188,6 +188,8 @@ def _md5(file: Path) -> str:
 
 
 def test_svhn_files_that_are_there(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import SVHN  # noqa: PLC0415 - seconds
+
     images, labels = pixels(0, (30, 32, 32, 3)), [10, *range(1, 10)] * 3
     file = tmp_path / "train_32x32.mat"
     savemat(file, {"X": images.transpose(1, 2, 3, 0), "y": np.array(labels, np.uint8)[:, None]})
@@ -206,10 +208,10 @@ def test_cifar10_files_that_are_there(tmp_path: Path, make: Make, monkeypatch: p
         (folder / name).write_bytes(pickle.dumps({"data": part.reshape(10, -1), "labels": [*range(10)]}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(k) for k in range(10)]}))
     sums = [[name, _md5(folder / name)] for name in names]
-    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
-    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.train_list", sums[:5])
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.test_list", sums[5:])
     meta = {"filename": "batches.meta", "key": "label_names", "md5": _md5(folder / "batches.meta")}
-    monkeypatch.setattr(CIFAR10, "meta", meta)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.meta", meta)
     spec = make("cifar10", tmp_path, labels=10, validation=10)
     train = load_dataset(spec)
     np.testing.assert_array_equal(train.images.numpy(), images[:50])

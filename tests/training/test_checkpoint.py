@@ -96,24 +96,24 @@ def test_resumed_is_uninterrupted_bit_for_bit(
 ) -> None:
     shape = {"mlp": {}, "recurrent": {"size": 9}}.get(kind, {"size": 20, "channels": 3})
     images = make_data(**shape)
-    sections = {"loss": {"switch_epoch": 4, **loss}, "training": {"epochs": 6, **training}, "model": model}
-    check_resumed(make_trial(kind, optim={"decay_epoch": 3}, **sections), images, begin, tensors_of, timeless)
+    sections = {"loss": {"switch_epoch": 3, **loss}, "training": {"epochs": 4, **training}, "model": model}
+    check_resumed(make_trial(kind, optim={"decay_epoch": 2}, **sections), images, begin, tensors_of, timeless)
 
 
 def test_a_clipped_critic_without_labels_resumes_too(
     make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, timeless: Timeless
 ) -> None:
     loss = CRITIC | {"supervised_scale": 0.0}
-    trial = make_trial(loss=loss, data={"labels": 0}, optim=RMSPROP, training={"epochs": 6, "discriminator_steps": 2})
+    trial = make_trial(loss=loss, data={"labels": 0}, optim=RMSPROP, training={"epochs": 4, "discriminator_steps": 2})
     check_resumed(trial, make_data(labelled=0), begin, tensors_of, timeless)
 
 
 def check_resumed(whole: TrialSpec, images: Dataset, begin: Begin, tensors_of: TensorsOf, timeless: Timeless) -> None:
-    """Three epochs, a checkpoint and the other three are the six, bit for bit."""
+    """Two epochs, a checkpoint and the other two are the four, bit for bit."""
     straight = begin(whole, images)
     rows = [timeless(row) for row in epochs(straight, images)]
 
-    half = whole.model_copy(update={"training": whole.training.model_copy(update={"epochs": 3})})
+    half = whole.model_copy(update={"training": whole.training.model_copy(update={"epochs": 2})})
     state = begin(half, images)
     earlier = list(epochs(state, images))
     content = encode_checkpoint(state, earlier)

@@ -75,9 +75,9 @@ def cases(
     make_data: Callable[..., Dataset],
     make_judge: Callable[[Dataset], Judge],
 ) -> dict[str, Case]:
-    """Every pair of networks, with the recipe's choices and those that were printed; 5 steps an epoch."""
+    """Every pair of networks, with the recipe's choices and those that were printed; 3 steps an epoch."""
     hundred: dict[str, Any] = {**FLOAT64, "batch_size": 100}  # three ranks have 33, 33 and 34 of them
-    vector, picture = make_data(pool=500), make_data(pool=500, size=16, channels=3)
+    vector, picture = make_data(pool=300), make_data(pool=300, size=16, channels=3)
     three = make_data(pool=15)
     unseen = replace(three.split, validation=three.split.validation[:2])  # one of three ranks has none
     made: dict[str, tuple[TrialSpec, Dataset]] = {
@@ -144,11 +144,11 @@ def cases(
                 optim={"kind": "rmsprop", "beta1": 0.0, "clip": 0.05},
                 training=hundred | {"discriminator_steps": 2, "epochs": 1},
             ),
-            make_data(pool=500, size=20, labelled=0),
+            make_data(pool=300, size=20, labelled=0),
         ),
         "dcgan": (
             make_trial("dcgan", "dcgan_ssl", training=hundred | {"discriminator_steps": 2, "epochs": 2}),
-            make_data(pool=500, size=20),
+            make_data(pool=300, size=20),
         ),
         "dcgan with tricks": (
             make_trial(
@@ -157,9 +157,9 @@ def cases(
                 model={"minibatch_kernels": 6, "generator_norm": "virtual"},
                 training=hundred | {"epochs": 1},
             ),
-            make_data(pool=500, size=20),
+            make_data(pool=300, size=20),
         ),
-        "recurrent": (make_trial("recurrent", training=hundred | {"epochs": 2}), make_data(pool=500, size=8)),
+        "recurrent": (make_trial("recurrent", training=hundred | {"epochs": 2}), make_data(pool=300, size=8)),
         "recurrent with tricks": (
             make_trial(
                 "recurrent",
@@ -169,7 +169,7 @@ def cases(
                 },
                 training=hundred | {"epochs": 1},
             ),
-            make_data(pool=500, size=9),
+            make_data(pool=300, size=9),
         ),
         "an image a rank": (
             make_trial(

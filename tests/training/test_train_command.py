@@ -24,6 +24,7 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.read import read_epochs
 from plgan_tune.train import app, train
 from plgan_tune.training.checkpoint import decode_checkpoint
+from plgan_tune.training.threads import torch_threads
 
 Timeless = Callable[[EpochMetrics], dict[str, float]]
 
@@ -153,7 +154,8 @@ def test_what_it_leaves(three: tuple[Path, Said], timeless: Timeless) -> None:
 
 
 def test_a_new_process_goes_on_as_if_nothing_had_been(config: Path, six: Path, copied: Path) -> None:
-    said = process("--config", config, "--set", "trial.training.epochs=6", "--out", copied, "--resume")
+    """Another process has trained the first three epochs."""
+    said = command("--config", config, "--set", "trial.training.epochs=6", "--out", copied, "--resume")
     assert said.status == 0, said.text
     assert same_bits(checkpoint_of(copied).content, checkpoint_of(six).content)
     assert (copied / "samples.png").read_bytes() == (six / "samples.png").read_bytes()
@@ -166,8 +168,9 @@ def test_a_new_process_goes_on_as_if_nothing_had_been(config: Path, six: Path, c
 
 def test_ctrl_c_ends_the_epoch_and_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "it's out"
-    overrides = ["--set", "trial.training.epochs=100000", "--set", "trial.loss.alpha=0.75"]
-    words = ["--config", str(config), *overrides, "--out", str(out), "--threads", "2"]
+    changes = ["trial.training.epochs=100000", "trial.loss.alpha=0.75", "resources.cpus_per_rank=2"]
+    overrides = [word for change in changes for word in ("--set", change)]
+    words = ["--config", str(config), *overrides, "--out", str(out), "--threads", "1"]
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "plgan_tune.train", *words],
         cwd=ROOT,
@@ -187,12 +190,12 @@ def test_ctrl_c_ends_the_epoch_and_says_how_to_go_on(config: Path, tmp_path: Pat
 
     _, *words = shlex.split(last)
     assert words[:2] == ["-m", "plgan_tune.train"]
-    assert words[-5:] == ["--threads", "2", "--out", str(out), "--resume"]
+    assert words[-5:] == ["--threads", "1", "--out", str(out), "--resume"]
     go_on = [*words[2:], "--set", f"trial.training.epochs={finished + 2}"]
     said = command(*go_on)
     assert said.status == 0, said.text
     straight = tmp_path / "straight"
-    said = command("--config", config, *overrides, *go_on[-2:], "--threads", "2", "--out", straight)
+    said = command("--config", config, *overrides, *go_on[-2:], "--threads", "1", "--out", straight)
     assert said.status == 0, said.text
     assert same_bits(checkpoint_of(out).content, checkpoint_of(straight).content)
 
@@ -214,7 +217,6 @@ def test_it_takes_the_threads_of_its_configuration_or_those_asked_for(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    torch.set_num_threads(5)
     seen: list[int] = []
 
     def session(*_: object, **__: object) -> Iterator[EpochMetrics]:
@@ -224,10 +226,11 @@ def test_it_takes_the_threads_of_its_configuration_or_those_asked_for(
     monkeypatch.setattr("plgan_tune.train.session", session)
     config = tmp_path / "trial.yaml"
     config.write_text(f"{resources}\n{CONFIG}")
-    said = command("--config", config, *words, "--out", tmp_path / "out")
+    with torch_threads(5):
+        said = command("--config", config, *words, "--out", tmp_path / "out")
+        assert torch.get_num_threads() == 5
     assert seen == [threads]
     assert f"training on the CPU, {threads} thread{'s' * (threads > 1)}\n" in said.text
-    assert torch.get_num_threads() == 5
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
 from plgan_tune.analyze import app as analyze
@@ -83,8 +82,10 @@ def ended(study: Location) -> list[dict[str, Any]]:
     return [row for row in read_trials(study).to_pylist() if row["status"] == TrialStatus.COMPLETED]
 
 
-def serve(port: int = 0) -> ThreadedMotoServer:
+def serve(port: int = 0) -> Any:
     """One more server with the content of the bucket's own: all of a process share it."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     return server
