@@ -24,7 +24,7 @@ from tests.waiting import wait_for_epochs
 
 pytestmark = pytest.mark.slow
 
-KILLS = 10
+KILLS = 8
 EPOCHS = 8
 TRIALS = 4
 SPACE = f"""

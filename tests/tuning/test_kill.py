@@ -22,7 +22,7 @@ from tests.waiting import wait_for_epochs
 
 pytestmark = pytest.mark.slow
 
-KILLS = 10
+KILLS = 8
 EPOCHS = 12
 SPACE = f"""
 study: killed
@@ -44,7 +44,7 @@ def logged(study: Path) -> tuple[list[EpochRow], list[DecisionRow]]:
 
 
 def test_nothing_is_lost_or_counted_twice(tmp_path: Path, started: Started) -> None:
-    """Kills a search ten times, then lets it end, and holds the log against what it implies.
+    """Kills a search time and again, then lets it end, and holds the log against what it implies.
 
     Every other time it has logged new epochs before; in between it is killed while it starts and takes up its log.
     """
@@ -59,9 +59,9 @@ def test_nothing_is_lost_or_counted_twice(tmp_path: Path, started: Started) -> N
         with started(tmp_path, *words) as search:
             if kill % 2 == 0:
                 wait_for_epochs(search, study, len(epochs) + 1, tmp_path / "said.txt")
-                time.sleep(moments.uniform(0.0, 4.0))
+                time.sleep(moments.uniform(0.0, 2.0))
             else:
-                time.sleep(moments.uniform(0.0, 8.0))
+                time.sleep(moments.uniform(0.0, 6.0))
             os.killpg(search.pid, signal.SIGKILL)
             search.wait(timeout=30)
         before, (epochs, decisions) = (epochs, decisions), logged(study)
