@@ -14,9 +14,11 @@ from plgan_tune.backends.in_process import InProcess
 from plgan_tune.backends.ray import tune_run
 from plgan_tune.backends.ray.gang import Gang, RankActor
 from plgan_tune.backends.ray.trainable import PlganTrainable
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialStatus
 from plgan_tune.tuning.driver import run_study
-from tests.factories import UNTIMED, Search, small
+from tests.factories import OWN_TERMS, UNTIMED, Search, small
 
 
 class LosingARank(PlganTrainable):
@@ -63,17 +65,29 @@ def raise_planted() -> None:
 def test_two_ranks_report_the_epochs_of_one_and_so_does_the_gang_after_one_that_lost_a_rank(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The failure of a rank is what its trial says. More ranks than the cluster holds are refused with the numbers."""
-    training = {"epochs": 4, "checkpoint_every": 1, "precision": "float64"}
-    options: dict[str, Any] = {"training": training, "early_stopping": "none", "trials": 2, "max_failures": 1}
-    run_study(small(**options), backend=InProcess(), results=tmp_path, name="one")
-    search(small(**options, ranks=2), "two")
+    """With a user's own terms, of which each rank loads the study's copy. The failure of a rank is what its trial says.
+
+    More ranks than the cluster holds are refused with the numbers.
+    """
+    (tmp_path / "mine.py").write_bytes(OWN_TERMS.read_bytes())
+
+    def of_ranks(count: int) -> StudySpec:
+        training = {"epochs": 4, "checkpoint_every": 1, "precision": "float64"}
+        options: dict[str, Any] = {"early_stopping": "none", "trials": 2, "max_failures": 1}
+        mapping = small(training=training, **options, ranks=count).as_mapping()
+        mapping["trial"]["own"] = {"file": str(tmp_path / "mine.py"), "entropy": 0.5}
+        return study_from_mapping(mapping)
+
+    run_study(of_ranks(1), backend=InProcess(), results=tmp_path, name="one")
+    search(of_ranks(2), "two")
     monkeypatch.setattr(tune_run, "PlganTrainable", LosingARank)
     began = time.monotonic()
-    search(small(**options, ranks=2), "broken")
+    search(of_ranks(2), "broken")
     assert time.monotonic() - began < 540  # no rank waits out a collective's ten minutes
     one, two, broken = (pd.read_parquet(tmp_path / name / "epochs") for name in ("one", "two", "broken"))
-    pd.testing.assert_frame_equal(one[UNTIMED], two[UNTIMED], rtol=0, atol=1e-6)
+    own = [name for name in map(str, one) if name.startswith("own_")]
+    assert len(own) == 6
+    pd.testing.assert_frame_equal(one[[*UNTIMED, *own]], two[[*UNTIMED, *own]], rtol=0, atol=1e-6)
     assert list(broken["trial_id"]) == ["t0000"] * 4 + ["t0001"] * 2
     assert list(broken["attempt"]) == [1, 1, 2, 2, 1, 1]
     pd.testing.assert_frame_equal(two[UNTIMED].head(6), broken[UNTIMED])
@@ -82,5 +96,5 @@ def test_two_ranks_report_the_epochs_of_one_and_so_does_the_gang_after_one_that_
     assert list(trials["attempt"]) == [2, 2]
     assert "planted in rank 1" in str(trials.loc[1, "error"])
     with pytest.raises(ClusterError, match=r"3 x \(1 CPU\).*2 CPU"):
-        search(small(**options, ranks=3), "three")
+        search(of_ranks(3), "three")
     assert not (tmp_path / "three").exists()
