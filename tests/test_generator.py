@@ -96,7 +96,7 @@ def test_a_way_leads_from_one_z_to_the_other(folders: dict[str, Path], kind: str
 def test_a_normal_way_keeps_the_length_of_z(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     passed = []
 
-    def forward(self: ImageGenerator, latent: Tensor) -> Tensor:  # noqa: ARG001
+    def forward(self: ImageGenerator, latent: Tensor) -> Tensor:
         passed.append(latent.norm(dim=1))
         return latent[:, :1, None, None]
 
