@@ -11,7 +11,7 @@ from tests.docs.reading import ROOT, read
 PAGES: Final = sorted(set((ROOT / "docs" / "extending").glob("*.md")) - {ROOT / "docs" / "extending" / "index.md"})
 SAID: Final = {
     "backend": r"completed",
-    "data_source": r"val_error_last=",
+    "data_source": r"value_last=",
     "early_stopping": r"stopped",
     "log_listener": r"t000[01], epoch [12]: \d+\.\d\d %",
     "loss": r"L_D +C_sup .* own_entropy.*own_entropy\n.*\{'discriminator_terms': \('entropy',\)",

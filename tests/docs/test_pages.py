@@ -106,4 +106,4 @@ def test_the_docstrings_of_the_public_names_run(tmp_path: Path) -> None:
     docstrings = [inspect.getdoc(getattr(plgan_tune, name)) or "" for name in named]
     assert all("```python\n" in docstring for docstring in docstrings)
     printed = read("\n".join([*docstrings, plgan_tune.__doc__ or ""]), tmp_path, SHORTER)
-    assert "val_error_last" in printed
+    assert "value_last" in printed
