@@ -63,10 +63,7 @@ Options = Mapping[str, set[str]]
 @pytest.fixture(scope="module")
 def options() -> Options:
     """The options that each command's --help lists, itself left out."""
-    return {
-        module: options_in(help_of(module))
-        for module in (f"plgan_tune.{command}" for command in COMMANDS)
-    }
+    return {module: options_in(help_of(module)) for module in (f"plgan_tune.{command}" for command in COMMANDS)}
 
 
 def help_of(module: str) -> str:
