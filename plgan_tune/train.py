@@ -344,7 +344,7 @@ def _judge_in_words(where: str) -> list[str]:
         return []
     judge = facts_of(folder, content)
     note = note_on_judge(judge)
-    return [judge_in_words(judge), *([] if note is None else [f"note: {note}"])]
+    return [f"judge of generated images: {judge_in_words(judge)}", *([] if note is None else [f"note: {note}"])]
 
 
 def _on_what(place: Place, threads: int) -> str:

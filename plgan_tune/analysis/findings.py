@@ -18,6 +18,7 @@ from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.config.study import StudySpec, set_paths
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.format import brief, measured
+from plgan_tune.console.judge import note_on_judge
 from plgan_tune.records import TrialStatus, Value, Verdict
 
 EDGE: Final = 0.05
@@ -52,7 +53,13 @@ def findings(study: Study) -> list[str]:
         *_collapsed(study),
         *_averages_worse(study),
         *_weights(study),
+        *_errs_often(study),
     ]
+
+
+def _errs_often(study: Study) -> Iterator[str]:
+    if study.judge is not None and (note := note_on_judge(study.judge)) is not None:
+        yield note
 
 
 def _another_metric(study: Study) -> Iterator[str]:

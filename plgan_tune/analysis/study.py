@@ -18,6 +18,7 @@ from plgan_tune.store.location import Location
 from plgan_tune.store.lock import is_writing
 from plgan_tune.store.read import read_tables, trial_rows
 from plgan_tune.store.schemas import cell, column_of, value_of
+from plgan_tune.study.judge_facts import JudgeFacts
 from plgan_tune.study.race import Standing, race_of
 from plgan_tune.study.study_file import read_study_file
 
@@ -55,6 +56,7 @@ class Study:
         standing: how the finalists came out on fresh seeds.
         searching: whether a search is writing the study.
         study_id: id that its files carry; None for a study from before ids existed.
+        judge: what measured its generated images; None if nothing did.
     """
 
     location: Location
@@ -67,6 +69,7 @@ class Study:
     standing: Standing
     searching: bool
     study_id: str | None
+    judge: JudgeFacts | None
 
     @property
     def everything(self) -> Rows:
@@ -227,6 +230,7 @@ def read_study(place: str | Path, metric: str | None = None) -> Study:
         standing,
         searching,
         held.study_id,
+        held.judge,
     )
     check_trials(location, held.spec, trials, study.params)
     return study if metric in (None, held.spec.search.metric) else ranked_by(study, str(metric))

@@ -15,6 +15,7 @@ from plgan_tune.analysis.study import Study
 from plgan_tune.config.metrics import Metric
 from plgan_tune.console.confirmed import confirmed_table, told_apart, winner_in_words
 from plgan_tune.console.format import STYLES, Prose, brief, duration, measured, named, range_of, word
+from plgan_tune.console.judge import judge_in_words
 from plgan_tune.records import TrialStatus
 
 LONG = 8
@@ -56,6 +57,8 @@ def _glance(study: Study, sums: Overview, ranked: Sequence[Ranked]) -> Renderabl
     if sums.epochs:
         table.add_row("time", Prose(f"{duration(sums.busy)} in which at least one trial trained"))
         table.add_row("pace", Prose(_pace(sums)))
+    if study.judge is not None:
+        table.add_row("judge", Prose(judge_in_words(study.judge)))
     if ranked:
         table.add_row("best", Prose(_found(study, sums, ranked[0])))
     if (sentence := told_apart(study.standing)) is not None:

@@ -11,7 +11,7 @@ ERRS_OFTEN: Final = 0.1
 def judge_in_words(judge: JudgeFacts) -> str:
     """Return what it has learned from, how well, and the distance that a perfect generator could reach."""
     return (
-        f"judge of generated images: {judge.labels:,} labels, error {percent(judge.error)} on the validation images; "
+        f"{judge.labels:,} labels, error {percent(judge.error)} on the validation images; "
         f"val_distance of real images {judge.floor:.2f}"
     )
 

@@ -274,7 +274,13 @@ def _judge(asked: _Asked, held: StudyFile, data: Dataset, console: Console) -> N
         was_there = location.join(JUDGE_FILE).exists()
         content = keep_judge(location, asked.spec.any_trial().data, data)
     if content is None:
-        say(console, "no judge of generated images: two classes must have labels beside validation", "dim")
+        if asked.spec.metric.needs_judge:
+            raise RuleError(
+                "search.metric must be one without a judge, such as val_transport, unless two classes have images with "
+                "a label besides those for validation",
+                asked.spec.metric.name,
+            )
+        say(console, "no judge of generated images: fewer than two classes have labels besides validation", "dim")
         return
     judge = facts_of(location, content)
     if earlier is not None and was_there and judge.sha256 != earlier.sha256:
@@ -282,7 +288,7 @@ def _judge(asked: _Asked, held: StudyFile, data: Dataset, console: Console) -> N
             f"{location.join(JUDGE_FILE).url} must be the judge of this study, of sha256 {earlier.sha256}, but it has "
             f"{judge.sha256}; put a copy back, or remove it to train another"
         )
-    say(console, judge_in_words(judge), "dim")
+    say(console, f"judge of generated images: {judge_in_words(judge)}", "dim")
     if judge == earlier:
         return
     held.with_judge(judge).write(location)

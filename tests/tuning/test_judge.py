@@ -10,6 +10,11 @@ import pytest
 import yaml
 from rich.console import Console
 
+from plgan_tune.analysis.findings import findings
+from plgan_tune.analysis.report.page import report_html
+from plgan_tune.analysis.study import read_study
+from plgan_tune.config.errors import RuleError
+from plgan_tune.console.format import percent
 from plgan_tune.console.judge import judge_in_words, note_on_judge
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.study.judge_facts import JudgeFacts
@@ -43,18 +48,37 @@ def test_a_study_has_one_judge_that_a_resume_keeps(
     assert facts is not None
     assert facts.sha256 == hashlib.sha256(content).hexdigest()
     assert facts.labels == 300
-    assert judge_in_words(facts) in said
+    assert f"judge of generated images: {judge_in_words(facts)}" in said
     assert epochs(study)[GENERATED].notna().all(axis=None)
+
+    seen = read_study(study)
+    assert seen.judge == facts
+    assert note_on_judge(facts) in findings(seen)  # of so few images, it errs on 11 %
+    assert f"to a judge that knows 300 labels and errs on {percent(facts.error)}" in report_html(seen)
 
     monkeypatch.setattr(module, "train_judge", lambda data: pytest.fail("trained again"))
     again = said_by(search, spec={"trials": 2}, resume=True)
-    assert judge_in_words(facts) in again
+    assert f"judge of generated images: {judge_in_words(facts)}" in again
     assert not any("judge is new" in line for line in again)
     assert (study / "judge.pt").read_bytes() == content
     search(small(trials=2), name="other")  # of the same data: from the cache
     assert (tmp_path / "other" / "judge.pt").read_bytes() == content
     columns = ["epoch", "val_error", *GENERATED]
     pd.testing.assert_frame_equal(epochs(study)[columns], epochs(tmp_path / "other")[columns])
+
+
+def test_data_without_labels_have_none_and_no_metric_of_it(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plgan_tune.backends.judging.judge_of", lambda spec, data: None)
+    said = said_by(search, spec={"trials": 1})
+    assert "no judge of generated images: fewer than two classes have labels besides validation" in said
+    rows = epochs(tmp_path / "study")
+    assert rows[GENERATED[:-1]].isna().all(axis=None)
+    assert rows["val_transport"].between(0, 1).all()
+    with pytest.raises(RuleError, match=r"search\.metric must be one without a judge, such as val_transport, unless"):
+        search(small(trials=1, metric="val_distance"), name="refused")
+    assert not (tmp_path / "refused").exists()
 
 
 def test_a_study_of_an_earlier_version_gets_one_with_a_note(search: Search, tmp_path: Path) -> None:

@@ -289,6 +289,9 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
     ]
     if sums.images_per_second is not None:
         facts.append(Fact("Images per second", f"{sums.images_per_second:,.0f}", "in one trial"))
+    if (judge := study.judge) is not None:
+        note = f"to a judge that knows {judge.labels:,} labels and errs on {percent(judge.error)}; it trains no trial"
+        facts.append(Fact("Distance of real images", f"{judge.floor:.2f}", note))
     return facts
 
 
