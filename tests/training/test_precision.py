@@ -68,9 +68,8 @@ def test_every_precision_trains_close_to_float64(
     for precision in ("float64", "float32", "bf16"):
         state = begin(make_trial(kind, training={"epochs": 2, "precision": precision}), data)
         rows[precision] = list(epochs(state, data))[-1]
-        cells = rows[precision].cells()
-        assert cells.pop("loss_self_training") is None
-        assert all(math.isfinite(value) for value in cells.values())
+        measured = [value for value in rows[precision].cells().values() if value is not None]
+        assert all(map(math.isfinite, measured))
         wanted = torch.float64 if precision == "float64" else torch.float32
         nets = (state.D.network, state.G.network, state.averaged)
         assert {weight.dtype for net in nets for weight in net.parameters()} == {wanted}
