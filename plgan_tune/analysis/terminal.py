@@ -165,7 +165,8 @@ def _table() -> Table:
 
 
 def _trial(row: Ranked, ranked: Sequence[Ranked]) -> Text:
-    return Text(f"{'=' if row.tied else ' '} {row.trial_id}", "green" if row is ranked[0] else "")
+    told_by_noise = row.tied and row.interval is not None
+    return Text(f"{'=' if told_by_noise else ' '} {row.trial_id}", "green" if row is ranked[0] else "")
 
 
 def _figure_names(metric: Metric) -> tuple[str, str, str]:
