@@ -24,14 +24,16 @@ from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import load_dataset, load_test
 from plgan_tune.data.errors import DataError
 from plgan_tune.evaluation.generation import Fidelity, check_weights
-from plgan_tune.evaluation.measure import Gauge, Measured, measure
+from plgan_tune.evaluation.measure import Gauge, GeneratorGauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
+from plgan_tune.evaluation.quality import Yardstick
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.evaluation.train import train_fixed
 from plgan_tune.gan.own_contract import Shapes
 from plgan_tune.gan.own_file import check_own
 from plgan_tune.gan.pairs.base import ImageShape
 from plgan_tune.gan.pairs.build import check_image
+from plgan_tune.records import TrialStatus
 from plgan_tune.store.judge import JUDGE_FILE, read_judge
 from plgan_tune.store.location import Location, StoreError, check_writable
 from plgan_tune.store.lock import LockedError, StudyLock
@@ -54,7 +56,11 @@ def main(
     top: Annotated[int, typer.Option(min=1, max=100, metavar="K", help="How many of its best configurations.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Seeds of each configuration.")] = 5,
     methods: Annotated[
-        bool, typer.Option("--methods", help="Also regular GAN, feature-wise GAN and supervised only.")
+        bool,
+        typer.Option(
+            "--methods",
+            help="Also regular GAN, feature-wise GAN and supervised only; without labels: GRAN, WIRGAN and GP-WIRGAN.",
+        ),
     ] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Train on the validation images as well.")] = False,
     address: Annotated[
@@ -73,6 +79,8 @@ def main(
     ] = None,
 ) -> None:
     """Train a search's best configurations and the patent's with fresh seeds, and measure their test errors.
+
+    Of a study without labels, measure how far generated images are from the test images.
 
     The same command continues an earlier one, and trains only what is missing.
     """
@@ -112,7 +120,7 @@ def main(
     if measured.missing:
         anew = f"to train everything again, remove the folder {typed(evaluation.location)}"
         refuse("\n".join([*measured.missing, anew]))
-    if all(row.test_error is None for row in measured.rows):
+    if all(row.status is not TrialStatus.COMPLETED for row in measured.rows):
         raise typer.Exit(1)
 
 
@@ -148,7 +156,7 @@ def evaluate(
             if (sha256 := study.template["own"]["sha256"]) is not None:
                 keep_own(evaluation.location, sha256, own_copy(evaluation.search, sha256).read_bytes())
             with console.status("training the judge of generated images"):
-                gauge = replace(gauge, judge=_judge(evaluation, study))
+                gauge = _with_judge(evaluation, study, gauge)
             with stopping_as_ctrl_c(go_on, console):
                 done = train_fixed(fixed, study, backend, summary=data, console=console, now=now, writer=lock)
             if not done:
@@ -157,6 +165,16 @@ def evaluate(
                 return measure(evaluation, gauge)
     except KeyboardInterrupt:
         return None
+
+
+def _with_judge(evaluation: Evaluation, study: StudySpec, gauge: Gauge) -> Gauge:
+    """Give the gauge the judge and, if generators are evaluated, the test images as it sees them."""
+    judge = _judge(evaluation, study)
+    if not evaluation.generators:
+        return replace(gauge, judge=judge)
+    yardstick = Yardstick.of(gauge.images, judge, gauge.device)
+    real = yardstick.real(load_dataset(study.any_trial().data))
+    return replace(gauge, judge=judge, generators=GeneratorGauge(yardstick, real))
 
 
 def _judge(evaluation: Evaluation, study: StudySpec) -> Judge | None:

@@ -252,7 +252,7 @@ class DecisionRow:
 class EvaluationRow:
     """One configuration trained with one seed to the last epoch, and measured on the test images."""
 
-    configuration: str = column("a trial_id of the search, patent, one of --methods, or judge")
+    configuration: str = column("a trial_id of the search, patent, a method, one of --methods, or judge")
     seed: int = column("trial.seed and trial.data.split_seed: seed of the weights and of the choice of labelled images")
     refit: bool = column("whether the validation images were trained on, too")
     trial_id: str = column("its trial in seeds/, where its epochs and checkpoint are")
@@ -273,3 +273,39 @@ class EvaluationRow:
     split_hash: str | None = column("hash of the labelled, unlabelled and validation rows")
     seconds: float = column("training time of all attempts", "s", least=0)
     evaluated_at: datetime = column("when it was measured", "UTC")
+    test_distance: float | None = column(
+        "Frechet distance of images by the averaged generator from the test images, in the judge's features",
+        "",
+        0,
+        default=None,
+    )
+    test_distance_raw: float | None = column(
+        "test_distance of images by the generator's raw weights", "", 0, default=None
+    )
+    test_distance_real: float | None = column("test_distance of training images", "", 0, default=None)
+    test_coverage: float | None = column(
+        "share of test images whose ball of 5 neighbours holds an image by the averaged generator",
+        "fraction",
+        0,
+        1,
+        default=None,
+    )
+    test_coverage_real: float | None = column("test_coverage by training images", "fraction", 0, 1, default=None)
+    test_transport: float | None = column(
+        "sliced W1 distance of pixels in [0, 1] of images by the averaged generator from the test images",
+        "",
+        0,
+        default=None,
+    )
+    test_transport_real: float | None = column("test_transport of training images", "", 0, default=None)
+    doubt: float | None = column(
+        "1 - the mean of the judge's greatest probability, of images by the averaged generator",
+        "fraction",
+        0,
+        1,
+        default=None,
+    )
+    doubt_real: float | None = column("doubt of the test images", "fraction", 0, 1, default=None)
+    seconds_per_step: float | None = column(
+        "seconds of G's step with D's steps before it, median over the epochs", "s", 0, default=None
+    )

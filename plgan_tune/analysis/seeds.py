@@ -1,5 +1,7 @@
 """Statistics of an evaluation: a configuration's error over seeds, and its paired difference from a reference.
 
+Of a study without labels the distance of generated images stands in the error's place.
+
 Seeds are few and errors are means over many images, so intervals are Student's t (Student 1908). Differences are paired
 by seed: two configurations of one seed share its labels and initial draws, so the effect of a lucky draw on both
 cancels.
@@ -16,7 +18,10 @@ from scipy.special import ndtr, stdtrit
 
 from plgan_tune.analysis.published import published
 from plgan_tune.analysis.study import Study
+from plgan_tune.config.defaults import METHOD
+from plgan_tune.config.methods import METHODS
 from plgan_tune.config.metrics import VAL_ERROR, Metric
+from plgan_tune.config.study import StudySpec
 from plgan_tune.store.read import read_epochs, read_evaluations
 from plgan_tune.store.schemas import column_of
 
@@ -82,6 +87,52 @@ JUDGE: Final = "judge"
 SEEDS: Final = "seeds"
 """The folder, in the search's, of the study that an evaluation is: its log and its checkpoints."""
 
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an evaluation measures on the test images; lower is better.
+
+    Attributes:
+        column: its column.
+        noun: what a sentence calls it.
+        words: it and what it is measured on.
+        is_share: whether it is a fraction, printed in per cent.
+    """
+
+    column: str
+    noun: str
+    words: str
+    is_share: bool
+
+    @property
+    def unit(self) -> str:
+        """What follows its name at the head of a table."""
+        return ", %" if self.is_share else ""
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """Return a value, or with the sign "+" a difference, in this unit; - if it is NaN."""
+        return "-" if isnan(value) else f"{(100 if self.is_share else 1) * value:{sign}.{self._digits(value)}}"
+
+    def _digits(self, value: float) -> str:
+        return "2f" if self.is_share or abs(value) >= 0.1 else "4f"
+
+
+ERROR: Final = Outcome("test_error", "error", "error on the test images", is_share=True)
+DISTANCE: Final = Outcome("test_distance", "distance", "distance from the test images", is_share=False)
+TRANSPORT: Final = Outcome("test_transport", "distance", "distance of pixels from the test images", is_share=False)
+
+
+def reference_of(spec: StudySpec) -> str:
+    """Return from which configuration an evaluation takes differences: the patent's; without labels, the method's."""
+    template = spec.template
+    return PATENT if template["data"]["labels"] else METHODS[template.get("method", METHOD)].root
+
+
+def outcome_of(evaluations: pd.DataFrame) -> Outcome:
+    """Return what these rows measure: errors with labels; without them a distance, without a judge of pixels."""
+    return next((one for one in (DISTANCE, TRANSPORT) if evaluations[one.column].notna().any()), ERROR)
+
+
 SUMMARY = (
     "configuration",
     "seeds",
@@ -99,16 +150,17 @@ SUMMARY = (
 )
 
 
-def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
+def summarise(evaluations: pd.DataFrame, reference: str, measure: Outcome = ERROR) -> pd.DataFrame:
     """Return one row per configuration, the lowest mean first, those without an error last.
 
     Args:
         evaluations: rows of the table `evaluations`, at most one per configuration and seed; errors are fractions.
         reference: the configuration from which differences are taken; if it is missing, they are NaN.
+        measure: what is summarised as the error.
 
     Returns:
         `SUMMARY`: number of trained seeds; `count`, how many of them have an error (the others diverged or failed);
-        mean, deviation and interval of test_error; means of test_error_raw and value_last; number, mean and
+        mean, deviation and interval of the error; means of that of the raw weights and of value_last; number, mean and
         interval of the pairs' differences, NaN for the reference itself.
 
     Raises:
@@ -120,14 +172,16 @@ def summarise(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
         raise ValueError(f"at most one row per configuration and seed can be averaged, but there are more of {names}")
     by_seed = {str(name): rows.set_index("seed") for name, rows in evaluations.groupby("configuration", sort=False)}
     nothing = pd.Series(dtype=float)
-    of_reference = by_seed[reference].test_error if reference in by_seed else nothing
+    column, raw = measure.column, f"{measure.column}_raw"
+    of_reference = by_seed[reference][column] if reference in by_seed else nothing
     lines = []
     for name, rows in by_seed.items():
-        error = estimate(rows.test_error.dropna().to_list())
-        difference = paired_difference(rows.test_error, nothing if name == reference else of_reference)
-        means = (rows.test_error_raw.mean(), rows.value_last.mean())
+        error = estimate(rows[column].dropna().to_list())
+        difference = paired_difference(rows[column], nothing if name == reference else of_reference)
+        means = (rows[raw].mean() if raw in rows else nan, rows.value_last.mean())
         # Student's interval knows no bounds. What of it no error can be is cut off, which leaves out no mean.
-        own = (error.count, error.mean, error.deviation, *np.clip((error.low, error.high), 0.0, 1.0).tolist())
+        most = 1.0 if measure.is_share else None
+        own = (error.count, error.mean, error.deviation, *np.clip((error.low, error.high), 0.0, most).tolist())
         lines.append((name, len(rows), *own, *means, difference.count, *_interval(difference)))
     return pd.DataFrame(lines, columns=list(SUMMARY)).sort_values("mean", kind="stable", ignore_index=True)
 
@@ -206,23 +260,29 @@ def verdict(low: float, high: float) -> str:
     return "worse" if low > 0 else "not significant"
 
 
+def outcome_of_study(study: Study) -> Outcome:
+    """Return what the rows of `beside_published` are of."""
+    return outcome_of(_evaluations(study))
+
+
 def beside_published(study: Study) -> pd.DataFrame | None:
     """Return what `evaluate` measured of a study and published results on its data; None if nothing was evaluated.
 
     Errors of `--refit` are left out: they use more labels than the study and the published results.
 
     Returns:
-        Rows of name, error, low, high (fractions), seeds (trained), count (seeds with an error), broken (the other
-        trials, in words), difference, difference_low and difference_high (from the patent's settings, paired by seed;
-        NaN if nothing is paired) and verdict, the lowest error first. For a published error, low and high come from its
-        printed deviation, and all numbers after them are NaN.
+        Rows of name, error, low, high (fractions, or of a study without labels distances), seeds (trained), count
+        (seeds with an error), broken (the other trials, in words), difference, difference_low and difference_high (from
+        `reference_of`, paired by seed; NaN if nothing is paired) and verdict, the lowest error first. For a published
+        error, low and high come from its printed deviation, and all numbers after them are NaN.
     """
     table = _evaluations(study)
     ours = table[(table.configuration != JUDGE) & ~table.refit]
     if ours.empty:
         return None
-    own = summarise(ours, PATENT).rename(columns={"configuration": "name", "mean": "error"})
-    broken = _broken(ours)
+    measure = outcome_of(ours)
+    own = summarise(ours, reference_of(study.spec), measure).rename(columns={"configuration": "name", "mean": "error"})
+    broken = _broken(ours, measure)
     verdicts = [
         verdict(low, high) if pairs else ""
         for pairs, low, high in zip(own.pairs, own.difference_low, own.difference_high, strict=True)
@@ -254,9 +314,9 @@ BESIDE = (
 )
 
 
-def _broken(evaluations: pd.DataFrame) -> dict[str, str]:
+def _broken(evaluations: pd.DataFrame, measure: Outcome) -> dict[str, str]:
     """Return, by configuration, the trials without an error, and why."""
-    rows = evaluations[evaluations.test_error.isna()]
+    rows = evaluations[evaluations[measure.column].isna()]
     words = rows.trial_id.astype(str) + " (" + rows.status.astype(str) + ")"
     return {str(name): ", ".join(some) for name, some in words.groupby(rows.configuration)}
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Final
 
-from plgan_tune.analysis.seeds import PATENT
+from plgan_tune.analysis.seeds import reference_of
 from plgan_tune.config.defaults import METHOD, with_defaults
 from plgan_tune.config.methods import METHODS
 from plgan_tune.config.own import OWN
 from plgan_tune.config.study import StudySpec, flatten, set_paths
-from plgan_tune.config.trial import Method, TrialSpec
+from plgan_tune.config.trial import Kind, Method, TrialSpec
 from plgan_tune.records import TrialRow
 from plgan_tune.study.race import race_of
 from plgan_tune.study.ranking import rank
@@ -32,13 +32,21 @@ SCALED: Final = ("loss.switch_epoch", "optim.decay_epoch")
 COMPARED: Final[tuple[Method, ...]] = ("regular_gan", "feature_wise_gan", "supervised")
 """The patent's comparisons (figures 7 to 9), as changes of its settings."""
 
+GENERATORS: Final[tuple[Method, ...]] = ("gran", "wirgan", "gp_wirgan")
+"""The comparisons of generators that draw in steps, each with its own settings (Feng et al. 2020, tables 3 to 10)."""
+
+STEPS: Final = (1, 3, 5)
+"""T, in how many steps they draw."""
+
+RECURRENT: Final[Kind] = "recurrent"
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A configuration that is trained with every seed.
 
     Attributes:
-        name: a trial_id of the search, `patent`, or one of `COMPARED`.
+        name: a trial_id of the search, `patent`, a method, or one of `COMPARED` or of `GENERATORS` with its T.
         trial: the specification; its seeds are replaced.
     """
 
@@ -59,6 +67,9 @@ def patent_configuration(study: StudySpec) -> Configuration:
     patent's value: table 2 for MNIST (mlp) or CIFAR-10 (conv). The switch epoch and the decay are scaled if the study
     trains for fewer or more epochs than the patent. Terms of the user's own file are left out, unless it builds the
     networks. All other keys keep the study's values, so that differences are due to what a search can change.
+
+    The patent has settings for labelled images alone. Of a study without labels, these are the settings of its method,
+    after which the configuration is then named.
     """
     method = METHODS[study.template.get("method", METHOD)]
     replaced = {*TABLE_2, *flatten(method.changes)}
@@ -67,16 +78,51 @@ def patent_configuration(study: StudySpec) -> Configuration:
         given = {path: value for path, value in given.items() if not path.startswith(OWN)}
     kept = {path: value for path, value in given.items() if path not in replaced}
     plain = with_defaults(set_paths({}, {**kept, "method": method.root}), study.edition)
-    epochs = study.any_trial().training.epochs
-    printed = with_defaults({"method": method.root, "model": {"kind": plain["model"]["kind"]}})
+    trial = TrialSpec.model_validate(_of_length(plain, study.any_trial().training.epochs))
+    return Configuration(reference_of(study), trial)
+
+
+def _of_length(trial: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Return the trial at another length, with its method's epochs of `SCALED` in the same proportion."""
+    printed = with_defaults({"method": trial["method"], "model": {"kind": trial["model"]["kind"]}})
     share = epochs / printed["training"]["epochs"]
     scaled = {key: max(1, round(flatten(printed)[key] * share)) for key in SCALED}
-    return Configuration(PATENT, TrialSpec.model_validate(set_paths(plain, {**scaled, "training.epochs": epochs})))
+    return set_paths(trial, {**scaled, "training.epochs": epochs})
 
 
 def method_configurations(patent: Configuration) -> list[Configuration]:
     """Return the patent's comparisons."""
     return [Configuration(name, changed(patent.trial, flatten(METHODS[name].changes))) for name in COMPARED]
+
+
+def generator_configurations(reference: Configuration, edition: int) -> list[Configuration]:
+    """Return the comparisons of a study without labels: `GENERATORS` at T of `STEPS`.
+
+    Each has its own settings, and nothing of the study's but the data, the networks' width, the length, and how weights
+    are averaged for measuring.
+
+    Args:
+        reference: the study's method with its own settings.
+        edition: the study's edition of defaults.
+    """
+    of = reference.trial
+
+    def trial(method: Method, steps: int) -> TrialSpec:
+        given = {
+            "method": method,
+            "data": of.data.model_dump(mode="json"),
+            "model": {"kind": RECURRENT, "width": of.model.width, "steps": steps},
+            "optim": {"average_decay": of.optim.average_decay},
+            "training": {name: getattr(of.training, name) for name in ("precision", "checkpoint_every")},
+        }
+        return TrialSpec.model_validate(_of_length(with_defaults(given, edition), of.training.epochs))
+
+    return [Configuration(f"{method}-t{steps}", trial(method, steps)) for method in GENERATORS for steps in STEPS]
+
+
+def same(one: TrialSpec, other: TrialSpec) -> bool:
+    """Return whether two configurations train alike, whatever the names of their methods and their seeds."""
+    return with_seed(changed(one, {"method": other.method}), 0) == with_seed(other, 0)
 
 
 def with_seed(trial: TrialSpec, seed: int, *, refit: bool = False) -> TrialSpec:

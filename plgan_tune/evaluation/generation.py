@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from plgan_tune.gan.draws import Stream
 from plgan_tune.gan.own import Own
 from plgan_tune.study.errors import StudyError
-from plgan_tune.trained import build_pair
+from plgan_tune.trained import Weights, build_pair
 from plgan_tune.training.checkpoint import Checkpoint
 from plgan_tune.training.generate import BATCH, uint8_batch
 
@@ -23,7 +23,13 @@ SPLITS: Final = 10
 """Parts of the images over which the Inception score is averaged (Salimans et al. 2016)."""
 
 
-def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES, own: Own | None = None) -> Tensor:
+def generated(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    images: int = IMAGES,
+    own: Own | None = None,
+    weights: Weights = "raw",
+) -> Tensor:
     """Return images of a checkpoint's generator, (images, channels, size, size) uint8 on the CPU; always the same.
 
     Args:
@@ -31,9 +37,13 @@ def generated(checkpoint: Checkpoint, device: torch.device, images: int = IMAGES
         device: where the generator runs; z is drawn on the CPU.
         images: number of images, a multiple of `BATCH`.
         own: the user's own file that builds the networks; None if they are of the package.
+        weights: which of the generator's weights.
     """
     generator = build_pair(checkpoint, own).generator.to(device)
-    generator.load_state_dict(checkpoint.content["generator"])
+    # Checkpoints of earlier versions have no average of the generator.
+    content = checkpoint.content
+    averaged = content.get("averaged_generator", content["generator"])
+    generator.load_state_dict(averaged if weights == "averaged" else content["generator"])
     batches = range(images // BATCH)
     return torch.cat([uint8_batch(generator, checkpoint.trial, Stream.SAMPLES, batch).cpu() for batch in batches])
 

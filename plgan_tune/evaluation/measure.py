@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import isclose
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.evaluation.configurations import is_generative
 from plgan_tune.evaluation.generation import Fidelity, generated
 from plgan_tune.evaluation.plan import Evaluation
+from plgan_tune.evaluation.quality import Quality, Yardstick
 from plgan_tune.gan.own import Own
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
 from plgan_tune.store.checkpoints import TrialFiles
@@ -23,6 +26,7 @@ from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
 from plgan_tune.trained import own_of, read_checkpoint
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
+from plgan_tune.training.generate import BATCH
 from plgan_tune.training.judge import Judge
 from plgan_tune.training.measures import classifier_score
 
@@ -38,6 +42,7 @@ class Gauge:
         fidelity: for Inception score and FID; None leaves them out.
         device: where networks run.
         now: returns the UTC time.
+        generators: for the trials of a study without labels; None if it has labels.
     """
 
     images: Tensor
@@ -46,6 +51,20 @@ class Gauge:
     fidelity: Fidelity | None
     device: torch.device
     now: Callable[[], datetime]
+    generators: "GeneratorGauge | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorGauge:
+    """What generators of a study without labels are measured with.
+
+    Attributes:
+        yardstick: the test images.
+        real: what training images come to on it.
+    """
+
+    yardstick: Yardstick
+    real: Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +75,13 @@ class JudgeOnTest:
         judge: the judge.
         error: its error on the test images.
         of_real: their score.
+        doubt: 1 - the mean of its greatest probability.
     """
 
     judge: Judge
     error: float
     of_real: float
+    doubt: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +148,8 @@ def _tested(gauge: Gauge) -> JudgeOnTest | None:
     judge = gauge.judge.to(gauge.device)
     probabilities = judge.probabilities(judge.features(gauge.images.to(gauge.device)))
     wrong = probabilities.argmax(dim=1).cpu() != gauge.labels
-    return JudgeOnTest(judge, float(wrong.double().mean()), classifier_score(probabilities))
+    doubt = float(1 - probabilities.amax(dim=1).mean())
+    return JudgeOnTest(judge, float(wrong.double().mean()), classifier_score(probabilities), doubt)
 
 
 def _lacks(row: EvaluationRow, trial: TrialSpec, judge: JudgeOnTest | None, gauge: Gauge) -> bool:
@@ -136,7 +158,8 @@ def _lacks(row: EvaluationRow, trial: TrialSpec, judge: JudgeOnTest | None, gaug
         return False
     scored = row.classifier_score is not None and row.classifier_score_real is not None
     same = judge is None or (scored and isclose(row.classifier_score_real or 0.0, judge.of_real, rel_tol=1e-4))
-    return not same or (gauge.fidelity is not None and row.fid is None)
+    unmeasured = gauge.generators is not None and row.test_transport is None
+    return not same or unmeasured or (gauge.fidelity is not None and row.fid is None)
 
 
 def _measured(
@@ -148,14 +171,16 @@ def _measured(
     earlier: EvaluationRow | None,
 ) -> EvaluationRow:
     """Measure a training; FID and Inception score of its earlier row stay where they are not measured now."""
-    completed = row.status is TrialStatus.COMPLETED
-    checkpoint = _checkpoint(location, row) if completed else None
-    own = _own(location, checkpoint) if checkpoint else None
-    error, raw = _errors(checkpoint, own, gauge) if checkpoint else (None, None)
-    images = generated(checkpoint, gauge.device, own=own) if checkpoint and is_generative(trial) else None
-    score = _score(judge.judge, images, gauge.device) if judge and images is not None else None
-    kept = (None, None) if earlier is None else (earlier.inception_score, earlier.fid)
-    inception, fid = gauge.fidelity.measure(images) if gauge.fidelity and images is not None else kept
+    found: dict[str, Any] = dict.fromkeys(_FOUND)
+    if earlier is not None:
+        found |= {"inception_score": earlier.inception_score, "fid": earlier.fid}
+    if row.status is TrialStatus.COMPLETED:
+        checkpoint = _checkpoint(location, row)
+        own = _own(location, checkpoint)
+        if gauge.generators is None:
+            found |= _of_classifier(checkpoint, own, judge, gauge)
+        else:
+            found |= _of_generator(checkpoint, own, judge, gauge.generators, gauge)
     return EvaluationRow(
         configuration=str(row.params["configuration"]),
         seed=row.seed,
@@ -163,22 +188,71 @@ def _measured(
         trial_id=row.trial_id,
         status=row.status,
         epochs=row.epochs,
-        test_error=error,
-        test_error_raw=raw,
         test_images=len(gauge.labels),
         value_last=None if trial.data.refit else row.value_last,
-        classifier_score=score,
-        classifier_score_real=None if score is None or judge is None else judge.of_real,
-        inception_score=inception,
-        fid=fid,
         split_hash=row.split_hash,
         seconds=row.seconds,
         evaluated_at=gauge.now(),
+        **found,
     )
 
 
-def _score(judge: Judge, images: Tensor, device: torch.device) -> float:
-    return classifier_score(judge.probabilities(judge.features(images.to(device))))
+_FOUND = ("test_error", "test_error_raw", "classifier_score", "classifier_score_real", "inception_score", "fid")
+"""What a trial that did not complete lacks, of the fields without a default."""
+
+
+def _of_classifier(checkpoint: Checkpoint, own: Own | None, judge: JudgeOnTest | None, gauge: Gauge) -> dict[str, Any]:
+    """Return the fields of a trial with labels: errors of D, and scores of G if it was trained."""
+    error, raw = _errors(checkpoint, own, gauge)
+    found = {"test_error": error, "test_error_raw": raw}
+    if not is_generative(checkpoint.trial):
+        return found
+    images = generated(checkpoint, gauge.device, own=own)
+    if judge is not None:
+        features = judge.judge.features(images.to(gauge.device))
+        found["classifier_score"] = classifier_score(judge.judge.probabilities(features))
+        found["classifier_score_real"] = judge.of_real
+    return found | _inception(images, gauge)
+
+
+def _of_generator(
+    checkpoint: Checkpoint, own: Own | None, judge: JudgeOnTest | None, generators: GeneratorGauge, gauge: Gauge
+) -> dict[str, Any]:
+    """Return the fields of a trial without labels: measures of G, and what a step took."""
+    yardstick, real = generators.yardstick, generators.real
+    averaged = generated(checkpoint, gauge.device, own=own, weights="averaged")
+    found = yardstick.measure(averaged)
+    raw = yardstick.measure(generated(checkpoint, gauge.device, -(-yardstick.compared // BATCH) * BATCH, own))
+    return {
+        "test_distance": found.distance,
+        "test_distance_raw": raw.distance,
+        "test_distance_real": real.distance,
+        "test_coverage": found.coverage,
+        "test_coverage_real": real.coverage,
+        "test_transport": found.transport,
+        "test_transport_real": real.transport,
+        "classifier_score": found.score,
+        "classifier_score_real": None if judge is None else judge.of_real,
+        "doubt": found.doubt,
+        "doubt_real": None if judge is None else judge.doubt,
+        "seconds_per_step": _seconds_per_step(checkpoint),
+        **_inception(averaged, gauge),
+    }
+
+
+def _inception(images: Tensor, gauge: Gauge) -> dict[str, Any]:
+    if gauge.fidelity is None:
+        return {}
+    score, fid = gauge.fidelity.measure(images)
+    return {"inception_score": score, "fid": fid}
+
+
+def _seconds_per_step(checkpoint: Checkpoint) -> float | None:
+    """Return the time of a step of G with its share of D's steps, median over the epochs."""
+    training = checkpoint.trial.training
+    images = training.batch_size * training.discriminator_steps / training.generator_steps
+    speeds = [row.images_per_second for row in checkpoint.rows if row.images_per_second]
+    return images / median(speeds) if speeds else None
 
 
 def _own(location: Location, checkpoint: Checkpoint) -> Own | None:

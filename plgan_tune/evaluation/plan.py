@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from plgan_tune.analysis.seeds import SEEDS
+from plgan_tune.analysis.seeds import PATENT, SEEDS
 from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import MADE_WITH, completed
 from plgan_tune.config.errors import show
@@ -17,8 +17,10 @@ from plgan_tune.evaluation.configurations import (
     Configuration,
     best_configurations,
     fresh_seeds,
+    generator_configurations,
     method_configurations,
     patent_configuration,
+    same,
     with_seed,
 )
 from plgan_tune.records import TrialRow, TrialStatus
@@ -44,6 +46,7 @@ class Evaluation:
         notes: notes for the user on the choice.
         study_id: id of the search, which the evaluation's files also carry.
         metric: what the search went by, whose values stand beside the test errors.
+        reference: the configuration that all others are compared with: the patent's settings, or the method's own.
     """
 
     name: str
@@ -54,6 +57,12 @@ class Evaluation:
     notes: tuple[str, ...]
     study_id: str | None
     metric: Metric = VAL_ERROR
+    reference: str = PATENT
+
+    @property
+    def generators(self) -> bool:
+        """Whether generators are evaluated, for no image has a label and D is no classifier."""
+        return self.trial.data.labels == 0
 
     @property
     def location(self) -> Location:
@@ -98,13 +107,15 @@ def plan_evaluation(
 ) -> Evaluation:
     """Choose the `top` best of a search, the patent's settings, and with `methods` the patent's comparisons.
 
+    Of a study without labels, its method's own settings take the patent's place, and the comparisons are of generators.
+
     Args:
         search: the search's folder.
         study: the search's study.
         trials: its trials.
         top: how many of the best trials.
         seeds: how many seeds; none is one of the search.
-        methods: whether to add the patent's comparisons.
+        methods: whether to add the comparisons.
         refit: whether to train on the validation images, too.
         study_id: id of the search; None for one from before ids existed.
 
@@ -117,16 +128,29 @@ def plan_evaluation(
         why = f" within the current domains: {outside} completed outside of them" if outside else ""
         raise StudyError(f"{search.url} must have a completed trial to evaluate, but has none of {len(trials)}{why}")
     patent = patent_configuration(study)
-    twins = [one for one in best if with_seed(one.trial, 0) == with_seed(patent.trial, 0)]
-    notes = [f"{twin.name} has the patent's settings: see the row {patent.name}" for twin in twins]
+    labelled = patent.trial.data.labels > 0
+    others: list[Configuration] = []
+    if methods:
+        others = method_configurations(patent) if labelled else generator_configurations(patent, study.edition)
+    whose = "the patent's settings" if labelled else f"the settings of {patent.name}"
+    twins = [one for one in (*best, *others) if same(one.trial, patent.trial)]
+    notes = [f"{twin.name} has {whose}: see the row {patent.name}" for twin in twins]
     if len(best) < top:
         notes.append(f"only {len(best)} of the {top} requested configurations have completed")
     if outside:
         notes.append(f"{outside} completed trials lie outside the current domains and are left out")
-    others = method_configurations(patent) if methods else []
-    chosen = (*(one for one in best if one not in twins), patent, *others)
-    drawn = tuple(fresh_seeds(study, trials, seeds))
-    return Evaluation(search.name, search, chosen, drawn, refit, tuple(notes), study_id, study.metric)
+    best, others = ([one for one in some if one not in twins] for some in (best, others))
+    return Evaluation(
+        search.name,
+        search,
+        (*best, patent, *others),
+        tuple(fresh_seeds(study, trials, seeds)),
+        refit,
+        tuple(notes),
+        study_id,
+        study.metric,
+        patent.name,
+    )
 
 
 def write_evaluation(evaluation: Evaluation, started: datetime) -> None:

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.analysis.published import Setting, published
-from plgan_tune.analysis.seeds import PATENT, summarise, verdict
+from plgan_tune.analysis.seeds import PATENT, Outcome, outcome_of, summarise, verdict
 from plgan_tune.config.metrics import Metric
 from plgan_tune.console.format import measured, say
 from plgan_tune.console.judge import ERRS_OFTEN
 from plgan_tune.evaluation.measure import JudgeOnTest, Measured
 from plgan_tune.evaluation.plan import Evaluation
-from plgan_tune.records import EvaluationRow, TrialRow
+from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
 
 NONE = "-"
 SCORES = {"classifier_score": "classifier score", "inception_score": "Inception score", "fid": "FID"}
@@ -35,13 +35,14 @@ def print_evaluation(console: Console, evaluation: Evaluation, result: Measured,
     """
     rows, judge = result.rows, result.judge
     frame = pd.DataFrame([asdict(row) for row in rows])
-    lines = summarise(frame, PATENT).to_dict("records")
+    measure = outcome_of(frame)
+    lines = summarise(frame, evaluation.reference, measure).to_dict("records")
     in_search = {row.trial_id: row.value_last for row in searched}
     data = evaluation.trial.data
     setting = published(data.source, data.path, data.labels)
     for title, table in (
-        (f"{evaluation.name}: error on the test images, %", _errors(lines)),
-        ("difference from the patent's settings, seed by seed, %", _differences(lines)),
+        (f"{evaluation.name}: {measure.words}{measure.unit}", _errors(lines, measure)),
+        (f"difference from {_settings(evaluation)}, seed by seed{measure.unit}", _differences(lines, measure)),
         *_published(setting),
         (
             f"validation {evaluation.metric.noun}s and scores: means over the seeds",
@@ -56,7 +57,11 @@ def print_evaluation(console: Console, evaluation: Evaluation, result: Measured,
         say(console, sentence)
 
 
-def _errors(lines: Sequence[Mapping[Any, Any]]) -> Table:
+def _settings(evaluation: Evaluation) -> str:
+    return "the patent's settings" if evaluation.reference == PATENT else f"the settings of {evaluation.reference}"
+
+
+def _errors(lines: Sequence[Mapping[Any, Any]], measure: Outcome) -> Table:
     table = _table("configuration", "seeds", "mean", "deviation")
     for column in ("95 % interval", "raw weights"):
         table.add_column(column, justify="right")
@@ -65,16 +70,16 @@ def _errors(lines: Sequence[Mapping[Any, Any]]) -> Table:
         table.add_row(
             line["configuration"],
             str(line["seeds"]) if whole else f"{line['count']} of {line['seeds']}",
-            _percent(line["mean"]),
-            _percent(line["deviation"]),
-            _interval(_percent(line["low"]), _percent(line["high"])),
-            _percent(line["raw_mean"]),
+            measure.shown(line["mean"]),
+            measure.shown(line["deviation"]),
+            _interval(measure.shown(line["low"]), measure.shown(line["high"])),
+            measure.shown(line["raw_mean"]),
         )
     return table
 
 
-def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table:
-    """Return the paired differences in percentage points; no row if nothing is paired."""
+def _differences(lines: Sequence[Mapping[Any, Any]], measure: Outcome) -> Table:
+    """Return the paired differences, of errors in percentage points; no row if nothing is paired."""
     table = _table("configuration", "pairs", "mean")
     for column in ("95 % interval", ""):
         table.add_column(column, justify="right")
@@ -84,8 +89,8 @@ def _differences(lines: Sequence[Mapping[Any, Any]]) -> Table:
             table.add_row(
                 line["configuration"],
                 str(line["pairs"]),
-                f"{100 * line['difference']:+.2f}",
-                _interval(_signed(low), _signed(high)),
+                measure.shown(line["difference"], "+"),
+                _interval(measure.shown(low, "+"), measure.shown(high, "+")),
                 Text(said := verdict(low, high), VERDICT_STYLES.get(said, "dim")),
             )
     return table
@@ -129,6 +134,14 @@ def _sentences(
     evaluation: Evaluation, rows: Sequence[EvaluationRow], judge: JudgeOnTest | None, setting: Setting | None
 ) -> Iterator[str]:
     trial, images = evaluation.trial, rows[0].test_images
+    if evaluation.generators:
+        yield f"Averaged weights at epoch {trial.training.epochs}, against {images:,} test images; no labels."
+        yield "Deviations and intervals (Student's t) are over the seeds; differences are paired by seed."
+        broken = [row for row in rows if row.status is not TrialStatus.COMPLETED]
+        if broken:
+            yield f"Without a generator, so in no mean; the means are therefore too low: {_named(broken)}."
+        yield from _about_judge(judge, rows)
+        return
     trained = "the labelled AND the validation images (--refit)" if evaluation.refit else "the labelled images"
     yield (
         f"Averaged weights at epoch {trial.training.epochs}, on {images:,} test images. {trial.data.labels} labels; "
@@ -137,16 +150,23 @@ def _sentences(
     yield "Deviations and intervals (Student's t) are over the seeds; differences are paired by seed."
     broken = [row for row in rows if row.test_error is None]
     if broken:
-        which = ", ".join(f"{row.trial_id} ({row.status})" for row in broken)
-        yield f"Without an error, so in no mean; the means are therefore too low: {which}."
-    if judge is not None and any(row.classifier_score is not None for row in rows):
-        labels, error = judge.judge.labels, _percent(judge.error)
-        often = "" if judge.error <= ERRS_OFTEN else " It errs often, so its score says little."
-        yield f"The judge of the classifier score learned from {labels:,} labels; its test error is {error} %.{often}"
+        yield f"Without an error, so in no mean; the means are therefore too low: {_named(broken)}."
+    yield from _about_judge(judge, rows)
     if setting is None:
         yield f"No results are published for these data with {trial.data.labels} labels."
     elif setting.epochs != trial.training.epochs:
         yield f"The published PL-GAN was trained for {setting.epochs} epochs, these for {trial.training.epochs}."
+
+
+def _about_judge(judge: JudgeOnTest | None, rows: Sequence[EvaluationRow]) -> Iterator[str]:
+    if judge is not None and any(row.classifier_score is not None for row in rows):
+        labels, error = judge.judge.labels, _percent(judge.error)
+        often = "" if judge.error <= ERRS_OFTEN else " It errs often, so its score says little."
+        yield f"The judge of the classifier score learned from {labels:,} labels; its test error is {error} %.{often}"
+
+
+def _named(rows: Sequence[EvaluationRow]) -> str:
+    return ", ".join(f"{row.trial_id} ({row.status})" for row in rows)
 
 
 def _table(*columns: str) -> Table:
@@ -169,7 +189,3 @@ def _number(metric: Metric, value: float) -> str:
 
 def _percent(fraction: float) -> str:
     return NONE if isnan(fraction) else f"{100 * fraction:.2f}"
-
-
-def _signed(fraction: float) -> str:
-    return NONE if isnan(fraction) else f"{100 * fraction:+.2f}"

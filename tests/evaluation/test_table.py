@@ -59,7 +59,7 @@ def said(tiny: StudySpec, searched: list[TrialRow]) -> list[str]:
     rows = [row(name, seed, error) for name, errors in ERRORS.items() for seed, error in enumerate(errors, start=1)]
     image = ImageShape(1, 8)
     judge = Judge(Network(image, 10, torch.Generator()), image, tuple("0123456789"), 49_210, 0.02, 1.0)
-    print_evaluation(console, evaluation, Measured(rows, JudgeOnTest(judge, 0.009, 9.5), ()), searched)
+    print_evaluation(console, evaluation, Measured(rows, JudgeOnTest(judge, 0.009, 9.5, 0.02), ()), searched)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 

@@ -21,7 +21,7 @@ from plgan_tune.analysis.report import best, space, timeline
 from plgan_tune.analysis.report.look import Absent, Drawn, scaled, unit
 from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
-from plgan_tune.analysis.seeds import beside_published
+from plgan_tune.analysis.seeds import ERROR, Outcome, beside_published, outcome_of_study, reference_of
 from plgan_tune.analysis.study import Study
 from plgan_tune.console.confirmed import (
     difference_in_words,
@@ -78,19 +78,25 @@ def write_report(study: Study, file: Location) -> None:
     Raises:
         StoreError: if it cannot be written.
     """
-    file.write_text(report_html(study, importances(study), beside_published(study)))
+    file.write_text(report_html(study, importances(study), beside_published(study), outcome_of_study(study)))
 
 
 NOT_GIVEN: Final = Unanswered("This page was made without the keys' importance.")
 
 
-def report_html(study: Study, found: Importances | Unanswered = NOT_GIVEN, seeds: pd.DataFrame | None = None) -> str:
+def report_html(
+    study: Study,
+    found: Importances | Unanswered = NOT_GIVEN,
+    seeds: pd.DataFrame | None = None,
+    outcome: Outcome = ERROR,
+) -> str:
     """Return a running or finished study as a page; a sentence replaces each figure without data.
 
     Args:
         study: the study; its sample grids are read from its store.
         found: how much each key matters, or why it is unknown.
         seeds: rows of `beside_published`.
+        outcome: what they are of.
 
     Raises:
         StoreError: if a sample grid cannot be read.
@@ -104,7 +110,7 @@ def report_html(study: Study, found: Importances | Unanswered = NOT_GIVEN, seeds
     figures = {name: made for group in panels.values() for panel in group for name, made in panel.figures.items()}
     table_of_seeds = None if seeds is None or seeds.empty else seeds
     if table_of_seeds is not None:
-        figures["seeds-all"] = seeds_figure(table_of_seeds)
+        figures["seeds-all"] = seeds_figure(table_of_seeds, outcome)
     data = {"figures": {name: made.to_plotly_json() for name, made in figures.items()}, "trials": _trials(study)}
     return _template().render(
         study=study,
@@ -120,6 +126,8 @@ def report_html(study: Study, found: Importances | Unanswered = NOT_GIVEN, seeds
         grids=best.sample_grids(study),
         confirmed=_confirmed(study.standing),
         told_apart=_sentence(told_apart(study.standing)),
+        outcome=outcome,
+        settings_of="the patent's settings" if outcome is ERROR else f"the settings of {reference_of(study.spec)}",
         seeds=table_of_seeds.to_dict("records") if table_of_seeds is not None else None,
         data=_for_script(data),
         plotly=get_plotlyjs(),

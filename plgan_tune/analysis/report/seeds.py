@@ -6,27 +6,29 @@ import numpy as np
 import pandas as pd
 
 from plgan_tune.analysis.report.look import Trace, compact, figure, titled
+from plgan_tune.analysis.seeds import ERROR, Outcome
 
 
-def seeds_figure(seeds: pd.DataFrame) -> Any:
+def seeds_figure(seeds: pd.DataFrame, outcome: Outcome = ERROR) -> Any:
     """Plot each row as a point with its 95 % interval; published ones are hollow, with their printed deviation.
 
     Args:
         seeds: rows of `beside_published`.
+        outcome: what they are of.
     """
-    rows = seeds.iloc[::-1]
+    rows, scale = seeds.iloc[::-1], 100 if outcome.is_share else 1
     ours = rows["seeds"].notna().to_numpy()
     tint = np.where(ours, "var(--completed)", "var(--muted)").tolist()
     trace: Trace = {
         "type": "scatter",
         "mode": "markers",
-        "x": compact(100 * rows["error"]),
+        "x": compact(scale * rows["error"]),
         "y": rows["name"].tolist(),
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": compact(100 * (rows["high"] - rows["error"]).fillna(0)),
-            "arrayminus": compact(100 * (rows["error"] - rows["low"]).fillna(0)),
+            "array": compact(scale * (rows["high"] - rows["error"]).fillna(0)),
+            "arrayminus": compact(scale * (rows["error"] - rows["low"]).fillna(0)),
             "color": "var(--muted)",
             "thickness": 1.5,
             "width": 4,
@@ -38,11 +40,11 @@ def seeds_figure(seeds: pd.DataFrame) -> Any:
             "line": {"width": 2, "color": tint},
         },
         "hovertext": np.where(ours, "95 % interval of the mean", "deviation as printed").tolist(),
-        "hovertemplate": "%{y}<br>%{x:.2f} %<br>whisker: %{hovertext}<extra></extra>",
+        "hovertemplate": f"%{{y}}<br>%{{x:.2f}}{' %' * outcome.is_share}<br>whisker: %{{hovertext}}<extra></extra>",
     }
     return figure(
         [trace],
         height=100 + 30 * len(rows),
-        xaxis=titled("test error, %", showgrid=True),
+        xaxis=titled(f"test {outcome.noun}{outcome.unit}", showgrid=True),
         yaxis={"type": "category", "ticklabelstandoff": 6},
     )
