@@ -26,7 +26,7 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.evaluation.generation import Fidelity, check_weights
 from plgan_tune.evaluation.measure import Gauge, GeneratorGauge, Measured, measure
 from plgan_tune.evaluation.plan import Evaluation, plan_evaluation, write_evaluation
-from plgan_tune.evaluation.quality import Yardstick
+from plgan_tune.evaluation.quality import Yardstick, training_images
 from plgan_tune.evaluation.table import print_evaluation
 from plgan_tune.evaluation.train import train_fixed
 from plgan_tune.gan.own_contract import Shapes
@@ -173,8 +173,9 @@ def _with_judge(evaluation: Evaluation, study: StudySpec, gauge: Gauge) -> Gauge
     if not evaluation.generators:
         return replace(gauge, judge=judge)
     yardstick = Yardstick.of(gauge.images, judge, gauge.device)
-    real = yardstick.real(load_dataset(study.any_trial().data))
-    return replace(gauge, judge=judge, generators=GeneratorGauge(yardstick, real))
+    training = training_images(load_dataset(study.any_trial().data))
+    real = yardstick.measure(training[: yardstick.compared])
+    return replace(gauge, judge=judge, generators=GeneratorGauge(yardstick, real, training))
 
 
 def _judge(evaluation: Evaluation, study: StudySpec) -> Judge | None:

@@ -1,7 +1,8 @@
 """Measures an evaluation's trials on the test images: once, at the last epoch, from the checkpoint."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import isclose
 from statistics import median
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from plgan_tune.classifier import classifier_of
 from plgan_tune.config.trial import TrialSpec
+from plgan_tune.evaluation.arena import Fighter, fight, fighter
+from plgan_tune.evaluation.battle import Battle
 from plgan_tune.evaluation.configurations import is_generative
 from plgan_tune.evaluation.generation import Fidelity, generated
 from plgan_tune.evaluation.plan import Evaluation
@@ -61,10 +64,12 @@ class GeneratorGauge:
     Attributes:
         yardstick: the test images.
         real: what training images come to on it.
+        training: training images, of all classes alike.
     """
 
     yardstick: Yardstick
     real: Quality
+    training: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +97,13 @@ class Measured:
         rows: rows of the requested trials.
         judge: what gave their classifier scores.
         missing: a sentence for each of them that ended, but whose networks of the last epoch cannot be read.
+        battles: of each pair of configurations of a study without labels, over their common seeds.
     """
 
     rows: list[EvaluationRow]
     judge: JudgeOnTest | None
     missing: tuple[str, ...]
+    battles: Mapping[tuple[str, str], Battle] = field(default_factory=dict)
 
 
 def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
@@ -128,7 +135,31 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
     if len(rows) < len(earlier):
         _write(evaluation, rows)
     asked = [rows[fixed.trial_id] for fixed in study.trials if fixed.trial_id in rows]
-    return Measured(asked, judge, tuple(missing))
+    return Measured(asked, judge, tuple(missing), _battles(evaluation, rows, ended, gauge))
+
+
+def _battles(
+    evaluation: Evaluation, rows: Mapping[str, EvaluationRow], ended: Mapping[str, TrialRow], gauge: Gauge
+) -> dict[tuple[str, str], Battle]:
+    """Return the battle of each pair of configurations over the seeds of which both are trained.
+
+    Those whose checkpoint cannot be read take no part.
+    """
+    generators = gauge.generators
+    if generators is None:
+        return {}
+    found: dict[tuple[str, str], list[Battle]] = {}
+    asked = [rows[fixed.trial_id] for fixed in evaluation.study.trials if fixed.trial_id in rows]
+    for seed in evaluation.seeds:
+        fighters: dict[str, Fighter] = {}
+        for row in (row for row in asked if row.seed == seed and row.status is TrialStatus.COMPLETED):
+            with suppress(StoreError, CheckpointError):
+                checkpoint = _checkpoint(evaluation.location, ended[row.trial_id])
+                own = _own(evaluation.location, checkpoint)
+                fighters[row.configuration] = fighter(checkpoint, own, generators.training, gauge.images, gauge.device)
+        for pair, battle in fight(fighters, gauge.device).items():
+            found.setdefault(pair, []).append(battle)
+    return {pair: Battle.over_seeds(battles) for pair, battles in found.items()}
 
 
 def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:

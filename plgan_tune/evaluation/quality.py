@@ -90,11 +90,6 @@ class Yardstick:
         """How many images are compared with as many test images."""
         return self.pixels.shape[1]
 
-    def real(self, data: Dataset) -> Quality:
-        """Return what as many training images come to, or all: how near a perfect generator could come."""
-        pool = data.images[data.split.pool.to(data.images.device)]
-        return self.measure(_shuffled(pool.cpu())[: self.compared])
-
     @torch.no_grad()
     def measure(self, images: Tensor) -> Quality:
         """Measure images (n, channels, size, size) uint8, of which as many are compared as there are test images."""
@@ -113,6 +108,11 @@ class Yardstick:
             float(1 - probabilities.amax(dim=1).mean()),
             moved,
         )
+
+
+def training_images(data: Dataset) -> Tensor:
+    """Return the pool's images in an order of chance: how near the first of them come, a perfect generator could."""
+    return _shuffled(data.images[data.split.pool])
 
 
 def _equally_many(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from plgan_tune.analysis.seeds import PATENT, Outcome, outcome_of, summarise, ve
 from plgan_tune.config.metrics import Metric
 from plgan_tune.console.format import measured, say
 from plgan_tune.console.judge import ERRS_OFTEN
+from plgan_tune.evaluation.battle import FAIR, Battle, wins
 from plgan_tune.evaluation.measure import JudgeOnTest, Measured
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
@@ -33,7 +34,7 @@ def print_evaluation(console: Console, evaluation: Evaluation, result: Measured,
         result: rows of the evaluation measured so far, at least one, and the judge of their scores.
         searched: the search's trials, whose values by its metric are shown next to those of the seeds.
     """
-    rows, judge = result.rows, result.judge
+    rows = result.rows
     frame = pd.DataFrame([asdict(row) for row in rows])
     measure = outcome_of(frame)
     lines = summarise(frame, evaluation.reference, measure).to_dict("records")
@@ -48,12 +49,15 @@ def print_evaluation(console: Console, evaluation: Evaluation, result: Measured,
             f"validation {evaluation.metric.noun}s and scores: means over the seeds",
             _beside(frame, lines, in_search, evaluation.metric),
         ),
+        ("generated images and, last, real ones: means over the seeds", _images(frame, lines)),
+        ("battles: each one's D on the other's images (GAM)", _battles(result.battles)),
+        ("battles won and lost", _wins(result.battles)),
     ):
         if table.row_count:
             say(console, title, "bold")  # a table's own title would wrap at the width of a narrow table
             console.print(table)
             console.print()
-    for sentence in _sentences(evaluation, rows, judge, setting):
+    for sentence in _sentences(evaluation, result, setting):
         say(console, sentence)
 
 
@@ -130,13 +134,60 @@ def _beside(
     return table
 
 
-def _sentences(
-    evaluation: Evaluation, rows: Sequence[EvaluationRow], judge: JudgeOnTest | None, setting: Setting | None
-) -> Iterator[str]:
+def _images(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]]) -> Table:
+    """Return what is measured of generators beside their distance; no row for other studies."""
+    table = _table("configuration", "coverage, %", "doubt, %", "transport", "ms a step")
+    if frame.test_transport.isna().all():
+        return table
+    means = frame.groupby("configuration")[["test_coverage", "doubt", "test_transport", "seconds_per_step"]].mean()
+    for line in lines:
+        coverage, doubt, moved, seconds = means.loc[line["configuration"]]
+        table.add_row(line["configuration"], _percent(coverage), _percent(doubt), _plain(moved), _plain(1000 * seconds))
+    real = frame[["test_coverage_real", "doubt_real", "test_transport_real"]].astype(float).mean()
+    table.add_row("real images", _percent(real.iloc[0]), _percent(real.iloc[1]), _plain(real.iloc[2]), "")
+    return table
+
+
+def _battles(battles: Mapping[tuple[str, str], Battle]) -> Table:
+    """Return a row for each pair of configurations."""
+    table = _table("first : second", "seeds", "r_test", "r_sample", "95 % interval", "accuracy", "winner")
+    for (one, other), battle in battles.items():
+        winner = {"one": one, "other": other}.get(battle.verdict, battle.verdict)
+        table.add_row(
+            f"{one} : {other}",
+            str(battle.seeds),
+            _plain(battle.r_test),
+            _plain(battle.r_sample),
+            _interval(_plain(battle.low), _plain(battle.high)),
+            _plain(battle.accuracy_sample),
+            Text(winner, "dim" if winner == battle.verdict else "green"),
+        )
+    return table
+
+
+def _wins(battles: Mapping[tuple[str, str], Battle]) -> Table:
+    table = _table("configuration", "won", "lost")
+    for name, (won, lost) in wins(battles).items():
+        table.add_row(name, str(won), str(lost))
+    return table
+
+
+def _sentences(evaluation: Evaluation, result: Measured, setting: Setting | None) -> Iterator[str]:
+    rows, judge = result.rows, result.judge
     trial, images = evaluation.trial, rows[0].test_images
     if evaluation.generators:
         yield f"Averaged weights at epoch {trial.training.epochs}, against {images:,} test images; no labels."
         yield "Deviations and intervals (Student's t) are over the seeds; differences are paired by seed."
+        yield (
+            "Coverage and transport of real images are those of training images, doubt that of test images. A step is "
+            "one of G with those of D before it."
+        )
+        if result.battles:
+            yield (
+                "r_sample below 1: the first one wins, for its images fool the other's D more often than the other's "
+                f"fool its own. Without a winner: not told apart, if the interval contains 1; invalid, if r_test is "
+                f"outside {FAIR[0]} to {FAIR[1]}. Ratios do not chain: only wins give an order."
+            )
         broken = [row for row in rows if row.status is not TrialStatus.COMPLETED]
         if broken:
             yield f"Without a generator, so in no mean; the means are therefore too low: {_named(broken)}."
@@ -185,6 +236,10 @@ def _interval(low: str, high: str) -> str:
 def _number(metric: Metric, value: float) -> str:
     """Return a metric's value as the columns with its unit in their heads have it."""
     return NONE if isnan(value) else _percent(value) if metric.is_share else measured(metric, value)
+
+
+def _plain(value: float) -> str:
+    return NONE if isnan(value) else f"{value:.3g}"
 
 
 def _percent(fraction: float) -> str:

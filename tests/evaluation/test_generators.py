@@ -18,12 +18,14 @@ from plgan_tune.backends.judging import decoded
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec, flatten
 from plgan_tune.data.dataset import load_dataset, load_test
+from plgan_tune.evaluation.arena import fight, fighter
 from plgan_tune.evaluation.configurations import generator_configurations, patent_configuration, same
 from plgan_tune.evaluation.plan import plan_evaluation
-from plgan_tune.evaluation.quality import Yardstick
+from plgan_tune.evaluation.quality import Yardstick, training_images
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import evaluation_rows, read_evaluations
+from plgan_tune.trained import read_checkpoint
 from plgan_tune.training.judge import encode_judge, train_judge
 from plgan_tune.training.measures import frechet_distance, moments
 from tests.evaluation.test_evaluate import evaluated, table
@@ -106,6 +108,33 @@ def test_a_row_a_configuration_and_seed(done: tuple[Path, Any]) -> None:
     assert "difference from the settings of gp_wirgan, seed by seed" in result.output
 
 
+def test_every_pair_battles_over_the_seeds(done: tuple[Path, Any]) -> None:
+    said = done[1].output.splitlines()
+    assert "battles: each one's D on the other's images (GAM)" in said
+    (line,) = [line for line in said if line.startswith("t0001 : gp_wirgan")]
+    assert line.split()[3] == "2"
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in cell for cell in said)
+
+
+def test_a_trained_gan_battles_itself_to_a_draw_whatever_constant_its_critic_adds(done: tuple[Path, Any]) -> None:
+    data = load_dataset(gan_study().any_trial().data)
+    test, _ = load_test(gan_study().any_trial().data)
+    one, other = (read_checkpoint(done[0] / "seeds" / "checkpoints" / name) for name in ("t0001-s1", "gp_wirgan-s1"))
+    moved = dict(one.content, averaged=dict(one.content["averaged"]))
+    (bias,) = [name for name in moved["averaged"] if name.endswith("out.bias")]
+    moved["averaged"][bias] = moved["averaged"][bias] + 4
+    fighters = {
+        name: fighter(checkpoint, None, training_images(data), test, CPU)
+        for name, checkpoint in {"a": one, "b": other, "a again": one, "a moved": replace(one, content=moved)}.items()
+    }
+    found = fight(fighters, CPU)
+    assert found["a", "a again"].r_sample == found["a", "a again"].r_test == 1
+    assert found["a", "a moved"].verdict == "not told apart"
+    assert found["b", "a moved"].r_sample == pytest.approx(found["b", "a again"].r_sample, rel=0.02)  # rounding of ties
+    back = fight({name: fighters[name] for name in ("b", "a")}, CPU)["b", "a"]
+    assert back.r_sample == pytest.approx(1 / found["a", "b"].r_sample)
+
+
 def test_the_judge_is_the_search_s_or_trained_in_its_place(done: tuple[Path, Any], tmp_path: Path) -> None:
     """This search is of a version without one; the next has another's, which its trials and rows are measured with."""
     assert not (done[0] / "judge.pt").exists()
@@ -160,11 +189,11 @@ def test_a_yardstick_measures_training_images_and_itself() -> None:
     assert own.distance == pytest.approx(0, abs=1e-9)
     assert own.coverage == 1
     assert own.transport == 0
-    real = yardstick.real(data)
+    real = yardstick.measure(training_images(data)[:360])
     features = [judge.features(images) for images in (test, data.images[data.split.pool])]
     assert real.distance == pytest.approx(frechet_distance(*map(moments, features)))  # all 200, for they are fewer
     assert real.transport < 0.05
-    without = Yardstick.of(test, None, CPU).real(data)
+    without = Yardstick.of(test, None, CPU).measure(training_images(data)[:360])
     assert without == (None, None, None, None, real.transport)
 
 
