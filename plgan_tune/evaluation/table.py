@@ -136,15 +136,19 @@ def _beside(
 
 def _images(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]]) -> Table:
     """Return what is measured of generators beside their distance; no row for other studies."""
-    table = _table("configuration", "coverage, %", "doubt, %", "transport", "ms a step")
+    table = _table("configuration", "distance", "coverage, %", "doubt, %", "transport", "ms a step")
     if frame.test_transport.isna().all():
         return table
-    means = frame.groupby("configuration")[["test_coverage", "doubt", "test_transport", "seconds_per_step"]].mean()
+    means = frame.groupby("configuration")[
+        ["test_distance", "test_coverage", "doubt", "test_transport", "seconds_per_step"]
+    ].mean()
     for line in lines:
-        coverage, doubt, moved, seconds = means.loc[line["configuration"]]
-        table.add_row(line["configuration"], _percent(coverage), _percent(doubt), _plain(moved), _plain(1000 * seconds))
-    real = frame[["test_coverage_real", "doubt_real", "test_transport_real"]].astype(float).mean()
-    table.add_row("real images", _percent(real.iloc[0]), _percent(real.iloc[1]), _plain(real.iloc[2]), "")
+        distance, coverage, doubt, moved, seconds = means.loc[line["configuration"]]
+        shares, times = (_percent(coverage), _percent(doubt)), _plain(1000 * seconds)
+        table.add_row(line["configuration"], _plain(distance), *shares, _plain(moved), times)
+    real = frame[["test_distance_real", "test_coverage_real", "doubt_real", "test_transport_real"]].astype(float).mean()
+    distance, coverage, doubt, moved = real
+    table.add_row("real images", _plain(distance), _percent(coverage), _percent(doubt), _plain(moved), "")
     return table
 
 
@@ -179,8 +183,8 @@ def _sentences(evaluation: Evaluation, result: Measured, setting: Setting | None
         yield f"Averaged weights at epoch {trial.training.epochs}, against {images:,} test images; no labels."
         yield "Deviations and intervals (Student's t) are over the seeds; differences are paired by seed."
         yield (
-            "Coverage and transport of real images are those of training images, doubt that of test images. A step is "
-            "one of G with those of D before it."
+            "Distance, coverage and transport of real images are those of training images, doubt that of "
+            "test images. A step is one of G with those of D before it."
         )
         if result.battles:
             yield (
