@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/toy.py [--clip] [--steps 3] [--seed 0]
 
-The networks are those of simWIRGAN (Feng et al. 2020, figure 5), with 128 units in a layer in place of 512. Points are no
-images, so they live here; the game and the penalty are the project's. Prints how many of the eight modes have at least
-1 % of the generated points, and which share of all points lies near one. A minute of a core.
+The networks are those of simWIRGAN (Feng et al. 2020, figure 5), with 128 units in a layer in place of 512. Points are
+no images, so they live here; the game and the penalty are the project's. Prints how many of the eight modes have at
+least 1 % of the generated points, and which share of all points lies near one. A minute of a core.
 """
 
 import argparse

@@ -49,8 +49,9 @@ def test_a_pair_of_one_s_own_from_a_search_to_a_classifier(study: Path) -> None:
 
     with pytest.raises(CheckpointError) as refused:
         load_classifier(study)
-    assert f"own=FILE, a file that you have read and that has sha256 {sha256_of(OWN_PAIR.read_bytes())}" in str(
-        refused.value
+    assert (
+        f"own=FILE (--own FILE), a file that you have read and that has sha256 {sha256_of(OWN_PAIR.read_bytes())}"
+        in str(refused.value)
     )
     Path("other.py").write_bytes(OWN_PAIR.read_bytes() + b"raise SystemExit('run')\n")
     with pytest.raises(RuleError, match=r"other\.py must hold what the trial's own\.sha256 names"):
