@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from plgan_tune.config.load import load_study
-from plgan_tune.records import Verdict
+from plgan_tune.records import TrialStatus, Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.study.early_stopping import build_rule, left_behind
 from plgan_tune.study.history import History, read_history
@@ -24,7 +25,8 @@ from tests.waiting import wait_for_epochs
 
 pytestmark = pytest.mark.slow
 
-KILLS = 8
+KILLS = 10
+"""At least: it is killed until a fresh seed of the race was interrupted, too."""
 EPOCHS = 8
 TRIALS = 4
 SPACE = f"""
@@ -64,6 +66,12 @@ def table(study: Path, name: str) -> pd.DataFrame:
     return kept.sort_values(order, ignore_index=True)
 
 
+def interrupted(history: History) -> bool:
+    """Whether a fresh seed has been resumed, or will be."""
+    fresh = [row for row in history.trials if row.replicate_of is not None]
+    return any(row.status is TrialStatus.RUNNING or row.attempt > 1 for row in fresh)
+
+
 def test_a_race_whose_driver_is_killed_loses_nothing_and_decides_the_same(tmp_path: Path, started: Started) -> None:
     """Every other time it has logged new epochs before; in between it is killed while it starts."""
     (tmp_path / "space.yaml").write_text(SPACE)
@@ -73,7 +81,9 @@ def test_a_race_whose_driver_is_killed_loses_nothing_and_decides_the_same(tmp_pa
     whole, study = (tmp_path / "results" / name for name in ("whole", "mine"))
     moments = random.Random(0)
     known = History()
-    for kill in range(KILLS):
+    for kill in count():
+        if kill >= KILLS and interrupted(known):
+            break
         with started(tmp_path, *words("mine")) as search:
             if kill % 2 == 0:
                 wait_for_epochs(search, study, max(TRIALS * EPOCHS, len(known.reports)) + 1, said)
