@@ -97,7 +97,9 @@ def train(trial: TrialSpec, data: Dataset, name: str) -> None:
     saved = decode_checkpoint(checkpoint.read_bytes(), checkpoint.name) if checkpoint.exists() else None
     state = new_state(trial, data, device) if saved is None else restore_state(saved, trial, data, device)
     measured = [] if saved is None else list(saved.rows)
-    rows = [] if saved is None else pd.read_parquet(file).head(len(measured)).to_dict("records")
+    rows: list[Mapping[Any, Any]] = []
+    if saved is not None:
+        rows += pd.read_parquet(file).head(len(measured)).to_dict("records")
     for folder in (CURVES, CHECKPOINTS):
         folder.mkdir(parents=True, exist_ok=True)
     for metrics in epochs(state, data):
