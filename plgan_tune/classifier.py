@@ -1,7 +1,6 @@
 """Use a trained classifier: load a checkpoint as a module that takes uint8 images."""
 
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from plgan_tune.data.decode import Form, read
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
 from plgan_tune.gan.own import Own
 from plgan_tune.gan.pairs.base import Discriminator, ImageShape
-from plgan_tune.trained import Weights, build_pair, image_of, read_trained
+from plgan_tune.trained import Weights, build_pair, image_of, read_trained, write_onnx
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
 
 
@@ -185,21 +184,8 @@ def export_onnx(classifier: Classifier, file: str | Path) -> None:
     Raises:
         ImportError: If the packages of PyTorch's exporter are missing (`pip install 'plgan-tune[onnx]'`).
     """
-    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
-    if missing:
-        raise ImportError(f"ONNX export needs {' and '.join(missing)}: pip install 'plgan-tune[onnx]'")
     example = torch.zeros(2, *classifier.image.tensor, dtype=torch.uint8)
-    torch.onnx.export(
-        classifier,
-        (example,),
-        file,
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes={"images": {0: torch.export.Dim("n")}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    write_onnx(classifier, example, file, "images", "logits")
 
 
 def _contents(paths: Sequence[Path], rows: Rows) -> Iterator[Sequence[Encoded]]:

@@ -1,6 +1,5 @@
 """Use a trained generator: load a checkpoint as a module that makes uint8 images."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from plgan_tune.config.trial import ModelSpec
 from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.own import Own
 from plgan_tune.gan.pairs.base import Generator, ImageShape, draw_latent, latent_shape
-from plgan_tune.trained import Weights, build_pair, image_of, read_trained
+from plgan_tune.trained import Weights, build_pair, image_of, read_trained, write_onnx
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
 from plgan_tune.training.generate import BATCH, as_uint8
 
@@ -187,22 +186,9 @@ def export_onnx(generator: ImageGenerator, file: str | Path) -> None:
     Raises:
         ImportError: If the packages of PyTorch's exporter are missing (`pip install 'plgan-tune[onnx]'`).
     """
-    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
-    if missing:
-        raise ImportError(f"ONNX export needs {' and '.join(missing)}: pip install 'plgan-tune[onnx]'")
     dtype = next(generator.parameters()).dtype
     example = torch.linspace(-1, 1, 2 * _numbers(generator.model), dtype=dtype).view(2, *latent_shape(generator.model))
-    torch.onnx.export(
-        generator,
-        (example,),
-        file,
-        input_names=["latent"],
-        output_names=["images"],
-        dynamic_shapes={"latent": {0: torch.export.Dim("n")}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    write_onnx(generator, example, file, "latent", "images")
 
 
 def _numbers(model: ModelSpec) -> int:

@@ -1,9 +1,11 @@
 """The networks of a trial that was trained: its checkpoint found, read, and built without a step."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from plgan_tune.config.own import own_path, read_own
 from plgan_tune.config.trial import TrialSpec
@@ -126,4 +128,33 @@ def own_of(checkpoint: Checkpoint, content: bytes | None, name: str) -> Own | No
         )
     return load_own(
         content, trial.own, name, Shapes.of(image_of(checkpoint), len(checkpoint.content["classes"]), trial.data)
+    )
+
+
+def write_onnx(network: nn.Module, example: Tensor, file: str | Path, given: str, made: str) -> None:
+    """Write a network of one input and one output, any number of rows, as an ONNX file.
+
+    Args:
+        network: The network.
+        example: An input of two rows.
+        file: The path of the file to write.
+        given: Name of the input: that of the network's argument.
+        made: Name of the output.
+
+    Raises:
+        ImportError: If the packages of PyTorch's exporter are missing.
+    """
+    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
+    if missing:
+        raise ImportError(f"ONNX export needs {' and '.join(missing)}: pip install 'plgan-tune[onnx]'")
+    torch.onnx.export(
+        network,
+        (example,),
+        file,
+        input_names=[given],
+        output_names=[made],
+        dynamic_shapes={given: {0: torch.export.Dim("n")}},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
     )

@@ -328,6 +328,6 @@ def test_onnx_has_the_statistics_of_batch_norm_in_it(
 def test_onnx_without_its_packages_says_what_to_install(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plgan_tune.classifier.find_spec", lambda name: None)
+    monkeypatch.setattr("plgan_tune.trained.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"needs onnx and onnxscript: pip install 'plgan-tune\[onnx\]'"):
         export_onnx(classifier, tmp_path / "classifier.onnx")
