@@ -1,7 +1,7 @@
 """`python held_search.py TRIAL EPOCH ...`: the search that the other words ask for, which cannot end by itself.
 
-Before its EPOCH the TRIAL waits in its first attempt for the file `go` in this folder, or until the search is asked to
-stop: however fast or slow the machine, a test finds it there. The log is written several times a second.
+Before its EPOCH the TRIAL waits for the file `go` in this folder, or until the search is asked to stop: however fast or
+slow the machine, a test finds it there. The log is written several times a second.
 """
 
 import signal
@@ -28,17 +28,18 @@ class Held(TrialWorker):
 
     def begin(self, assignment: Assignment) -> None:
         super().begin(assignment)
-        self._holds = (assignment.trial_id, assignment.attempt) == (self.trial_id, 1)
-        self._epoch = 1
+        self._holds = assignment.trial_id == self.trial_id
 
     def step(self) -> EpochReport:
         handler = signal.getsignal(signal.SIGINT)  # the first Ctrl-C gives the handler before it back
-        while self._holds and self._epoch == self.epoch and signal.getsignal(signal.SIGINT) is handler:
+        while self._is_there() and signal.getsignal(signal.SIGINT) is handler:
             if Path("go").exists():
                 break
             time.sleep(0.05)
-        self._epoch += 1
         return super().step()
+
+    def _is_there(self) -> bool:
+        return self._holds and self._attempt is not None and self._attempt.state.epoch + 1 == self.epoch
 
 
 if __name__ == "__main__":

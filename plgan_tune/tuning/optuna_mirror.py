@@ -13,6 +13,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -102,7 +103,10 @@ class OptunaMirror:
             logger.warning("%s is no longer updated: %s", self._path, error)
 
     def _opened(self) -> tuple[JournalStorage, int]:
-        self._path.unlink(missing_ok=True)
+        for file in (self._path, self._path.with_name(f"{self._path.name}{LOCK_FILE_SUFFIX}")):
+            file.unlink(
+                missing_ok=True
+            )  # a driver that was killed may have left the lock, and Optuna waits 30 s for it
         storage = JournalStorage(JournalFileBackend(str(self._path)))
         with quiet():
             return storage, storage.create_new_study([self._direction], self._path.parent.name)

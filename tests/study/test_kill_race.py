@@ -8,25 +8,22 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from itertools import count
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from plgan_tune.config.load import load_study
-from plgan_tune.records import TrialStatus, Verdict
+from plgan_tune.records import Verdict
 from plgan_tune.store.location import Location
 from plgan_tune.study.early_stopping import build_rule, left_behind
 from plgan_tune.study.history import History, read_history
 from plgan_tune.study.race import race_of
 from plgan_tune.study.ranking import rank
-from tests.waiting import wait_for_epochs
+from tests.waiting import held_search, wait_for_epochs
 
 pytestmark = pytest.mark.slow
 
-KILLS = 10
-"""At least: it is killed until a fresh seed of the race was interrupted, too."""
 EPOCHS = 8
 TRIALS = 4
 SPACE = f"""
@@ -51,8 +48,11 @@ Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 
 
 def words(name: str) -> list[str]:
-    command = [sys.executable, "-m", "plgan_tune.search", "--in-process", "--space", "space.yaml"]
-    return [*command, "--name", name, "--resume"]
+    return ["--space", "space.yaml", "--name", name, "--resume"]
+
+
+def search_for(name: str) -> list[str]:
+    return [sys.executable, "-m", "plgan_tune.search", "--in-process", *words(name)]
 
 
 def logged(study: Path) -> History:
@@ -66,38 +66,32 @@ def table(study: Path, name: str) -> pd.DataFrame:
     return kept.sort_values(order, ignore_index=True)
 
 
-def interrupted(history: History) -> bool:
-    """Whether a fresh seed has been resumed, or will be."""
-    fresh = [row for row in history.trials if row.replicate_of is not None]
-    return any(row.status is TrialStatus.RUNNING or row.attempt > 1 for row in fresh)
-
-
 def test_a_race_whose_driver_is_killed_loses_nothing_and_decides_the_same(tmp_path: Path, started: Started) -> None:
-    """Every other time it has logged new epochs before; in between it is killed while it starts."""
+    """Every other time it has logged new epochs before; in between it is killed while it starts.
+
+    Until the last kill it waits before the last epoch of the last fresh seed, where that kill finds it.
+    """
     (tmp_path / "space.yaml").write_text(SPACE)
     said = tmp_path / "said.txt"
-    with started(tmp_path, *words("whole")) as search:
+    with started(tmp_path, *search_for("whole")) as search:
         assert search.wait(timeout=600) == 0, said.read_text()
     whole, study = (tmp_path / "results" / name for name in ("whole", "mine"))
+    last, epochs = table(whole, "trials").trial_id.iloc[-1], len(table(whole, "epochs"))
     moments = random.Random(0)
     known = History()
-    for kill in count():
-        if kill >= KILLS and interrupted(known):
-            break
-        with started(tmp_path, *words("mine")) as search:
-            if kill % 2 == 0:
-                wait_for_epochs(search, study, max(TRIALS * EPOCHS, len(known.reports)) + 1, said)
-                time.sleep(moments.uniform(0.0, 0.5))
-            else:
-                time.sleep(moments.uniform(0.0, 3.0))
-            os.killpg(search.pid, signal.SIGKILL)
-            search.wait(timeout=30)
-        before, known = known, logged(study)
-        assert known.reports[: len(before.reports)] == before.reports
-        assert known.decisions[: len(before.decisions)] == before.decisions
-    assert any(row.replicate_of is not None for row in known.trials)
-    assert len(known.reports) < len(table(whole, "epochs"))  # the last kill was in the race
-    with started(tmp_path, *words("mine")) as search:
+    while len(known.reports) < epochs - 1:
+        for logs in (True, False):
+            with started(tmp_path, *held_search(last, EPOCHS, *words("mine"))) as search:
+                if logs:
+                    at_least = max(TRIALS * EPOCHS, len(known.reports)) + 4 * EPOCHS
+                    wait_for_epochs(search, study, min(at_least, epochs - 1), said)
+                time.sleep(moments.uniform(0.0, 0.5 if logs else 3.0))
+                os.killpg(search.pid, signal.SIGKILL)
+                search.wait(timeout=30)
+            before, known = known, logged(study)
+            assert known.reports[: len(before.reports)] == before.reports
+            assert known.decisions[: len(before.decisions)] == before.decisions
+    with started(tmp_path, *search_for("mine")) as search:
         assert search.wait(timeout=600) == 0, said.read_text()
 
     for name in ("trials", "epochs", "decisions"):

@@ -65,6 +65,18 @@ def test_a_dashboard_finds_every_trial_with_its_curve(tmp_path: Path) -> None:
     assert [one.user_attrs["trial_id"] for one in found] == ["t0", "t1", "t2"]
 
 
+def test_the_lock_of_a_driver_that_was_killed_is_not_waited_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Optuna says after 10 s that it waits."""
+    path = tmp_path / "optuna.log"
+    (tmp_path / "optuna.log.lock").symlink_to(path)
+    with OptunaMirror(path, SPEC, History()) as mirror:
+        mirror.trial(make_trial(0, TrialStatus.RUNNING))
+    assert "acquire the lock" not in capfd.readouterr().err
+    assert len(opened(path)) == 1
+
+
 def test_a_metric_whose_highest_value_is_the_best_is_maximised_in_its_own_unit(tmp_path: Path) -> None:
     mapping, path = SPEC.as_mapping(), tmp_path / "optuna.log"
     search = {**mapping["search"], "metric": "val_coverage", "mode": None}
