@@ -13,8 +13,9 @@ from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.selection import check_selection, select_backend
 from plgan_tune.config.advice import advice
 from plgan_tune.config.errors import RuleError, SpecError
-from plgan_tune.config.load import default_space, load_study
+from plgan_tune.config.load import LoadedStudy, default_space, load_study, load_study_document
 from plgan_tune.config.study import SearchSpec
+from plgan_tune.config.yaml import read_yaml
 from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
 from plgan_tune.console.format import say, terminal
@@ -28,6 +29,7 @@ from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import default_name, study_location, with_absolute_path
 from plgan_tune.study.history import History, HistoryError, as_begun, read_history
 from plgan_tune.study.state import Ending
+from plgan_tune.study.study_file import STUDY_FILE
 from plgan_tune.tuning.driver import run_study
 from plgan_tune.tuning.dry_run import notes_before, plan_study, print_plan
 from plgan_tune.tuning.warm_start import read_older
@@ -66,10 +68,12 @@ def main(
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
     console, now = terminal(), steady_clock()
-    file = space or default_space()
-    with refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError), _naming(file):
+    with (
+        refusing(SpecError, StoreError, StudyError, HistoryError, LockedError, ClusterError),
+        _space_file(space, results, name, resume=resume) as file,
+    ):
         check_selection(address, in_process=in_process)
-        loaded = load_study(file, overrides or [])
+        loaded = _load(file, overrides or [])
         study = default_name(loaded.study, now()) if name is None else name
         location = study_location(results, name, study, resume=resume)
         if dry_run:
@@ -118,12 +122,27 @@ def main(
 
 
 @contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Refuse data errors, and data that do not fit the model, with the name of the space file."""
+def _space_file(space: Path | None, results: str, name: str | None, *, resume: bool) -> Iterator[Path | Location]:
+    """Yield the file to read: --space, else that of the study to resume, else the embedded digits.
+
+    Data errors, and data that do not fit the model, are refused with its name.
+    """
+    file: Path | Location = space or default_space()
+    if space is None and resume and name is not None:
+        held = study_location(results, name, name, resume=True).join(STUDY_FILE)
+        file = held if held.exists() else file
     try:
-        yield
+        yield file
     except (DataError, RuleError) as error:
-        refuse("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
+        where = file.url if isinstance(file, Location) else file
+        refuse("\n".join(f"{where}: {line}" for line in str(error).splitlines()))
+
+
+def _load(file: Path | Location, overrides: list[str]) -> LoadedStudy:
+    if isinstance(file, Path):
+        return load_study(file, overrides)
+    folder = None if file.local is None else file.local.parent
+    return load_study_document(read_yaml(file.read_text()), file.url, overrides, folder)
 
 
 def _resume(

@@ -79,7 +79,8 @@ def train(
     Args:
         trial: The configuration.
         out: A folder or an fsspec URL.
-        resume: Continue from the checkpoint in `out`. `trial` may then differ in `training.epochs` only.
+        resume: Continue from the checkpoint in `out`. `trial` may then differ in `training.epochs`, and
+            in `data.path` if the images are the same.
         begun: Called once before the first epoch, after all checks have passed.
         watch: Called after every epoch. If it returns False on any rank, all ranks save a checkpoint and stop.
         device: The default is the GPU if there is one.

@@ -63,14 +63,28 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     Raises:
         SpecError: With every problem of the file and of the overrides.
     """
-    document, applied, mapping, problems = _read(path, overrides)
+    return load_study_document(_read_file(Path(path)), str(path), overrides, Path(path).parent)
+
+
+def load_study_document(
+    document: Document, where: str, overrides: Sequence[str] = (), folder: Path | None = None
+) -> LoadedStudy:
+    """Return the study of a file that has been read, as `load_study` does.
+
+    Args:
+        document: The file's content.
+        where: The file's name, for messages.
+        overrides: As for `load_study`.
+        folder: What the path of a user's own file is relative to; None if the file is not on this machine.
+    """
+    applied, mapping, problems = _overridden(document, where, overrides)
     mapping, notes = _without_fixed(mapping, {override.path for override in applied})
-    mapping, unread = with_content(mapping, Path(path).parent)
+    mapping, unread = (mapping, []) if folder is None else with_content(mapping, folder)
     checked = check_study(mapping)
     if isinstance(checked, StudySpec) and not unread and not problems:
         return LoadedStudy(checked, (*with_new_names(document.value)[1], *notes))
     findings = [*unread, *([] if isinstance(checked, StudySpec) else checked)]
-    raise SpecError(_in_order([*_placed(findings, str(path), document, applied), *problems]))
+    raise SpecError(_in_order([*_placed(findings, where, document, applied), *problems]))
 
 
 def load_trial(path: str | Path, overrides: Sequence[str] = (), edition: int | None = None) -> TrialSpec:
@@ -113,7 +127,8 @@ def load_trial_and_threads(
 def _load_configuration(
     path: str | Path, overrides: Sequence[str], edition: int | None, *, with_resources: bool
 ) -> tuple[TrialSpec, int]:
-    document, applied, mapping, problems = _read(path, overrides)
+    document = _read_file(Path(path))
+    applied, mapping, problems = _overridden(document, str(path), overrides)
     mapping, unread = with_content(mapping, Path(path).parent)
     trial = check_trial(mapping, edition)
     threads = _check_threads(mapping) if with_resources and isinstance(mapping, dict) else 1
@@ -175,24 +190,6 @@ def in_edition(study: StudySpec, edition: int) -> StudySpec:
     return replace(read, left_out=study.left_out)
 
 
-def study_from_document(document: Document, where: str) -> StudySpec:
-    """Return the study of a file that has been read.
-
-    Args:
-        document: The file's content.
-        where: The file's name, for messages.
-
-    Raises:
-        SpecError: With every problem of the file and their lines.
-    """
-    checked = check_study(document.value)
-    if isinstance(checked, StudySpec) and not document.findings:
-        return checked
-    findings = [] if isinstance(checked, StudySpec) else checked
-    refused = [_problem(item, where, document, set()) for item in document.findings]
-    raise SpecError(_in_order([*_placed(findings, where, document, ()), *refused]))
-
-
 def default_space() -> Path:
     """Return the space file of the embedded digits: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -200,11 +197,10 @@ def default_space() -> Path:
     return (installed if installed.is_dir() else package.parent / "search_spaces") / "digits.yaml"
 
 
-def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_Override], Any, list[Problem]]:
-    """Return the file, the applicable overrides, the resulting mapping, and the problems of both."""
-    document = _read_file(Path(path))
+def _overridden(document: Document, where: str, overrides: Sequence[str]) -> tuple[list[_Override], Any, list[Problem]]:
+    """Return the applicable overrides, the file's mapping with them, and the problems of both."""
     overrides = _not_too_many(overrides)
-    problems = [_problem(item, str(path), document, set()) for item in document.findings]
+    problems = [_problem(item, where, document, set()) for item in document.findings]
     mapping, applied = with_new_names(deepcopy(document.value))[0], []
     for text in overrides:
         try:
@@ -213,7 +209,7 @@ def _read(path: str | Path, overrides: Sequence[str]) -> tuple[Document, list[_O
             applied.append(override)
         except SpecError as error:
             problems += error.problems
-    return document, applied, mapping, problems
+    return applied, mapping, problems
 
 
 def _not_too_many(overrides: Sequence[str]) -> Sequence[str]:

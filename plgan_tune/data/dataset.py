@@ -1,5 +1,6 @@
 """A trial's data set: one uint8 tensor of images, from which batches are drawn by index."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,9 @@ from plgan_tune.data.errors import DataError
 from plgan_tune.data.sources import is_cached, open_half, stamp_half
 from plgan_tune.data.splits import Split, draw_split, limit_rows
 from plgan_tune.data.zca import fit_zca
+
+_BLOCK = 4096
+"""Images that are hashed at a time: those of a mapped file need not fit into memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,15 @@ class Dataset:
         """Mean and matrix of `fit_zca` on the pool, on the CPU. Computed once: all trials of a study share the data."""
         pool = self.images[self.split.pool].flatten(1).to(torch.float32) / 127.5 - 1.0
         return fit_zca(pool.cpu())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of a sha256 over all images and their labels; the same wherever the files lie."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for start in range(0, len(self.images), _BLOCK):
+            digest.update(np.ascontiguousarray(self.images[start : start + _BLOCK].numpy(force=True)).data)
+        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def channels(self) -> int:

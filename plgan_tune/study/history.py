@@ -22,7 +22,7 @@ from plgan_tune.store.read import (
     reports,
     trial_rows,
 )
-from plgan_tune.study.study_file import STUDY_FILE, read_study_file
+from plgan_tune.study.study_file import IMAGES, STUDY_FILE, read_study_file
 
 MAY_CHANGE = (
     "search.trials",
@@ -41,7 +41,9 @@ MAY_CHANGE = (
     "search.early_stopping",
     "search.confirm",
     "resources.",
+    "trial.data.path",
 )
+"""Keys that a resume may change. Images may lie elsewhere, but must be the same (`check_images`)."""
 
 
 RULE_SINCE = "rule_since"
@@ -179,6 +181,38 @@ def read_history(location: Location, spec: StudySpec) -> History:
     return replace(history, starts=starts, changes=changes, rule_since=since)
 
 
+def check_images(history: History, path: str | None, fingerprint: str, split_hash: str) -> None:
+    """Check that the images are those that the study was begun with, wherever they lie now.
+
+    Studies of earlier versions tell only how their images were split, which depends on number and labels.
+
+    Args:
+        history: what earlier starts left.
+        path: where the images lie, for the message.
+        fingerprint: of the images.
+        split_hash: of their split, if all trials share it.
+
+    Raises:
+        HistoryError: if they are others.
+    """
+    where = "" if path is None else f" of {path}"
+    known = next((start[IMAGES] for start in reversed(history.starts) if IMAGES in start), None)
+    if known is not None:
+        if known != fingerprint:
+            raise HistoryError(
+                f"--resume continues with the images that the study was begun with, of fingerprint {known}, but the "
+                f"images and labels{where} have {fingerprint}; trial.data.path may name another place of the same "
+                "images"
+            )
+        return
+    splits = {row.split_hash for row in history.trials if row.split_hash is not None}
+    if splits and split_hash not in splits:
+        raise HistoryError(
+            f"--resume continues with the split of the study's trials, {', '.join(sorted(splits))}, but the images and "
+            f"labels{where} give {split_hash}"
+        )
+
+
 def read_rows(
     location: Location,
     columns: Mapping[str, str],
@@ -292,7 +326,7 @@ def _compare(file: Location, earlier: StudySpec, spec: StudySpec) -> tuple[str, 
     if before is not None and now is not None and before.vary != now.vary:  # replicates would be no pairs
         refused.append(changes["search.confirm.vary"])
     if refused:
-        another = f"; is --space missing? {file.url} is one that fits" if "study" in changes else ""
+        another = f"; without --space it goes on with {file.url}" if "study" in changes else ""
         raise HistoryError(
             f"--resume continues the study in {file.url}, so these keys must not change: "
             + "; ".join(refused)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from plgan_tune.config.edition import MADE_WITH
 from plgan_tune.config.errors import SpecError, show
-from plgan_tune.config.load import study_from_document
+from plgan_tune.config.load import load_study_document
 from plgan_tune.config.study import StudySpec
 from plgan_tune.config.yaml import dump_yaml, read_yaml
 from plgan_tune.store.location import Location, StoreError
@@ -17,6 +17,10 @@ STUDY_FILE: Final = "study.yaml"
 
 STUDY_ID: Final = "study_id"
 """Key of a study's first start."""
+
+
+IMAGES: Final = "images"
+"""Key of each start: the fingerprint of its images. Earlier versions wrote none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def read_study_file(study: Location) -> StudyFile:
         raise StoreError(f"a study's folder holds {STUDY_FILE}, but {study.url} does not")
     document = read_yaml(file.read_text())
     try:
-        spec = study_from_document(document, file.url)
+        spec = load_study_document(document, file.url).study
     except SpecError as error:
         raise StoreError(f"not a study that this version of plgan-tune can read:\n{error}") from error
     starts = document.value.get(MADE_WITH)

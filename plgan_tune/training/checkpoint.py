@@ -61,6 +61,7 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
             "rows": [asdict(row) for row in rows],
             "image": list(state.image),
             "classes": list(state.classes),
+            "images": state.images,
             "discriminator": state.D.network.state_dict(),
             "generator": state.G.network.state_dict(),
             "averaged": state.averaged.state_dict(),
@@ -112,19 +113,25 @@ def restore_state(
 ) -> TrainState:
     """Return the saved state, to continue as `trial`, which may differ only in `training.epochs`.
 
-    The trial's own file may lie elsewhere, but must hold what it held.
+    The trial's own file and its images may lie elsewhere, but must hold what they held.
 
     Raises:
-        CheckpointError: if `trial` differs from what was trained, naming every such key, or if the images changed their
-            shape or number of classes.
+        CheckpointError: if `trial` differs from what was trained, naming every such key, or if the images changed.
     """
-    differing = differences(checkpoint.trial, trial)
+    trained_on = checkpoint.content.get("images")  # None in checkpoints of earlier versions
+    differing = differences(checkpoint.trial, trial, images_known=trained_on is not None)
     if differing:
         raise CheckpointError("only training.epochs may change on resume, but got " + "; ".join(differing))
     trained = checkpoint.content["epoch"]
     if trained > trial.training.epochs:
         raise CheckpointError(
             f"training.epochs must be at least the epochs already trained, but got {trial.training.epochs} < {trained}"
+        )
+    if trained_on not in (None, data.fingerprint):
+        where = f" of {trial.data.path}" if trial.data.path is not None else ""
+        raise CheckpointError(
+            f"the images and labels{where} must be those that were trained on, of fingerprint {trained_on}, but got "
+            f"{data.fingerprint}"
         )
     state = new_state(trial, data, device, own)
     try:
@@ -157,7 +164,14 @@ def _copy(saved: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
 MAY_CHANGE: Final = frozenset({"training.epochs", "own.file"})
 
 
-def differences(trained: TrialSpec, asked: TrialSpec) -> list[str]:
-    """Return `key: old -> new` for every key that differs, except those that may change."""
+def differences(trained: TrialSpec, asked: TrialSpec, *, images_known: bool = True) -> list[str]:
+    """Return `key: old -> new` for every key that differs, except those that may change.
+
+    Args:
+        trained: the configuration of the checkpoint.
+        asked: the one to continue as.
+        images_known: whether the checkpoint tells which images it was trained on, wherever they lie.
+    """
     changes = describe_changes(trained.model_dump(mode="json"), asked.model_dump(mode="json"))
-    return [change for key, change in changes.items() if key not in MAY_CHANGE]
+    may_change = MAY_CHANGE | ({"data.path"} if images_known else set())
+    return [change for key, change in changes.items() if key not in may_change]

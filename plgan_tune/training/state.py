@@ -39,6 +39,7 @@ class TrainState:
     Attributes:
         image: channels and size of the images that the networks work on.
         classes: names of the classes, in the order of the logits; none if no image has a label.
+        images: the fingerprint of the images that it is trained on.
         D: the discriminator.
         G: the generator.
         averaged: D with the moving average of its weights; val_error is its error.
@@ -53,6 +54,7 @@ class TrainState:
     trial: TrialSpec
     image: ImageShape
     classes: tuple[str, ...]
+    images: str
     precision: PrecisionPolicy
     device: torch.device
     D: Player[Discriminator]
@@ -142,6 +144,7 @@ class TrainState:
     def take_over(self, other: "TrainState") -> None:
         """Copy `other`, a trial of the same shapes, into these tensors."""
         self.trial, self.precision, self.epoch, self.step = other.trial, other.precision, other.epoch, other.step
+        self.images = other.images
         copy_all(self.memory(), other.memory())
 
     def _averages(self) -> list[Tensor]:
@@ -196,6 +199,7 @@ def new_state(trial: TrialSpec, data: Dataset, device: torch.device, own: Own | 
         trial=trial,
         image=image,
         classes=data.classes if trial.data.labels else (),
+        images=data.fingerprint,
         precision=precision,
         device=device,
         D=Player.start(D, trial.optim, *history, *decay, bound=bound),

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -43,14 +44,14 @@ from plgan_tune.study.folder import (
     write_best,
     write_study,
 )
-from plgan_tune.study.history import RULE_SINCE, History, as_begun, read_history
+from plgan_tune.study.history import RULE_SINCE, History, as_begun, check_images, read_history
 from plgan_tune.study.log_session import open_log
 from plgan_tune.study.patience import patience_of
 from plgan_tune.study.protocols import LogListener, Rule, Suggestions
 from plgan_tune.study.race import race_of
 from plgan_tune.study.ranking import trained_whole
 from plgan_tune.study.state import Ending, StudyState
-from plgan_tune.study.study_file import STUDY_FILE, STUDY_ID, StudyFile
+from plgan_tune.study.study_file import IMAGES, STUDY_FILE, STUDY_ID, StudyFile
 from plgan_tune.tuning.dry_run import already_in_words, check_trials, notes_before, rungs_in_words
 from plgan_tune.tuning.optuna_mirror import MIRROR, OptunaMirror
 from plgan_tune.tuning.sampler import OptunaSampler, check_sampler
@@ -135,8 +136,9 @@ def run_study(
                 _check_free(asked.location)
             history = read_history(asked.location, asked.spec) if asked.resume else History()
             _say_what_is_known(asked, history, console)
-            with _named(asked, history) as held:
-                return _search(asked, history, held, lock, console, now, suggest, stop, listeners)
+            data = _images(asked, history, console)
+            with _named(asked, history, data) as held:
+                return _search(asked, history, held, data, lock, console, now, suggest, stop, listeners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +191,26 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
         say(console, fact, "dim")
 
 
+def _images(asked: _Asked, history: History, console: Console) -> Dataset:
+    """Read the images before any file is written. This fills the node's cache, and finds a bad image at once."""
+    spec = asked.spec.any_trial().data
+    with console.status("reading the images"):
+        data = load_dataset(spec)
+        check_images(history, spec.path, data.fingerprint, data.split.hash)
+    return data
+
+
 @contextmanager
-def _named(asked: _Asked, history: History) -> Iterator[StudyFile]:
+def _named(asked: _Asked, history: History, data: Dataset) -> Iterator[StudyFile]:
     """Write the study's files at once, so that no later search takes the name, and yield its `study.yaml`.
 
     If a new study is refused before its first trial, the folder is removed.
     """
     location = asked.location
     is_new = not location.join(STUDY_FILE).exists()
-    about = {RULE_SINCE: history.rule_since} | ({STUDY_ID: uuid.uuid4().hex} if is_new else {})
+    about: dict[str, Any] = {RULE_SINCE: history.rule_since, IMAGES: data.fingerprint}
+    if is_new:
+        about[STUDY_ID] = uuid.uuid4().hex
     if asked.own is not None:
         keep_own(location, sha256_of(asked.own), asked.own)
     held = write_study(location, asked.spec, asked.started, history.starts, about)
@@ -213,6 +226,7 @@ def _search(
     asked: _Asked,
     history: History,
     held: StudyFile,
+    data: Dataset,
     lock: StudyLock,
     console: Console,
     now: Now,
@@ -221,8 +235,6 @@ def _search(
     listeners: Sequence[LogListener],
 ) -> StudyResult:
     spec, location, images = asked.spec, asked.location, asked.spec.any_trial().data
-    with console.status("reading the images"):
-        data = load_dataset(images)  # fills this node's cache and finds a bad image before any process starts
     _judge(asked, held, data, console)
     rule = stop(spec)
     left = left_behind(history, spec, rule)

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -187,9 +187,28 @@ def test_only_epochs_may_change(trial: TrialSpec) -> None:
     assert differences(trial, trial.model_copy(update={"seed": 1})) == ["seed: 0 -> 1"]
 
 
-def test_images_of_another_shape_are_refused(saved: bytes, trial: TrialSpec, make_data: MakeData) -> None:
+def test_other_images_are_refused(saved: bytes, trial: TrialSpec, data: Dataset, make_data: MakeData) -> None:
+    """Of another shape, with one other pixel, or with one other label."""
+    images, labels = data.images.clone(), data.labels.clone()
+    images[-1, 0, 0, 0] ^= 1
+    labels[-1] = (labels[-1] + 1) % 3
+    for other in (make_data(size=8), replace(data, images=images), replace(data, labels=labels)):
+        with pytest.raises(CheckpointError, match="must be those that were trained on"):
+            restore_state(decode_checkpoint(saved, "x"), trial, other, CPU)
+
+
+def test_a_checkpoint_of_an_earlier_version_refuses_images_of_another_shape_or_place(
+    saved: bytes, trial: TrialSpec, data: Dataset, make_data: MakeData
+) -> None:
+    """It does not tell its images, so they must lie where they lay."""
+    held = decode_checkpoint(saved, "x")
+    earlier = replace(held, content={key: value for key, value in held.content.items() if key != "images"})
     with pytest.raises(CheckpointError, match="do not fit these images"):
-        restore_state(decode_checkpoint(saved, "x"), trial, make_data(size=8), CPU)
+        restore_state(earlier, trial, make_data(size=8), CPU)
+    moved = changed(trial, data={"path": "elsewhere"})
+    with pytest.raises(CheckpointError, match=r"data\.path"):
+        restore_state(earlier, moved, data, CPU)
+    assert restore_state(held, moved, data, CPU).trial == moved
 
 
 def test_a_checkpoint_holds_no_more_than_the_trial_needs(saved: bytes, trial: TrialSpec) -> None:
