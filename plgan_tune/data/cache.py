@@ -46,12 +46,22 @@ class Decoded:
 
 
 def cache_folder() -> Path:
-    """Return PLGAN_TUNE_CACHE if it is set, else plgan_tune in XDG_CACHE_HOME or ~/.cache."""
+    """Return PLGAN_TUNE_CACHE if it is set, else plgan_tune in XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        DataError: If none of them is known, as in a container whose user has no home.
+    """
     chosen = os.environ.get("PLGAN_TUNE_CACHE")
     if chosen:
         return Path(chosen).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "plgan_tune"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "plgan_tune"
+    except RuntimeError:
+        raise DataError(
+            "the cache of decoded images needs a folder, but this user has no home folder and HOME is not set; the "
+            "environment variable PLGAN_TUNE_CACHE names one"
+        ) from None
 
 
 def key_of(spec: DataSpec, name: HalfName, stamps: list[Stamp]) -> str:

@@ -7,11 +7,11 @@ from shutil import disk_usage
 import numpy as np
 
 from plgan_tune.config.trial import DataSpec
-from plgan_tune.data.cache import cache_folder, key_of
+from plgan_tune.data.cache import key_of
 from plgan_tune.data.decode import form_of
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL
-from plgan_tune.data.sources import is_cached, open_half, stamp_half
+from plgan_tune.data.sources import cache_of, is_cached, open_half, stamp_half
 from plgan_tune.data.splits import check_fit, limit_rows
 
 
@@ -47,7 +47,7 @@ def check_data(spec: DataSpec, cache: Path | None = None) -> DataSummary:
     Raises:
         DataError: If the data are missing or damaged, or do not fit `spec`.
     """
-    half = open_half(spec, "train", cache or cache_folder())
+    half = open_half(spec, "train", cache_of(spec, cache))
     kept = half.labels[limit_rows(half.labels, spec)]
     form = form_of(half, spec.size)
     try:
@@ -72,7 +72,7 @@ def check_room(spec: DataSpec, summary: DataSummary, cache: Path | None = None) 
     """
     if not is_cached(spec):
         return
-    folder = cache or cache_folder()
+    folder = cache_of(spec, cache)
     if (folder / key_of(spec, "train", stamp_half(spec, "train", folder))).exists():
         return
     needed = summary.images * summary.channels * summary.size**2

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from plgan_tune.config.trial import DataSpec
-from plgan_tune.data.cache import Decoded, cache_folder, cached, key_of
+from plgan_tune.data.cache import Decoded, cached, key_of
 from plgan_tune.data.decode import Reading, form_of, read
 from plgan_tune.data.errors import DataError
-from plgan_tune.data.sources import is_cached, open_half, stamp_half
+from plgan_tune.data.sources import cache_of, is_cached, open_half, stamp_half
 from plgan_tune.data.splits import Split, draw_split, limit_rows
 from plgan_tune.data.zca import fit_zca
 
@@ -88,7 +88,7 @@ def load_dataset(spec: DataSpec, cache: Path | None = None) -> Dataset:
     Raises:
         DataError: If the data are missing or damaged, or do not fit `spec`.
     """
-    folder = cache or cache_folder()
+    folder = cache_of(spec, cache)
     held = _decoded_train(spec, folder)
     labels = torch.from_numpy(held.labels)
     split = draw_split(labels, spec, len(held.classes))
@@ -104,7 +104,7 @@ def load_test(spec: DataSpec, cache: Path | None = None) -> tuple[Tensor, Tensor
         DataError: If the data are missing or damaged, or a test image has a class that training lacks, or no label
             though training has classes.
     """
-    folder = cache or cache_folder()
+    folder = cache_of(spec, cache)
     held = _decoded_test(spec, folder)
     return torch.from_numpy(held.images), torch.from_numpy(held.labels)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.config.trial import Source as SourceName
+from plgan_tune.data.cache import cache_folder
 from plgan_tune.data.digits import open_digits
 from plgan_tune.data.folder import open_folder, stamp_folder
 from plgan_tune.data.half import Half, HalfName, Source, Stamp
@@ -21,6 +22,15 @@ SOURCES: Final[Mapping[SourceName, Source]] = {
     "parquet": Source(open_parquet, stamp_parquet),
     "folder": Source(open_folder, stamp_folder),
 }
+
+
+def cache_of(spec: DataSpec, chosen: Path | None) -> Path:
+    """Return the folder of decoded images: `chosen`, or else `cache_folder()`, unless the source never needs one.
+
+    Raises:
+        DataError: As `cache_folder`.
+    """
+    return chosen or (cache_folder() if is_cached(spec) else Path())
 
 
 def open_half(spec: DataSpec, name: HalfName, cache: Path) -> Half:

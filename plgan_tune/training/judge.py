@@ -22,6 +22,7 @@ from plgan_tune.config.metrics import COMPARED
 from plgan_tune.config.trial import DataSpec, OptimSpec
 from plgan_tune.data.cache import cache_folder, key_of
 from plgan_tune.data.dataset import Dataset
+from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL
 from plgan_tune.data.sources import stamp_half
 from plgan_tune.gan.draws import Stream, rng_for
@@ -244,7 +245,10 @@ def judge_of(spec: DataSpec, data: Dataset, cache: Path | None = None) -> bytes 
         data: the images.
         cache: the folder; None is `cache_folder()`.
     """
-    folder = cache or cache_folder()
+    try:
+        folder = cache or cache_folder()
+    except DataError:  # there is no cache
+        return _encoded(data)
     file = folder / f"judge-{_key(spec, folder)}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)

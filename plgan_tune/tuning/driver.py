@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from plgan_tune.backends.backend import Backend, Workload
-from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.judging import facts_of, keep_judge
 from plgan_tune.backends.run import run_trials
 from plgan_tune.config.errors import RuleError
@@ -22,7 +21,6 @@ from plgan_tune.console.format import say, terminal
 from plgan_tune.console.judge import judge_in_words, note_on_judge
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import Dataset, load_dataset
-from plgan_tune.data.errors import DataError
 from plgan_tune.records import DecisionRow
 from plgan_tune.store.checkpoints import SAMPLES, TrialFiles
 from plgan_tune.store.judge import JUDGE_FILE
@@ -204,7 +202,7 @@ def _images(asked: _Asked, history: History, console: Console) -> Dataset:
 def _named(asked: _Asked, history: History, data: Dataset) -> Iterator[StudyFile]:
     """Write the study's files at once, so that no later search takes the name, and yield its `study.yaml`.
 
-    If a new study is refused before its first trial, the folder is removed.
+    If a new study fails before its first row, the folder is removed.
     """
     location = asked.location
     is_new = not location.join(STUDY_FILE).exists()
@@ -216,7 +214,7 @@ def _named(asked: _Asked, history: History, data: Dataset) -> Iterator[StudyFile
     held = write_study(location, asked.spec, asked.started, history.starts, about)
     try:
         yield held
-    except (ClusterError, DataError, RuleError):
+    except Exception:
         if all(name in (STUDY_FILE, FOLDER, JUDGE_FILE) or name.startswith("_") for name in location.list()):
             location.remove()
         raise

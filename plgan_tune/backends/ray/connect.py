@@ -79,7 +79,11 @@ def _start(on_interrupt: Callable[[], None]) -> None:
         with _interrupts_kept(on_interrupt):
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises that class itself
-        raise ClusterError(f"Ray does not start on this machine: {error}") from error
+        raise ClusterError(
+            f"Ray does not start on this machine: {error}; its sockets and logs go to a folder ray in RAY_TMPDIR, else "
+            "TMPDIR, else /tmp, which must be this user's to write and have a path of at most about 40 letters; "
+            "--in-process searches without Ray"
+        ) from error
     take_session()
 
 

@@ -5,8 +5,6 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from plgan_tune.study.errors import StudyError
-
 OWNER_ONLY = 0o600
 
 
@@ -16,24 +14,20 @@ def keep_token_private(*, make: bool) -> None:
     Does nothing if tokens are off, or if the environment names another token or file: its owner chose the permissions.
 
     Args:
-        make: Whether to create a missing token, before Ray creates it at its start.
-
-    Raises:
-        StudyError: If the token cannot be created.
+        make: Whether to create a missing token, before Ray creates it at its start. Where the home folder cannot be
+            written, this process and those that it starts have one in their environment.
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
     file = Path.home() / ".ray" / "auth_token"
-    if make and not file.exists():
-        try:
+    try:
+        if make and not file.exists():
             _make(file)
-        except OSError as error:
-            raise StudyError(
-                f"Ray keeps its token in {file}, which cannot be made: {error.strerror}; name another file in "
-                "RAY_AUTH_TOKEN_PATH, or a token in RAY_AUTH_TOKEN"
-            ) from error
+    except OSError:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        return
     with suppress(FileNotFoundError, PermissionError):  # a file of another user is theirs to protect
         if file.stat().st_mode & 0o077:
             file.chmod(OWNER_ONLY)
