@@ -20,6 +20,7 @@ from rich.console import Console
 from plgan_tune.backends.address import check_protocol
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.autoscaler import Growth, read_growth
+from plgan_tune.backends.ray.cores import allowed_cores
 from plgan_tune.backends.ray.embedded import take_session
 from plgan_tune.backends.ray.ray_private import without_dump, without_sigterm_handler
 from plgan_tune.backends.ray.token import keep_token_private
@@ -74,10 +75,17 @@ def connect(address: str | None, code: Path | None = None, *, on_interrupt: Call
 
 
 def _start(on_interrupt: Callable[[], None]) -> None:
+    cores = allowed_cores()
     try:
         # "local": with no address Ray would join a cluster that runs on this machine.
         with _interrupts_kept(on_interrupt):
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address="local",
+                num_cpus=cores,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except Exception as error:  # Ray raises that class itself
         raise ClusterError(
             f"Ray does not start on this machine: {error}; its sockets and logs go to a folder ray in RAY_TMPDIR, else "

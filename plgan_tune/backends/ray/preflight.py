@@ -18,6 +18,7 @@ from rich.console import Console
 from plgan_tune.backends.backend import Workload
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.ray.connect import STOPPING, capacity, connect, join_cluster
+from plgan_tune.backends.ray.gpus import gpu_problem
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.check import DataSummary, check_data, check_room
 from plgan_tune.data.errors import DataError
@@ -44,7 +45,8 @@ class Node:
 def open_cluster(workload: Workload, *, address: str | None, console: Console) -> Iterator[tuple[TrialResources, int]]:
     """Open Ray for a `with` block, and yield a trial's share of it and how many trials to run at a time.
 
-    If this call joins a cluster, its nodes are checked first (`prepare_nodes`).
+    If this call joins a cluster, its nodes are checked first (`prepare_nodes`). If trials take GPUs, torch must be able
+    to use them on every node where a rank fits.
 
     Raises:
         ClusterError: If the cluster cannot be joined or is too small, or one of its nodes cannot train.
@@ -56,6 +58,9 @@ def open_cluster(workload: Workload, *, address: str | None, console: Console) -
                 prepare_nodes(
                     address, share, workload.data, workload.summary, on_interrupt=lambda: status.update(STOPPING)
                 )
+        if share.gpus and joined_here:
+            with console.status("looking whether torch can use the GPUs"):
+                _refuse(_on_each(training_nodes(share), gpu_problem, (), LOOK_SECONDS))
         yield share, at_a_time
 
 
