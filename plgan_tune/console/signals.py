@@ -1,10 +1,10 @@
-"""Stop a command at a signal: SIGTERM or SIGUSR1 from a batch system, or Ctrl-C from a user."""
+"""Stop a command at a signal: from a batch system, from a terminal that closes, or Ctrl-C from a user."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread, Timer
@@ -14,8 +14,29 @@ from rich.console import Console
 
 from plgan_tune.console.format import close_picture, redrawn, say, visible
 
-ANNOUNCED: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGUSR1)
-"""The signals by which batch systems announce the end."""
+ANNOUNCED: Final[tuple[int, ...]] = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
+"""The signals by which batch systems announce the end, and SIGHUP of a terminal that closes. Windows has the first."""
+
+
+def heard() -> list[int]:
+    """Return those of them that this process does not ignore, as it does SIGHUP under `nohup`."""
+    return [number for number in ANNOUNCED if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _terminals() -> list[int]:
+    """Return which of stdout and stderr are a terminal."""
+    return [number for number in (1, 2) if os.isatty(number)]
+
+
+def _write_nowhere(terminals: Iterable[int]) -> None:
+    """Drop what is written from now on to those terminals that have closed: it would raise, and end the search."""
+    for number in terminals:
+        if not os.isatty(number):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
 
 
 @contextmanager
@@ -29,7 +50,7 @@ def _handlers_restored(before: Mapping[int, Any]) -> Iterator[None]:
 
 @contextmanager
 def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 stop the block as Ctrl-C does.
+    """Let the signals that announce an end stop the block as Ctrl-C does.
 
     A batch system may not wait until it has stopped, so the command to resume is printed at once.
     """
@@ -37,11 +58,14 @@ def stopping_as_ctrl_c(go_on: str, console: Console) -> Iterator[None]:
     # A handler may interrupt the console in the middle of a line: another thread waits for the end of the line.
     speaker = Thread(target=_say_all, args=[console, waiting, go_on])
 
+    terminals = _terminals()
+
     def stop(*_: object) -> None:
+        _write_nowhere(terminals)
         waiting.put("Stopping")
         signal.raise_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, stop) for number in ANNOUNCED}
+    before = {number: signal.signal(number, stop) for number in heard()}
     speaker.start()
     try:
         with _handlers_restored(before):
@@ -107,21 +131,21 @@ def ending_with_ray(console: Console, go_on: str) -> Iterator[Callable[[str], No
 
 @contextmanager
 def signals_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 raise KeyboardInterrupt in the block, so that it restores the terminal."""
+    """Let the signals that announce an end raise KeyboardInterrupt in the block, so that it restores the terminal."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with _handlers_restored({number: signal.signal(number, stop) for number in ANNOUNCED}):
+    with _handlers_restored({number: signal.signal(number, stop) for number in heard()}):
         yield
 
 
 @contextmanager
 def asked_to_stop(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether Ctrl-C, SIGTERM or SIGUSR1 has arrived.
+    """Yield a function that returns whether Ctrl-C, or a signal that announces an end, has arrived.
 
     The first signal lets the epoch end, so that a checkpoint can be written. A second one does what it did before the
-    block. If the program handles SIGTERM or SIGUSR1 itself, its handlers are kept. Outside the main thread, no signal
+    block. If the program handles such a signal itself, its handlers are kept. Outside the main thread, no signal
     is handled.
 
     Args:
@@ -137,7 +161,10 @@ def asked_to_stop(on_first: Callable[[], None] = lambda: None) -> Iterator[Calla
         if (handler := signal.getsignal(number)) is signal.SIG_DFL or number == signal.SIGINT
     }
 
+    terminals = _terminals()
+
     def ask(number: int, frame: object) -> None:  # noqa: ARG001
+        _write_nowhere(terminals)
         asked.append(number)
         signal.signal(number, before[number])
         on_first()

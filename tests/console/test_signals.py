@@ -12,6 +12,7 @@ from rich.live import Live
 from plgan_tune.console import signals
 from plgan_tune.console.format import terminal
 from plgan_tune.console.signals import (
+    ANNOUNCED,
     asked_to_stop,
     ending_with_ray,
     signals_as_ctrl_c,
@@ -30,7 +31,9 @@ def console() -> Console:
 @pytest.fixture(autouse=True)
 def _usual_handlers() -> Iterator[None]:
     """A job in a shell's background has no Ctrl-C, and a Ray that an earlier test started keeps its SIGTERM."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    }
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
@@ -42,7 +45,7 @@ def shown(console: Console) -> list[str]:
     return lines_on_screen(console.file.getvalue())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_at_a_signal_the_command_stands_above_the_picture(console: Console, number: signal.Signals) -> None:
     picture = Live("a picture\nof two lines", console=console, auto_refresh=False)
     with picture:
@@ -89,7 +92,7 @@ def test_a_command_that_ends_by_itself_is_let_alone(console: Console, monkeypatc
     assert ended == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_the_first_signal_lets_an_epoch_end(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with asked_to_stop() as asked:
@@ -99,7 +102,7 @@ def test_the_first_signal_lets_an_epoch_end(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_leaves_the_cursor_where_it_can_be_seen(console: Console, number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), signals_as_ctrl_c(), Live("a picture", console=console, auto_refresh=False):

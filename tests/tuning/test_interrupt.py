@@ -196,3 +196,28 @@ def test_sigterm_on_a_terminal_leaves_no_torn_picture(tmp_path: Path) -> None:
     told = lines.index("Stopping. If the process is killed first, resume with:")
     assert lines[told + 1].endswith("--name mine --resume")
     assert any("mine: interrupted, this run took" in line for line in lines[told:])
+
+
+def test_a_terminal_that_closes_stops_a_search_as_ctrl_c_does(tmp_path: Path) -> None:
+    """As when a connection to the machine is lost. Nothing can be written to that terminal any more."""
+    study = tmp_path / "results" / "mine"
+    (tmp_path / "space.yaml").write_text(SPACE)
+    words = held_search("t0000", STOPPED, "--space", "space.yaml", "--name", "mine")
+    ours, theirs = pty.openpty()
+    few_words = os.environ | {"TERM": "dumb"}  # nobody reads them, and a terminal takes 4 KiB
+    search = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env=few_words,
+        text=True,
+        preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - this process has no threads
+    )
+    os.close(theirs)
+    try:
+        wait_for_epochs(search, study, STOPPED - 1, tmp_path / "said.txt")
+        os.close(ours)
+        assert search.wait(timeout=300) == 130
+    finally:
+        search.kill()
+    assert list(read(study).trials.epochs) == [STOPPED]
+    assert (study / "report.html").exists()
