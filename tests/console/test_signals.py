@@ -31,9 +31,7 @@ def console() -> Console:
 @pytest.fixture(autouse=True)
 def _usual_handlers() -> Iterator[None]:
     """A job in a shell's background has no Ctrl-C, and a Ray that an earlier test started keeps its SIGTERM."""
-    before = {
-        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-    }
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ANNOUNCED}
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
