@@ -117,7 +117,7 @@ class Ours:
             state, log, NoDisplay(), now, OptunaSampler(spec), build_rule(spec), spec.search.max_failures
         )
         self.searcher, self.scheduler = CoordinatorSearcher(self.coordinator), CoordinatorScheduler(self.coordinator)
-        self.callback = CoordinatorCallback(self.coordinator)
+        self.callback = CoordinatorCallback(self.coordinator, self.scheduler.train_fewer)
 
     def suggest(self, number: int) -> Any | None:
         config = self.searcher.suggest(str(number))

@@ -173,6 +173,21 @@ class Coordinator:
         reached = self.state.trial(trial_id).epochs if trial_id in self.state else 0
         return self.retry(replace(assignment, hung_at=max(reached, before)), why, counts=reached <= before)
 
+    def retry_for_memory(self, assignment: Assignment, error: str, at_a_time: int | None) -> Assignment:
+        """Record that an attempt was ended because its node had too little memory, and return the next attempt.
+
+        It counts as a failure of the trial only if no other trial was there to share the memory with.
+
+        Args:
+            assignment: The attempt that was ended.
+            error: Why, on one line.
+            at_a_time: How many trials train at a time from now on; None if it trained alone.
+        """
+        if at_a_time is not None:
+            trials = f"{at_a_time} trial{'s' * (at_a_time != 1)}"
+            self._note(f"{assignment.trial_id}: ended for lack of memory; from now on, {trials} at a time")
+        return self.retry(assignment, error, counts=at_a_time is None)
+
     def may_try(self, assignment: Assignment) -> bool:
         """Return whether the trial may start again: it has not failed more often than `max_failures`.
 

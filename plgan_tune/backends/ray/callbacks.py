@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ The last appears while Ray does not yet know the cause, for a rank's actor or fo
 name of its type. Ray knows at once of a process that died on a living machine.
 """
 
+NO_MEMORY = re.compile(r"killed due to the node running low on memory|OutOfMemoryError: .*\bnode\b")
+"""Ray's messages for a process that its memory monitor has ended."""
+
 UNDERLINE = re.compile(r"\s+[\^~]+")
 
 ERROR_LENGTH = 400
@@ -26,10 +30,16 @@ HUNG: Final = "hung"
 
 
 class CoordinatorCallback(LocalCallback):
-    """Reports starts and failures to the coordinator, on the driver's thread."""
+    """Reports starts and failures to the coordinator, on the driver's thread.
 
-    def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator = coordinator
+    Args:
+        coordinator: Hears of them.
+        train_fewer: Trains fewer trials at a time from now on, after the trial of its first argument was ended for lack
+            of memory; its second is all trials. Returns how many, or None if that trial was alone.
+    """
+
+    def __init__(self, coordinator: Coordinator, train_fewer: Callable[[Any, Sequence[Any]], int | None]) -> None:
+        self._coordinator, self._train_fewer = coordinator, train_fewer
 
     def on_trial_start(self, *, trial: Any, **_info: Any) -> None:
         """Report the start of the attempt."""
@@ -39,19 +49,28 @@ class CoordinatorCallback(LocalCallback):
         """Report a trial that has failed for good."""
         self._coordinator.fail(trial.config["assignment"], _reason_of(trial))
 
-    def on_trial_recover(self, *, trial: Any, **_info: Any) -> None:
+    def on_trial_recover(self, *, trial: Any, trials: Sequence[Any], **_info: Any) -> None:
         """Update the assignment: Tune restarts the trial with its current config."""
         assignment = trial.config["assignment"]
         if HUNG in trial.config:
             trial.config["assignment"] = self._coordinator.retry_hung(assignment, trial.config.pop(HUNG))
             return
         error = _reason_of(trial)
+        if lacked_memory(error):
+            at_a_time = self._train_fewer(trial, trials)
+            trial.config["assignment"] = self._coordinator.retry_for_memory(assignment, error, at_a_time)
+            return
         trial.config["assignment"] = self._coordinator.retry(assignment, error, counts=not is_lost_machine(error))
 
 
 def is_lost_machine(error: str) -> bool:
     """Return whether an attempt ended because its machine was lost, which is not the trial's fault."""
     return LOST_MACHINE.search(error) is not None
+
+
+def lacked_memory(error: str) -> bool:
+    """Return whether Ray ended the attempt because its node had too little memory for all that ran there."""
+    return NO_MEMORY.search(error) is not None
 
 
 def _reason_of(trial: Any) -> str:

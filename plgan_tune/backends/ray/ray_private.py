@@ -14,6 +14,7 @@ import ray._private.worker
 from ray._private.process_watcher import _RAYLET_LOG_MAX_PUBLISH_LINES
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray._private.state import available_resources_per_node
+from ray.tune.experiment import Trial
 
 
 def session_folder() -> Path:
@@ -88,6 +89,11 @@ class Controller:
     def take(self, wrapped: Any) -> None:
         """Unwrap and keep the controller that Tune passes to a scheduler."""
         self._tune = wrapped._tune_controller
+
+    def hold(self, trial: Any) -> None:
+        """Keep a trial that is to start again from starting until the scheduler chooses it."""
+        if self._tune is not None:
+            self._tune._set_trial_status(trial, Trial.PAUSED)
 
     def processes(self) -> Mapping[Any, Any]:
         """Return each trial whose process runs or starts -> its actor. A trial that waits for resources has none."""

@@ -1,6 +1,6 @@
 """Tune's scheduler: passes reports to the coordinator, and starts trials in the order of their suggestion."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -28,6 +28,7 @@ class CoordinatorScheduler(Local, FIFOScheduler):  # type: ignore[misc,unused-ig
     def __init__(self, coordinator: Coordinator) -> None:
         super().__init__()
         self.controller = Controller()
+        self._at_most: int | None = None
         self._coordinator = coordinator
         self._places: dict[str, int] = {}  # Tune's trial id -> place in the order of suggestion
 
@@ -40,15 +41,43 @@ class CoordinatorScheduler(Local, FIFOScheduler):  # type: ignore[misc,unused-ig
         """Return the waiting trial that was suggested first; end a waiting trial that has failed too often.
 
         Tune calls this at each step. Its own implementation would look at all trials of the study each time.
+        Whatever is chosen, Tune starts pending trials; held ones only if they are chosen.
         """
-        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING]
+        live = tune_controller.get_live_trials()
+        waiting = [trial for trial in live if trial.status in (Trial.PENDING, Trial.PAUSED)]
         for trial in waiting:
             assignment = trial.config["assignment"]
             if not self._coordinator.may_try(assignment):
                 self._coordinator.fail(assignment, assignment.last_error)
                 tune_controller.stop_trial(trial)
-        ready = [trial for trial in waiting if trial.status == Trial.PENDING]
+        active = sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in live)
+        may_start = [Trial.PENDING] if self._is_enough(active) else [Trial.PENDING, Trial.PAUSED]
+        ready = [trial for trial in waiting if trial.status in may_start]
         return min(ready, key=lambda trial: self._places[trial.trial_id], default=None)
+
+    def train_fewer(self, trial: Any, trials: Iterable[Any]) -> int | None:
+        """Train fewer trials at a time from now on, and hold this one back, whose process Ray ended for lack of memory.
+
+        Args:
+            trial: It waits to start again.
+            trials: All trials.
+
+        Returns:
+            How many train at a time now; None if it trained alone, so that no fewer can.
+        """
+        others = sum(other.status == Trial.RUNNING for other in trials if other is not trial)
+        if others == 0:
+            return None
+        self._at_most = others if self._at_most is None else min(self._at_most, others)
+        self.controller.hold(trial)
+        return self._at_most
+
+    def has_room(self, live: int) -> bool:
+        """Return whether one more trial may be suggested beside so many that have not ended."""
+        return not self._is_enough(live)
+
+    def _is_enough(self, active: int) -> bool:
+        return self._at_most is not None and active >= self._at_most
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:  # noqa: ARG002
         """Pass on the report; return the verdict. Only this decides whether a trial continues: no result is `done`."""

@@ -61,7 +61,14 @@ def run_tune(
     scheduler = CoordinatorScheduler(coordinator)
     silence = SilenceWatch(scheduler.controller, search.trial_timeout, coordinator.silent)
     asked, beginning = StopSignal(silence, coordinator.stopping), Beginning(coordinator)
-    callbacks = [CoordinatorCallback(coordinator), Pause(backpressure), silence, asked, beginning, TrimResults()]
+    callbacks = [
+        CoordinatorCallback(coordinator, scheduler.train_fewer),
+        Pause(backpressure),
+        silence,
+        asked,
+        beginning,
+        TrimResults(),
+    ]
     with (
         _quiet_tune(),
         scratch_folder() as scratch,
@@ -71,7 +78,7 @@ def run_tune(
             tune.with_resources(PlganTrainable, placement_of(share)),
             param_space={"study": workload.study.url, "ranks": share.ranks, "cpus": share.cpus, "gpus": share.gpus},
             tune_config=tune.TuneConfig(
-                search_alg=CoordinatorSearcher(coordinator),
+                search_alg=CoordinatorSearcher(coordinator, scheduler.has_room),
                 scheduler=scheduler,
                 num_samples=search.trials,
                 max_concurrent_trials=concurrent,

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +26,33 @@ class Breaking(PlganTrainable):
                 os._exit(1)
             raise RuntimeError("planted")
         return result
+
+
+class Starving(PlganTrainable):
+    """Of trial 1, Ray ends the process twice for lack of memory, in its words: beside trial 0, then alone.
+
+    Trial 0 has begun before, and ends only when the file `known` is in the study's folder.
+    """
+
+    def _take_up(self, config: dict[str, Any]) -> None:
+        self._assignment, self._study = config["assignment"], Path(config["study"])
+        super()._take_up(config)
+
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        assignment, epoch = self._assignment, result["report"].metrics.epoch
+        if assignment.number == 0 and epoch == 2:
+            (self._study / "begun").touch()
+            _wait_for(self._study / "known")
+        if assignment.number == 1 and (assignment.attempt, epoch) in ((1, 2), (2, 3)):
+            _wait_for(self._study / "begun")
+            raise RuntimeError("1 worker(s) were killed due to the node running low on memory.")
+        return result
+
+
+def _wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.05)
 
 
 def unable() -> type[PlganTrainable]:

@@ -29,7 +29,8 @@ class Tune:
         self.coordinator = Coordinator(
             state, self.memory, self.memory, lambda: START, FixedTrials([]), NeverStop(), max_failures=3
         )
-        self.callback = CoordinatorCallback(self.coordinator)
+        self.at_a_time: int | None = 1
+        self.callback = CoordinatorCallback(self.coordinator, lambda *_: self.at_a_time)
         self.trial = SimpleNamespace(
             trial_id="ray0", config={"assignment": make_assignment(0)}, error_file=str(folder / "error.txt")
         )
@@ -56,6 +57,17 @@ def test_a_trial_that_recovers_has_the_assignment_of_its_next_attempt(tune: Tune
     assert assignment.last_error == "OSError: the disk is gone"
     tune.fail("The actor died because its node has died. Node Id: 5d", "on_trial_recover")
     assert (tune.trial.config["assignment"].attempt, tune.trial.config["assignment"].failures) == (3, 1)
+
+
+def test_only_a_trial_that_lacks_memory_while_it_is_alone_is_at_fault(tune: Tune) -> None:
+    tune.call("on_trial_start")
+    tune.fail("1 worker(s) were killed due to the node running low on memory. Memory on the node", "on_trial_recover")
+    assert tune.trial.config["assignment"].failures == 0
+    assert tune.coordinator.state.notes == ["t0000: ended for lack of memory; from now on, 1 trial at a time"]
+    tune.at_a_time = None
+    tune.fail("ray.exceptions.OutOfMemoryError: Task was killed: the node has too little", "on_trial_recover")
+    assert tune.trial.config["assignment"].failures == 1
+    assert tune.trial.config["assignment"].attempt == 3
 
 
 def test_a_trial_that_hung_recovers_with_that_reason_and_the_next_loss_has_its_own(tune: Tune) -> None:

@@ -30,12 +30,16 @@ def scheduler(memory: Memory) -> CoordinatorScheduler:
     )
 
 
+def set_status(trial: Any, status: str) -> None:
+    trial.status = status
+
+
 class Controller:
     """As much of Tune's as the scheduler asks for when a trial is to start."""
 
     def __init__(self, trials: list[Any]) -> None:
         self.trials = trials
-        self._tune_controller = SimpleNamespace(_actor_force_cleanup_timeout=10)
+        self._tune_controller = SimpleNamespace(_actor_force_cleanup_timeout=10, _set_trial_status=set_status)
 
     def get_live_trials(self) -> set[Any]:
         return {trial for trial in self.trials if trial.status != Trial.TERMINATED}
@@ -71,6 +75,30 @@ def test_a_trial_that_has_failed_once_too_often_ends_as_failed(scheduler: Coordi
     assert scheduler.choose_trial_to_run(controller) is trials[1]
     row = memory.trials[-1]
     assert (row.trial_id, row.status, row.error) == ("t0000", TrialStatus.FAILED, "OSError: gone")
+
+
+def test_a_trial_that_lacked_memory_waits_until_fewer_train(scheduler: CoordinatorScheduler) -> None:
+    trials = [of_tune(number) for number in range(4)]
+    controller = Controller(trials)
+    for trial in trials:
+        scheduler.on_trial_add(controller, trial)
+        trial.status = Trial.RUNNING
+    trials[1].status = Trial.PENDING  # as Tune leaves one that it restarts
+    assert scheduler.train_fewer(trials[1], trials) == 3
+    assert trials[1].status == Trial.PAUSED
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert not scheduler.has_room(3)
+    trials[0].status = Trial.TERMINATED
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+
+
+def test_one_that_lacked_memory_alone_is_not_held(scheduler: CoordinatorScheduler) -> None:
+    trial = of_tune(0)
+    controller = Controller([trial])
+    scheduler.on_trial_add(controller, trial)
+    assert scheduler.train_fewer(trial, [trial]) is None
+    assert scheduler.choose_trial_to_run(controller) is trial
+    assert scheduler.has_room(99)
 
 
 def test_tune_stops_a_trial_that_has_ended(scheduler: CoordinatorScheduler, memory: Memory) -> None:
