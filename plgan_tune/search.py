@@ -28,6 +28,7 @@ from plgan_tune.study.clock import steady_clock
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.folder import default_name, study_location, with_absolute_path
 from plgan_tune.study.history import History, HistoryError, as_begun, read_history
+from plgan_tune.study.neighbours import other_searches
 from plgan_tune.study.state import Ending
 from plgan_tune.study.study_file import STUDY_FILE
 from plgan_tune.tuning.driver import run_study
@@ -84,6 +85,8 @@ def main(
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             say(console, f"note: {sentence}", "yellow")
+        if others := other_searches():
+            say(console, f"beside {'; '.join(others)}: they share this machine's cores, GPUs and memory", "yellow")
         go_on = _resume(study, space, overrides, results, address, in_process)
         try:
             with (

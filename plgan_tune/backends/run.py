@@ -11,6 +11,7 @@ from plgan_tune.backends.backend import Backend, Workload
 from plgan_tune.console.display import build_display
 from plgan_tune.store.log import StudyLog
 from plgan_tune.study.backpressure import Backpressure
+from plgan_tune.study.clock import SleepNotes
 from plgan_tune.study.cluster_status import ClusterStatus
 from plgan_tune.study.coordinator import Coordinator
 from plgan_tune.study.log_listeners import LogListeners
@@ -70,9 +71,13 @@ def run_trials(
     listening = listening or nullcontext(())
     with backend.open(workload, console) as trainer, log_session as (log, trial_ended), listening as listeners:
         display = build_display(console, state, now, lambda: trainer.cluster)
+
+        def note(sentence: str) -> None:
+            coordinator.note(sentence)
+
         coordinator = Coordinator(
             state,
-            LogListeners(log, *listeners),
+            LogListeners(log, *listeners, SleepNotes(note)),
             display,
             now,
             suggestions,

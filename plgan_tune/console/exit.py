@@ -1,6 +1,9 @@
 """The --help of a command, and how it refuses: one message on standard error, and status 2."""
 
+import codecs
 import inspect
+import io
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +18,17 @@ from plgan_tune.config.urls import check_no_password
 from plgan_tune.console.format import say, terminal, visible
 
 
+def show_what_can_be_shown() -> None:
+    """Replace characters that the terminal's encoding lacks, as ASCII lacks borders and the letters of many names."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="replace")
+
+
 class Command(TyperCommand):
     """A command that escapes control characters when it repeats words that it cannot parse.
 
+    What the terminal's encoding lacks is replaced.
     Its help shows a value only for options that take one: `--resume`, not `--resume <bool>`.
     """
 
@@ -45,6 +56,7 @@ class Command(TyperCommand):
 
     def parse_args(self, *args: Any) -> list[str]:
         """Parse the words; escape control characters in the message of an error."""
+        show_what_can_be_shown()
         try:
             return super().parse_args(*args)
         except Exception as error:

@@ -313,6 +313,6 @@ def _since_boot(process: psutil.Process) -> float:
 def _host() -> str:
     """Return what tells hosts apart. Two containers may share name and boot, but not see each other's processes."""
     boot, processes = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    this_boot = boot.read_text().strip() if boot.exists() else ""
+    this_boot = boot.read_text(encoding="ascii").strip() if boot.exists() else ""
     these_processes = str(processes.readlink()) if processes.is_symlink() else ""
     return f"{socket.gethostname()}/{this_boot}/{these_processes}"

@@ -78,7 +78,7 @@ class Coordinator:
         if not isinstance(assignment, Assignment):
             return assignment
         self._handed_out.add(assignment.trial_id)
-        self._note(*assignment.notes)
+        self.note(*assignment.notes)
         return assignment
 
     def is_over(self) -> bool:
@@ -185,7 +185,7 @@ class Coordinator:
         """
         if at_a_time is not None:
             trials = f"{at_a_time} trial{'s' * (at_a_time != 1)}"
-            self._note(f"{assignment.trial_id}: ended for lack of memory; from now on, {trials} at a time")
+            self.note(f"{assignment.trial_id}: ended for lack of memory; from now on, {trials} at a time")
         return self.retry(assignment, error, counts=at_a_time is None)
 
     def may_try(self, assignment: Assignment) -> bool:
@@ -237,6 +237,13 @@ class Coordinator:
         """
         self._display.stopping(waits_for)
 
+    def note(self, *notes: str) -> None:
+        """Show the notes, and keep them for the summary."""
+        with self._surviving():
+            for note in notes:
+                self.state.notes.append(note)
+                self._display.noted(note)
+
     def check_whole(self, place: str) -> None:
         """Check that every event was recorded.
 
@@ -268,16 +275,10 @@ class Coordinator:
         with self._surviving():
             self.state.no_more_come(self._handed_out)
         if self.state.trials < asked_for:
-            self._note(NO_FURTHER_POINT.format(self.state.trials, asked_for))
+            self.note(NO_FURTHER_POINT.format(self.state.trials, asked_for))
 
     def _take_notes(self, assignment: Assignment, report: EpochReport) -> None:
-        self._note(*(f"{assignment.trial_id}: {note}" for note in report.notes))
-
-    def _note(self, *notes: str) -> None:
-        with self._surviving():
-            for note in notes:
-                self.state.notes.append(note)
-                self._display.noted(note)
+        self.note(*(f"{assignment.trial_id}: {note}" for note in report.notes))
 
     def _record(self, assignment: Assignment, report: EpochReport, metrics: EpochMetrics) -> EpochRow | None:
         epoch: EpochRow | None = None

@@ -27,7 +27,7 @@ def _git_commit(folder: Path) -> str | None:
         answer = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
             capture_output=True,
-            text=True,
+            encoding="ascii",
             timeout=10,
             check=False,
         )
