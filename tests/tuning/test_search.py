@@ -287,19 +287,21 @@ def test_a_choice_of_lists_may_come_first(search: Search, tmp_path: Path) -> Non
     assert result.best.model.hidden == (6, 5)
 
 
-def test_what_is_refused_after_the_name_was_taken_gives_it_back(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("call", "named"), [("load_dataset", False), ("keep_judge", True)])
+def test_what_fails_before_the_first_row_gives_the_name_back(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, named: bool
 ) -> None:
+    """The images are read before anything is written but the lock."""
     seen = []
 
-    def broken(spec: DataSpec) -> Dataset:
+    def broken(*_: object) -> Dataset:
         seen.append((tmp_path / "study" / "study.yaml").exists())
         raise DataError("train.parquet, row 7: truncated")
 
-    monkeypatch.setattr(driver, "load_dataset", broken)
+    monkeypatch.setattr(driver, call, broken)
     with pytest.raises(DataError):
         search(small())
-    assert seen == [True]
+    assert seen == [named]
     assert not (tmp_path / "study").exists()
 
 
