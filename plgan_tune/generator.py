@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from plgan_tune.config.trial import ModelSpec
-from plgan_tune.gan.draws import Draws, Stream, rng_for
+from plgan_tune.gan.draws import Stream
 from plgan_tune.gan.own import Own
-from plgan_tune.gan.pairs.base import Generator, ImageShape, draw_latent, latent_shape
+from plgan_tune.gan.pairs.base import Generator, ImageShape, latent_shape
 from plgan_tune.trained import Weights, build_pair, image_of, read_trained, write_onnx
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
-from plgan_tune.training.generate import BATCH, as_uint8
+from plgan_tune.training.generate import BATCH, as_uint8, latent_of
 
 
 class ImageGenerator(nn.Module):
@@ -47,7 +47,7 @@ class ImageGenerator(nn.Module):
         Returns:
             uint8, of shape (n, channels, size, size).
         """
-        return self._as_uint8(self.generator(latent))
+        return as_uint8(self.generator, self.generator(latent))
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
@@ -75,7 +75,8 @@ class ImageGenerator(nn.Module):
         Raises:
             ValueError: If n is below 1.
         """
-        drawn = [self._as_uint8(self.generator.canvases(latent)).cpu() for latent in self._batches(n, seed)]
+        G = self.generator
+        drawn = [as_uint8(G, G.canvases(latent)).cpu() for latent in self._batches(n, seed)]
         return torch.cat(drawn)[:n]
 
     @torch.no_grad()
@@ -110,13 +111,8 @@ class ImageGenerator(nn.Module):
         """Return enough z for n images in whole batches, drawn on the CPU."""
         if n < 1:
             raise ValueError(f"n must be at least 1, but got {n}")
-        weights = next(self.generator.parameters())
-        # Number 0 of a stream is the sample grid's draw.
-        rngs = [rng_for(seed, batch + 1, Stream.SAMPLES) for batch in range(-(-n // BATCH))]
-        return [draw_latent(Draws(rng, BATCH, dtype=weights.dtype), self.model).to(weights.device) for rng in rngs]
-
-    def _as_uint8(self, images: Tensor) -> Tensor:
-        return as_uint8(self.generator.traits.pixels.to_unit(images))
+        batches = range(-(-n // BATCH))
+        return [latent_of(self.generator, self.model, seed, Stream.SAMPLES, batch) for batch in batches]
 
 
 def _way(start: Tensor, end: Tensor, length: int, *, normal: bool) -> Tensor:

@@ -30,7 +30,7 @@ from plgan_tune.training.judge import decode_judge
 from plgan_tune.training.loop import Diverged, run
 from plgan_tune.training.ranks import Ranks, check_ranks
 from plgan_tune.training.reference import Reference
-from plgan_tune.training.samples import sample_grid
+from plgan_tune.training.samples import averaged_grid, averaged_steps, grid_epochs, sample_grid
 from plgan_tune.training.session import is_due
 from plgan_tune.training.state import TrainState, new_state
 from plgan_tune.training.step_runner import StepRunner, step_runner_for
@@ -56,6 +56,8 @@ class _Attempt:
 
     Attributes:
         rows: Rows of the epochs that `state` has completed.
+        grids: PNGs of images after some of these epochs. They are written at the trial's end: of one that is stopped
+            nobody looks at them. Rank 0 alone has them.
         unlogged: Those of `rows` that an earlier attempt saved but did not report.
         whole: Name of the trial's last checkpoint that was read or written, if any.
         notes: Notes to the user that no report has carried yet.
@@ -66,6 +68,7 @@ class _Attempt:
     files: TrialFiles
     state: TrainState
     rows: list[EpochMetrics]
+    grids: dict[int, bytes]
     unlogged: list[EpochMetrics]
     epochs: Iterator[EpochMetrics]
     saved_at: float
@@ -125,6 +128,7 @@ class TrialWorker:
             files=files,
             state=self._runner.state,
             rows=list(saved.rows) if saved else [],
+            grids=saved.grids if saved else {},
             unlogged=[row for row in saved.rows if row.epoch > assignment.logged] if saved else [],
             epochs=run(self._runner, reference=reference),
             saved_at=time.monotonic(),
@@ -150,6 +154,8 @@ class TrialWorker:
             return self._report(attempt, None, TrialStatus.DIVERGED, str(error))
         self._attempt = attempt
         attempt.rows.append(metrics)
+        if self._ranks.index == 0 and metrics.epoch in grid_epochs(attempt.trial):
+            attempt.grids[metrics.epoch] = averaged_grid(attempt.state)
         last = metrics.epoch == attempt.trial.training.epochs
         if last:
             self._save_whole_trial(attempt)
@@ -163,7 +169,7 @@ class TrialWorker:
         if attempt is None or attempt.saved_epoch == attempt.state.epoch:
             return
         if self._ranks.index == 0:
-            content = encode_checkpoint(attempt.state, attempt.rows)
+            content = encode_checkpoint(attempt.state, attempt.rows, attempt.grids)
             attempt.whole = attempt.files.write(attempt.number, attempt.state.epoch, content, attempt.whole)
         attempt.saved_at, attempt.saved_epoch = time.monotonic(), attempt.state.epoch
 
@@ -178,12 +184,19 @@ class TrialWorker:
         def write() -> None:
             self.save()
             if self._ranks.index == 0:
-                attempt.files.write_samples(sample_grid(attempt.state))
+                self._write_pictures(attempt)
 
         try:
             retry(write)
         except StoreError as error:  # the trial's epochs count without it
             attempt.notes.append(f"its last checkpoint and samples are missing: {error}")
+
+    def _write_pictures(self, attempt: _Attempt) -> None:
+        attempt.files.write_samples(sample_grid(attempt.state))
+        for epoch, png in attempt.grids.items():
+            attempt.files.write_grid(epoch, png)
+        if attempt.grids and (steps := averaged_steps(attempt.state)) is not None:
+            attempt.files.write_steps(steps)
 
     def _report_epoch(self, attempt: _Attempt, metrics: EpochMetrics) -> EpochReport:
         last = metrics.epoch == attempt.trial.training.epochs

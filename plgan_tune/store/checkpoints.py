@@ -1,4 +1,7 @@
-"""The checkpoint files of trials: written, listed and removed here. What is in them is `training.checkpoint`'s."""
+"""The files of trials, checkpoints and pictures: written, listed and removed here.
+
+What is in them is that of `training.checkpoint` and `training.samples`.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +13,10 @@ from plgan_tune.store.location import Location
 FOLDER: Final = "checkpoints"
 SAMPLES: Final = "samples.png"
 _NAME: Final = re.compile(r"attempt-(\d+)-epoch-(\d+)\.pt")
-_UNFINISHED: Final = re.compile(r"_(attempt-\d+-epoch-\d+\.pt|samples\.png)(\.[0-9a-f]+)?\.tmp")
+STEPS: Final = "samples-steps.png"
+_GRID: Final = re.compile(r"samples-epoch-(\d+)\.png")
+_PICTURE: Final = re.compile(r"samples(-epoch-\d+|-steps)?\.png")
+_UNFINISHED: Final = re.compile(r"_(attempt-\d+-epoch-\d+\.pt|samples(-epoch-\d+|-steps)?\.png)(\.[0-9a-f]+)?\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +71,35 @@ class TrialFiles:
 
     def samples(self) -> bytes | None:
         """Return the trial's sample grid, or None if it has none."""
-        file = self.location.join(SAMPLES)
+        return self._read(SAMPLES)
+
+    def write_grid(self, epoch: int, png: bytes) -> None:
+        """Replace the grid of an epoch."""
+        self.location.join(f"samples-epoch-{epoch:06d}.png").write_bytes(png)
+
+    def grids(self) -> dict[int, bytes]:
+        """Return the grids of epochs by epoch, the first first; none if a version before they were left trained it."""
+        found = [(match, name) for name in self.location.list() if (match := _GRID.fullmatch(name))]
+        return {int(match[1]): self.location.join(name).read_bytes() for match, name in found}
+
+    def write_steps(self, png: bytes) -> None:
+        """Replace the picture of the steps in which images are drawn."""
+        self.location.join(STEPS).write_bytes(png)
+
+    def steps(self) -> bytes | None:
+        """Return the picture of steps, or None if there is none."""
+        return self._read(STEPS)
+
+    def _read(self, name: str) -> bytes | None:
+        file = self.location.join(name)
         return file.read_bytes() if file.exists() else None
 
     def ours(self) -> list[str]:
-        """Return the names of checkpoints and samples, unfinished ones included. The user's own files are not ours."""
+        """Return the names of checkpoints and pictures, unfinished ones included. The user's own files are not ours."""
         return [name for name in self.location.list() if _is_ours(name)]
 
     def remove(self) -> None:
-        """Remove the checkpoints and samples, then the folder if it is empty. The user's own files stay."""
+        """Remove the checkpoints and pictures, then the folder if it is empty. The user's own files stay."""
         ours = self.ours()
         for name in ours:
             self.location.join(name).remove()
@@ -88,7 +114,7 @@ def _checkpoints(names: Iterable[str]) -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    return name == SAMPLES or bool(_NAME.fullmatch(name) or _UNFINISHED.fullmatch(name))
+    return any(ours.fullmatch(name) for ours in (_NAME, _PICTURE, _UNFINISHED))
 
 
 def trials_with_files(study: Location) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -47,9 +48,22 @@ class Checkpoint:
     rows: tuple[EpochMetrics, ...]
     content: Mapping[str, Any]
 
+    @property
+    def grids(self) -> dict[int, bytes]:
+        """PNGs of images after some epochs, by epoch; none in a checkpoint of a version without them."""
+        return {epoch: png.numpy().tobytes() for epoch, png in self.content.get("grids", {}).items()}
 
-def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
-    """Return the file's bytes. They hold no generator: every draw is a function of the seed and the step."""
+
+def encode_checkpoint(
+    state: TrainState, rows: Sequence[EpochMetrics], grids: Mapping[int, bytes] = MappingProxyType({})
+) -> bytes:
+    """Return the file's bytes. They hold no random state: every draw is a function of the seed and the step.
+
+    Args:
+        state: what is saved.
+        rows: one per epoch, up to the state's.
+        grids: PNGs of images after some of the epochs, which the trial leaves at its end.
+    """
     buffer = io.BytesIO()
     torch.save(
         {
@@ -70,6 +84,7 @@ def encode_checkpoint(state: TrainState, rows: Sequence[EpochMetrics]) -> bytes:
             "optimiser_g": state.G.optimiser.state_dict(),
             "remembered_d": state.D.remembered(),
             "remembered_g": state.G.remembered(),
+            "grids": {epoch: torch.frombuffer(bytearray(png), dtype=torch.uint8) for epoch, png in grids.items()},
         },
         buffer,
     )

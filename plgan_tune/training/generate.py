@@ -1,11 +1,11 @@
-"""Generated images of a trial, from z that belong to (seed, number, stream): the only place where G is sampled."""
+"""Generated images, from z that belong to (seed, number, stream): the only place where z of images is numbered."""
 
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from plgan_tune.config.trial import TrialSpec
+from plgan_tune.config.trial import ModelSpec, TrialSpec
 from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.pairs.base import Generator, draw_latent
 
@@ -16,26 +16,24 @@ With `model.generator_norm` virtual or none, an image does not depend on the oth
 """
 
 
-@torch.no_grad()
-def unit_images(G: Generator, trial: TrialSpec, rng: torch.Generator) -> Tensor:
-    """Return a batch of generated images, (BATCH, channels, size, size) in [0, 1], on G's device and of its type.
-
-    Args:
-        G: the generator.
-        trial: its configuration.
-        rng: draws z, on its own device.
-    """
-    weights = next(G.parameters())
-    latent = draw_latent(Draws(rng, BATCH, dtype=weights.dtype), trial.model)
-    return G.traits.pixels.to_unit(G(latent.to(weights.device)))
-
-
-def uint8_batch(G: Generator, trial: TrialSpec, stream: Stream, batch: int) -> Tensor:
-    """Return the images of a number from 0 on, as `unit_images`, but rounded to uint8; z is drawn on the CPU."""
+def latent_of(G: Generator, model: ModelSpec, seed: int, stream: Stream, batch: int) -> Tensor:
+    """Return the z of a batch, numbered from 0 on, (BATCH, *latent_shape): drawn on the CPU, moved to G's device."""
     # Number 0 of a stream is something else: the sample grid's draw, the directions of the transport distance.
-    return as_uint8(unit_images(G, trial, rng_for(trial.seed, batch + 1, stream)))
+    return drawn_latent(G, model, rng_for(seed, batch + 1, stream))
 
 
-def as_uint8(images: Tensor) -> Tensor:
-    """Round pixels in [0, 1] to uint8."""
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+def drawn_latent(G: Generator, model: ModelSpec, rng: torch.Generator) -> Tensor:
+    """Return z, (BATCH, *latent_shape), of the type of G's weights, drawn on `rng`'s device and moved to G's."""
+    weights = next(G.parameters())
+    return draw_latent(Draws(rng, BATCH, dtype=weights.dtype), model).to(weights.device)
+
+
+@torch.no_grad()
+def uint8_batch(G: Generator, trial: TrialSpec, stream: Stream, batch: int) -> Tensor:
+    """Return the images of a batch's z, (BATCH, channels, size, size) uint8, on G's device."""
+    return as_uint8(G, G(latent_of(G, trial.model, trial.seed, stream, batch)))
+
+
+def as_uint8(G: Generator, images: Tensor) -> Tensor:
+    """Round images in G's range of pixels, of any shape, to uint8."""
+    return (G.traits.pixels.to_unit(images) * 255).round().clamp(0, 255).to(torch.uint8)

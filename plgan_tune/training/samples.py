@@ -8,20 +8,65 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from plgan_tune.config.trial import TrialSpec
 from plgan_tune.gan.draws import Stream, rng_for
-from plgan_tune.training.generate import as_uint8, unit_images
+from plgan_tune.training.generate import as_uint8, drawn_latent, latent_of
 from plgan_tune.training.state import TrainState
 
 COLUMNS = 10
+ROWS = 5
+"""Of an epoch's grid, and of a picture of steps, of images up to `LARGE`."""
+LARGE = 32
+"""Height of an image in pixels above which there are fewer rows, so that the files stay small."""
+GRIDS = 5
+"""Epochs whose grids a trial leaves."""
 GREY = 127
 """Of the lines between images."""
 
 
+@torch.no_grad()
 def sample_grid(state: TrainState) -> bytes:
-    """Return a PNG of 10 x 10 generated images, with the same z at every call so that grids of epochs compare."""
+    """Return a PNG of 10 x 10 images by the raw weights, with the same z at every call so that grids compare."""
+    G = state.G.network
     rng = rng_for(state.trial.seed, 0, Stream.SAMPLES, state.device)
-    images = as_uint8(unit_images(state.G.network, state.trial, rng))
-    return encode_png(tiled(images.cpu(), COLUMNS))
+    return encode_png(tiled(as_uint8(G, G(drawn_latent(G, state.trial.model, rng))).cpu(), COLUMNS))
+
+
+def grid_epochs(trial: TrialSpec) -> list[int]:
+    """Return the epochs after which a trial leaves a grid: five, evenly spaced, the last among them; all of fewer.
+
+    None if the trial does not train its generator, as `supervised` does not.
+    """
+    if not (trial.loss.alpha or trial.loss.beta or trial.own.file):
+        return []
+    return sorted({math.ceil(trial.training.epochs * part / GRIDS) for part in range(1, GRIDS + 1)})
+
+
+@torch.no_grad()
+def averaged_grid(state: TrainState) -> bytes:
+    """Return a PNG of at most 5 x 10 images by the averaged weights, which distances are measured with.
+
+    They are the first that `ImageGenerator.sample` returns with the trial's seed, the same z at every call.
+    """
+    G = state.averaged_g
+    return encode_png(tiled(as_uint8(G, G(_latent(state)))[: _rows(state) * COLUMNS].cpu(), COLUMNS))
+
+
+@torch.no_grad()
+def averaged_steps(state: TrainState) -> bytes | None:
+    """Return a PNG of the first images of `averaged_grid`, a row each, after each step; None if there is one step."""
+    G = state.averaged_g
+    canvases = as_uint8(G, G.canvases(_latent(state)))[: _rows(state)].cpu()
+    steps = canvases.shape[1]
+    return encode_png(tiled(canvases.flatten(0, 1), steps)) if steps > 1 else None
+
+
+def _latent(state: TrainState) -> Tensor:
+    return latent_of(state.averaged_g, state.trial.model, state.trial.seed, Stream.SAMPLES, 0)
+
+
+def _rows(state: TrainState) -> int:
+    return max(1, min(ROWS, ROWS * LARGE**2 // state.image.size**2))
 
 
 def tiled(images: Tensor, columns: int) -> Tensor:

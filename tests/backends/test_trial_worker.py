@@ -1,5 +1,7 @@
 """A rank: which checkpoint it goes on from, and how it shares a GPU."""
 
+import hashlib
+import io
 import subprocess
 import sys
 from typing import Any
@@ -7,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from plgan_tune.backends import trial_worker as module
 from plgan_tune.backends.trial_worker import TrialWorker, device_for
 from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.study.assignment import Assignment, EpochReport
-from plgan_tune.training.ranks import ALONE
+from plgan_tune.training.ranks import ALONE, Ranks
 from tests.factories import UNTIMED, small
 
 FILL = """
@@ -57,11 +60,12 @@ def test_only_a_rank_that_shares_its_gpu_is_limited(
     assert asked == limited
 
 
-def trained(study: Location, attempt: int, epochs: int) -> list[dict[str, Any]]:
+def trained(study: Location, attempt: int, epochs: int, ranks: Ranks = ALONE) -> list[dict[str, Any]]:
     """What an attempt at a small trial reports that saves after every epoch and dies after `epochs`."""
     trial = small({"alpha": 0.5}, {"epochs": 4, "checkpoint_every": 1}, first=[]).any_trial()
     worker = TrialWorker(ALONE, torch.device("cpu"), "here", study, threads=1)
     worker.begin(Assignment("t0000", 0, attempt, {1: 0, 2: 3, 3: 3}[attempt], {}, trial))
+    worker._ranks = ranks
     return [_untimed(worker.step()) for _ in range(epochs)]
 
 
@@ -97,3 +101,55 @@ def test_a_checkpoint_that_cannot_be_written_is_told_of_once(tmp_path: Any, monk
     monkeypatch.setattr(TrialFiles, "write", failing)
     notes = [row["notes"] for row in trained(study, 1, 3)]
     assert notes == [["no checkpoint could be written after epoch 1: the disk is full"], [], []]
+
+
+def test_pictures_change_no_row_and_a_resumed_trial_leaves_those_of_an_undisturbed_one(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Location.at(tmp_path)
+    files = TrialFiles.of(study.join("undisturbed"), "t0000")
+    rows = trained(study.join("undisturbed"), 1, 4)
+    whole = files.grids()
+    assert list(whole) == [1, 2, 3, 4]
+    assert len(set(whole.values())) == 4
+    assert files.steps() is None  # it draws in one
+    assert trained(study, 1, 3) == rows[:3]
+    assert TrialFiles.of(study, "t0000").grids() == {}  # of a trial that is stopped nobody looks at them
+    assert trained(study, 2, 1) == rows[3:]
+    assert TrialFiles.of(study, "t0000").grids() == whole
+    assert trained(study.join("another rank"), 1, 4, Ranks(index=1)) == rows
+    assert TrialFiles.of(study.join("another rank"), "t0000").location.list() == []
+    monkeypatch.setattr(module, "grid_epochs", lambda trial: [])
+    assert trained(study.join("without"), 1, 4) == rows
+    assert TrialFiles.of(study.join("without"), "t0000").grids() == {}
+
+
+def test_a_checkpoint_of_a_version_without_grids_goes_on(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Location.at(tmp_path)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(module, "grid_epochs", lambda trial: [])
+        rows = trained(study, 1, 3)
+    newest = next(TrialFiles.of(study, "t0000").newest_first())
+    saved = torch.load(newest.path, weights_only=True)
+    assert saved.pop("grids") == {}
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    newest.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+    assert [row["epoch"] for row in (*rows, *trained(study, 2, 1))] == [1, 2, 3, 4]
+    assert list(TrialFiles.of(study, "t0000").grids()) == [4]
+
+
+def test_pictures_that_cannot_be_written_are_a_note_and_no_more(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Location.at(tmp_path)
+
+    def failing(files: TrialFiles, *what: Any) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(TrialFiles, "write_grid", failing)
+    monkeypatch.setattr(module, "retry", lambda action: action())
+    rows = trained(study, 1, 4)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert [row["notes"] for row in rows] == [
+        *([], [], []),
+        ["its last checkpoint and samples are missing: the disk is full"],
+    ]

@@ -24,7 +24,10 @@ def test_a_trial_s_own_files_go_and_its_folder_with_them(study: Location) -> Non
     files = TrialFiles.of(study, "t0000")
     files.write(1, 5, b"checkpoint")
     files.write_samples(b"png")
+    files.write_grid(5, b"png")
+    files.write_steps(b"png")
     files.location.join("_attempt-001-epoch-000006.pt.tmp").write_bytes(b"half a")
+    files.location.join(f"_samples-epoch-000006.png.{'0' * 32}.tmp").write_bytes(b"half a")
     files.remove()
     assert trials_with_files(study) == []
 
@@ -65,3 +68,17 @@ def test_what_a_killed_attempt_left_unfinished_goes_with_the_next_write(study: L
     files.location.join("_my notes.tmp").write_text("mine")
     name = files.write(2, 6, b"whole")
     assert files.location.list() == ["_my notes.tmp", name]
+
+
+def test_a_grid_is_known_by_its_epoch_and_a_later_one_replaces_it(study: Location) -> None:
+    files = TrialFiles.of(study, "t0000")
+    assert (files.grids(), files.steps()) == ({}, None)
+    for epoch, png in ((10, b"ten"), (5, b"five"), (10, b"ten again")):
+        files.write_grid(epoch, png)
+    files.write_samples(b"raw")
+    files.write_steps(b"steps")
+    files.location.join("samples-epoch-mine.png").write_bytes(b"mine")
+    assert list(files.grids().items()) == [(5, b"five"), (10, b"ten again")]
+    assert (files.samples(), files.steps()) == (b"raw", b"steps")
+    files.remove()
+    assert files.location.list() == ["samples-epoch-mine.png"]

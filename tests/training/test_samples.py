@@ -8,17 +8,22 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.data.dataset import Dataset
 from plgan_tune.gan.draws import Draws, Stream, rng_for
 from plgan_tune.gan.pairs.base import draw_latent
-from plgan_tune.training.samples import sample_grid
+from plgan_tune.generator import generator_of
+from plgan_tune.training.checkpoint import decode_checkpoint, encode_checkpoint
+from plgan_tune.training.loop import epochs
+from plgan_tune.training.samples import averaged_grid, averaged_steps, grid_epochs, sample_grid
 from plgan_tune.training.state import TrainState
 
 MakeTrial = Callable[..., TrialSpec]
 MakeData = Callable[..., Dataset]
 Begin = Callable[[TrialSpec, Dataset], TrainState]
+TensorsOf = Callable[[TrainState], dict[str, Tensor]]
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
@@ -92,3 +97,60 @@ def test_with_virtual_batch_norm_an_image_of_the_grid_is_the_one_of_its_z_alone(
         shown = (255 * alone).to(torch.uint8).permute(1, 2, 0).expand(-1, -1, 3).numpy()
         y, x = (index * stride + 1 for index in divmod(place, 10))
         assert np.abs(grid[y : y + size, x : x + size].astype(int) - shown).max() <= 1  # cut off, not rounded
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(24, [5, 10, 15, 20, 24]), (1000, [200, 400, 600, 800, 1000]), (6, [2, 3, 4, 5, 6]), (3, [1, 2, 3]), (1, [1])],
+)
+def test_five_epochs_leave_a_grid_the_last_among_them(make_trial: MakeTrial, length: int, expected: list[int]) -> None:
+    assert grid_epochs(make_trial(training={"epochs": length})) == expected
+    assert grid_epochs(make_trial(method="supervised", training={"epochs": length})) == []
+
+
+def cells(png: bytes, size: int, rows: int, columns: int) -> NDArray[np.uint8]:
+    """The images of a grid, (rows, columns, size, size, 3)."""
+    grid, stride = pixels(png), size + 1
+    assert grid.shape == (rows * stride + 1, columns * stride + 1, 3)
+    inside = grid[:-1, :-1].reshape(rows, stride, columns, stride, 3)
+    return inside.transpose(0, 2, 1, 3, 4)[:, :, 1:, 1:]
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("recurrent", 3), ("recurrent", 1), ("conv", 1)])
+def test_an_epoch_s_grid_is_what_its_checkpoint_s_generator_samples(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, tensors_of: TensorsOf, kind: str, steps: int
+) -> None:
+    """By the averaged weights, with the trial's seed; the steps, too. Training goes on as if nothing had been drawn."""
+    model = {"steps": steps} if kind == "recurrent" else {}
+    trial, data = make_trial(kind, seed=4, model=model, training={"epochs": 1}), make_data(size=16, channels=3)
+    state = begin(trial, data)
+    rows = list(epochs(state, data))
+    before = tensors_of(state)
+    grid, drawn = averaged_grid(state), averaged_steps(state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors_of(state).items())
+
+    generator = generator_of(decode_checkpoint(encode_checkpoint(state, rows), "x"))
+    expected = as_cells(generator.sample(50, seed=4).view(5, 10, 3, 16, 16))
+    np.testing.assert_array_equal(cells(grid, 16, 5, 10), expected)
+    raw = generator_of(decode_checkpoint(encode_checkpoint(state, rows), "x"), weights="raw")
+    assert not np.array_equal(as_cells(raw.sample(50, seed=4).view(5, 10, 3, 16, 16)), expected)
+    if steps == 1:
+        assert drawn is None
+    else:
+        assert drawn is not None
+        canvases = cells(drawn, 16, 5, steps)
+        np.testing.assert_array_equal(canvases, as_cells(generator.steps(5, seed=4)))
+        np.testing.assert_array_equal(canvases[:, -1], expected[0, :5])
+
+
+def as_cells(images: Tensor) -> NDArray[np.uint8]:
+    assert images.dtype == torch.uint8
+    return images.permute(0, 1, 3, 4, 2).expand(-1, -1, -1, -1, 3).numpy()
+
+
+@pytest.mark.parametrize(("size", "rows"), [(32, 5), (48, 2), (128, 1)])
+def test_of_large_images_there_are_fewer(
+    make_trial: MakeTrial, make_data: MakeData, begin: Begin, size: int, rows: int
+) -> None:
+    state = begin(make_trial("mlp"), make_data(size=size, channels=3))
+    cells(averaged_grid(state), size, rows, 10)

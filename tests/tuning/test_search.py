@@ -89,6 +89,7 @@ def test_only_the_best_keep_their_checkpoints(search: Search, tmp_path: Path) ->
     kept = list((tmp_path / "study" / "checkpoints").iterdir())
     assert [folder.name for folder in kept] == [best["trial_id"]]
     assert (tmp_path / "study" / "samples.png").read_bytes() == (kept[0] / "samples.png").read_bytes()
+    assert len(list(kept[0].glob("samples-epoch-*.png"))) == 4
 
 
 def test_more_ranks_than_images_in_a_batch_are_refused_before_any_trial(search: Search, tmp_path: Path) -> None:
