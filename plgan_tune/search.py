@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from plgan_tune.analysis.seeds import reference_of, settings_of
 from plgan_tune.analysis.study import REPORT_FILE, read_study
 from plgan_tune.backends.errors import ClusterError
 from plgan_tune.backends.selection import check_selection, select_backend
@@ -116,6 +117,7 @@ def main(
         ending=result.ending,
         resume=again,
         cluster=result.cluster,
+        reference=settings_of(reference_of(loaded.study)),
     )
     _leave_report(console, result.location)
     if result.ending is Ending.INTERRUPTED:

@@ -128,6 +128,11 @@ def reference_of(spec: StudySpec) -> str:
     return PATENT if template["data"]["labels"] else METHODS[template.get("method", METHOD)].root
 
 
+def settings_of(reference: str) -> str:
+    """Return the reference of an evaluation in words."""
+    return "the patent's settings" if reference == PATENT else f"the settings of {reference}"
+
+
 def outcome_of(evaluations: pd.DataFrame) -> Outcome:
     """Return what these rows measure: errors with labels; without them a distance, without a judge of pixels."""
     return next((one for one in (DISTANCE, TRANSPORT) if evaluations[one.column].notna().any()), ERROR)

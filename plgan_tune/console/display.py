@@ -324,6 +324,7 @@ def print_summary(
     ending: Ending = Ending.DONE,
     resume: str | None = None,
     cluster: ClusterStatus | None = None,
+    reference: str = "the patent's settings",
 ) -> None:
     """Print the summary of a search, then the next commands to type.
 
@@ -338,9 +339,10 @@ def print_summary(
         ending: How the search ended.
         resume: The command that resumes, if trials are unfinished.
         cluster: The cluster's status at the search's end.
+        reference: What an evaluation compares the best with, in words.
     """
     console.print(summary(state, now, results=results, ending=ending, cluster=cluster))
-    for what, command in _next_commands(state, results, python, resume):
+    for what, command in _next_commands(state, results, python, resume, reference):
         say(console, what, "dim")
         say(console, f"  {command}")
 
@@ -431,7 +433,9 @@ def _add_notes(table: Table, notes: Sequence[str]) -> None:
         table.add_row("note", Prose(note, "yellow"))
 
 
-def _next_commands(state: StudyState, results: str, python: str, resume: str | None) -> list[tuple[str, str]]:
+def _next_commands(
+    state: StudyState, results: str, python: str, resume: str | None, reference: str
+) -> list[tuple[str, str]]:
     interpreter = quoted(python)
     commands = [("Resume this study:", resume)] if resume else []
     if state.best() is not None:
@@ -439,7 +443,7 @@ def _next_commands(state: StudyState, results: str, python: str, resume: str | N
         train = f"{interpreter} -m plgan_tune.train --config {best}"
         commands.append(("Train the best configuration again, to the same numbers:", train))
         evaluate = f"{interpreter} -m plgan_tune.evaluate {quoted(results)}"
-        commands.append(("Train the best three and the patent's settings on five new seeds, and test them:", evaluate))
+        commands.append((f"Train the best three and {reference} on five new seeds, and test them:", evaluate))
     commands.append(("Show what was found:", f"{interpreter} -m plgan_tune.analyze {quoted(results)}"))
     return commands
 

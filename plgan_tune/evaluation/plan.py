@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from plgan_tune.analysis.seeds import PATENT, SEEDS
+from plgan_tune.analysis.seeds import PATENT, SEEDS, settings_of
 from plgan_tune.config.changes import describe_changes
 from plgan_tune.config.edition import MADE_WITH, completed
 from plgan_tune.config.errors import show
@@ -132,7 +132,7 @@ def plan_evaluation(
     others: list[Configuration] = []
     if methods:
         others = method_configurations(patent) if labelled else generator_configurations(patent, study.edition)
-    whose = "the patent's settings" if labelled else f"the settings of {patent.name}"
+    whose = settings_of(patent.name)
     twins = [one for one in (*best, *others) if same(one.trial, patent.trial)]
     notes = [f"{twin.name} has {whose}: see the row {patent.name}" for twin in twins]
     if len(best) < top:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plgan_tune.analysis.published import Setting, published
-from plgan_tune.analysis.seeds import PATENT, Outcome, outcome_of, summarise, verdict
+from plgan_tune.analysis.seeds import Outcome, outcome_of, settings_of, summarise, verdict
 from plgan_tune.config.metrics import Metric
 from plgan_tune.console.format import measured, say
 from plgan_tune.console.judge import ERRS_OFTEN
@@ -43,7 +43,10 @@ def print_evaluation(console: Console, evaluation: Evaluation, result: Measured,
     setting = published(data.source, data.path, data.labels)
     for title, table in (
         (f"{evaluation.name}: {measure.words}{measure.unit}", _errors(lines, measure)),
-        (f"difference from {_settings(evaluation)}, seed by seed{measure.unit}", _differences(lines, measure)),
+        (
+            f"difference from {settings_of(evaluation.reference)}, seed by seed{measure.unit}",
+            _differences(lines, measure),
+        ),
         *_published(setting),
         (
             f"validation {evaluation.metric.noun}s and scores: means over the seeds",
@@ -59,10 +62,6 @@ def print_evaluation(console: Console, evaluation: Evaluation, result: Measured,
             console.print()
     for sentence in _sentences(evaluation, result, setting):
         say(console, sentence)
-
-
-def _settings(evaluation: Evaluation) -> str:
-    return "the patent's settings" if evaluation.reference == PATENT else f"the settings of {evaluation.reference}"
 
 
 def _errors(lines: Sequence[Mapping[Any, Any]], measure: Outcome) -> Table:

@@ -13,7 +13,10 @@ import pytest
 from synthetic import write_synthetic
 
 from plgan_tune.analysis.study import Study, read_study
+from plgan_tune.backends.in_process import InProcess
+from plgan_tune.config.load import default_space, load_study
 from plgan_tune.store.location import Location
+from plgan_tune.tuning.driver import run_study
 
 Synthetic = Callable[..., Study]
 
@@ -45,6 +48,25 @@ def synthetic(shared: Synthetic, tmp_path: Path) -> Synthetic:
         return replace(study, location=Location.at(place), **tables)
 
     return copied
+
+
+SMALL_GAN = (
+    *("trial.training={epochs: 6, batch_size: 20, discriminator_steps: {int: [1, 2]}}", "trial.data.limit=150"),
+    *("trial.data.validation=50", "trial.model.width=0.125", "trial.model.steps={int: [2, 3]}"),
+    *("search.trials=4", "search.sampler=random", "search.confirm={finalists: 2, seeds: 2, share: 0.9}"),
+    "search.early_stopping={asha: {grace_period: 2, reduction_factor: 2}}",
+    "search.first=[{model.steps: 3, loss.gradient_penalty: 1.0, training.discriminator_steps: 1}]",
+)
+"""What makes a search of generators take seconds."""
+
+
+@pytest.fixture(scope="session")
+def searched_gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole search of generators without labels. None may change it."""
+    results = tmp_path_factory.mktemp("generators")
+    space = load_study(default_space().with_name("digits_gan.yaml"), SMALL_GAN).study
+    run_study(space, backend=InProcess(), results=results, name="gan")
+    return results / "gan"
 
 
 def seeds_table() -> pd.DataFrame:

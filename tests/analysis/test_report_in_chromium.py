@@ -79,6 +79,15 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def generators(searched_gan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a study without labels."""
+    file = tmp_path_factory.mktemp("generators") / "report.html"
+    study = read_study(searched_gan)
+    file.write_text(report_html(study, importances(study)))
+    return file
+
+
 Open = Callable[..., Any]
 
 
@@ -375,3 +384,51 @@ def test_a_small_screen_scrolls_down_only(opened: Open, width: int) -> None:
         "  one.getBoundingClientRect().width > innerWidth && !one.closest('#parallel')).length"
     )
     assert browser.execute_script(wider) == 0
+
+
+IMAGES = """return [...document.querySelectorAll('.grids img')].map((one) => {
+  const {left, right} = one.getBoundingClientRect();
+  return one.complete && one.naturalWidth > 0 && left >= 0 && right <= innerWidth;
+})"""
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "light"), (820, "dark"), (1400, "light")])
+def test_a_report_of_generators_fits_every_screen(opened: Open, generators: Path, width: int, theme: str) -> None:
+    """Its figures are drawn, its pictures are there, and nothing is wider than the page."""
+    browser = opened(width, theme, generators)
+    names = figures(browser)
+    assert {"figure-distance-best", "figure-coverage-best", "figure-critic-best", "figure-losses-best"} <= set(names)
+    for name in names:
+        draw(browser, name)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    shown = browser.execute_script(IMAGES)
+    assert shown == [True] * len(shown)
+    assert len(shown) >= 7  # five epochs, their steps, the best trials
+    assert severe(browser) == []
+
+
+LINES_OF_THE_BEST = """return [...document.querySelectorAll('.halves .scatterlayer .js-line')]
+  .map((one) => getComputedStyle(one).stroke)"""
+
+
+def test_the_dark_reaches_into_the_figures_of_a_generator(opened: Open, generators: Path) -> None:
+    browser = opened(page=generators)
+    for name in ("figure-distance-best", "figure-coverage-best", "figure-critic-best", "figure-losses-best"):
+        draw(browser, name)
+    light = browser.execute_script(LINES_OF_THE_BEST)
+    assert len(light) == 8  # two of each, but one coverage and three losses
+    look_at(browser, "dark")
+    wait(
+        browser, f"return (() => {{ {LINES_OF_THE_BEST} }})().every((one, place) => one !== arguments[0][place])", light
+    )
+    assert severe(browser) == []
+
+
+def test_captions_of_any_length_leave_figures_side_by_side_on_one_line(opened: Open, generators: Path) -> None:
+    browser = opened(1400, page=generators)
+    ends = "return arguments[0].map((one) => document.getElementById(one).getBoundingClientRect().bottom)"
+    for pair in (["figure-distance-best", "figure-coverage-best"], ["figure-critic-best", "figure-losses-best"]):
+        for name in pair:
+            draw(browser, name)
+        one, other = browser.execute_script(ends, pair)
+        assert one == pytest.approx(other, abs=1)

@@ -281,6 +281,13 @@ def test_a_trial_is_idle_before_its_start_and_while_it_is_lost() -> None:
     assert state.idle(2) == 1
 
 
+def test_the_next_command_names_what_an_evaluation_compares_with(state: StudyState) -> None:
+    for reference in ("the patent's settings", "the settings of gp_wirgan"):
+        console = terminal(120)
+        print_summary(console, state, NOW, results=RESULTS, reference=reference)
+        assert f"Train the best three and {reference} on five new seeds, and test them:" in text(console)
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_summary_holds_the_best_configuration_and_what_the_search_did(state: StudyState, width: int) -> None:
     console = terminal(width)

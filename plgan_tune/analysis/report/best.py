@@ -1,7 +1,6 @@
-"""Figures of the best trial's losses and gradients, and the best trials' generated images."""
+"""Figures of the best trial's losses and gradients."""
 
-import base64
-from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -13,16 +12,15 @@ from plgan_tune.analysis.report.look import (
     INK,
     Absent,
     Drawn,
-    Trace,
     compact,
     figure,
     line_at,
+    lines,
     titled,
     whole,
 )
 from plgan_tune.analysis.study import Study
-from plgan_tune.console.format import measured
-from plgan_tune.store.checkpoints import TrialFiles
+from plgan_tune.records import OWN
 
 LOSSES = {
     "loss_supervised": ("C_sup", "var(--completed)", "solid"),
@@ -30,9 +28,13 @@ LOSSES = {
     "loss_adversarial": ("V_log", "var(--running)", "dot"),
     "loss_feature": ("V_feature", "var(--diverged)", "dashdot"),
     "loss_self_training": ("C_self", "var(--failed)", "longdash"),
+    "loss_penalty": ("C_gp", "var(--muted)", "longdashdot"),
 }
 """Column -> name, colour and dash."""
-GRIDS = 3
+WEIGHTS = {"loss_adversarial": "alpha", "loss_feature": "beta"}
+"""Of the generator's terms."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+"""Of own terms, which have one colour."""
 NONE_COMPLETED = Absent("No trial has completed yet, so there is no best trial.")
 
 
@@ -40,30 +42,21 @@ def loss_terms(study: Study) -> Drawn:
     """Plot the loss terms over the best trial's epochs: those that it has."""
     if study.ranked.empty:
         return NONE_COMPLETED
-    rows = _epochs_of_best(study)
-    traces: list[Trace] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": name,
-            "x": whole(rows["epoch"]),
-            "y": compact(rows[column]),
-            "line": {"color": tint, "dash": dash, "width": 2},
-            "hovertemplate": f"{name}<br>epoch %{{x}}: %{{y:.4g}}<extra></extra>",
-        }
-        for column, (name, tint, dash) in LOSSES.items()
-        if rows[column].notna().any()
-    ]
-    return figure(
-        traces,
-        height=380,
-        showlegend=True,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"color": INK}},
-        margin={"l": 56, "r": 16, "t": 44, "b": 48},
-        xaxis=titled("epoch", rangemode="tozero"),
-        yaxis=titled("loss", nticks=6),
-        shapes=_switch(rows),
-    )
+    rows = epochs_of_best(study)
+    told = {column: line for column, line in LOSSES.items() if _plays(study, column)} | own_terms(study)
+    return lines(rows, told, titled("loss", nticks=6), _switch(rows))
+
+
+def own_terms(study: Study) -> dict[str, tuple[str, str, str]]:
+    """Return the columns of the study's own terms, each with its name, colour and dash."""
+    columns = [column for column in study.epochs.columns if column.startswith(OWN)]
+    return {column: (column, INK, dash) for column, dash in zip(columns, cycle(DASHES), strict=False)}
+
+
+def _plays(study: Study, column: str) -> bool:
+    """Return whether a term has a part in the best trial's losses: V_log and V_feature are measured in any case."""
+    weight = WEIGHTS.get(column)
+    return weight is None or _weight_of_best(study, weight) != 0
 
 
 def gradient_ratio(study: Study) -> Drawn:
@@ -73,7 +66,7 @@ def gradient_ratio(study: Study) -> Drawn:
     alpha, beta = _weight_of_best(study, "alpha"), _weight_of_best(study, "beta")
     if alpha == 0 or beta == 0:
         return Absent("The best trial trains on only one of the two losses, so their gradients have no ratio.")
-    rows = _epochs_of_best(study)
+    rows = epochs_of_best(study)
     feature = (beta * rows["grad_norm_feature"]).to_numpy(dtype=float)
     log = (alpha * rows["grad_norm_adversarial"]).to_numpy(dtype=float)
     ratio = np.divide(log, feature, out=np.full(len(rows), np.nan), where=feature > 0)
@@ -107,8 +100,7 @@ def gradient_ratio(study: Study) -> Drawn:
 
 
 def _weight_of_best(study: Study, name: str) -> float:
-    column = study.spec.columns.get(f"loss.{name}")
-    return float(study.ranked[column].iloc[0] if column else getattr(study.spec.any_trial().loss, name))
+    return float(getattr(study.trial(study.ranked["trial_id"].iloc[0]).loss, name))
 
 
 def _decades(ratio: NDArray[np.float64]) -> dict[str, object]:
@@ -120,7 +112,13 @@ def _decades(ratio: NDArray[np.float64]) -> dict[str, object]:
     return {"range": [low, high], "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
-def _epochs_of_best(study: Study) -> pd.DataFrame:
+def has(study: Study, column: str) -> bool:
+    """Return whether an epoch of the study has a value in that column."""
+    return column in study.epochs and bool(study.epochs[column].notna().any())
+
+
+def epochs_of_best(study: Study) -> pd.DataFrame:
+    """Return the rows of the best trial, by epoch."""
     mine = study.epochs["trial_id"] == study.ranked["trial_id"].iloc[0]
     rows: pd.DataFrame = study.epochs[mine].sort_values("epoch")
     return rows
@@ -128,35 +126,3 @@ def _epochs_of_best(study: Study) -> pd.DataFrame:
 
 def _switch(rows: pd.DataFrame) -> list[dict[str, object]]:
     return [line_at(epoch) for epoch in switches(rows)["epoch"].tolist()]
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A trial's generated images.
-
-    Attributes:
-        trial_id: the trial.
-        value: its value at the last epoch, in words.
-        uri: the PNG as a data URI.
-        width: width in pixels at which it is shown, an integer multiple of its own.
-    """
-
-    trial_id: str
-    value: str
-    uri: str
-    width: int
-
-
-def sample_grids(study: Study) -> list[Grid]:
-    """Return at most `GRIDS` grids of completed trials that have one, the best trial's first."""
-    found: list[Grid] = []
-    best = study.ranked.head(4 * GRIDS)  # a search keeps only the files of its best trials
-    for trial_id, value in zip(best["trial_id"], best[study.last], strict=True):
-        png = TrialFiles.of(study.location, trial_id).samples()
-        if png is not None and len(found) < GRIDS:
-            width = int.from_bytes(png[16:20], "big")  # the PNG's header
-            uri = "data:image/png;base64," + base64.b64encode(png).decode()
-            found.append(
-                Grid(trial_id, measured(study.metric, float(value)), uri, width * max(1, 300 // max(width, 1)))
-            )
-    return found

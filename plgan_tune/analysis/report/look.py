@@ -232,6 +232,61 @@ def line_at(x: float, text: str = "") -> dict[str, Any]:
     }
 
 
+def level_at(y: float, text: str) -> dict[str, Any]:
+    """Return a thin horizontal line over a figure's width, with `text` at its left end."""
+    return {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": y,
+        "y1": y,
+        "layer": "below",
+        "line": {"color": FAINT, "width": 1.5, "dash": "dot"},
+        "label": {"text": text, "textposition": "start", "yanchor": "bottom", "font": {"color": MUTED}},
+    }
+
+
+def lines(
+    rows: pd.DataFrame,
+    told: Mapping[str, tuple[str, str, str]],
+    yaxis: dict[str, Any],
+    shapes: Iterable[Mapping[str, Any]] = (),
+) -> go.Figure:
+    """Plot columns of a trial's epochs as lines, those that have a value.
+
+    Args:
+        rows: the epochs in order.
+        told: column -> name, colour and dash.
+        yaxis: settings of their axis.
+        shapes: what else is drawn.
+    """
+    traces: list[Trace] = [
+        {
+            "type": "scatter",
+            "mode": "lines" if len(rows) > 1 else "markers",
+            "name": name,
+            "x": whole(rows["epoch"]),
+            "y": compact(rows[column]),
+            "line": {"color": tint, "dash": dash, "width": 2},
+            "marker": {"color": tint},
+            "hovertemplate": f"{name}<br>epoch %{{x}}: %{{y:.4g}}<extra></extra>",
+        }
+        for column, (name, tint, dash) in told.items()
+        if rows[column].notna().any()
+    ]
+    return figure(
+        traces,
+        height=380,
+        showlegend=True,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"color": INK}},
+        margin={"l": 56, "r": 16, "t": 44, "b": 48},
+        xaxis=titled("epoch", rangemode="tozero"),
+        yaxis=yaxis,
+        shapes=list(shapes),
+    )
+
+
 def opacity(count: int) -> float:
     """Return the opacity of each of `count` overlapping marks."""
     return float(np.clip(5 / math.sqrt(max(count, 1)), 0.35, 0.9))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,14 +14,15 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from plgan_tune.analysis.controls import audit, audit_in_words
+from plgan_tune.analysis.curves import switches
 from plgan_tune.analysis.findings import findings
 from plgan_tune.analysis.importance import Importances, Unanswered, importances
 from plgan_tune.analysis.overview import Overview, noise_in, overview
-from plgan_tune.analysis.report import best, space, timeline
+from plgan_tune.analysis.report import best, images, space, timeline
 from plgan_tune.analysis.report.look import Absent, Drawn, scaled, unit
 from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
-from plgan_tune.analysis.seeds import ERROR, Outcome, beside_published, outcome_of_study, reference_of
+from plgan_tune.analysis.seeds import ERROR, Outcome, beside_published, outcome_of_study, reference_of, settings_of
 from plgan_tune.analysis.study import Study
 from plgan_tune.console.confirmed import (
     difference_in_words,
@@ -123,11 +124,13 @@ def report_html(
         metric=study.metric,
         searched_by=study.spec.metric,
         settings=_settings(study),
-        grids=best.sample_grids(study),
+        grids=images.sample_grids(study),
+        progress=images.progress(study),
+        labelled=_labelled(study),
         confirmed=_confirmed(study.standing),
         told_apart=_sentence(told_apart(study.standing)),
         outcome=outcome,
-        settings_of="the patent's settings" if outcome is ERROR else f"the settings of {reference_of(study.spec)}",
+        settings_of=settings_of(reference_of(study.spec)),
         seeds=table_of_seeds.to_dict("records") if table_of_seeds is not None else None,
         data=_for_script(data),
         plotly=get_plotlyjs(),
@@ -175,9 +178,9 @@ def _search_panels(study: Study) -> list[Panel]:
         Panel(
             "curves",
             "Learning curves",
-            f"A line is a trial, the best in the text's colour on top; a diamond is a trial's switch, its first epoch "
-            f"on the generator's final loss. {_about_rungs(study)}Look for curves that were cut while still {falling}, "
-            f"and for curves that {rise} after their switch.",
+            f"A line is a trial, the best in the text's colour on top{_about_switches(study)}. {_about_rungs(study)}"
+            f"Look for curves that were cut while still {falling}"
+            f"{f', and for curves that {rise} after their switch' if _switched(study) else ''}.",
             {"all": timeline.learning_curves(study)},
         ),
         Panel(
@@ -199,6 +202,21 @@ def _search_panels(study: Study) -> list[Panel]:
             {"all": timeline.timeline(study)},
         ),
     ]
+
+
+def _labelled(study: Study) -> bool:
+    """Return whether trials see labels: without them there is no classifier, and no error."""
+    return study.spec.any_trial().data.labels > 0
+
+
+def _switched(study: Study) -> bool:
+    return not switches(study.epochs).empty
+
+
+def _about_switches(study: Study) -> str:
+    if not _switched(study):
+        return ""
+    return "; a diamond is a trial's switch, its first epoch on the generator's final loss"
 
 
 def _about_controls(study: Study) -> str:
@@ -240,43 +258,105 @@ def _space_panels(study: Study, found: Importances | Unanswered) -> list[Panel]:
             or {"none": Absent("No key was searched: all trials have the same configuration.")},
             "many",
         ),
-        Panel(
-            "plane",
-            "Alpha and beta together",
-            "The colour is the mean of nearby trials, drawn or not, all at the same epoch; without trials nearby there "
-            "is no colour. The star is the best. On a straight line through the origin, alpha / beta is constant. Look "
-            f"for a {valley} along such a line: then only the ratio matters.",
-            {"all": space.plane(study)},
-        ),
+        *_plane_panel(study, valley),
         Panel(
             "parallel",
             "All keys together",
             f"A line is a trial; the strongest colour is the {best} {noun}. Drag along an axis to keep only the lines "
             "that pass there; click the axis to undo. Look for axes where the best lines are close together.",
             {"all": space.parallel_coordinates(study)},
-            least=105 * (len(study.spec.domains) + 2),
+            least=space.least_width(study),
         ),
     ]
+
+
+def _plane_panel(study: Study, valley: str) -> Iterator[Panel]:
+    """Yield the plane of alpha and beta; without labels, only if it can be drawn."""
+    if not (_labelled(study) or {space.ALPHA, space.BETA} <= study.spec.domains.keys()):
+        return
+    yield Panel(
+        "plane",
+        "Alpha and beta together",
+        "The colour is the mean of nearby trials, drawn or not, all at the same epoch; without trials nearby there "
+        "is no colour. The star is the best. On a straight line through the origin, alpha / beta is constant. Look "
+        f"for a {valley} along such a line: then only the ratio matters.",
+        {"all": space.plane(study)},
+    )
 
 
 def _best_panels(study: Study) -> list[Panel]:
     return [
-        Panel(
-            "losses",
-            "Loss terms",
+        *_image_panels(study),
+        Panel("losses", "Loss terms", _about_losses(study), {"best": best.loss_terms(study)}),
+        *_gradient_panel(study),
+    ]
+
+
+def _image_panels(study: Study) -> Iterator[Panel]:
+    """Yield how the best trial's images came near to real ones, of a study that has nothing else to go by."""
+    judged = best.has(study, "val_distance")
+    if not _labelled(study):
+        how = "in the features of the judge" if judged else "pixel by pixel"
+        floor = "; a generator without fault would reach the dotted line" if judged and study.judge is not None else ""
+        yield Panel(
+            "distance",
+            "Distance",
+            f"How far the best trial's images are from validation images, {how}. The search goes by the averaged "
+            f"weights{floor}. Look for a line that still falls at the end: longer trainings would come nearer.",
+            {"best": images.distance(study)},
+        )
+    if not _labelled(study) and judged:
+        yield Panel(
+            "coverage",
+            "Coverage",
+            "The share of validation images that have a generated image near them. Look for a coverage that stays "
+            "low while the distance falls: the images are good, but always the same few.",
+            {"best": images.coverage(study)},
+        )
+    if best.has(study, "critic_gap"):
+        yield Panel(
+            "critic",
+            "The critic's gap",
+            "The critic's mean value of real images less that of generated ones, for training and for validation "
+            "images. Look for a difference that grows: the critic then learns its training images by heart, and what "
+            "it tells the generator holds for those alone.",
+            {"best": images.critic_gap(study)},
+        )
+
+
+def _about_losses(study: Study) -> str:
+    """Return the caption of the loss terms: what those are that the study has."""
+    own = "; the others are the study's own" if best.own_terms(study) else ""
+    if _labelled(study):
+        return (
             "C_sup is the loss on labels, C_unsup that of real against generated images; V_log and V_feature are the "
-            "generator's terms without alpha and beta. Look for a jump at the switch, the dotted line, and for a "
-            "rising V_log: then the discriminator wins.",
-            {"best": best.loss_terms(study)},
-        ),
-        Panel(
+            f"generator's terms without alpha and beta{own}. Look for a jump at the switch, the dotted line, and for a "
+            "rising V_log: then the discriminator wins."
+        )
+    if study.spec.any_trial().loss.game == "wasserstein":
+        penalty = ", C_gp its gradient penalty without its weight" if best.has(study, "loss_penalty") else ""
+        return (
+            "C_unsup is the critic's loss, its mean value of generated images less that of real ones"
+            f"{penalty}; V_log is the generator's loss, the critic's mean value of generated images with its sign "
+            f"turned{own}. Look for a C_unsup that comes closer to 0: the critic then tells the images apart less well."
+        )
+    return (
+        f"C_unsup is the discriminator's loss on real and generated images, V_log the generator's{own}. Look for a "
+        "rising V_log: then the discriminator wins."
+    )
+
+
+def _gradient_panel(study: Study) -> Iterator[Panel]:
+    """Yield the ratio of the generator's gradients; without labels, only if it has both losses."""
+    ratio = best.gradient_ratio(study)
+    if _labelled(study) or not isinstance(ratio, Absent):
+        yield Panel(
             "gradients",
             "Gradients of the generator",
             "alpha |∇V_log| / (beta |∇V_feature|): above 1 the adversarial loss dominates, below 1 feature matching. "
             "Look for a ratio far from 1 in all epochs: the weaker loss then hardly counts and could be left out.",
-            {"best": best.gradient_ratio(study)},
-        ),
-    ]
+            {"best": ratio},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +378,9 @@ def _glance(study: Study, sums: Overview) -> list[Fact]:
     if sums.images_per_second is not None:
         facts.append(Fact("Images per second", f"{sums.images_per_second:,.0f}", "in one trial"))
     if (judge := study.judge) is not None:
-        note = f"to a judge that knows {judge.labels:,} labels and errs on {percent(judge.error)}; it trains no trial"
-        facts.append(Fact("Distance of real images", f"{judge.floor:.2f}", note))
+        knows = f"knows {judge.labels:,} labels and errs on {percent(judge.error)}"
+        note = f"their distance, to a judge that {knows}; it trains no trial"
+        facts.append(Fact("Real images", f"{judge.floor:.2f}", note))
     return facts
 
 

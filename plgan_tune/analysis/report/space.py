@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,9 @@ GRID = 60
 NEAR = 3.0
 """So many usual distances between neighbours from a trial the plane of alpha and beta is drawn."""
 
+LETTER = 7.5
+"""Width in pixels of a letter of an axis's name, about."""
+
 LINES = 500
 """Number of lines drawn for more than `MOST_TRIALS` trials: without a graphics card one line takes 2 ms."""
 
@@ -95,6 +99,13 @@ def parallel_coordinates(study: Study) -> Drawn:
         margin={"l": 56, "r": 56, "t": 56, "b": 28},
         left_out=some if len(trials) < count else "",
     )
+
+
+def least_width(study: Study) -> int:
+    """Return the width in pixels that the parallel coordinates need so that the names of no two axes touch."""
+    names = [*(short_name(study, path) for path in study.spec.domains), "epochs", f"{study.metric.noun}, %"]
+    apart = max(105.0, *(LETTER * (len(one) + len(other) + 2) / 2 for one, other in pairwise(names)))
+    return round(apart * len(names))
 
 
 def _dimension(study: Study, path: str, trials: pd.DataFrame) -> dict[str, Any]:
