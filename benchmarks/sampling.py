@@ -180,8 +180,8 @@ class Settling:
             self._land.settle(assignment.number, assignment.point)
         return assignment
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
-        self._sampler.report(trial_id, epoch, value)
+    def report(self, trial_id: str, epoch: int, value: float, *others: float) -> None:
+        self._sampler.report(trial_id, epoch, value, *others)
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
         self._sampler.tell(trial_id, status)

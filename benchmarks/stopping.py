@@ -252,7 +252,7 @@ class Telling(RandomPoints):
         super().__init__(spec)
         self._rule = rule
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
+    def report(self, trial_id: str, epoch: int, value: float, *others: float) -> None:  # noqa: ARG002
         if epoch == LAST:
             self._rule.completed(trial_id, value)
 

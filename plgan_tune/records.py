@@ -165,6 +165,9 @@ OWN: Final = "own_"
 NAMED_BY_METRIC: Final = ("value_last", "value_best")
 """Fields of rows whose columns are `<metric>_last` and `<metric>_best`, in the unit and bounds of that measure."""
 
+NAMED_BY_SECOND: Final = ("second_last", "second_best")
+"""The same of the second metric, for rows of a study that searches by two; others have no such columns."""
+
 
 def about(measure: str) -> Mapping[str, Any]:
     """Return a measure's meaning, unit, least and greatest value, as `column` keeps them."""
@@ -176,7 +179,8 @@ def about(measure: str) -> Mapping[str, Any]:
 class Report:
     """An epoch as early stopping sees it: the part of the row that a replay needs.
 
-    `value` is that of the study's metric, in its own unit; NaN where it was not measured.
+    `value` is that of the study's metric, in its own unit; NaN where it was not measured. `second` is that of its
+    second metric, if it searches by two.
     """
 
     seq: int
@@ -184,6 +188,7 @@ class Report:
     attempt: int
     epoch: int
     value: float
+    second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +201,11 @@ class EpochRow:
     metrics: EpochMetrics = column("spread over its columns")
     reported_at: datetime = column("when the epoch ended", "UTC")
 
-    def report(self, metric: str = "val_error") -> Report:
-        """Return the epoch as early stopping sees it that goes by this measure."""
-        value = self.metrics.value(metric)
-        return Report(self.seq, self.trial_id, self.attempt, self.metrics.epoch, nan if value is None else value)
+    def report(self, metric: str = "val_error", second: str | None = None) -> Report:
+        """Return the epoch as early stopping sees it that goes by this measure, or by two."""
+        value, other = self.metrics.value(metric), None if second is None else self.metrics.value(second)
+        at = (self.seq, self.trial_id, self.attempt, self.metrics.epoch)
+        return Report(*at, nan if value is None else value, other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +236,8 @@ class TrialRow:
     replicate: int | None = column(
         "which fresh seed, from 1; all replicates of a number have the same seed", least=1, default=None
     )
+    second_last: float | None = column("{metric} at the last epoch", default=None)
+    second_best: float | None = column("best {metric} of any epoch, not that of best_epoch", default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ class QueryError(Exception):
 
 def _tables(study: Study) -> dict[str, Any]:
     rows = study.everything
-    evaluations = read_evaluations(study.location, study.study_id, study.spec.search.metric)
+    evaluations = read_evaluations(study.location, study.study_id, study.spec.metric.name)
     return {"trials": rows.trials, "epochs": rows.epochs, "decisions": rows.decisions, "evaluations": evaluations}
 
 

@@ -212,7 +212,7 @@ def seed_noise(study: Study) -> "pd.Series[float]":
 
 def _evaluations(study: Study) -> pd.DataFrame:
     """Read the evaluations, with the search's metric in a column `value_last` whatever it is."""
-    metric = study.spec.search.metric
+    metric = study.spec.metric.name
     table: pd.DataFrame = read_evaluations(study.location, study.study_id, metric).to_pandas()
     return table.rename(columns={column_of("value_last", metric): "value_last"})
 

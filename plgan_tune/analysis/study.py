@@ -212,7 +212,7 @@ def read_study(place: str | Path, metric: str | None = None) -> Study:
     """
     location = Location.at(place)
     held, searching = read_study_file(location), is_writing(location)
-    tables = read_tables(location, held.study_id, held.spec.search.metric)
+    tables = read_tables(location, held.study_id, *held.spec.metric_names)
     check_columns(location, held.spec, tables.trials)
     check_epochs(location, tables.epochs)
     trials = tables.trials.to_pandas().sort_values("number", ignore_index=True)
@@ -233,7 +233,7 @@ def read_study(place: str | Path, metric: str | None = None) -> Study:
         held.judge,
     )
     check_trials(location, held.spec, trials, study.params)
-    return study if metric in (None, held.spec.search.metric) else ranked_by(study, str(metric))
+    return study if metric in (None, held.spec.metric.name) else ranked_by(study, str(metric))
 
 
 class MetricError(Exception):
@@ -313,9 +313,9 @@ def _joined(own: pd.DataFrame, race: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _standing(spec: StudySpec, trials: Any) -> Standing:
     race = race_of(spec)
-    return (
-        Standing() if race is None else race.latest(trial_rows(trials, spec.columns, spec.options, spec.search.metric))
-    )
+    if race is None:
+        return Standing()
+    return race.latest(trial_rows(trials, spec.columns, spec.options, *spec.metric_names))
 
 
 def _frame(table: Any, ids: Sequence[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from plgan_tune.config.study import StudySpec
 from plgan_tune.records import TrialStatus, Value
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.read import EPOCHS, TRIALS
-from plgan_tune.store.schemas import column_of, trials_schema
+from plgan_tune.store.schemas import trials_schema
 from plgan_tune.study.study_file import STUDY_FILE
 
 Row = Mapping[Hashable, Any]
@@ -26,7 +26,7 @@ def check_columns(study: Location, spec: StudySpec, trials: Any) -> None:
     """
     if not trials.num_rows:  # a study without trials may lack the columns
         return
-    file, asked = study.join(*TRIALS).url, trials_schema(spec.columns, spec.types, spec.search.metric)
+    file, asked = study.join(*TRIALS).url, trials_schema(spec.columns, spec.types, *spec.metric_names)
     for path, column in spec.columns.items():
         if column not in trials.column_names:
             raise StoreError(f"{file} must have a column {column}, because {STUDY_FILE} searches trial.{path}")
@@ -71,8 +71,11 @@ def check_trials(
     file = study.join(*TRIALS).url
     completed = trials["status"] == TrialStatus.COMPLETED
     ended = trials["status"] != TrialStatus.RUNNING
-    last = column_of("value_last", spec.search.metric)
-    for which, column, words in ((ended, "ended_at", "has ended"), (completed, last, "has completed")):
+    last = [f"{name}_last" for name in spec.metric_names]
+    for which, column, words in (
+        (ended, "ended_at", "has ended"),
+        *((completed, one, "has completed") for one in last),
+    ):
         without = trials[which & trials[column].isna()]
         if len(without):
             raise StoreError(f"{file}: {without['trial_id'].iloc[0]} {words}, so {column} must have a value")

@@ -119,6 +119,7 @@ def check_study(mapping: Any) -> StudySpec | list[Finding]:
         *search_findings,
         *first_findings,
         *_check_grid(search, draft),
+        *_check_objectives(search),
         *_check_rules(search),
         *resource_findings,
         *draft.findings,
@@ -489,11 +490,19 @@ def _check_refit(template: Mapping[str, Any]) -> list[Finding]:
 
 
 def _check_metric(study: StudySpec) -> list[Finding]:
-    if study.template["data"]["labels"] or not study.metric.needs_labels:
+    refused = [metric.name for metric in study.objectives if metric.needs_labels]
+    if study.template["data"]["labels"] or not refused:
         return []
     others = ", ".join(name for name, metric in METRICS.items() if not metric.needs_labels)
     rule = f"must be one of {others} where trial.data.labels is 0"
-    return [Finding(("search", "metric"), rule, show(study.metric.name))]
+    return [Finding(("search", "metric"), rule, show(refused[0]))]
+
+
+def _check_objectives(search: SearchSpec | None) -> list[Finding]:
+    if search is None or search.sampler.cmaes is None or isinstance(search.metric, str):
+        return []
+    rule = "must be tpe, gp, random or grid where search.metric names two metrics: CMA-ES minimises one"
+    return [Finding(("search", "sampler"), rule, "cmaes")]
 
 
 def _check_first(raw: Any, draft: _Draft) -> tuple[tuple[dict[str, Any], ...], list[Finding]]:

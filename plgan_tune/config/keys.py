@@ -72,7 +72,10 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         case {"enum": values}:
             return f"one of {', '.join(map(str, values))}"
         case {"anyOf": options}:
-            return " or ".join(sorted(map(_allowed, options), key=lambda text: text != "null"))
+            texts = sorted(map(_allowed, options), key=lambda text: text != "null")
+            for text in texts:  # one of these, or a list of them
+                texts = [other.replace(f", each {text}", " of these") for other in texts]
+            return " or ".join(texts)
         case {"type": "array"}:
             parts = schema.get("prefixItems", [])
             length = f" of {len(parts)}" if parts else ""

@@ -114,6 +114,8 @@ class AshaSpec(Frozen):
     """Where rungs count from: a trial's start, or its switch epoch, before which no trial is judged."""
     controls: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """This share of the trials to be stopped, drawn at random, continues, to measure what stopping costs."""
+    objectives: Literal["first", "all"] = "first"
+    """What trials are judged by: the first metric, or their place among all by both, front by front."""
 
 
 class EarlyStoppingSpec(Frozen):
@@ -154,6 +156,14 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAME_LENGTH: Final = 80
 
 
+Modes = Mode | Annotated[tuple[Mode, Mode], Field(strict=False)]
+"""The direction of the metric, or those of both."""
+
+
+def _named(names: MetricName | tuple[MetricName, MetricName]) -> tuple[Metric, ...]:
+    return tuple(METRICS[name] for name in (names if isinstance(names, tuple) else (names,)))
+
+
 class SearchSpec(Frozen):
     """How to search: trials, limits, sampler, early stopping and first points."""
 
@@ -164,10 +174,10 @@ class SearchSpec(Frozen):
     """End the search once so many epochs are logged, those of earlier starts included; null is no limit."""
     patience: Positive | None = None
     """End the search once so many trials in a row have not improved the best value by more than its noise."""
-    metric: MetricName = "val_error"
-    """What ranks trials, by its value at the last epoch."""
-    mode: Annotated[Mode | None, Field(validate_default=True)] = None
-    """The metric's own direction, which null stands for; it cannot be turned round."""
+    metric: MetricName | Annotated[tuple[MetricName, MetricName], Field(strict=False)] = "val_error"
+    """What ranks trials, by its value at the last epoch; or two, the first of which ranks them."""
+    mode: Annotated[Modes | None, Field(validate_default=True)] = None
+    """The metric's own direction, which null stands for, or those of both; it cannot be turned round."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler."""
     concurrent: Literal["auto"] | Positive = "auto"
@@ -191,16 +201,28 @@ class SearchSpec(Frozen):
     rules: tuple[str, ...] = Field(default=(), strict=False)
     """Linear comparisons between keys of the trial, which every point must keep."""
 
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _are_one_or_two(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if len(value) not in (1, 2) or (len(value) == 2 and value[0] == value[1]):
+            raise RuleError("must be one metric, or a list of two different ones", show(value))
+        return value[0] if len(value) == 1 else value
+
     @field_validator("mode")
     @classmethod
-    def _is_the_metric_s(cls, value: Mode | None, info: ValidationInfo) -> Mode | None:
+    def _is_the_metric_s(cls, value: Modes | None, info: ValidationInfo) -> Modes | None:
         if "metric" not in info.data:  # it was refused
             return value
-        metric = METRICS[info.data["metric"]]
-        if value not in (None, metric.mode):
-            rule = f"must be {metric.mode} or null: the {metric.best} {metric.name} is the best"
+        metrics = _named(info.data["metric"])
+        first, *others = (metric.mode for metric in metrics)
+        own: Modes = (first, others[0]) if others else first
+        if value not in (None, own):
+            best = " and ".join(f"the {metric.best} {metric.name}" for metric in metrics)
+            rule = f"must be {show(own) if others else own} or null: {best} {'are' if others else 'is'} the best"
             raise RuleError(rule, show(value))
-        return metric.mode
+        return own
 
     @field_validator("confirm", mode="before")
     @classmethod
@@ -348,9 +370,24 @@ class StudySpec:
         return replace(self, template=template, left_out=self.left_out - {"trial.data.path"})
 
     @property
+    def objectives(self) -> tuple[Metric, ...]:
+        """What it searches by: one metric or two."""
+        return _named(self.search.metric)
+
+    @property
     def metric(self) -> Metric:
-        """What ranks its trials."""
-        return METRICS[self.search.metric]
+        """What ranks its trials: the first of its objectives."""
+        return self.objectives[0]
+
+    @property
+    def second(self) -> Metric | None:
+        """The second of its objectives; None if it has one."""
+        return self.objectives[1] if len(self.objectives) > 1 else None
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of its objectives, which name the columns of its trials."""
+        return tuple(metric.name for metric in self.objectives)
 
     @property
     def points(self) -> int | None:

@@ -46,6 +46,7 @@ class StudyLog:
         writer: Writer = ALONE,
         study_id: str | None = None,
         metric: str = "val_error",
+        second: str | None = None,
     ) -> None:
         """Open the log and start its thread.
 
@@ -58,14 +59,16 @@ class StudyLog:
             writer: Writes each file. It raises FollowedError if another search has taken the study over.
             study_id: The study id in each file. None is a study of a version without ids.
             metric: What the study searches by.
+            second: Its second metric, if it has two.
 
         Raises:
             ValueError: If `columns` and `types` do not make a schema.
             StoreError: If an existing study cannot be read or searches other keys.
         """
         self._study, self._columns, self._types = study, dict(columns), dict(types)
-        self._interval, self._writer, self._study_id, self._metric = interval, writer, study_id, metric
-        self._trials = {row.trial_id: row for row in _existing_trials(study, columns, types, study_id, metric)}
+        self._interval, self._writer, self._study_id = interval, writer, study_id
+        self._metrics = metric, second
+        self._trials = {row.trial_id: row for row in _existing_trials(study, columns, types, study_id, *self._metrics)}
         self._changed = Condition()
         self._epochs = Parts(study, EPOCHS, epochs_table, rows_per_part, self._changed, study_id)
         self._decisions = Parts(study, DECISIONS, decisions_table, rows_per_part, self._changed, study_id)
@@ -222,7 +225,7 @@ class StudyLog:
             self._note_success()
 
     def _write_trials(self, trials: Sequence[TrialRow]) -> None:
-        table = trials_table(trials, self._columns, self._types, self._metric)
+        table = trials_table(trials, self._columns, self._types, *self._metrics)
         write_table(table, self._study.join(*TRIALS), self._writer, self._study_id)
 
     def _note_failure(self, error: Exception) -> None:
@@ -238,18 +241,23 @@ class StudyLog:
 
 
 def _existing_trials(
-    study: Location, columns: Mapping[str, str], types: Mapping[str, type], study_id: str | None, metric: str
+    study: Location,
+    columns: Mapping[str, str],
+    types: Mapping[str, type],
+    study_id: str | None,
+    metric: str,
+    second: str | None,
 ) -> list[TrialRow]:
-    schema = trials_schema(columns, types, metric)  # fails in the caller's thread, not in the log's
+    schema = trials_schema(columns, types, metric, second)  # fails in the caller's thread, not in the log's
     if not study.join(*TRIALS).exists():
         return []
-    table = read_trials(study, study_id, metric)
+    table = read_trials(study, study_id, metric, second)
     if not table.schema.equals(schema):
         raise StoreError(
             f"{study.join(*TRIALS).url} must have the columns of this study, {_named(schema)}, "
             f"but got {_named(table.schema)}"
         )
-    return trial_rows(table, columns, metric=metric)
+    return trial_rows(table, columns, metric=metric, second=second)
 
 
 def _named(schema: Any) -> str:

@@ -31,6 +31,7 @@ from plgan_tune.store.schemas import (
     decisions_table,
     epochs_table,
     evaluations_table,
+    trial_fields,
     trials_schema,
     value_of,
 )
@@ -53,7 +54,9 @@ class Tables:
     decisions: Any
 
 
-def read_tables(study: Location, study_id: str | None = ANY_STUDY, metric: str = "val_error") -> Tables:
+def read_tables(
+    study: Location, study_id: str | None = ANY_STUDY, metric: str = "val_error", second: str | None = None
+) -> Tables:
     """Read all rows of a study, and check that they match.
 
     A search may be writing them. It writes trials, epochs and decisions in this order, so they are read in the reverse
@@ -63,6 +66,7 @@ def read_tables(study: Location, study_id: str | None = ANY_STUDY, metric: str =
         study: The study's folder.
         study_id: The study id that each file must carry. None is a study of a version without ids.
         metric: What the study searches by.
+        second: Its second metric, if it has two.
 
     Raises:
         StoreError: If there is no study, if a file cannot be read, is of another study or has an impossible value, or
@@ -70,7 +74,7 @@ def read_tables(study: Location, study_id: str | None = ANY_STUDY, metric: str =
     """
     decisions = read_decisions(study, study_id)
     epochs = read_epochs(study, study_id)
-    trials = read_trials(study, study_id, metric)
+    trials = read_trials(study, study_id, metric, second)
     if trials.num_rows and not parts(study, EPOCHS):  # a search writes an empty one before its first trial
         raise StoreError(f"{study.join(EPOCHS).url} must hold every part, but {part_name(0)} is not there")
     if decisions.num_rows and (judged := decisions.column("seq")[-1].as_py()) >= epochs.num_rows:
@@ -90,13 +94,16 @@ def read_tables(study: Location, study_id: str | None = ANY_STUDY, metric: str =
     return Tables(trials, epochs, decisions)
 
 
-def read_trials(study: Location, study_id: str | None = ANY_STUDY, metric: str = "val_error") -> Any:
+def read_trials(
+    study: Location, study_id: str | None = ANY_STUDY, metric: str = "val_error", second: str | None = None
+) -> Any:
     """Read the trials: an Arrow table of `trials_schema`, in the order in which they began.
 
     Args:
         study: The study's folder. If it has no trial yet, the table is empty and has no searched keys.
         study_id: See `read_tables`.
         metric: What the study searches by.
+        second: Its second metric, if it has two.
 
     Raises:
         StoreError: If there is no study or a trial is in the file twice, and as in `read_table`.
@@ -104,8 +111,8 @@ def read_trials(study: Location, study_id: str | None = ANY_STUDY, metric: str =
     snapshot = study.join(*TRIALS)
     if not snapshot.exists():
         _check_there(study)
-        return trials_schema({}, {}, metric).empty_table()
-    schema = trials_schema({}, {}, metric)
+        return trials_schema({}, {}, metric, second).empty_table()
+    schema = trials_schema({}, {}, metric, second)
     table = read_table(snapshot, schema.remove(schema.get_field_index("seq")), study_id)
     for name in ("trial_id", "number"):
         counts = pc.value_counts(table.column(name))
@@ -208,14 +215,15 @@ def _own_terms(columns: Sequence[str], values: Sequence[float | None]) -> dict[s
     return {name.removeprefix(OWN): value for name, value in named if value is not None}
 
 
-def reports(table: Any, metric: str = "val_error") -> list[Report]:
-    """Return what early stopping that goes by `metric` sees of `epochs_table`."""
+def reports(table: Any, metric: str = "val_error", second: str | None = None) -> list[Report]:
+    """Return what early stopping that goes by `metric`, or by two, sees of `epochs_table`."""
     ids = table.column("trial_id").combine_chunks().dictionary_encode()
     names = ids.dictionary.to_pylist()  # the reports of a trial share one string
     cells = _zipped(table, ("seq", "attempt", "epoch", metric))
+    others = [None] * table.num_rows if second is None else table.column(second).to_pylist()
     return [
-        Report(seq, names[place], attempt, epoch, nan if value is None else value)
-        for place, (seq, attempt, epoch, value) in zip(ids.indices.to_pylist(), cells, strict=True)
+        Report(seq, names[place], attempt, epoch, nan if value is None else value, other)
+        for place, (seq, attempt, epoch, value), other in zip(ids.indices.to_pylist(), cells, others, strict=True)
     ]
 
 
@@ -246,6 +254,7 @@ def trial_rows(
     columns: Mapping[str, str],
     options: Mapping[str, Sequence[Value]] = NO_OPTIONS,
     metric: str = "val_error",
+    second: str | None = None,
 ) -> list[TrialRow]:
     """Return the rows of `trials_table`.
 
@@ -254,11 +263,12 @@ def trial_rows(
         columns: Searched dotted path -> column name.
         options: Dotted path -> the values of a key that is a choice. Without them, JSON text stays text.
         metric: What the study searches by.
+        second: Its second metric, if it has two.
 
     Raises:
         StoreError: If the table lacks the column of a searched key.
     """
-    fixed = [f.name for f in fields(TrialRow) if f.name != "params"]
+    fixed = [f.name for f in trial_fields(second) if f.name != "params"]
     # A study without a trial may have no file yet, and then has no column of its keys.
     searched = tuple(columns.values()) if table.num_rows else ()
     if missing := [name for name in searched if name not in table.column_names]:
@@ -267,7 +277,7 @@ def trial_rows(
         )
     params = _zipped(table, searched) if searched else [()] * table.num_rows
     rows = []
-    of_metric = [column_of(name, metric) for name in fixed]
+    of_metric = [column_of(name, metric, second) for name in fixed]
     for cells, values in zip(_zipped(table, of_metric), params, strict=True):
         known = dict(zip(fixed, cells, strict=True))
         known["status"] = TrialStatus(known["status"])

@@ -13,6 +13,7 @@ import pyarrow as pa
 from plgan_tune.records import (
     MEASURES,
     NAMED_BY_METRIC,
+    NAMED_BY_SECOND,
     OWN,
     DecisionRow,
     EpochMetrics,
@@ -69,13 +70,16 @@ def evaluations_schema(metric: str = "val_error") -> Any:
     return _versioned([_column(f, metric) for f in fields(EvaluationRow)])
 
 
-def trials_schema(columns: Mapping[str, str], types: Mapping[str, type], metric: str = "val_error") -> Any:
+def trials_schema(
+    columns: Mapping[str, str], types: Mapping[str, type], metric: str = "val_error", second: str | None = None
+) -> Any:
     """Return the schema of trials: the fields of `TrialRow`, with a column for each searched key instead of `params`.
 
     Args:
         columns: Searched dotted path -> column name.
         types: Searched dotted path -> bool, int, float or str. A column of str holds other values as JSON.
         metric: What the study searches by, which names two columns.
+        second: Its second metric, if it has two, which names two more.
 
     Raises:
         ValueError: If the two have different paths, a column name appears twice, or a type is none of these.
@@ -85,8 +89,8 @@ def trials_schema(columns: Mapping[str, str], types: Mapping[str, type], metric:
     if unknown := {path: kind for path, kind in types.items() if kind not in (bool, int, float, str)}:
         raise ValueError(f"a searched key's type is bool, int, float or str, but got {unknown}")
     result: list[Any] = []
-    for f in fields(TrialRow):
-        result += _param_columns(columns, types) if f.name == "params" else [_column(f, metric)]
+    for f in trial_fields(second):
+        result += _param_columns(columns, types) if f.name == "params" else [_column(f, metric, second)]
     names = [column.name for column in result]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"column names must differ, but {', '.join(twice)} stands twice")
@@ -115,19 +119,30 @@ def evaluations_table(rows: Sequence[EvaluationRow], metric: str = "val_error") 
 
 
 def trials_table(
-    rows: Sequence[TrialRow], columns: Mapping[str, str], types: Mapping[str, type], metric: str = "val_error"
+    rows: Sequence[TrialRow],
+    columns: Mapping[str, str],
+    types: Mapping[str, type],
+    metric: str = "val_error",
+    second: str | None = None,
 ) -> Any:
-    """Return `rows` as an Arrow table of `trials_schema(columns, types, metric)`."""
-    schema = trials_schema(columns, types, metric)
+    """Return `rows` as an Arrow table of `trials_schema(columns, types, metric, second)`."""
+    schema = trials_schema(columns, types, metric, second)
     params = {column: [cell(row.params[path], types[path]) for row in rows] for path, column in columns.items()}
-    names = [f.name for f in fields(TrialRow) if f.name != "params"]
-    fixed = {column_of(name, metric): [getattr(row, name) for row in rows] for name in names}
+    names = [f.name for f in trial_fields(second) if f.name != "params"]
+    fixed = {column_of(name, metric, second): [getattr(row, name) for row in rows] for name in names}
     return pa.table(params | fixed, schema=schema)
 
 
-def column_of(name: str, metric: str) -> str:
-    """Return the column of a row's field in a study that searches by this metric: `val_error_last` of `value_last`."""
-    return metric + name.removeprefix("value") if name in NAMED_BY_METRIC else name
+def trial_fields(second: str | None) -> "list[Field[Any]]":
+    """Return the fields of `TrialRow` that the trials of a study have a value of."""
+    return [f for f in fields(TrialRow) if second is not None or f.name not in NAMED_BY_SECOND]
+
+
+def column_of(name: str, metric: str, second: str | None = None) -> str:
+    """Return the column of a row's field in a study that searches by these: `val_error_last` of `value_last`."""
+    if name in NAMED_BY_METRIC:
+        return metric + name.removeprefix("value")
+    return second + name.removeprefix("second") if second is not None and name in NAMED_BY_SECOND else name
 
 
 def check_params(params: Mapping[str, Value], types: Mapping[str, type]) -> None:
@@ -179,10 +194,11 @@ def _versioned(columns: Sequence[Any]) -> Any:
     return pa.schema(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
-def _column(f: "Field[Any]", metric: str = "val_error") -> Any:
-    if f.name in NAMED_BY_METRIC:
-        description = {**about(metric), "meaning": f.metadata["meaning"].format(metric=metric)}
-        return _described(column_of(f.name, metric), pa.float64(), description, nullable=True)
+def _column(f: "Field[Any]", metric: str = "val_error", second: str | None = None) -> Any:
+    if f.name in (*NAMED_BY_METRIC, *NAMED_BY_SECOND):
+        measure = second if second is not None and f.name in NAMED_BY_SECOND else metric
+        description = {**about(measure), "meaning": f.metadata["meaning"].format(metric=measure)}
+        return _described(column_of(f.name, metric, second), pa.float64(), description, nullable=True)
     kinds = get_args(f.type) if isinstance(f.type, pytypes.UnionType) else (f.type,)
     (kind,) = (kind for kind in kinds if kind is not type(None))
     one_of = list(kind) if issubclass(kind, StrEnum) else []

@@ -60,10 +60,10 @@ class Confirming:
             return self._handed_out(found)
         return found if found is NONE_YET else self._next_replicate()
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
+    def report(self, trial_id: str, epoch: int, value: float, *others: float) -> None:
         """Tell the search about its own trials. It learns of replicates when the study is resumed."""
         if self._running.get(trial_id) is None:
-            self._search.report(trial_id, epoch, value)
+            self._search.report(trial_id, epoch, value, *others)
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
         """Take the end of a trial."""

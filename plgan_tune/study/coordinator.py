@@ -109,18 +109,19 @@ class Coordinator:
         if report.metrics is None:
             self._end(assignment, report.status, report.error)
             return Verdict.STOP
-        value = report.metrics.value(self.state.metric.name)
-        if (unusable := self._unusable(value, report.metrics.epoch)) is not None:
+        if (unusable := self._unusable(report.metrics)) is not None:
             self._end(assignment, *unusable)
             return Verdict.STOP
         epoch = self._record(assignment, report, report.metrics)
-        if value is not None:
-            self._suggestions.report(assignment.trial_id, report.metrics.epoch, value)
+        names = [metric.name for metric in self.state.objectives]
+        values = [value for name in names if (value := report.metrics.value(name)) is not None]
+        if values:
+            self._suggestions.report(assignment.trial_id, report.metrics.epoch, *values)
         if report.status is not TrialStatus.RUNNING:
             self._end(assignment, report.status)
             return Verdict.STOP
         judged = epoch if assignment.replicate_of is None else None  # replicates train to their last epoch
-        decision = self._rule.report(judged.report(self.state.metric.name), assignment.point) if judged else None
+        decision = self._rule.report(judged.report(*names), assignment.point) if judged else None
         if decision is not None:
             self._record_decision(decision)
             if decision.verdict is Verdict.STOP:
@@ -258,16 +259,19 @@ class Coordinator:
                 self.first_error
             )
 
-    def _unusable(self, value: float | None, epoch: int) -> tuple[TrialStatus, str] | None:
-        """Return how a trial ends, and why, whose epoch has no value that it could be judged by; None if it has one.
+    def _unusable(self, metrics: EpochMetrics) -> tuple[TrialStatus, str] | None:
+        """Return how a trial ends, and why, whose epoch lacks a value that it is judged by; None if it has them.
 
         Its row is not logged: trials that no metric can rank would stand beside others, and a table holds no NaN.
         """
-        name = self.state.metric.name
-        if value is None:
-            why = f"epoch {epoch} has no {name}, search.metric: the trial's data or method cannot have one"
-            return (TrialStatus.FAILED, why) if self.state.competing else None
-        return None if isfinite(value) else (TrialStatus.DIVERGED, f"{name} is not finite in epoch {epoch}")
+        for name in (metric.name for metric in self.state.objectives):
+            value = metrics.value(name)
+            if value is None and self.state.competing:
+                why = f"epoch {metrics.epoch} has no {name}, search.metric: the trial's data or method cannot have one"
+                return TrialStatus.FAILED, why
+            if value is not None and not isfinite(value):
+                return TrialStatus.DIVERGED, f"{name} is not finite in epoch {metrics.epoch}"
+        return None
 
     def _note_the_last(self) -> None:
         """The study has as many trials as were handed out, though more were asked for."""

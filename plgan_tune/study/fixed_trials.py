@@ -112,7 +112,7 @@ class FixedTrials:
         """Return the next assignment; None after the last."""
         return next(self._assignments, None)
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
+    def report(self, trial_id: str, epoch: int, value: float, *others: float) -> None:
         """Ignore an epoch's value."""
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:

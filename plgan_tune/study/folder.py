@@ -78,7 +78,7 @@ def write_best(
     location: Location, spec: StudySpec, best: TrialRow, trial: TrialSpec, threads: int, standing: Standing
 ) -> None:
     """Write the best configuration, ready for `train --config`."""
-    in_the_search, confirmed = _in_the_search(best, spec.search.metric), _confirmed(standing, spec.search.metric)
+    in_the_search, confirmed = _in_the_search(best, spec.metric.name), _confirmed(standing, spec.metric.name)
     header = (
         f"# The best of study {location.name}: trial {best.trial_id}{in_the_search}.\n{confirmed}"
         f"#   python -m plgan_tune.train --config {BEST_FILE}\n"

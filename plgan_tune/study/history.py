@@ -170,7 +170,7 @@ def read_history(location: Location, spec: StudySpec) -> History:
     held = read_study_file(location)
     earlier, starts = held.spec, held.starts
     changes = _compare(file, earlier, spec)
-    history = read_rows(location, spec.columns, held.study_id, spec.options, spec.search.metric)
+    history = read_rows(location, spec.columns, held.study_id, spec.options, *spec.metric_names)
     since = history.next_seq
     if earlier.search.early_stopping == spec.search.early_stopping:
         since = starts[-1].get(RULE_SINCE, 0) if starts else 0
@@ -219,6 +219,7 @@ def read_rows(
     study_id: str | None,
     options: Mapping[str, Sequence[Value]] = NO_OPTIONS,
     metric: str = "val_error",
+    second: str | None = None,
 ) -> History:
     """Read only the rows of a study, not its file.
 
@@ -228,14 +229,15 @@ def read_rows(
         study_id: id that every file must carry; None for a study from before ids existed.
         options: dotted path -> all values of a searched key that has few.
         metric: what the study searches by.
+        second: its second metric, if it has two.
 
     Raises:
         StoreError: as in `read_tables`.
     """
-    tables = read_tables(location, study_id, metric)
+    tables = read_tables(location, study_id, metric, second)
     decisions = decision_rows(tables.decisions)
-    trials = sorted(trial_rows(tables.trials, columns, options, metric), key=lambda row: row.number)
-    reported = reports(tables.epochs, metric)
+    trials = sorted(trial_rows(tables.trials, columns, options, metric, second), key=lambda row: row.number)
+    reported = reports(tables.epochs, metric, second)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for row in reported:
         curves[row.trial_id][row.epoch] = row.value

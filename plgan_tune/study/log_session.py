@@ -45,10 +45,9 @@ def open_log(
     Raises:
         StoreError: if the store cannot be read or written.
     """
-    with (
-        StudyLog(location, columns, types, writer=writer, study_id=study_id, metric=state.metric.name) as log,
-        CheckpointKeeper(location, state, log, keep) as keeper,
-    ):
+    second = None if state.second is None else state.second.name
+    log = StudyLog(location, columns, types, writer=writer, study_id=study_id, metric=state.metric.name, second=second)
+    with log, CheckpointKeeper(location, state, log, keep) as keeper:
         log.open_tables()
         for folder in (location, *(location.join(table) for table in TABLES)):
             remove_unfinished(folder)

@@ -19,13 +19,14 @@ class Suggestions(Protocol):
         `NONE_YET` while what comes next depends on trials that are running.
         """
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
+    def report(self, trial_id: str, epoch: int, value: float, *others: float) -> None:
         """Take the value of an epoch. An attempt that starts from a checkpoint may repeat earlier epochs.
 
         Args:
             trial_id: The trial.
             epoch: Epochs that the trial has completed.
             value: The study's metric after that epoch, in its own unit: by default the validation error, a fraction.
+            *others: That of its second metric, if it searches by two.
         """
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
@@ -48,7 +49,8 @@ class Rule(Protocol):
         """Take an epoch that is not the trial's last, and decide whether the trial continues.
 
         Args:
-            report: The epoch, with the value of the study's metric, of which the higher may be the better one.
+            report: The epoch, with the value of the study's metric, of which the higher may be the better one, and
+                that of its second metric if it has two.
             point: Dotted path of each searched key -> its value in this trial.
 
         Returns:

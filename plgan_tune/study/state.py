@@ -9,6 +9,7 @@ from math import isfinite, nan
 
 from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value, Verdict
+from plgan_tune.study.front import front_of
 from plgan_tune.study.history import History, is_too_long
 from plgan_tune.study.patience import Patience
 from plgan_tune.study.race import Race, Standing
@@ -44,12 +45,14 @@ class StudyState:
         competing: whether trials compete, so that one is the best.
         race: confirms the best trials, if any does.
         metric: what trials are ranked by, and what their rows keep the last and the best value of.
+        second: what else the search goes by, and what their rows keep, too; None if it goes by one metric.
         history: rows of earlier starts. An unfinished trial waits until it starts again.
 
     Attributes:
         silent: trial_id -> the message on a trial that reports nothing.
         race: confirms the best trials; None if nothing does.
         metric: what trials are ranked by.
+        second: what else the search goes by; None if it goes by one metric.
         notes: messages on trials' files and points since this start.
     """
 
@@ -69,10 +72,12 @@ class StudyState:
         competing: bool = True,
         race: Race | None = None,
         metric: Metric = VAL_ERROR,
+        second: Metric | None = None,
     ) -> None:
         self.study = study
         self.race = race
         self.metric = metric
+        self.second = second
         self.competing = competing
         self.split_hash = split_hash
         self.trials = trials
@@ -171,8 +176,10 @@ class StudyState:
         row = self._rows[trial_id]
         seq, self._seq = self._seq, self._seq + 1
         self._replicated += row.replicate_of is not None
-        value, best = metrics.value(self.metric.name), row.value_best
-        better = value is not None and (best is None or self.metric.cost(value) < self.metric.cost(best))
+        value = metrics.value(self.metric.name)
+        better = _is_better(self.metric, value, row.value_best)
+        other = None if self.second is None else metrics.value(self.second.name)
+        other_better = self.second is not None and _is_better(self.second, other, row.second_best)
         curve = self._curves.get(trial_id, [])[: metrics.epoch - 1]
         self._curves[trial_id] = [*curve, nan if value is None else value]
         self._latest[trial_id] = metrics
@@ -182,8 +189,10 @@ class StudyState:
                 attempt=attempt,
                 epochs=metrics.epoch,
                 value_last=value,
-                value_best=value if better else best,
+                value_best=value if better else row.value_best,
                 best_epoch=metrics.epoch if better else row.best_epoch,
+                second_last=other,
+                second_best=other if other_better else row.second_best,
                 split_hash=split_hash,
                 seconds=row.seconds + metrics.seconds,
                 node=node,
@@ -213,6 +222,11 @@ class StudyState:
         self.silent.pop(row.trial_id, None)  # any event is a sign of life
         row = self._rows[row.trial_id] = replace(row, seq=self._seq)
         return row
+
+    @property
+    def objectives(self) -> tuple[Metric, ...]:
+        """What the search goes by: one metric or two."""
+        return (self.metric,) if self.second is None else (self.metric, self.second)
 
     def __contains__(self, trial_id: str) -> bool:
         return trial_id in self._rows
@@ -276,6 +290,10 @@ class StudyState:
     def ranked(self) -> list[TrialRow]:
         """Return the search's trials, the best configuration first; see `rank`."""
         return rank(self.all_rows(), self.race, self.metric)
+
+    def front(self) -> list[TrialRow]:
+        """Return the front of a search by two metrics, the best of the first one first; empty with one metric."""
+        return [] if self.second is None or not self.competing else front_of(self.all_rows(), self.metric, self.second)
 
     def standing(self) -> Standing:
         """Return how the race of the finalists stands, see `Race.latest`; no rounds before the first replicate."""
@@ -361,6 +379,10 @@ class StudyState:
             epochs_left = min(epochs_left, max(0, self.budget - self._seq))
         left = (now - self._training_since) * (epochs_left / trained)
         return left if self.deadline is None else max(timedelta(), min(left, self.deadline - now))
+
+
+def _is_better(metric: Metric, value: float | None, best: float | None) -> bool:
+    return value is not None and (best is None or metric.cost(value) < metric.cost(best))
 
 
 def _trains_for_the_search(row: TrialRow) -> bool:

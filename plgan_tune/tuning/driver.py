@@ -253,6 +253,7 @@ def _search(
         split_hash=data.split.hash,
         race=race,
         metric=spec.metric,
+        second=spec.second,
     )
     most = state.trials + (race.most_trainings(state.trials) if race else 0)
     limits = spec.search.model_copy(update={"trials": most})
@@ -284,11 +285,11 @@ def _judge(asked: _Asked, held: StudyFile, data: Dataset, console: Console) -> N
         was_there = location.join(JUDGE_FILE).exists()
         content = keep_judge(location, asked.spec.any_trial().data, data)
     if content is None:
-        if asked.spec.metric.needs_judge:
+        if needing := [metric.name for metric in asked.spec.objectives if metric.needs_judge]:
             raise RuleError(
                 "search.metric must be one without a judge, such as val_transport, unless two classes have images with "
                 "a label besides those for validation",
-                asked.spec.metric.name,
+                needing[0],
             )
         say(console, "no judge of generated images: fewer than two classes have labels besides validation", "dim")
         return

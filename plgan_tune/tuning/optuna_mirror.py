@@ -58,8 +58,10 @@ class OptunaMirror:
 
     def __init__(self, path: Path, spec: StudySpec, history: History) -> None:
         self._path, self._spec, self._history = path, spec, history
-        self._metric = spec.search.metric
-        self._direction = StudyDirection.MINIMIZE if spec.metric.better == "lower" else StudyDirection.MAXIMIZE
+        self._directions = [
+            StudyDirection.MINIMIZE if metric.better == "lower" else StudyDirection.MAXIMIZE
+            for metric in spec.objectives
+        ]
         self._distributions: Mapping[str, BaseDistribution] = distributions(_by_name(spec.domains))
         self._ids: dict[str, int] = {}
         self._ended = {row.trial_id for row in history.ended}
@@ -109,32 +111,41 @@ class OptunaMirror:
             )  # a driver that was killed may have left the lock, and Optuna waits 30 s for it
         storage = JournalStorage(JournalFileBackend(str(self._path)))
         with quiet():
-            return storage, storage.create_new_study([self._direction], self._path.parent.name)
+            return storage, storage.create_new_study(self._directions, self._path.parent.name)
 
     def _begin(self, storage: JournalStorage, study: int, row: TrialRow, curve: Mapping[int, float]) -> None:
         if self._spec.holds(row.params):
             self._ids[row.trial_id] = storage.create_new_trial(study, self._frozen(row, curve))
 
     def _report(self, storage: JournalStorage, row: EpochRow) -> None:
-        value = row.metrics.value(self._metric)
-        if row.trial_id in self._ids and value is not None:
+        value = row.metrics.value(self._spec.metric.name)
+        if row.trial_id in self._ids and value is not None and not self._two:
             storage.set_trial_intermediate_value(self._ids[row.trial_id], row.metrics.epoch, value)
 
     def _follow(self, storage: JournalStorage, row: TrialRow) -> None:
         if row.status is TrialStatus.RUNNING or row.trial_id in self._ended:
             return
-        value = row.value_last if row.status is TrialStatus.COMPLETED else None
-        values = None if value is None else [value]
-        storage.set_trial_state_values(self._ids[row.trial_id], STATES[row.status], values)
+        storage.set_trial_state_values(self._ids[row.trial_id], STATES[row.status], self._values(row))
         self._ended.add(row.trial_id)
 
+    @property
+    def _two(self) -> bool:
+        """Whether the study has two objectives: Optuna then takes no value of an epoch."""
+        return self._spec.second is not None
+
+    def _values(self, row: TrialRow) -> list[float] | None:
+        """Return a completed trial's value of each objective, in its own unit; None for any other trial."""
+        if row.status is not TrialStatus.COMPLETED:
+            return None
+        values = [row.value_last, row.second_last][: len(self._directions)]
+        return [value for value in values if value is not None] or None
+
     def _frozen(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
-        completed = row.status is TrialStatus.COMPLETED
         return optuna.trial.create_trial(
             state=STATES[row.status],
-            value=row.value_last if completed else None,
+            values=self._values(row),
             params=dict(row.params),
             distributions=dict(self._distributions),
-            intermediate_values=dict(curve),
+            intermediate_values={} if self._two else dict(curve),
             user_attrs={"trial_id": row.trial_id, "seed": row.seed},
         )

@@ -31,7 +31,7 @@ EPOCHS_MISSING = "epochs_missing"
 """The Optuna constraint that a diverged or failed trial violates, by the number of epochs it lacks to its last one."""
 
 LEAST: Final = 1e-12
-"""What the Gaussian process is told of a value without upper bound is the logarithm of at least this."""
+"""What a sampler is told that fits values without upper bound is the logarithm of at least this."""
 
 
 def build_sampler(search: SearchSpec, already: int = 0, told: Sequence[FrozenTrial] = ()) -> BaseSampler:
@@ -107,8 +107,8 @@ class _Asked:
     """Epochs of a whole training."""
     reported: int = 0
     """Latest epoch that Optuna knows; an attempt that starts from a checkpoint repeats earlier ones."""
-    value: float | None = None
-    """Value at that epoch; None if this start has not seen it."""
+    values: tuple[float, ...] | None = None
+    """Value of each objective at that epoch; None if this start has not seen it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,13 @@ class _Tried:
     Attributes:
         trial_id: whose it is.
         epochs: at which that trial stands.
-        value: at the last of them.
+        values: of each objective, at the last of them.
     """
 
     trial_id: str
     status: TrialStatus
     epochs: int = 0
-    value: float | None = None
+    values: tuple[float, ...] | None = None
 
 
 MOST_REPEATS: Final = 20
@@ -139,7 +139,7 @@ class _End:
     """How a trial's end is reported to Optuna."""
 
     state: TrialState
-    value: float | None = None
+    values: tuple[float, ...] | None = None
     violation: float | None = None
 
 
@@ -170,6 +170,12 @@ class OptunaSampler:
       CMA-ES and the Gaussian process do not support constraints: they get COMPLETE with the metric's worst value; where
       it has none, with the worst that a completed trial has come to, and FAIL before there is one.
 
+    Of two objectives, completed trials are told both costs. Optuna then takes no value of an epoch (`Trial.report`
+    raises), and TPE would rank pruned trials by their number. So all that did not complete are told as infeasible:
+    stopped ones by the epochs that they lack, deeper first, as with one objective; broken ones behind all of them. Of
+    the same depth none ranks first by its values, since any order of two costs would weigh them. TPE breaks ties of a
+    front by hypervolume, which goes by numbers, so a metric without upper bound is told as its logarithm there, too.
+
     Replicates that earlier starts trained are trials like others: further values at the same points.
 
     The finished trials of `older` studies are added first, as if they were this study's. `build` makes the sampler; by
@@ -193,7 +199,7 @@ class OptunaSampler:
         self._first = deque(_left_of_first(spec, history))
         self._replicates = [row.number for row in history.trials if row.replicate_of is not None]
         self._tried = {
-            key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, row.value_last)
+            key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, self._values_of(row))
             for row in history.trials
             if row.error != OUTSIDE and row.replicate_of is None and spec.holds(row.params)
         }
@@ -208,46 +214,64 @@ class OptunaSampler:
         self._curves = history.curves
         self._epochs = spec.any_trial().training.epochs
         self._constrained = spec.search.sampler.cmaes is None and spec.search.sampler.gp is None
-        self._told = partial(told, spec.metric, logarithm=spec.search.sampler.gp is not None)
+        logarithm = spec.search.sampler.gp is not None or spec.second is not None
+        self._told = [partial(told, metric, logarithm=logarithm) for metric in spec.objectives]
         known = [(row, history.curves) for row in history.ended if spec.holds(row.params)]
         brought = [(row, study.curves) for study in older for row in study.trials]
-        self._worst = None if spec.metric.worst is None else self._told(spec.metric.worst)
+        self._worst = [
+            None if metric.worst is None else told(metric.worst)
+            for metric, told in zip(spec.objectives, self._told, strict=True)
+        ]
         for row, _ in (*brought, *known):
-            self._note_worst(row.value_last if row.status is TrialStatus.COMPLETED else None)
+            self._note_worst(self._values_of(row) if row.status is TrialStatus.COMPLETED else None)
         ended = [self._as_told(row, curves.get(row.trial_id, {})) for row, curves in (*brought, *known)]
         with quiet():
             sampler = build(spec.search, history.next_number, ended)
-            self.study = optuna.create_study(sampler=sampler, direction="minimize")
+            self.study = optuna.create_study(sampler=sampler, directions=["minimize"] * len(spec.objectives))
         self.study.add_trials(ended)
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         """Convert a trial of the log to what the sampler would hold if it had followed the trial."""
-        value = row.value_last if row.status is TrialStatus.COMPLETED else None
-        end = self._end(value, broken=row.status is not TrialStatus.STOPPED, missing=self._epochs - row.epochs)
+        values = self._values_of(row) if row.status is TrialStatus.COMPLETED else None
+        end = self._end(values, broken=row.status is not TrialStatus.STOPPED, missing=self._epochs - row.epochs)
         return optuna.trial.create_trial(
             state=end.state,
-            value=end.value,
+            values=end.values,
             params=to_optuna(self._spec.domains, row.params),
             distributions=self._distributions,
-            intermediate_values={epoch: self._told(value) for epoch, value in curve.items()},
+            intermediate_values={} if self._two else {epoch: self._told[0](value) for epoch, value in curve.items()},
             constraints=None if end.violation is None else {EPOCHS_MISSING: end.violation},
         )
 
-    def _end(self, value: float | None, *, broken: bool, missing: int) -> _End:
-        """Return the end of a trial that completed with `value`, else was `broken`, else was stopped early."""
-        if value is not None:
-            return _End(TrialState.COMPLETE, self._told(value))
+    @property
+    def _two(self) -> bool:
+        return self._spec.second is not None
+
+    def _values_of(self, row: TrialRow) -> tuple[float, ...] | None:
+        """Return a row's value of each objective; None if it lacks one."""
+        values = [row.value_last, row.second_last][: len(self._spec.objectives)]
+        known = tuple(value for value in values if value is not None)
+        return known if len(known) == len(values) else None
+
+    def _end(self, values: tuple[float, ...] | None, *, broken: bool, missing: int) -> _End:
+        """Return the end of a trial that completed with `values`, else was `broken`, else was stopped early."""
+        if values is not None:
+            costs = tuple(told(value) for told, value in zip(self._told, values, strict=True))
+            return _End(TrialState.COMPLETE, costs)
+        if self._constrained and (broken or self._two):
+            behind_stopped = self._epochs if broken and self._two else 0
+            return _End(TrialState.PRUNED, violation=behind_stopped + max(1, missing))
         if not broken:
             return _End(TrialState.PRUNED)
-        if self._constrained:
-            return _End(TrialState.PRUNED, violation=max(1, missing))
-        return _End(TrialState.FAIL) if self._worst is None else _End(TrialState.COMPLETE, self._worst)
+        worst = tuple(cost for cost in self._worst if cost is not None)
+        return _End(TrialState.COMPLETE, worst) if len(worst) == len(self._worst) else _End(TrialState.FAIL)
 
-    def _note_worst(self, value: float | None) -> None:
+    def _note_worst(self, values: tuple[float, ...] | None) -> None:
         """Keep what broken trials are told as, of a metric that has no worst value, from the values of whole ones."""
-        if value is not None and isfinite(value) and self._spec.metric.worst is None:
-            cost = self._told(value)
-            self._worst = cost if self._worst is None else max(self._worst, cost)
+        for place, value in enumerate(values or ()):
+            if isfinite(value) and self._spec.objectives[place].worst is None:
+                cost, known = self._told[place](value), self._worst[place]
+                self._worst[place] = cost if known is None else max(known, cost)
 
     def ask(self) -> Assignment | None:
         """Return the next trial; None after `search.trials`, or if every point has been tried."""
@@ -259,8 +283,8 @@ class OptunaSampler:
         """Return the next attempt of a trial that an earlier start left unfinished."""
         asked, point = self._suggestion(row.params)
         curve = self._curves.get(row.trial_id, {})
-        for epoch, value in curve.items():
-            asked.report(self._told(value), step=epoch)
+        for epoch, value in curve.items() if not self._two else ():
+            asked.report(self._told[0](value), step=epoch)
         return self._assigned(asked, row.number, row.attempt + 1, max(curve, default=0), point)
 
     def _next_trial(self) -> Assignment | None:
@@ -330,17 +354,18 @@ class OptunaSampler:
         if tried.status is TrialStatus.RUNNING:
             self.study.tell(asked, state=TrialState.FAIL)
             return
-        if tried.value is not None and isfinite(tried.value):
-            asked.report(self._told(tried.value), step=tried.epochs)
-        self._tell(_Asked(asked, self._epochs, tried.epochs, tried.value), tried.status)
+        if tried.values is not None and all(map(isfinite, tried.values)) and not self._two:
+            asked.report(self._told[0](tried.values[0]), step=tried.epochs)
+        self._tell(_Asked(asked, self._epochs, tried.epochs, tried.values), tried.status)
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
-        """Report an epoch's value to Optuna, with the epoch as the step."""
-        asked = self._asked.get(trial_id)
-        if asked is None or epoch <= asked.reported or not isfinite(value):
+    def report(self, trial_id: str, epoch: int, value: float, *others: float) -> None:
+        """Report an epoch's value to Optuna, with the epoch as the step. Of two objectives, keep them for the end."""
+        asked, values = self._asked.get(trial_id), (value, *others)
+        if asked is None or epoch <= asked.reported or not all(map(isfinite, values)):
             return
-        asked.trial.report(self._told(value), step=epoch)
-        asked.reported, asked.value = epoch, value
+        if not self._two:
+            asked.trial.report(self._told[0](value), step=epoch)
+        asked.reported, asked.values = epoch, values
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
         """Report how the trial ended. One that completed without a value counts as broken."""
@@ -348,17 +373,17 @@ class OptunaSampler:
         if asked is None:
             return
         params = from_optuna(self._spec.domains, asked.trial.params)
-        self._tried[key_of(self._spec.domains, params)] = _Tried(trial_id, status, asked.reported, asked.value)
+        self._tried[key_of(self._spec.domains, params)] = _Tried(trial_id, status, asked.reported, asked.values)
         self._tell(asked, status)
 
     def _tell(self, asked: _Asked, status: TrialStatus) -> None:
         completed = status is TrialStatus.COMPLETED
-        value = asked.value if completed and asked.reported == asked.epochs else None
-        self._note_worst(value)
-        end = self._end(value, broken=completed or status in BROKEN, missing=asked.epochs - asked.reported)
+        values = asked.values if completed and asked.reported == asked.epochs else None
+        self._note_worst(values)
+        end = self._end(values, broken=completed or status in BROKEN, missing=asked.epochs - asked.reported)
         if end.violation is not None:
             asked.trial.set_constraint(EPOCHS_MISSING, end.violation)
-        self.study.tell(asked.trial, end.value, state=end.state)
+        self.study.tell(asked.trial, end.values, state=end.state)
 
 
 def told(metric: Metric, value: float, *, logarithm: bool) -> float:

@@ -45,8 +45,9 @@ def _read(spec: StudySpec, location: Location) -> Older:
     if foreign:
         why = f"because it searches {', '.join(foreign)}, which this study does not"
         return Older((), {}, f"warm start from {location.url}: took none, {why}")
-    if older.metric != spec.metric:
-        why = f"because it ranks trials by {older.metric.name}, and this study by {spec.metric.name}"
+    if older.objectives[: len(spec.objectives)] != spec.objectives:
+        theirs, ours = (" and ".join(study.metric_names) for study in (older, spec))
+        why = f"because it ranks trials by {theirs}, and this study by {ours}"
         return Older((), {}, f"warm start from {location.url}: took none, {why}")
     given = flatten(older.template).keys() | older.domains.keys()
     unknown = [path for path in spec.domains if is_own_key(path) and path not in given]

@@ -62,3 +62,49 @@ def test_another_direction_and_an_unknown_metric_are_refused(search: dict[str, A
         small(**search)
     assert said in str(refused.value)
     assert str(refused.value).count("must be") == 1
+
+
+def test_two_metrics_are_objectives_of_which_the_first_ranks() -> None:
+    spec = small(metric=["val_error", "val_coverage"])
+    assert (spec.metric, spec.second) == (METRICS["val_error"], METRICS["val_coverage"])
+    assert spec.objectives == (METRICS["val_error"], METRICS["val_coverage"])
+    written = spec.as_mapping()["search"]
+    assert (written["metric"], written["mode"]) == (["val_error", "val_coverage"], ["min", "max"])
+    assert small(**{key: written[key] for key in ("metric", "mode")}) == spec
+    assert small(metric=["val_distance"]) == small(metric="val_distance")
+    assert small(metric="val_distance").second is None
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"metric": []}, "search.metric: must be one metric, or a list of two different ones, but got []"),
+        (
+            {"metric": ["val_error", "val_error"]},
+            "search.metric: must be one metric, or a list of two different ones, but got ['val_error', 'val_error']",
+        ),
+        (
+            {"metric": ["val_error", "val_score", "val_distance"]},
+            "search.metric: must be one metric, or a list of two different ones, but got",
+        ),
+        (
+            {"metric": ["val_error", "loss"]},
+            "val_score, val_transport or a list of 2 of these, but got ['val_error', 'loss",
+        ),
+        (
+            {"metric": ["val_error", "val_coverage"], "mode": ["min", "min"]},
+            "must be ['min', 'max'] or null: the lowest val_error and the highest val_coverage are the best, but got",
+        ),
+        ({"metric": ["val_error", "val_coverage"], "mode": "min"}, "must be ['min', 'max'] or null"),
+        ({"mode": ["min", "max"]}, "must be min or null: the lowest val_error is the best, but got ['min', 'max']"),
+        (
+            {"metric": ["val_error", "val_coverage"], "sampler": "cmaes"},
+            "search.sampler: must be tpe, gp, random or grid where search.metric names two metrics",
+        ),
+    ],
+)
+def test_what_is_no_pair_of_metrics_is_refused_in_one_message(search: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        small(**search)
+    assert said in str(refused.value)
+    assert str(refused.value).count("must be") == 1

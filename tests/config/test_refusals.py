@@ -507,6 +507,12 @@ def test_a_mapping_is_judged_like_a_file() -> None:
             "must be one of val_distance, val_coverage, val_score, val_transport where trial.data.labels is 0",
             "'val_error'",
         ),
+        (
+            "trial.data.labels=0 | trial.loss.supervised_scale=0.0 | search.metric=[val_distance, val_balanced_error]",
+            "search.metric",
+            "must be one of val_distance, val_coverage, val_score, val_transport where trial.data.labels is 0",
+            "'val_balanced_error'",
+        ),
         ("trial.loss.gradient_penalty=-1", "trial.loss.gradient_penalty", "a finite number >= 0", "-1"),
         ("trial.optim.clip=0", "trial.optim.clip", "null or a finite number > 0", "0"),
         ("trial.loss.game=hinge", "trial.loss.game", "one of logistic, wasserstein", "'hinge'"),

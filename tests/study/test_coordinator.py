@@ -27,7 +27,7 @@ class Heard:
 
     def ask(self) -> None: ...
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
+    def report(self, trial_id: str, epoch: int, value: float, *others: float) -> None:
         self.events.append((trial_id, epoch, value))
 
     def tell(self, trial_id: str, status: TrialStatus) -> None:
