@@ -6,7 +6,14 @@ from plgan_tune.config.advice import rungs
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, Report, TrialRow, Value, Verdict
 from plgan_tune.study.controls import Audited, draw_controls
-from plgan_tune.study.halving import Halving, NeverStop, StartOf, from_the_first_epoch
+from plgan_tune.study.halving import (
+    Halving,
+    NeverStop,
+    StartOf,
+    by_fronts,
+    by_the_first,
+    from_the_first_epoch,
+)
 from plgan_tune.study.history import History, Left, brought_to_date, unwritten_decisions
 from plgan_tune.study.protocols import Rule
 from plgan_tune.study.race import Race, race_of
@@ -24,6 +31,8 @@ def build_rule(spec: StudySpec) -> Rule:
         asha.smoothing,
         _start_of(spec) if asha.align == "switch" else from_the_first_epoch,
         spec.metric,
+        spec.second,
+        by_fronts if asha.objectives == "all" and spec.second is not None else by_the_first,
     )
     return Audited(halving, draw_controls(asha.controls, spec.search.seed))
 

@@ -11,10 +11,13 @@ from optuna.trial import TrialState
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, TrialStatus, Verdict
+from plgan_tune.store.read import reports as reports_of
+from plgan_tune.store.schemas import epochs_table
 from plgan_tune.study.early_stopping import build_rule, left_behind, replayed
 from plgan_tune.study.history import History, brought_to_date
+from plgan_tune.study.protocols import Rule
 from plgan_tune.tuning.sampler import OptunaSampler
-from tests.factories import START, make_epoch, make_trial
+from tests.factories import START, make_epoch, make_metrics, make_trial
 
 EPOCHS = 6
 POINT = {"loss.alpha": 0.5, "loss.switch_epoch": 3}
@@ -126,3 +129,62 @@ def test_a_trial_that_is_no_longer_searched_is_ended_and_not_told_to_the_sampler
     assert now.trials[1].error == "its point is outside the study's current domains"
     assert len(OptunaSampler(spec, now).study.get_trials(states=[TrialState.PRUNED])) == 0
     assert len(OptunaSampler(spec, History((replace(inside, status=TrialStatus.STOPPED),))).study.trials) == 1
+
+
+def two_objectives(**asha: Any) -> StudySpec:
+    mapping = study(**asha).as_mapping()
+    search = {**mapping["search"], "metric": ["val_error", "val_distance"], "mode": None}
+    return study_from_mapping({**mapping, "search": search})
+
+
+def course_of_two(number: int, epoch: int) -> tuple[float, float]:
+    """Error and distance of a trial: the better the one, the worse the other, but for some that are bad at both."""
+    bad = 0.3 * (number % 3 == 2)
+    return 0.2 + number / 40 + bad - epoch / 1000, 90.0 - 5 * number + 100 * bad + (number * epoch) % 3
+
+
+def logged_by(rule: Rule, trials: int = 12) -> tuple[list[EpochRow], list[DecisionRow]]:
+    """What a search by two metrics logs."""
+    epochs: list[EpochRow] = []
+    decisions: list[DecisionRow] = []
+    stopped: set[str] = set()
+    for epoch in range(1, EPOCHS):
+        for number in range(trials):
+            error, distance = course_of_two(number, epoch)
+            metrics = make_metrics(epoch, error, val_distance=distance)
+            if (name := f"t{number}") not in stopped:
+                epochs.append(EpochRow(len(epochs), name, 1, metrics, START))
+                decision = rule.report(epochs[-1].report("val_error", "val_distance"), POINT)
+                decisions += [] if decision is None else [decision]
+                stopped |= {name} if decision is not None and decision.verdict is Verdict.STOP else set()
+    return epochs, decisions
+
+
+@pytest.mark.parametrize("asha", [{}, {"smoothing": 2}, {"align": "switch"}, {"controls": 0.5}])
+def test_a_killed_search_by_two_metrics_finds_its_decisions_in_the_log(asha: dict[str, Any]) -> None:
+    """All of them, at whatever row it was killed, and those that it had not written yet."""
+    spec = two_objectives(objectives="all", **asha)
+    epochs, decisions = logged_by(build_rule(spec))
+    assert {row.verdict for row in decisions} > {Verdict.CONTINUE}
+    assert {row.cutoff for row in decisions} == {None}
+    assert any(row.reason.startswith("front 2, place ") for row in decisions)
+    trials = tuple(make_trial(number, params=POINT) for number in range(12))
+    for cut in range(0, len(epochs) + 1, 5):
+        table = epochs_table(epochs[:cut])
+        read = tuple(reports_of(table, *spec.metric_names))
+        assert list(read) == [row.report(*spec.metric_names) for row in epochs[:cut]]
+        written = [row for row in decisions if row.seq < cut - 3]
+        latest = {row.trial_id: row for row in epochs[:cut]}
+        left = left_behind(History(trials, read, latest, decisions=tuple(written)), spec, rule := build_rule(spec))
+        assert left.disagreement is None
+        assert [*written, *left.decisions] == [row for row in decisions if row.seq < cut]
+        on = [rule.report(row.report(*spec.metric_names), POINT) for row in epochs[cut:]]
+        assert [row for row in on if row is not None] == [row for row in decisions if row.seq >= cut]
+
+
+def test_by_the_first_of_two_metrics_is_as_by_it_alone_and_by_both_is_not() -> None:
+    _, alone = logged_by(build_rule(study()))
+    _, by_first = logged_by(build_rule(two_objectives()))
+    _, by_both = logged_by(build_rule(two_objectives(objectives="all")))
+    assert by_first == alone == logged_by(build_rule(study(objectives="all")))[1]
+    assert [row.verdict for row in by_both] != [row.verdict for row in by_first]

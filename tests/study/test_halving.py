@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plgan_tune.config.metrics import METRICS, VAL_ERROR
 from plgan_tune.records import DecisionRow, Report, Verdict
-from plgan_tune.study.halving import Halving
+from plgan_tune.study.front import places
+from plgan_tune.study.halving import Halving, by_fronts
 
 
 def decide(halving: Halving, trial_id: str, epoch: int, error: float, start: int = 0) -> DecisionRow | None:
@@ -132,6 +135,65 @@ def test_every_judgement_is_the_definition(reports: list[Report], factor: int, l
         assert judgement is not None
         assert judgement.competitors == len(values)
         assert judgement.verdict is (Verdict.CONTINUE if goes_on else Verdict.STOP)
+
+
+COVERAGE = METRICS["val_coverage"]
+
+
+def with_second(reports: list[Report], others: list[int]) -> list[Report]:
+    """The reports with values of a second metric, of which the higher is the better."""
+    return [
+        replace(report, second=others[number % len(others)] / 20 if others else 0.5)
+        for number, report in enumerate(reports)
+    ]
+
+
+@given(arrivals(), st.lists(st.integers(0, 20), max_size=60), st.integers(2, 4), st.integers(1, 4), st.integers(1, 3))
+def test_every_judgement_by_both_is_the_definition(
+    reports: list[Report], others: list[int], factor: int, least: int, smoothing: int
+) -> None:
+    """The best ceil(n / factor) places go on, front by front; smoothing is a mean of each metric."""
+    halving = Halving((1, 3, 9), factor, least, smoothing, metric=VAL_ERROR, second=COVERAGE, judge=by_fronts)
+    seen: dict[int, dict[str, tuple[float, float]]] = defaultdict(dict)
+    curves: dict[str, dict[int, Report]] = defaultdict(dict)
+    for report in with_second(reports, others):
+        curve = curves[report.trial_id]
+        for later in [epoch for epoch in curve if epoch >= report.epoch]:
+            del curve[later]
+        curve[report.epoch] = report
+        judgement = halving.report(report, {})
+        if judgement is None:
+            continue
+        last = [curve[epoch] for epoch in sorted(curve)][-smoothing:]
+        costs = seen[report.epoch]
+        costs[report.trial_id] = (fmean(one.value for one in last), fmean(-(one.second or 0.0) for one in last))
+        place = dict(zip(costs, places(list(costs.values())), strict=True))[report.trial_id]
+        goes_on = math.ceil(len(costs) / factor)
+        assert judgement.value == costs[report.trial_id][0]
+        assert judgement.cutoff is None
+        if len(costs) >= least:
+            assert judgement.verdict is (Verdict.CONTINUE if place.number <= goes_on else Verdict.STOP)
+            words = f"front {place.front}, place {place.number} of {len(costs)}, of which {goes_on} continue"
+            assert judgement.reason == words
+
+
+@given(arrivals(), st.integers(2, 4), st.integers(1, 4))
+def test_by_fronts_of_one_metric_is_by_that_metric(reports: list[Report], factor: int, least: int) -> None:
+    """Decision by decision: a front of one cost is a value, and equal values all go on."""
+    by_one, by_front = Halving((1, 3, 9), factor, least), Halving((1, 3, 9), factor, least, judge=by_fronts)
+    for report in reports:
+        one, other = by_one.report(report, {}), by_front.report(report, {})
+        assert (one and one.verdict) == (other and other.verdict)
+        assert (one and one.value) == (other and other.value)
+        if one is not None and other is not None:
+            assert other.reason in (one.reason, f"front {other.reason[6:].partition(',')[0]}, {one.reason}")
+
+
+@given(arrivals(), st.lists(st.integers(0, 20), max_size=60))
+def test_by_the_first_does_not_look_at_the_second(reports: list[Report], others: list[int]) -> None:
+    alone, with_other = Halving((1, 3, 9), 3), Halving((1, 3, 9), 3, second=COVERAGE)
+    for one, other in zip(reports, with_second(reports, others), strict=True):
+        assert alone.report(one, {}) == with_other.report(other, {})
 
 
 @given(arrivals(), st.integers(0, 60))
