@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
 from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
@@ -9,12 +10,14 @@ from rich.text import Text
 
 from plgan_tune.analysis.controls import audit, audit_in_words
 from plgan_tune.analysis.findings import findings
+from plgan_tune.analysis.front import front, members
 from plgan_tune.analysis.importance import Importances
 from plgan_tune.analysis.overview import Overview, Ranked, found, noise_in, overview, ranking, ties
 from plgan_tune.analysis.study import Study
 from plgan_tune.config.metrics import Metric
 from plgan_tune.console.confirmed import confirmed_table, told_apart, winner_in_words
 from plgan_tune.console.format import STYLES, Prose, brief, duration, measured, named, range_of, word
+from plgan_tune.console.front import ends_in_words
 from plgan_tune.console.judge import judge_in_words
 from plgan_tune.records import TrialStatus
 
@@ -39,6 +42,8 @@ def view(study: Study, top: int) -> RenderableType:
         parts += ["", confirmed_table(study.standing)]
     if ranked:
         parts += ["", _Best(study, ranked)]
+    if (second := study.spec.second) is not None and (on_front := members(study)):
+        parts += ["", _front(study, front(study)), *map(Prose, ends_in_words(on_front, study.spec.metric, second))]
     sentences = findings(study)
     if sentences:
         parts += ["", *_listed(sentences)]
@@ -184,6 +189,25 @@ def _figures(row: Ranked, metric: Metric) -> list[Text]:
 def _interval(row: Ranked | None, metric: Metric) -> str:
     """Return the interval of a trial's value; a dash if there is none."""
     return "-" if row is None or row.interval is None else range_of(metric, *row.interval, to=" - ")
+
+
+def _front(study: Study, frame: pd.DataFrame) -> Table:
+    """Return a line for each trial of the front, with means over fresh seeds where the search has confirmed any."""
+    metrics, is_raced = study.spec.objectives, bool((frame["seeds"] > 0).any())
+    table = _table()
+    table.add_column("front", no_wrap=True)
+    for name in [*study.spec.metric_names, *(["fresh seeds", *study.spec.metric_names] if is_raced else [])]:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in frame.to_dict("records"):
+        fresh = [measured(metric, row[f"{metric.name}_mean"] if row["seeds"] else None) for metric in metrics]
+        table.add_row(
+            Text(row["trial_id"], "green" if row["knee"] else ""),
+            *(measured(metric, row[f"{metric.name}_last"]) for metric in metrics),
+            *([str(row["seeds"] or "-"), *fresh] if is_raced else []),
+            Text("knee" if row["knee"] else "", "dim"),
+        )
+    return table
 
 
 def _listed(sentences: Sequence[str]) -> list[RenderableType]:

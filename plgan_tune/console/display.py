@@ -29,6 +29,7 @@ from plgan_tune.console.format import (
     visible,
     word,
 )
+from plgan_tune.console.front import front_in_brief
 from plgan_tune.console.shell import quoted
 from plgan_tune.records import MEASURES, TrialRow, TrialStatus
 from plgan_tune.study.cluster_status import ClusterStatus
@@ -381,6 +382,8 @@ def _best_table(state: StudyState, best: TrialRow) -> Table:
     if latest is not None and (raw := f"{metric.name}_raw") in MEASURES:
         told.append(f", averaged weights (raw {measured(metric, latest.value(raw))})", "dim")
     table.add_row("in the search" if standing.winner else metric.name, Prose(told))
+    if (front := state.front()) and state.second is not None:
+        table.add_row("front", Prose(front_in_brief(front, metric, state.second)))
     for name, value in named(best.params).items():
         table.add_row(name, brief(value, digits=6))
     return table

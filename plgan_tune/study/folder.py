@@ -1,5 +1,6 @@
 """A study's folder: its location and its two YAML files, the resolved study and the best configuration."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from plgan_tune.config.trial import TrialSpec, configuration_as_mapping
 from plgan_tune.config.urls import check_no_password
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.records import TrialRow, TrialStatus
-from plgan_tune.store.location import Location, StoreError
+from plgan_tune.store.location import Location, StoreError, remove_unfinished
 from plgan_tune.store.own import FOLDER
 from plgan_tune.study.errors import StudyError
 from plgan_tune.study.provenance import provenance
@@ -22,6 +23,9 @@ from plgan_tune.study.race import Standing
 from plgan_tune.study.study_file import STUDY_FILE, StudyFile
 
 BEST_FILE = "best.yaml"
+
+FRONT_FOLDER = "front"
+"""Of a study by two metrics: a file of each configuration of the front, named by its trial."""
 
 
 def with_absolute_path(spec: StudySpec) -> StudySpec:
@@ -84,6 +88,36 @@ def write_best(
         f"#   python -m plgan_tune.train --config {BEST_FILE}\n"
     )
     location.join(BEST_FILE).write_text(header + dump_yaml(configuration_as_mapping(spec.study, trial, threads)))
+
+
+def write_front(location: Location, spec: StudySpec, front: Sequence[TrialRow], threads: int) -> None:
+    """Write each configuration of the front, ready for `train --config`, and remove those that left it.
+
+    A file of another name belongs to the user.
+    """
+    folder = location.join(FRONT_FOLDER)
+    files = {f"{row.trial_id}.yaml": row for row in front}
+    for name, row in files.items():
+        configuration = configuration_as_mapping(spec.study, spec.trial(row.params), threads)
+        if (own := configuration["trial"].get("own", {}).get("file")) is not None:
+            configuration = set_paths(configuration, {f"trial.{FILE}": f"../{own}"})  # relative to the file itself
+        folder.join(name).write_text(_of_front(location, spec, row) + dump_yaml(configuration))
+    remove_unfinished(folder)
+    stale = [name for name in folder.list() if _OF_FRONT.fullmatch(name) and name not in files]
+    for name in stale:
+        folder.join(name).remove()
+
+
+_OF_FRONT = re.compile(r"t\d+\.yaml")
+
+
+def _of_front(location: Location, spec: StudySpec, row: TrialRow) -> str:
+    values = zip(spec.metric_names, (row.value_last, row.second_last), strict=True)
+    said = " and ".join(f"{name} {value}" for name, value in values)
+    return (
+        f"# On the front of study {location.name}: trial {row.trial_id}, {said} at epoch {row.epochs}, of one seed.\n"
+        f"#   python -m plgan_tune.train --config {FRONT_FOLDER}/{row.trial_id}.yaml\n"
+    )
 
 
 def _in_the_search(best: TrialRow, metric: str) -> str:

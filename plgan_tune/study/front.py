@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
+from operator import itemgetter
 
 from plgan_tune.config.metrics import Metric
 from plgan_tune.records import TrialRow, TrialStatus
@@ -80,9 +81,9 @@ def knee(front: Sequence[Costs]) -> Costs | None:
     that side, as of fewer than three different vectors.
     """
     line = sorted(set(front))
-    first, last = line[0], line[-1]
     if len(line) < 3:
         return None
+    first, last = line[0], line[-1]
 
     def beyond(vector: Costs) -> float:
         return 1 - (vector[0] - first[0]) / (last[0] - first[0]) - (vector[1] - last[1]) / (first[1] - last[1])
@@ -91,25 +92,46 @@ def knee(front: Sequence[Costs]) -> Costs | None:
     return farthest if beyond(farthest) > 0 else None
 
 
-def costs_of(row: TrialRow, metric: Metric, second: Metric) -> Costs | None:
-    """Return a trial's costs at its last epoch; None if it lacks a value."""
-    if row.value_last is None or row.second_last is None:
-        return None
-    return metric.cost(row.value_last), second.cost(row.second_last)
+@dataclass(frozen=True, slots=True)
+class OnFront:
+    """A trial that no other is better than in both metrics.
 
-
-def front_of(rows: Iterable[TrialRow], metric: Metric, second: Metric) -> list[TrialRow]:
-    """Return the search's own completed trials that no other is better than in both, the best of the first one first.
-
-    They are compared by their values at the last epoch, of one seed each.
+    Attributes:
+        trial_id: the trial.
+        first: its value of the first metric, in its own unit.
+        second: its value of the second.
+        is_knee: whether it lies at the front's knee.
     """
+
+    trial_id: str
+    first: float
+    second: float
+    is_knee: bool
+
+
+def front_among(trials: Iterable[tuple[str, float, float]], metric: Metric, second: Metric) -> tuple[OnFront, ...]:
+    """Return the front of trials, the best of the first metric first; of equals, the first given.
+
+    Args:
+        trials: of each its id and its two values.
+        metric: the first metric.
+        second: the second.
+    """
+    given = [((metric.cost(one), second.cost(other)), trial_id) for trial_id, one, other in trials]
+    found = fronts([costs for costs, _ in given])
+    on_front = sorted((entry for entry, front in zip(given, found, strict=True) if front == 1), key=itemgetter(0))
+    bend = knee([costs for costs, _ in on_front])
+    return tuple(
+        OnFront(trial_id, metric.cost(costs[0]), second.cost(costs[1]), costs == bend) for costs, trial_id in on_front
+    )
+
+
+def front_of(rows: Iterable[TrialRow], metric: Metric, second: Metric) -> tuple[OnFront, ...]:
+    """Return the front of the search's own completed trials, by their values at the last epoch, of one seed each."""
     whole = [
-        (costs, row.number, row)
-        for row in rows
-        if row.replicate_of is None
-        and row.status is TrialStatus.COMPLETED
-        and (costs := costs_of(row, metric, second)) is not None
+        (row.trial_id, row.value_last, row.second_last)
+        for row in sorted(rows, key=lambda row: row.number)
+        if row.replicate_of is None and row.status is TrialStatus.COMPLETED
     ]
-    found = fronts([costs for costs, _, _ in whole])
-    on_front = [entry for entry, front in zip(whole, found, strict=True) if front == 1]
-    return [row for _, _, row in sorted(on_front, key=lambda entry: entry[:2])]
+    known = [(name, one, other) for name, one, other in whole if one is not None and other is not None]
+    return front_among(known, metric, second)

@@ -9,7 +9,7 @@ from math import isfinite, nan
 
 from plgan_tune.config.metrics import VAL_ERROR, Metric
 from plgan_tune.records import DecisionRow, EpochMetrics, EpochRow, TrialRow, TrialStatus, Value, Verdict
-from plgan_tune.study.front import front_of
+from plgan_tune.study.front import OnFront, front_of
 from plgan_tune.study.history import History, is_too_long
 from plgan_tune.study.patience import Patience
 from plgan_tune.study.race import Race, Standing
@@ -291,9 +291,9 @@ class StudyState:
         """Return the search's trials, the best configuration first; see `rank`."""
         return rank(self.all_rows(), self.race, self.metric)
 
-    def front(self) -> list[TrialRow]:
+    def front(self) -> tuple[OnFront, ...]:
         """Return the front of a search by two metrics, the best of the first one first; empty with one metric."""
-        return [] if self.second is None or not self.competing else front_of(self.all_rows(), self.metric, self.second)
+        return () if self.second is None or not self.competing else front_of(self.all_rows(), self.metric, self.second)
 
     def standing(self) -> Standing:
         """Return how the race of the finalists stands, see `Race.latest`; no rounds before the first replicate."""

@@ -40,6 +40,7 @@ from plgan_tune.study.folder import (
     with_absolute_path,
     with_own_copy,
     write_best,
+    write_front,
     write_study,
 )
 from plgan_tune.study.history import RULE_SINCE, History, as_begun, check_images, read_history
@@ -353,6 +354,8 @@ def _write_best(location: Location, spec: StudySpec, state: StudyState, threads:
         return None
     trial = spec.trial(best.params)
     write_best(location, spec, best, trial, threads, state.standing())
+    if spec.second is not None:
+        write_front(location, spec, [state.trial(one.trial_id) for one in state.front()], threads)
     whole = trained_whole(best, state.rows())
     samples = TrialFiles.of(location, whole.trial_id).samples() if whole else None
     if samples is not None:

@@ -120,8 +120,17 @@ def test_the_front_of_a_study_holds_its_own_whole_trials_the_best_of_the_first_i
         make_trial(6, whole, error=0.01, second_last=0.99, replicate_of="t1", replicate=1),
         make_trial(7, whole, error=0.01),
     ]
-    assert [row.trial_id for row in front_of(rows, ERROR, COVERAGE)] == ["t1", "t2", "t3", "t0"]
-    assert front_of(rows[5:], ERROR, COVERAGE) == []
+    found = front_of(reversed(rows), ERROR, COVERAGE)
+    assert [one.trial_id for one in found] == ["t1", "t2", "t3", "t0"]
+    assert [(one.first, one.second) for one in found] == [(0.1, 0.2), (0.2, 0.5), (0.2, 0.5), (0.3, 0.9)]
+    assert not any(one.is_knee for one in found)  # it lies beyond the line
+    rows.append(make_trial(8, whole, error=0.15, second_last=0.8))
+    assert [(one.trial_id, one.is_knee) for one in front_of(rows, ERROR, COVERAGE)] == [
+        ("t1", False),
+        ("t8", True),
+        ("t0", False),
+    ]
+    assert front_of(rows[5:8], ERROR, COVERAGE) == ()
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -1,22 +1,50 @@
 """A search by two metrics: what its sampler is told, what it writes, and the front that it finds."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
 
-from plgan_tune.config.load import study_from_mapping
+from plgan_tune.analysis.front import front
+from plgan_tune.analysis.report.page import report_html
+from plgan_tune.analysis.study import read_study
+from plgan_tune.analysis.terminal import view
+from plgan_tune.backends import in_process
+from plgan_tune.config.load import load_study, load_trial, study_from_mapping
+from plgan_tune.config.own import sha256_of
 from plgan_tune.config.study import StudySpec
+from plgan_tune.console.display import summary
+from plgan_tune.console.format import measured
 from plgan_tune.records import EpochRow, TrialRow, TrialStatus, Verdict
+from plgan_tune.store.location import Location
+from plgan_tune.store.own import keep_own
+from plgan_tune.study.assignment import Assignment, EpochReport
 from plgan_tune.study.coordinator import Coordinator
 from plgan_tune.study.early_stopping import build_rule
-from plgan_tune.study.history import History
+from plgan_tune.study.folder import with_own_copy, write_front
+from plgan_tune.study.history import History, HistoryError
 from plgan_tune.study.state import StudyState
 from plgan_tune.tuning.optuna_mirror import OptunaMirror
 from plgan_tune.tuning.sampler import LEAST, OptunaSampler, build_sampler
-from tests.factories import SMALL, START, Memory, make_assignment, make_metrics, make_report, make_trial
+from plgan_tune.tuning.warm_start import read_older
+from tests.factories import (
+    OWN_TERMS,
+    SMALL,
+    START,
+    Memory,
+    Search,
+    make_assignment,
+    make_metrics,
+    make_report,
+    make_trial,
+)
 from tests.tuning.test_optuna_mirror import opened, study_at
 
 EPOCHS = 4
@@ -212,3 +240,141 @@ def test_rows_keep_the_last_and_the_best_of_both() -> None:
     row = state.trial("t0")
     assert (row.value_last, row.value_best, row.best_epoch) == (0.3, 0.2, 2)
     assert (row.second_last, row.second_best) == (0.7, 0.9)
+
+
+class Planned:
+    """A worker that trains nothing: alpha buys distance with error, and beta spoils both; seeds differ a little."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def begin(self, assignment: Assignment) -> None:
+        self._assignment, self._epoch = assignment, 0
+
+    def step(self) -> EpochReport:
+        self._epoch += 1
+        trial = self._assignment.trial
+        later = 0.2 * (trial.training.epochs - self._epoch)
+        off, luck = 0.3 * trial.loss.beta + later, trial.seed % 7 / 100
+        error = 0.1 + 0.5 * trial.loss.alpha**2 + off / 10 + luck
+        distance = 20 * (1 - trial.loss.alpha) ** 2 + 10 * off + luck
+        metrics = make_metrics(self._epoch, min(error, 1.0), val_distance=distance)
+        last = self._epoch == trial.training.epochs
+        return make_report(metrics, TrialStatus.COMPLETED if last else TrialStatus.RUNNING)
+
+    def save(self) -> None: ...
+
+
+@pytest.fixture
+def _planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_process, "TrialWorker", Planned)
+
+
+ALL: Mapping[str, Any] = {"asha": {"grace_period": 1, "reduction_factor": 2, "objectives": "all"}}
+
+
+def text_of(shown: Any) -> str:
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(shown)
+    return console.export_text()
+
+
+@pytest.mark.usefixtures("_planned")
+def test_a_whole_search_by_two_writes_its_front_and_shows_it(search: Search, tmp_path: Path) -> None:
+    """Also resumed from the file that it wrote, and with a trial on the front that was not there."""
+    folder = tmp_path / "study"
+    spec = spec_of(trials=14, early_stopping=ALL, confirm={"seeds": 3, "finalists": 4, "share": 0.5})
+    first = search(spec)
+    (folder / "front" / "t9999.yaml").write_text("stale")
+    (folder / "front" / "mine.yaml").write_text("the user's")
+    result = search(load_study(folder / "study.yaml", ["search.trials=16"]).study, resume=True)
+    assert len(result.state.rows()) > len(first.state.rows())
+
+    trials = pd.read_parquet(folder / "trials")
+    assert list(trials)[-4:] == ["replicate_of", "replicate", "val_distance_last", "val_distance_best"]
+    own = trials[(trials["status"] == "completed") & trials["replicate_of"].isna()]
+    values = own[["val_error_last", "val_distance_last"]].to_numpy()
+    undominated = [not any((other <= one).all() and (other < one).any() for other in values) for one in values]
+    on_front = own[undominated].sort_values(["val_error_last", "number"])
+    assert len(on_front) > 2
+    assert sorted(path.name for path in (folder / "front").iterdir()) == sorted(
+        [*(f"{name}.yaml" for name in on_front["trial_id"]), "mine.yaml"]
+    )
+    for row in on_front.to_dict("records"):
+        file = folder / "front" / f"{row['trial_id']}.yaml"
+        assert load_trial(file) == spec.trial({"loss.alpha": row["params_alpha"], "loss.beta": row["params_beta"]})
+        assert f"val_error {row['val_error_last']} and val_distance {row['val_distance_last']}" in file.read_text()
+
+    study = read_study(folder)
+    frame = front(study)
+    assert frame["trial_id"].tolist() == on_front["trial_id"].tolist()
+    assert frame["val_distance_last"].tolist() == on_front["val_distance_last"].tolist()
+    raced = trials[trials["replicate_of"].notna()]
+    places = {place.trial_id: place for place in study.standing.places}
+    assert places.keys() & set(frame["trial_id"])
+    for row in frame.to_dict("records"):
+        place = places.get(row["trial_id"])
+        assert row["seeds"] == (0 if place is None else len(place.judging))
+        if place is not None:
+            assert row["val_error_mean"] == pytest.approx(place.mean)
+            of_it = raced[raced["replicate_of"] == row["trial_id"]].set_index("replicate")
+            judging = range(place.earlier + 1, len(place.values) + 1)
+            assert row["val_distance_mean"] == pytest.approx(of_it.loc[[*judging], "val_distance_last"].mean())
+
+    on_terminal, page = text_of(view(study, 5)), report_html(study)
+    best, other = on_front.iloc[0], on_front.iloc[-1]
+    gap = best["val_distance_last"] - other["val_distance_last"]
+    points = 100 * (other["val_error_last"] - best["val_error_last"])
+    for said in (
+        f"the lowest val_error, {measured(study.metric, best['val_error_last'])} of {best['trial_id']}, costs "
+        f"{gap:.3g} of val_distance",
+        f"of {other['trial_id']}, costs {points:.2f} points of val_error",
+    ):
+        assert said in on_terminal
+        assert said in page
+    assert f"{len(on_front)} trials by val_error and val_distance: {best['trial_id']} (" in text_of(
+        summary(result.state, START, results="here")
+    )
+    drawn = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["figures"]["front-all"]["data"]
+    (line,) = [trace for trace in drawn if trace["mode"] == "lines"]
+    assert line["line"]["shape"] == "hv"
+    assert "nan" not in page.partition("<script")[0]
+
+
+@pytest.mark.usefixtures("_planned")
+def test_what_a_study_by_one_metric_was_started_with_it_keeps(search: Search, tmp_path: Path) -> None:
+    spec = spec_of(("val_error",), trials=3)
+    search(spec)
+    assert not (tmp_path / "study" / "front").exists()
+    assert front(read_study(tmp_path / "study")).empty
+    assert "The front" not in report_html(read_study(tmp_path / "study")).partition("<script")[0]
+    with pytest.raises(HistoryError, match=r"search\.metric: 'val_error' -> \['val_error', 'val_distance'\]"):
+        search(spec_of(trials=3), resume=True)
+
+
+@pytest.mark.usefixtures("_planned")
+def test_a_study_of_two_warms_one_of_its_first_metric_but_not_the_other_way(search: Search, tmp_path: Path) -> None:
+    search(spec_of(trials=4), "two")
+    search(spec_of(("val_error",), trials=4), "one")
+    taken = {}
+    for name in ("two", "one"):
+        for metric in (BOTH, ("val_error",), ("val_distance",)):
+            (older,) = read_older(spec_of(metric, warm_start=[str(tmp_path / name)]))
+            taken[name, metric] = len(older.trials)
+    assert taken["two", BOTH] == taken["two", ("val_error",)] == taken["one", ("val_error",)] == 4
+    assert taken["one", BOTH] == taken["two", ("val_distance",)] == taken["one", ("val_distance",)] == 0
+    (older,) = read_older(spec_of(BOTH, warm_start=[str(tmp_path / "one")]))
+    assert "because it ranks trials by val_error, and this study by val_error and val_distance" in older.note
+
+
+def test_a_file_of_the_front_finds_the_user_s_own_file(tmp_path: Path) -> None:
+    """Its copy lies beside the front's folder, wherever the study is moved to."""
+    trial = {**SMALL["trial"], "loss": SQUARE, "optim": {}, "own": {"file": str(OWN_TERMS)}}
+    spec = with_own_copy(study_from_mapping({**SMALL, "search": {"metric": list(BOTH)}, "trial": trial}))
+    location, content = Location.at(tmp_path / "study"), OWN_TERMS.read_bytes()
+    keep_own(location, sha256_of(content), content)
+    row = make_trial(7, COMPLETED, {"loss.alpha": 0.5, "loss.beta": 0.5}, 0.25, second_last=9.5, trial_id="t0007")
+    write_front(location, spec, [row], 1)
+    (tmp_path / "study").rename(tmp_path / "moved")
+    found = load_trial(tmp_path / "moved" / "front" / "t0007.yaml").own
+    assert Path(str(found.file)).resolve() == tmp_path / "moved" / "own" / f"{sha256_of(content)}.py"
+    assert found.sha256 == sha256_of(content)

@@ -16,9 +16,11 @@ from plotly.utils import PlotlyJSONEncoder
 from plgan_tune.analysis.controls import audit, audit_in_words
 from plgan_tune.analysis.curves import switches
 from plgan_tune.analysis.findings import findings
+from plgan_tune.analysis.front import members
 from plgan_tune.analysis.importance import Importances, Unanswered, importances
 from plgan_tune.analysis.overview import Overview, noise_in, overview
 from plgan_tune.analysis.report import best, images, space, timeline
+from plgan_tune.analysis.report.front import front_figure
 from plgan_tune.analysis.report.look import Absent, Drawn, scaled, unit
 from plgan_tune.analysis.report.seeds import seeds_figure
 from plgan_tune.analysis.rungs import rung_table
@@ -32,6 +34,7 @@ from plgan_tune.console.confirmed import (
     winner_in_words,
 )
 from plgan_tune.console.format import duration, measured, percent, range_of, word
+from plgan_tune.console.front import ends_in_words
 from plgan_tune.records import TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.study.race import Standing
@@ -175,6 +178,7 @@ def _search_panels(study: Study) -> list[Panel]:
             {"time": timeline.best_over_time(study), "epochs": timeline.best_over_epochs(study)},
             "pair",
         ),
+        *_front_panels(study),
         Panel(
             "curves",
             "Learning curves",
@@ -217,6 +221,25 @@ def _about_switches(study: Study) -> str:
     if not _switched(study):
         return ""
     return "; a diamond is a trial's switch, its first epoch on the generator's final loss"
+
+
+def _front_panels(study: Study) -> list[Panel]:
+    """Return the panel of the front, of a search by two metrics."""
+    first, second = study.spec.metric, study.spec.second
+    if second is None:
+        return []
+    costs = "; ".join(ends_in_words(members(study), first, second))
+    return [
+        Panel(
+            "front",
+            "The front of both metrics",
+            "A dot is a trial where it ended. The line runs along the front, completed trials that no other is better "
+            f"than in both {first.noun} and {second.noun}; the star is its knee. Values are of one seed each, so the "
+            "front is optimistic. Look for a sharp bend: there both are to be had. "
+            f"{f'Here {costs}.' if costs else ''}",
+            {"all": front_figure(study)},
+        )
+    ]
 
 
 def _about_controls(study: Study) -> str:
@@ -404,7 +427,8 @@ def _rungs(study: Study) -> list[dict[str, Any]]:
         words = {name: cell for name, cell in row.items() if isinstance(name, str)}
         words["cutoff"] = measured(metric, None if math.isnan(row["cutoff"]) else row["cutoff"])
         for name in ("missed_least", "missed_median", "missed_most"):
-            words[name] = f"{scaled(metric, row[name]):{'.2f' if metric.is_share else '.3g'}}"
+            missed = scaled(metric, row[name])  # NaN where trials were judged by two metrics, without a cutoff
+            words[name] = "–" if math.isnan(missed) else f"{missed:{'.2f' if metric.is_share else '.3g'}}"
         rows.append(words)
     return rows
 
