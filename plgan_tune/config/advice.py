@@ -70,6 +70,10 @@ def _about_search(study: StudySpec, epochs: int) -> list[str]:
             f"search.early_stopping.asha.grace_period is {asha.grace_period}: "
             f"with {epochs} epochs no trial is stopped early"
         )
+    if asha is not None and asha.objectives == "all" and study.second is None:
+        sentences.append(
+            "search.early_stopping.asha.objectives is all, but search.metric names one metric: it is first"
+        )
     if not study.domains:
         sentences.append(
             "no key of trial holds a domain: there is one configuration to train, and the search ends then"

@@ -385,6 +385,12 @@ class StudySpec:
         return self.objectives[1] if len(self.objectives) > 1 else None
 
     @property
+    def judges_by_both(self) -> bool:
+        """Whether early stopping judges trials by both objectives."""
+        asha = self.search.early_stopping.asha
+        return self.second is not None and asha is not None and asha.objectives == "all"
+
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """The names of its objectives, which name the columns of its trials."""
         return tuple(metric.name for metric in self.objectives)

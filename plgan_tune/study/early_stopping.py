@@ -32,7 +32,7 @@ def build_rule(spec: StudySpec) -> Rule:
         _start_of(spec) if asha.align == "switch" else from_the_first_epoch,
         spec.metric,
         spec.second,
-        by_fronts if asha.objectives == "all" and spec.second is not None else by_the_first,
+        by_fronts if spec.judges_by_both else by_the_first,
     )
     return Audited(halving, draw_controls(asha.controls, spec.search.seed))
 

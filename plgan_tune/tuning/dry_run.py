@@ -146,10 +146,11 @@ def rungs_in_words(study: StudySpec) -> str:
     if asha is None or not stops:
         return "none: no trial is stopped early"
     text = ", ".join(map(str, stops))
+    both = "; judged by the place in both metrics" if study.judges_by_both else ""
     if asha.align == "switch":
-        return f"{text} epochs after a trial's own switch epoch, if before its last epoch"
+        return f"{text} epochs after a trial's own switch epoch, if before its last epoch{both}"
     dropped = asha.grace_period * asha.reduction_factor ** len(stops)
-    return f"{text}; the next, {dropped}, is dropped: it is not before the last epoch"
+    return f"{text}; the next, {dropped}, is dropped: it is not before the last epoch{both}"
 
 
 def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:

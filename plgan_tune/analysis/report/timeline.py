@@ -293,6 +293,8 @@ def misses(study: Study) -> Drawn:
     if study.decisions.empty:
         return Absent("Early stopping has judged no trial.")
     judged = study.decisions[study.decisions["cutoff"].notna()]
+    if judged.empty and study.spec.judges_by_both:
+        return Absent("Trials were judged by their place by both metrics, so no rung has a cutoff to miss.")
     if judged.empty:
         return Absent("Too few trials have reached a rung for a decision.")
     judged = with_trials(study, judged)
