@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import BATCH, NO_LABEL, Encoded, Half, HalfName, Rows, Stamp
+from plgan_tune.data.names import PARQUET, part_of_parquet
 
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 """Keys in which fsspec's file systems give a file's version."""
@@ -43,7 +43,7 @@ def stamp_parquet(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:  
 
 
 def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: ARG001
-    """Read schemas and label columns of `train*.parquet` or `test*.parquet`, in the order of their names.
+    """Read schemas and label columns of a half's Parquet files (`part_of_parquet`), in the order of their names.
 
     The image column is the one whose type is binary or a struct with binary `bytes`. The label column is the one named
     `label`, else the only one of an integer type. Images with a null label are unlabelled, and all are if there is no
@@ -72,10 +72,9 @@ def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: 
 
 
 def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
-    pattern = f"{name}*.parquet"
     if spec.path is None:
         raise DataError(
-            f"`trial.data.path` must be a folder or URL that holds {pattern} for `source: parquet`, but got null"
+            f"`trial.data.path` must be a folder or URL that holds {name}*.parquet for `source: parquet`, but got null"
         )
     try:
         system, folder = fsspec.core.url_to_fs(spec.path)
@@ -87,10 +86,19 @@ def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
             f"{spec.path}: trial.data.path must be a folder or URL that holds train*.parquet and test*.parquet (as "
             f"`Dataset.to_parquet` of Hugging Face's datasets writes them), but got: {error!r}"
         ) from error
-    files = [info for info in infos if fnmatch(info["name"].rpartition("/")[2], pattern)]
+    files = [info for info in infos if part_of_parquet(_base(info)) == name]
     if not files:
-        raise DataError(f"{spec.path}: trial.data.path must hold {pattern}, but got {len(infos)} other files")
+        near = [_base(info) for info in infos if _base(info).endswith(PARQUET)][:5]
+        raise DataError(
+            f"{spec.path}: trial.data.path must hold {name}.parquet or {name}*.parquet with one of '-._ ' or a digit "
+            f"after {name!r}, but got {len(infos)} other files{f', such as {near}' if near else ''}"
+        )
     return system, sorted(files, key=lambda info: str(info["name"]))
+
+
+def _base(info: dict[str, Any]) -> str:
+    """Return the file's name without its folders."""
+    return str(info["name"]).rpartition("/")[2]
 
 
 def _version(info: dict[str, Any]) -> str:
