@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plgan_tune.data.decode import Form, read
+from plgan_tune.data.decode import pixels_of
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, Rows, batches
+from plgan_tune.data.pixels import Form
 from plgan_tune.gan.own import Own
 from plgan_tune.gan.pairs.base import Discriminator, ImageShape
 from plgan_tune.trained import Weights, build_pair, image_of, read_trained, write_onnx
@@ -22,17 +23,21 @@ class Classifier(nn.Module):
         discriminator: The network, with its weights loaded.
         image: Channels and size of the images that it takes.
         classes: Names of the classes.
+        form: How image files are brought to them; None composites on white, scales and crops.
 
     Attributes:
         classes: Names of the classes, in the order of the logits.
         image: Channels and size of the images that it takes.
     """
 
-    def __init__(self, discriminator: Discriminator, image: ImageShape, classes: Sequence[str]) -> None:
+    def __init__(
+        self, discriminator: Discriminator, image: ImageShape, classes: Sequence[str], form: Form | None = None
+    ) -> None:
         super().__init__()
         self.discriminator = discriminator
         self.classes = tuple(classes)
         self.image = image
+        self._form = form or Form(image.channels, image.size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of images.
@@ -94,22 +99,19 @@ class Classifier(nn.Module):
         """Return the probability of each class for image files of any size.
 
         Args:
-            files: One path of an image file, or several. Each image is scaled and cropped to the size that the
-                classifier takes.
+            files: One path of an image file, or several. Each image is turned upright, composited on `data.background`
+                and brought to the size that the classifier takes as `data.fit` says.
 
         Returns:
             Of shape (n, classes), on the CPU. Each row sums to 1.
 
         Raises:
-            DataError: If a file is not an image; the message names it.
+            DataError: If files are not images; the message names all.
             OSError: If a file cannot be read.
         """
         paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
         half = Half(np.full(len(paths), NO_LABEL), (), lambda row: str(paths[row]), lambda rows: _contents(paths, rows))
-        form = Form(self.image.channels, self.image.size, resize=True)
-        pixels = list(read(half, np.arange(len(paths)), form).blocks)
-        images = np.concatenate(pixels) if pixels else np.empty((0, *self.image.tensor), np.uint8)
-        return self.probabilities(torch.from_numpy(images))
+        return self.probabilities(torch.from_numpy(pixels_of(half, self._form)))
 
     @property
     def _weights(self) -> Tensor:
@@ -169,7 +171,9 @@ def classifier_of(checkpoint: Checkpoint, weights: Weights = "averaged", own: Ow
         raise CheckpointError("it has no classes, for trial.data.labels was 0: its D tells real from generated alone")
     discriminator = build_pair(checkpoint, own).discriminator
     discriminator.load_state_dict(checkpoint.content["averaged" if weights == "averaged" else "discriminator"])
-    return Classifier(discriminator, image_of(checkpoint), checkpoint.content["classes"]).requires_grad_(False).eval()
+    image, data = image_of(checkpoint), checkpoint.trial.data
+    form = Form(image.channels, image.size, data.fit, data.background)
+    return Classifier(discriminator, image, checkpoint.content["classes"], form).requires_grad_(False).eval()
 
 
 def export_onnx(classifier: Classifier, file: str | Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from plgan_tune.classifier import Classifier, export_onnx, load_classifier
@@ -134,6 +134,30 @@ def test_files_of_another_size_and_mode_are_made_to_fit(
     found = classifier.predict([large, tmp_path / "colour.png"])
     assert found.shape == (2, 10)
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_photograph_on_its_side_and_a_transparent_drawing_are_predicted_as_a_person_sees_them(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    digit = Image.fromarray(digits.images[0, 0].numpy())
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    digit.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "side.png", exif=exif)
+    drawn = Image.merge("LA", [Image.new("L", digit.size, 0), ImageOps.invert(digit)])
+    drawn.save(tmp_path / "drawn.png")
+    found = classifier.predict([tmp_path / "side.png", tmp_path / "drawn.png"])
+    torch.testing.assert_close(found, classifier.probabilities(digits.images[[0, 0]]), rtol=0, atol=0)
+
+
+def test_files_are_brought_to_size_as_the_checkpoint_s_trial_says(digits: Dataset, tmp_path: Path) -> None:
+    given = {"source": "digits", "labels": 20, "validation": 100, "size": 8, "fit": "pad", "background": "black"}
+    state = new_state(trial_of(data=given, model={"width": 0.05}), digits, torch.device("cpu"))
+    (tmp_path / "checkpoint.pt").write_bytes(encode_checkpoint(state, []))
+    wide = np.full((4, 8), 200, np.uint8)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    found = load_classifier(tmp_path)
+    padded = torch.from_numpy(np.pad(wide, ((2, 2), (0, 0))))[None, None]
+    assert torch.equal(found.predict(tmp_path / "wide.png"), found.probabilities(padded))
 
 
 def test_a_file_that_is_no_image_is_named(classifier: Classifier, tmp_path: Path) -> None:

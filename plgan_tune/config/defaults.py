@@ -13,6 +13,11 @@ _DATA: dict[str, Any] = {
     "labels_in_pool": True,
     "split_seed": 0,
     "refit": False,
+    "fit": "crop",
+    "background": "white",
+    "channels": "auto",
+    "on_broken": "refuse",
+    "duplicates": "note",
 }
 
 _COMMON: dict[str, dict[str, Any]] = {

@@ -41,6 +41,11 @@ Kind = Literal["mlp", "conv", "dcgan", "recurrent"]
 OwnKind = Literal["own"]
 """A pair of networks that the user's own file builds (`OwnSpec`)."""
 Source = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn", "parquet", "folder"]
+Background = Literal["white", "black"]
+Channels = Literal["auto", 1, 3]
+Fit = Literal["crop", "pad", "stretch"]
+OnBroken = Literal["refuse", "skip"]
+Duplicates = Literal["note", "drop"]
 Game = Literal["logistic", "wasserstein"]
 OptimiserKind = Literal["adam", "rmsprop"]
 Ramp = Literal["clamp", "literal", "zero", "one"]
@@ -90,10 +95,27 @@ class DataSpec(Frozen):
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     refit: bool = False
     """Whether to train on the validation images too, with their labels; val_error is then meaningless."""
+    fit: Fit = "crop"
+    """How an image that is not square becomes one of `size`: cropped, padded with `background`, or stretched."""
+    background: Background = "white"
+    """The colour behind what is transparent, and beside what is padded."""
+    channels: Channels = "auto"
+    """1 for grey, 3 for colour; auto is what the first image has."""
+    on_broken: OnBroken = "refuse"
+    """What to do if images cannot be decoded: refuse all, or skip these."""
+    duplicates: Duplicates = "note"
+    """What to do with images that are the same once decoded: say it, or keep one of each."""
 
     def logits(self, classes: int) -> int:
         """Return how many logits D has for images of so many classes: one if no image has a label."""
         return classes if self.labels else 1
+
+    @field_validator("fit")
+    @classmethod
+    def _needs_a_size(cls, value: Fit, info: ValidationInfo) -> Fit:
+        if value != "crop" and info.data.get("size", 0) is None:
+            raise RuleError("fit needs data.size: with size null, images are kept as they are", show(value))
+        return value
 
     @field_validator("path")
     @classmethod

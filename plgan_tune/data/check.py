@@ -8,7 +8,7 @@ import numpy as np
 
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.cache import key_of
-from plgan_tune.data.decode import form_of
+from plgan_tune.data.decode import check_first, form_of
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL
 from plgan_tune.data.sources import cache_of, is_cached, open_half, stamp_half
@@ -49,7 +49,9 @@ def check_data(spec: DataSpec, cache: Path | None = None) -> DataSummary:
     """
     half = open_half(spec, "train", cache_of(spec, cache))
     kept = half.labels[limit_rows(half.labels, spec)]
-    form = form_of(half, spec.size)
+    if spec.on_broken == "refuse":
+        check_first(half, spec)
+    form = form_of(half, spec)
     try:
         check_fit(kept, half.classes, spec)
     except DataError as error:

@@ -91,8 +91,8 @@ def _images(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _ENDINGS and file.is_file())
 
 
-def _bytes(file: Path) -> bytes:
+def _bytes(file: Path) -> bytes | OSError:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise DataError(f"{file}: the image cannot be read: {error}") from error
+        return error

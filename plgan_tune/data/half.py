@@ -13,8 +13,9 @@ from plgan_tune.config.trial import DataSpec
 HalfName = Literal["train", "test"]
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
-Encoded = bytes | Pixels | None
-"""An image as its source holds it: an encoded file, pixels (h, w) or (h, w, 3), or None if missing."""
+Encoded = bytes | Pixels | OSError | None
+"""An image as its source holds it: an encoded file, pixels (h, w) or (h, w, 3), None if missing, or why its file cannot
+be read."""
 
 Stamp = tuple[str, int, str]
 """A file's full name, its size in bytes, and its modification time or ETag, to distinguish versions."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,10 @@ class Split:
     pool: Tensor
     validation: Tensor
     hash: str
+
+    def at(self, rows: Tensor) -> "Split":
+        """Return the split of a data set of which this one's images are the rows `rows` (ascending)."""
+        return replace(self, labelled=rows[self.labelled], pool=rows[self.pool], validation=rows[self.validation])
 
 
 def draw_split(labels: Tensor, spec: DataSpec, n_classes: int) -> Split:

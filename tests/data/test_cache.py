@@ -2,16 +2,20 @@
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
 
 from plgan_tune.config.trial import DataSpec
+from plgan_tune.data import cache as module
 from plgan_tune.data.cache import cache_folder, cached
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.decode import Reading
@@ -32,7 +36,8 @@ def read():
     with mark.open("a") as out:
         out.write("decoded\\n")
     time.sleep(1)
-    return Reading((2, 1, 4, 4), np.zeros(2, np.int64), ("a",), iter([np.full((2, 1, 4, 4), 7, np.uint8)]))
+    blocks = iter([np.full((2, 1, 4, 4), 7, np.uint8)])
+    return Reading((2, 1, 4, 4), np.arange(2), np.zeros(2, np.int64), ("a",), blocks)
 
 print("ready", flush=True)
 sys.stdin.readline()
@@ -42,7 +47,8 @@ assert cached(folder, "key", read).images.sum() == 224
 
 def reading(value: int = 7, blocks: int = 3) -> Reading:
     held = (np.full((2, 1, 4, 4), value + k, np.uint8) for k in range(blocks))
-    return Reading((2 * blocks, 1, 4, 4), np.arange(2 * blocks) - 1, ("a", "ü"), held)
+    n = 2 * blocks
+    return Reading((n, 1, 4, 4), np.arange(n), np.arange(n) - 1, ("a", "ü"), held)
 
 
 def never() -> Reading:
@@ -80,7 +86,35 @@ def test_two_processes_at_once_decode_once(cache: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mark").read_text() == "decoded\n"
 
 
-@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "classes.json", "checksums.json"])
+def test_what_waits_for_another_process_says_which(
+    cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    decoding, go_on = Event(), Event()
+
+    def slowly() -> Reading:
+        decoding.set()
+        assert go_on.wait(60)
+        return reading()
+
+    def log(record: logging.LogRecord) -> bool:
+        go_on.set()
+        return True
+
+    monkeypatch.setattr(logging.getLogger(module.__name__), "filters", [log])
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(cached, cache, "key", slowly)
+        assert decoding.wait(60)
+        assert cached(cache, "key", never).images.max() == 9
+        other.result()
+    (record,) = caplog.records
+    assert f"waiting for process {os.getpid()} on {socket.gethostname()}, since 2" in record.getMessage()
+    assert not [file for file in cache.iterdir() if file.suffix == ".holder"]
+
+
+@pytest.mark.parametrize(
+    "file", ["images.npy", "labels.npy", "rows.npy", "hashes.npy", "classes.json", "notes.json", "checksums.json"]
+)
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
 def test_damage_is_said_and_mended(file: str, damage: str, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     cached(cache, "key", reading)
@@ -104,7 +138,7 @@ def test_damage_is_said_and_mended(file: str, damage: str, cache: Path, caplog: 
 def test_a_decoding_that_fails_leaves_nothing(cache: Path) -> None:
     def broken() -> Reading:
         whole = reading()
-        return Reading(whole.shape, whole.labels, whole.classes, (1 // 0 for _ in range(1)))  # type: ignore[misc]
+        return Reading(whole.shape, whole.rows, whole.labels, whole.classes, (1 // 0 for _ in range(1)))  # type: ignore[misc]
 
     with pytest.raises(ZeroDivisionError):
         cached(cache, "key", broken)
