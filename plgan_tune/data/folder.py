@@ -1,6 +1,7 @@
 """Image files in torchvision's ImageFolder layout: train/CLASS/*, test/CLASS/*, and optional unlabelled/*.
 
-If no image needs a label, the folders of classes may be missing, and train/, too: any folder of images will do.
+`unlabeled/` is as good as `unlabelled/`. If no image needs a label, the folders of classes may be missing, and train/,
+too: any folder of images will do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,9 @@ import numpy as np
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import NO_LABEL, Encoded, Half, HalfName, Rows, Stamp, batches
+from plgan_tune.data.walk import ENDINGS, Passed, Walk, entries_of, folders_in, images_below
 
-_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+_UNLABELLED = ("unlabelled", "unlabeled")
 
 
 def stamp_folder(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:  # noqa: ARG001
@@ -31,16 +33,19 @@ def open_folder(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: A
     root = _root(spec, name)
     classes = _classes(root)
     files = _files(root, name, classes)
+    passed = _passed(root, name, classes)
     if not files:
         place = root / name if (root / name).is_dir() else root
-        raise DataError(f"{place}: it must hold images (ending in {', '.join(sorted(_ENDINGS))}), but got none")
+        raise DataError(
+            f"{place}: it must hold images (ending in {', '.join(sorted(ENDINGS))}), but got none{_instead(passed)}"
+        )
 
     def encoded(rows: Rows) -> Iterator[Sequence[Encoded]]:
         for batch in batches(rows):
             yield [_bytes(files[row][0]) for row in batch]
 
     labels = np.array([label for _, label in files], dtype=np.int64)
-    return Half(labels, classes, lambda row: str(files[row][0]), encoded)
+    return Half(labels, classes, lambda row: str(files[row][0]), encoded, len(files), passed)
 
 
 def _root(spec: DataSpec, name: HalfName) -> Path:
@@ -59,36 +64,54 @@ def _root(spec: DataSpec, name: HalfName) -> Path:
 
 
 def _classes(root: Path) -> tuple[str, ...]:
-    return tuple(_folders(root / "train"))
-
-
-def _folders(root: Path) -> list[str]:
-    if not root.is_dir():
-        return []
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return tuple(folders_in(root / "train"))
 
 
 def _files(root: Path, name: HalfName, classes: Sequence[str]) -> list[tuple[Path, int]]:
     """Return the image files with their labels, labelled files first."""
-    foreign = sorted(set(_folders(root / name)) - set(classes))
+    foreign = sorted(set(folders_in(root / name)) - set(classes))
     if foreign:
         raise DataError(f"{root / name}: every class must be one of train/, but got {foreign}, not in {list(classes)}")
-    labelled = [(file, label) for label, c in enumerate(classes) for file in _images(root / name / c)]
-    unlabelled = _images(root / "unlabelled") if name == "train" else []
-    if not classes:
-        unlabelled = _without_classes(root, name)
+    labelled = [(file, label) for label, c in enumerate(classes) for file in images_below(root / name / c)]
+    unlabelled = _without_classes(root, name) if not classes else _unlabelled(root, name)
     return [*labelled, *((file, NO_LABEL) for file in unlabelled)]
+
+
+def _unlabelled(root: Path, name: HalfName) -> list[Path]:
+    return [file for folder in _UNLABELLED for file in images_below(root / folder)] if name == "train" else []
 
 
 def _without_classes(root: Path, name: HalfName) -> list[Path]:
     """Return the images of a half whose training half has no folders of classes."""
     if name == "test" or (root / "train").is_dir():
-        return [*_images(root / name), *(_images(root / "unlabelled") if name == "train" else [])]
-    return [file for file in _images(root) if root / "test" not in file.parents]
+        return [*images_below(root / name), *_unlabelled(root, name)]
+    return [file for file in images_below(root) if root / "test" not in file.parents]
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _ENDINGS and file.is_file())
+def _passed(root: Path, name: HalfName, classes: Sequence[str]) -> Passed:
+    """Return what lies in the half's folders, or beside them, and is not read, by reason."""
+    walk = Walk()
+    if name == "train" and not (root / "train").is_dir():
+        for entry in entries_of(root):
+            if root / entry.name != root / "test":
+                walk.look_at(entry, frozenset())
+        return walk.passed
+    walk.visit(root / name)
+    if classes:
+        walk.passed[f"loose in {name}/, in no class"] += [
+            str(file) for file in walk.images if file.parent == root / name
+        ]
+    if name == "train":
+        for word in _UNLABELLED:
+            walk.visit(root / word)
+        beside = [entry for entry in entries_of(root) if entry.name not in ("train", "test", *_UNLABELLED)]
+        walk.passed["beside train/, test/ and unlabelled/"] += [entry.path for entry in beside]
+    return {reason: paths for reason, paths in walk.passed.items() if paths}
+
+
+def _instead(passed: Passed) -> str:
+    """Return what was found instead of images, in words that end a message."""
+    return "".join(f"; passed over {len(paths):,}: {reason}" for reason, paths in passed.items())
 
 
 def _bytes(file: Path) -> bytes | OSError:

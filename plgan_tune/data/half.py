@@ -1,7 +1,7 @@
 """A source's training or test half before decoding, as each source module returns it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -34,12 +34,16 @@ class Half:
         classes: Their names; a label is an index into them. A test half may leave them empty.
         where: Row -> its file and row, for messages.
         encoded: Ascending rows -> their images in that order, in batches.
+        files: How many files hold them; 0 if they come with the installation.
+        passed: Reason -> paths beside them that were passed over.
     """
 
     labels: Rows
     classes: tuple[str, ...]
     where: Callable[[int], str]
     encoded: Callable[[Rows], Iterator[Sequence[Encoded]]]
+    files: int = 0
+    passed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Parquet files in the Hugging Face image layout, from a folder or any fsspec URL."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -17,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import BATCH, NO_LABEL, Encoded, Half, HalfName, Rows, Stamp
-from plgan_tune.data.names import PARQUET, part_of_parquet
+from plgan_tune.data.names import PARQUET, part_of_parquet, why_no_part
 
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 """Keys in which fsspec's file systems give a file's version."""
@@ -38,7 +39,7 @@ class _File:
 
 def stamp_parquet(spec: DataSpec, name: HalfName, cache: Path) -> list[Stamp]:  # noqa: ARG001
     """Return the stamp of every file of the half."""
-    system, found = _find(spec, name)
+    system, found, _ = _find(spec, name)
     return [(system.unstrip_protocol(info["name"]), int(info["size"]), _version(info)) for info in found]
 
 
@@ -53,7 +54,7 @@ def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: 
         DataError: If there is no such file, it is not Parquet, a column is missing or not unique, or a label is
             negative.
     """
-    system, found = _find(spec, name)
+    system, found, passed = _find(spec, name)
     files = [_inspect(system, info["name"], needs_label=spec.labels > 0) for info in found]
     labels = np.concatenate([file.labels for file in files])
     if not labels.size:
@@ -68,10 +69,11 @@ def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: 
         for file, start, stop in zip(files, starts, starts[1:], strict=False):
             yield from _images(file, rows[(rows >= start) & (rows < stop)] - start)
 
-    return Half(labels, _class_names(labels, files) if name == "train" else (), where, encoded)
+    return Half(labels, _class_names(labels, files) if name == "train" else (), where, encoded, len(files), passed)
 
 
-def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
+def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]], dict[str, list[str]]]:
+    """Return the file system, the half's files, and what lies beside those of all parts, by reason."""
     if spec.path is None:
         raise DataError(
             f"`trial.data.path` must be a folder or URL that holds {name}*.parquet for `source: parquet`, but got null"
@@ -93,7 +95,11 @@ def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]]]:
             f"{spec.path}: trial.data.path must hold {name}.parquet or {name}*.parquet with one of '-._ ' or a digit "
             f"after {name!r}, but got {len(infos)} other files{f', such as {near}' if near else ''}"
         )
-    return system, sorted(files, key=lambda info: str(info["name"]))
+    passed = defaultdict(list)
+    for info in infos:
+        if (reason := why_no_part(_base(info))) is not None:
+            passed[reason].append(str(info["name"]))
+    return system, sorted(files, key=lambda info: str(info["name"])), dict(passed)
 
 
 def _base(info: dict[str, Any]) -> str:
