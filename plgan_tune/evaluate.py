@@ -18,10 +18,11 @@ from plgan_tune.config.study import StudySpec, threads_of
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command, refuse, refuse_password, refusing
 from plgan_tune.console.format import say, terminal
+from plgan_tune.console.reading import reading_images
 from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
 from plgan_tune.console.signals import signals_as_ctrl_c, stopping_as_ctrl_c
 from plgan_tune.data.check import DataSummary, check_data
-from plgan_tune.data.dataset import load_dataset, load_test
+from plgan_tune.data.dataset import load_dataset, load_test, notes_on_test
 from plgan_tune.data.errors import DataError
 from plgan_tune.evaluation.generation import Fidelity, check_weights
 from plgan_tune.evaluation.measure import Gauge, GeneratorGauge, Measured, measure
@@ -104,6 +105,8 @@ def main(
             image = ImageShape(data.channels, data.size)
             check_image(configuration.trial.model, image)
             _check_own(search, configuration.trial, Shapes.of(image, len(data.classes), configuration.trial.data))
+        for note in _seen_in_test(study, console):
+            say(console, f"note: {note}", "yellow")
         gauge = _gauge(study, inception_weights)
         for note in evaluation.notes:
             say(console, f"note: {note}", "yellow")
@@ -197,6 +200,12 @@ def _check_own(search: Location, trial: TrialSpec, shapes: Shapes) -> None:
 def _alone(study: StudySpec) -> StudySpec:
     """Return the study with one rank per trial, for training in this process."""
     return replace(study, resources=study.resources.model_copy(update={"ranks": 1}))
+
+
+def _seen_in_test(study: StudySpec, console: Console) -> tuple[str, ...]:
+    """Read the test images, and return what was seen."""
+    with reading_images(console) as progress:
+        return notes_on_test(study.any_trial().data, progress=progress)
 
 
 def _gauge(study: StudySpec, inception_weights: Path | None) -> Gauge:

@@ -16,13 +16,16 @@ from plgan_tune.config.advice import advice
 from plgan_tune.config.errors import RuleError, SpecError
 from plgan_tune.config.load import LoadedStudy, default_space, load_study, load_study_document
 from plgan_tune.config.study import SearchSpec
+from plgan_tune.config.trial import DataSpec
 from plgan_tune.config.yaml import read_yaml
 from plgan_tune.console.display import print_summary
 from plgan_tune.console.exit import Command, refuse, refusing
 from plgan_tune.console.format import say, terminal
+from plgan_tune.console.reading import reading_images
 from plgan_tune.console.shell import Option, option_words, python, shell_line, typed
 from plgan_tune.console.signals import say_how_to_resume, stopping_as_ctrl_c
 from plgan_tune.data.errors import DataError
+from plgan_tune.data.survey import check_all, check_one
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.lock import LockedError
 from plgan_tune.study.clock import steady_clock
@@ -67,6 +70,9 @@ def main(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the study of that --name, or start it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print the plan; start nothing.")] = False,
+    check_data: Annotated[
+        bool, typer.Option("--check-data", help="Decode all images and print the plan; start nothing.")
+    ] = False,
 ) -> None:
     """Search the hyperparameters of a semi-supervised GAN."""
     console, now = terminal(), steady_clock()
@@ -78,11 +84,13 @@ def main(
         loaded = _load(file, overrides or [])
         study = default_name(loaded.study, now()) if name is None else name
         location = study_location(results, name, study, resume=resume)
-        if dry_run:
+        if dry_run or check_data:
             spec = as_begun(loaded.study, location) if resume else loaded.study
             history = read_history(location, with_absolute_path(spec)) if resume else History()
             notes = notes_before(spec, history, read_older(spec), begins=location if resume else None)
-            print_plan(console, plan_study(spec, history), [*loaded.notes, *notes])
+            images = spec.any_trial().data
+            seen = _all_images(images, console) if check_data else check_one(images)
+            print_plan(console, plan_study(spec, history), [*loaded.notes, *notes, *seen])
             return
         for sentence in [*loaded.notes, *advice(loaded.study)]:
             say(console, f"note: {sentence}", "yellow")
@@ -124,6 +132,12 @@ def main(
         raise typer.Exit(130)
     if result.best is None:
         raise typer.Exit(1)
+
+
+def _all_images(images: DataSpec, console: Console) -> tuple[str, ...]:
+    """Decode all images, and return what was seen."""
+    with reading_images(console) as progress:
+        return check_all(images, progress=progress)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.exit import Command
 from plgan_tune.console.format import Prose, measured, redrawn, say, terminal
 from plgan_tune.console.judge import judge_in_words, note_on_judge
+from plgan_tune.console.reading import reading_images
 from plgan_tune.console.shell import Option, option_words, python, shell_line, torchrun
 from plgan_tune.console.signals import asked_to_stop
 from plgan_tune.data.check import check_data
@@ -289,6 +290,7 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
     try:
         trial, threads = ranks.run_on_rank0(lambda: _configuration(asked))
         where = _where(trial, asked)
+        seen = ranks.run_on_rank0(lambda: _read_images(trial, console))
         with (
             asked_to_stop() as stopped,
             _Progress(console, trial, _on_what(place, threads)) as progress,
@@ -297,7 +299,7 @@ def _train_and_tell(place: Place, asked: _Asked) -> int:
                 trial,
                 where,
                 resume=asked.resume,
-                begun=lambda: progress.begun(_judge_in_words(where) if ranks.index == 0 else []),
+                begun=lambda: progress.begun([*seen, *_judge_in_words(where)] if ranks.index == 0 else []),
                 watch=lambda metrics: progress.epoch(metrics) and not stopped(),
                 device=device,
                 ranks=ranks,
@@ -335,6 +337,12 @@ def _configuration(asked: _Asked) -> tuple[TrialSpec, int]:
     trained = decode_checkpoint(saved.read_bytes(), saved.url).trial
     as_of = (load_trial(asked.config, asked.overrides, edition) for edition in range(FIRST, latest_edition() + 1))
     return next((one for one in (trial, *as_of) if not differences(trained, one)), trial), threads
+
+
+def _read_images(trial: TrialSpec, console: Console) -> list[str]:
+    """Decode the images into the cache, and return lines on what was seen."""
+    with reading_images(console) as progress:
+        return [f"note: {note}" for note in load_dataset(trial.data, progress=progress).notes]
 
 
 def _judge_in_words(where: str) -> list[str]:
@@ -417,9 +425,9 @@ class _Progress:
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
 
-    def begun(self, about_judge: Sequence[str]) -> None:
+    def begun(self, about: Sequence[str]) -> None:
         """Print the device and these lines, and start the bar."""
-        for line in (self._on_what, *about_judge):
+        for line in (self._on_what, *about):
             say(self._console, line, "dim")
         self._bar.start()
 

@@ -172,7 +172,7 @@ def test_the_readme_s_table_lists_exactly_the_options_of_search(options: Options
     assert len(listed) == len(set(listed))
     assert set(listed) == options["plgan_tune.search"]
     known = {"--space", "--set", "--results", "--name", "--address", "--in-process", "--resume", "--dry-run"}
-    assert set(listed) == known
+    assert set(listed) == {*known, "--check-data"}
 
 
 def test_the_readme_s_commands_use_options_that_there_are(options: Options) -> None:

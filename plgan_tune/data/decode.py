@@ -240,7 +240,7 @@ class _Tally:
         hint = "a number for trial.data.size resizes, and trial.data.fit says how"
         misfits = [f"{self._half.where(row)}: {rule}, but got {size}; {hint}" for row, size in self._misfits]
         _refuse([*misfits, *(self._broken if spec.on_broken == "refuse" else ())])
-        return tuple(self._sentences(form, spec))
+        return (*self._half.notes, *self._sentences(form, spec))
 
     def _sentences(self, form: Form, spec: DataSpec) -> Iterator[str]:
         count, total = self._traits, self.done

@@ -36,6 +36,7 @@ class Half:
         encoded: Ascending rows -> their images in that order, in batches.
         files: How many files hold them; 0 if they come with the installation.
         passed: Reason -> paths beside them that were passed over.
+        notes: What is strange about the files, in sentences.
     """
 
     labels: Rows
@@ -44,6 +45,7 @@ class Half:
     encoded: Callable[[Rows], Iterator[Sequence[Encoded]]]
     files: int = 0
     passed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Which part of a data set a file or folder belongs to, by its name: the Hugging Face Hub's rule for delimiters."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 PartName = Literal["train", "validation", "test"]
@@ -18,6 +18,9 @@ _WORDS: Final[Mapping[str, PartName]] = {
 
 _PART = re.compile(rf"({'|'.join(_WORDS)})(?:[-._ 0-9]|$)")
 """A part's word at the name's start, then its end or a delimiter (`NON_WORDS_CHARS` of `datasets/data_files.py`)."""
+
+_SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)(\..*)")
+_MOST_SHARDS = 100_000
 
 PARQUET: Final = ".parquet"
 
@@ -56,3 +59,18 @@ def why_no_part(name: str) -> str | None:
     if not name.endswith(PARQUET):
         return f"not named *{PARQUET}"
     return None if part_of(name) else "not named train, validation or test, then one of '-._ ', a digit"
+
+
+def missing_shards(names: Iterable[str]) -> list[str]:
+    """Return the shards that are not there of those that files named `-00000-of-00003` tell of, sorted.
+
+    Args:
+        names: The last parts of their paths.
+    """
+    there = set(names)
+    found = {match.groups() for name in there if (match := _SHARD.fullmatch(name))}
+    told = {(start, count, rest) for start, _, count, rest in found if int(count) <= _MOST_SHARDS}
+    all_of = (
+        f"{start}{shard:0{len(count)}}-of-{count}{rest}" for start, count, rest in told for shard in range(int(count))
+    )
+    return sorted(name for name in all_of if name not in there)

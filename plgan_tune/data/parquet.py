@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.errors import DataError
 from plgan_tune.data.half import BATCH, NO_LABEL, Encoded, Half, HalfName, Rows, Stamp
-from plgan_tune.data.names import PARQUET, part_of_parquet, why_no_part
+from plgan_tune.data.names import PARQUET, missing_shards, part_of_parquet, why_no_part
 
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 """Keys in which fsspec's file systems give a file's version."""
@@ -61,6 +61,8 @@ def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: 
         raise DataError(f"{spec.path}: {name}*.parquet must hold images, but got 0 rows")
     starts = np.array([0, *accumulate(file.labels.size for file in files)])
 
+    notes = tuple(f"{spec.path}: {missing} is missing" for missing in missing_shards([_base(info) for info in found]))
+
     def where(row: int) -> str:
         place = int(np.searchsorted(starts, row, side="right")) - 1
         return f"{files[place].path}, row {row - starts[place]}"
@@ -69,7 +71,9 @@ def open_parquet(spec: DataSpec, name: HalfName, cache: Path) -> Half:  # noqa: 
         for file, start, stop in zip(files, starts, starts[1:], strict=False):
             yield from _images(file, rows[(rows >= start) & (rows < stop)] - start)
 
-    return Half(labels, _class_names(labels, files) if name == "train" else (), where, encoded, len(files), passed)
+    return Half(
+        labels, _class_names(labels, files) if name == "train" else (), where, encoded, len(files), passed, notes
+    )
 
 
 def _find(spec: DataSpec, name: HalfName) -> tuple[Any, list[dict[str, Any]], dict[str, list[str]]]:

@@ -262,6 +262,7 @@ def _key(spec: DataSpec, folder: Path) -> str:
     """Return a name for all that the judge depends on: equal keys mean equal judges."""
     images = key_of(spec, "train", stamp_half(spec, "train", folder))
     identity = {"version": VERSION, "images": images, "split_seed": spec.split_seed, "validation": spec.validation}
+    identity |= {"duplicates": spec.duplicates}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -19,6 +19,7 @@ from plgan_tune.config.study import StudySpec
 from plgan_tune.config.trial import TrialSpec
 from plgan_tune.console.format import say, terminal
 from plgan_tune.console.judge import judge_in_words, note_on_judge
+from plgan_tune.console.reading import reading_images
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import Dataset, load_dataset
 from plgan_tune.records import DecisionRow
@@ -193,9 +194,11 @@ def _say_what_is_known(asked: _Asked, history: History, console: Console) -> Non
 def _images(asked: _Asked, history: History, console: Console) -> Dataset:
     """Read the images before any file is written. This fills the node's cache, and finds a bad image at once."""
     spec = asked.spec.any_trial().data
-    with console.status("reading the images"):
-        data = load_dataset(spec)
+    with reading_images(console) as progress:
+        data = load_dataset(spec, progress=progress)
         check_images(history, spec.path, data.fingerprint, data.split.hash)
+    for note in data.notes:
+        say(console, f"note: {note}", "yellow")
     return data
 
 

@@ -15,6 +15,7 @@ from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.console.format import Prose, say
 from plgan_tune.console.shell import typed
 from plgan_tune.data.check import DataSummary, check_data
+from plgan_tune.data.survey import Survey, survey
 from plgan_tune.gan.own_contract import Shapes
 from plgan_tune.gan.own_file import check_own
 from plgan_tune.gan.pairs.base import ImageShape
@@ -66,6 +67,7 @@ class Plan:
         data: the training images.
         trials: total number.
         history: rows of earlier starts; empty for a new study.
+        files: what lies where the images are.
     """
 
     study: StudySpec
@@ -74,6 +76,7 @@ class Plan:
     data: DataSummary
     trials: int
     history: History
+    files: Survey
 
 
 def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa: B008 - frozen
@@ -101,7 +104,7 @@ def plan_study(study: StudySpec, history: History = History()) -> Plan:  # noqa:
     budget = study.search.epochs
     room = len(left) * epochs if budget is None else sum(left) + max(0, budget - history.next_seq)
     most, fewest = (trained + min(room, reached) for reached in (len(left) * epochs, sum(least)))
-    return Plan(study, most, fewest, data, in_all, history)
+    return Plan(study, most, fewest, data, in_all, history, survey(trial.data))
 
 
 def _to_come(study: StudySpec, history: History) -> int:
@@ -166,7 +169,7 @@ def print_plan(console: Console, plan: Plan, notes: Sequence[str]) -> None:
     for name, text in _facts(plan):
         table.add_row(name, Prose(text))
     console.print(table)
-    for sentence in [*notes, *advice(plan.study)]:
+    for sentence in [*notes, *plan.files.notes, *advice(plan.study)]:
         say(console, Text.assemble(("note  ", "yellow"), sentence))
 
 
@@ -222,6 +225,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
             "images",
             f"{_labels_in_words(data)}; {data.channels} x {data.size} x {data.size}",
         ),
+        *[(f"{half} files", told) for half, told in plan.files.taken.items()],
+        *[("passed over", f"{reason}, {told}") for reason, told in plan.files.passed.items()],
         ("searched", ", ".join(study.domains) or "nothing: all trials have the same configuration"),
         ("trials", f"{plan.trials}, each of at most {_length_in_words(study)}"),
         *([("already there", already_in_words(plan.history))] if plan.history.trials else []),

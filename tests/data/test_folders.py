@@ -11,7 +11,7 @@ from PIL import Image
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
-from plgan_tune.data.half import Half
+from plgan_tune.data.half import Half, HalfName
 from plgan_tune.data.sources import open_half
 from plgan_tune.data.walk import Passed
 
@@ -78,7 +78,7 @@ def test_what_desktops_and_nas_systems_leave_is_no_class_and_no_image(
     found = half(make, folder)
     assert found.classes == before.classes == ("a", "b")
     assert found.labels.tolist() == before.labels.tolist()
-    place = "test" if where == "test" else "train"
+    place: HalfName = "test" if where == "test" else "train"
     passed = open_half(make("folder", folder), place, Path("unused")).passed
     assert names(passed) == {"hidden, or left by a system": [name]}
 

@@ -9,7 +9,7 @@ import pytest
 from plgan_tune.config.trial import DataSpec
 from plgan_tune.data.dataset import load_dataset
 from plgan_tune.data.errors import DataError
-from plgan_tune.data.names import part_of, part_of_parquet, why_no_part
+from plgan_tune.data.names import missing_shards, part_of, part_of_parquet, why_no_part
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,17 @@ def test_a_folder_s_name_may_end_where_the_word_does() -> None:
         "train",
         None,
     ]
+
+
+def test_missing_shards_are_named(
+    tmp_path: Path, make: Callable[..., DataSpec], write_parquet: Callable[..., None]
+) -> None:
+    for shard in (0, 2):
+        images = [np.full((8, 8), 10 * shard + row, np.uint8) for row in range(8)]
+        write_parquet(tmp_path / f"train-0000{shard}-of-00004.parquet", images, [0, 1] * 4)
+    lost = [f"{tmp_path}: train-0000{shard}-of-00004.parquet is missing" for shard in (1, 3)]
+    assert list(load_dataset(make("parquet", tmp_path)).notes) == lost
+    assert missing_shards(["train-0.parquet", "train-00000-of-00001.parquet", "a-of-b.parquet"]) == []
 
 
 def test_a_file_whose_name_only_begins_like_a_part_s_is_not_read(
