@@ -211,24 +211,29 @@ class _Tally:
     def __init__(self, half: Half, rows: Rows, seen: Seen) -> None:
         self.done = 0
         self._half, self._rows, self._seen = half, rows, seen
-        self._traits: Counter[str] = Counter()
+        self._kinds: Counter[tuple[str, ...]] = Counter()
         self._broken: list[str] = []
         self._misfits: list[tuple[int, str]] = []
         self._deepest = 0
 
     def add(self, batch: Sequence[_One]) -> None:
         """Count a batch."""
+        self._kinds.update(one.traits for one in batch)
+        self._deepest = max([self._deepest, *(one.deepest for one in batch)])
         for place, one in enumerate(batch, self.done):
-            self._traits.update(one.traits)
-            self._deepest = max(self._deepest, one.deepest)
-            if one.problem:
-                self._seen.skipped.append(place)
-                self._broken.append(f"{self._half.where(int(self._rows[place]))}: {one.problem}")
-            if one.misfit:
-                self._misfits.append((int(self._rows[place]), one.misfit))
+            if one.pixels is None:
+                self._set_aside(place, one)
         digests = b"".join(one.hash for one in batch)
         self._seen.hashes.append(np.frombuffer(digests, np.uint64).reshape(-1, 2))
         self.done += len(batch)
+
+    def _set_aside(self, place: int, one: _One) -> None:
+        row = int(self._rows[place])
+        if one.misfit:
+            self._misfits.append((row, one.misfit))
+        else:
+            self._seen.skipped.append(place)
+            self._broken.append(f"{self._half.where(row)}: {one.problem}")
 
     def close(self, form: Form, spec: DataSpec) -> tuple[str, ...]:
         """Return sentences on what was seen.
@@ -243,7 +248,9 @@ class _Tally:
         return (*self._half.notes, *self._sentences(form, spec))
 
     def _sentences(self, form: Form, spec: DataSpec) -> Iterator[str]:
-        count, total = self._traits, self.done
+        count, total = Counter[str](), self.done
+        for traits, images in self._kinds.items():
+            count.update(dict.fromkeys(traits, images))
         if self._broken:
             yield (
                 f"{_of(len(self._broken), total)} cannot be decoded and are left out (data.on_broken: skip): "

@@ -115,10 +115,11 @@ def _kind_of(encoded: bytes) -> str:
 
 def _plain(image: Image.Image, background: Background) -> Plain:
     frames = getattr(image, "n_frames", 1) if image.format in _SEVERAL_FRAMES else 1
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
     kind = image.format
+    turned = kind == "TIFF" and _lies(image)  # its decoder turns it, and takes the tag away
     image.load()
-    if turned:  # what has been turned by its decoder, as a TIFF is, has lost the tag
+    if kind != "TIFF" and image.info and _lies(image):
+        turned = True
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         levels = _sixteen_bits(image, kind)
@@ -128,6 +129,11 @@ def _plain(image: Image.Image, background: Background) -> Plain:
         return Plain(opaque, turned, transparent, frames)
     mode = "L" if image.mode in _GREY else "RGB"
     return Plain(image if image.mode == mode else image.convert(mode), turned, False, frames)
+
+
+def _lies(image: Image.Image) -> bool:
+    """Return whether its EXIF orientation is another than upright."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
 def _sixteen_bits(image: Image.Image, kind: str | None) -> NDArray[np.int64]:

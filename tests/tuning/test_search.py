@@ -21,6 +21,7 @@ from plgan_tune.config.trial import DataSpec
 from plgan_tune.config.yaml import dump_yaml
 from plgan_tune.data.check import DataSummary, check_data
 from plgan_tune.data.dataset import Dataset
+from plgan_tune.data.decode import Progress
 from plgan_tune.data.errors import DataError
 from plgan_tune.records import TrialStatus
 from plgan_tune.search import app
@@ -295,7 +296,7 @@ def test_what_fails_before_the_first_row_gives_the_name_back(
     """The images are read before anything is written but the lock."""
     seen = []
 
-    def broken(*_: object) -> Dataset:
+    def broken(*_: object, **__: object) -> Dataset:
         seen.append((tmp_path / "study" / "study.yaml").exists())
         raise DataError("train.parquet, row 7: truncated")
 
@@ -315,7 +316,7 @@ def test_a_second_search_of_a_study_is_refused(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_before_the_first_trial_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(spec: DataSpec) -> Dataset:
+    def interrupted(spec: DataSpec, progress: Progress) -> Dataset:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(driver, "load_dataset", interrupted)
