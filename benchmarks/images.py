@@ -37,7 +37,7 @@ STEPS: Final = {
 """What is timed: the dry run's look, its list of files, decoding into the cache, reading it, the split, copies."""
 
 CODE: Final = """
-import json, os, resource, sys, time
+import json, os, sys, time
 from pathlib import Path
 import numpy as np
 import torch
@@ -56,7 +56,9 @@ if step in ("split", "copies"):
     labels, hashes = torch.from_numpy(held.labels), held.hashes
 began = time.perf_counter()
 exec({"steps"}[step])
-print(json.dumps([time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+seconds = time.perf_counter() - began
+(peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([seconds, int(peak) / 1024]))
 """.replace('{"steps"}', repr(STEPS))
 
 

@@ -197,9 +197,19 @@ def _images(asked: _Asked, history: History, console: Console) -> Dataset:
     with reading_images(console) as progress:
         data = load_dataset(spec, progress=progress)
         check_images(history, spec.path, data.fingerprint, data.split.hash)
-    for note in data.notes:
+    for note in [*data.notes, *_read_otherwise(history, data)]:
         say(console, f"note: {note}", "yellow")
     return data
+
+
+def _read_otherwise(history: History, data: Dataset) -> list[str]:
+    """Return a note on a study whose trials may have seen other pixels, and whose version did not tell its images."""
+    if not data.notes or not history.trials or any(IMAGES in start for start in history.starts):
+        return []
+    return [
+        "an earlier version began this study, which turned no image upright and dropped transparency: if a note tells "
+        "of such images, its trials saw others, so begin a new study"
+    ]
 
 
 @contextmanager

@@ -33,14 +33,14 @@ trial:
 """
 
 
-def _write_images(file: Path, *, changed: bool = False) -> None:
+def _write_images(file: Path, *, changed: bool = False, transparent: bool = False) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     if changed:
         pixels[0, 0, 0] ^= 1
     rows = []
     for number, image in enumerate(pixels):
         content = BytesIO()
-        Image.fromarray(image).save(content, "PNG")
+        Image.fromarray(np.dstack([image, image]) if transparent else image).save(content, "PNG")
         rows.append({"image": {"bytes": content.getvalue(), "path": None}, "label": number % 2})
     file.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_parquet(file)
@@ -116,8 +116,23 @@ def test_a_study_of_an_earlier_version_moves_to_images_of_the_same_split(here: P
     for start in held["made_with"]:
         del start["images"]
     file.write_text(yaml.safe_dump(held))
-    assert _search("--resume", "--set", f"trial.data.path={begun / 'moved'}").exit_code == 0
+    result = _search("--resume", "--set", f"trial.data.path={begun / 'moved'}")
+    assert result.exit_code == 0
+    assert "an earlier version began this study" not in result.output  # there is nothing that it read otherwise
     pd.testing.assert_frame_equal(_errors(here / "results" / "mine"), _errors(begun / "whole" / "mine"))
+
+
+def test_such_a_study_says_that_it_saw_other_pixels_where_images_were_transparent(here: Path) -> None:
+    file = here / "results" / "mine" / "study.yaml"
+    held = yaml.safe_load(file.read_text())
+    for start in held["made_with"]:
+        del start["images"]
+    file.write_text(yaml.safe_dump(held))
+    _write_images(here / "transparent" / "train.parquet", transparent=True)
+    words = ("--resume", "--set", "trial.data.path=transparent", "--set", "search.trials=3")
+    said = " ".join(_search(*words).output.split())
+    assert "60 of 60 images are transparent" in said
+    assert "an earlier version began this study, which turned no image upright and dropped transparency" in said
 
 
 def test_the_digits_begin_where_there_is_no_study_to_resume(tmp_path: Path) -> None:
