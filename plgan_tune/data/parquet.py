@@ -117,7 +117,7 @@ def _version(info: dict[str, Any]) -> str:
 
 def _inspect(system: Any, path: str, *, needs_label: bool) -> _File:
     try:
-        with system.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+        with _bytes_of_file(system, path) as handle, pq.ParquetFile(handle) as file:
             schema = file.schema_arrow
             label = _label_column(schema, path) if needs_label or _has_integers(schema) else None
             column = None if label is None else file.read(columns=[label]).column(label)
@@ -128,6 +128,15 @@ def _inspect(system: Any, path: str, *, needs_label: bool) -> _File:
     if label is None:
         return _File(system, path, image, np.full(rows, NO_LABEL), ())
     return _File(system, path, image, _labels(column, path, label), _names(schema, label))
+
+
+def _bytes_of_file(system: Any, path: str) -> Any:
+    """Open a file for pyarrow, a local one by its own means.
+
+    Its threads may still hold bytes of Python's files when a process ends that looked at the first image alone; they
+    then ask for a lock that is gone, and the process ends with SIGABRT.
+    """
+    return pa.OSFile(path) if isinstance(system, LocalFileSystem) else system.open(path, "rb")
 
 
 def _image_column(schema: Any, path: str) -> str:
@@ -218,7 +227,7 @@ def _images(file: _File, rows: Rows) -> Iterator[list[Encoded]]:
     if not rows.size:
         return
     try:
-        with file.system.open(file.path, "rb") as handle, pq.ParquetFile(handle) as opened:
+        with _bytes_of_file(file.system, file.path) as handle, pq.ParquetFile(handle) as opened:
             start = 0
             for group in range(opened.num_row_groups):
                 stop = start + opened.metadata.row_group(group).num_rows
