@@ -43,7 +43,7 @@ def main(
         str | None,
         typer.Option(
             metavar="QUERY",
-            help="Query the tables trials, epochs, decisions and evaluations instead; as CSV in a pipe.",
+            help="Query the tables trials, epochs, decisions, evaluations and battles instead; as CSV in a pipe.",
         ),
     ] = None,
     export: Annotated[

@@ -317,3 +317,25 @@ class EvaluationRow:
     seconds_per_step: float | None = column(
         "seconds of G's step with D's steps before it, median over the epochs", "s", 0, default=None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BattleRow:
+    """One battle of two configurations of an evaluation that were trained with the same seed, from their checkpoints.
+
+    `verdict` is that of this seed's images alone; several seeds together have their own.
+    """
+
+    first: str = column("a configuration of the evaluation")
+    second: str = column("another one, which comes after it in the evaluation's order")
+    seed: int = column("the seed of both")
+    refit: bool = column("whether the validation images were trained on, too")
+    r_test: float = column("ratio of the errors of their D on the test images", "", 0)
+    r_sample: float = column("ratio of the errors of their D on each other's images; below 1 the first one wins", "", 0)
+    r_sample_low: float = column("lower end of its 95 % interval, of the images and the thresholds alone", "", 0)
+    r_sample_high: float = column("upper end of that interval", "", 0)
+    accuracy_sample: float = column("ratio of the accuracies on each other's images, as GRAN's code prints it", "", 0)
+    threshold_first: float = column("realness above which the first one's D takes an image for real")
+    threshold_second: float = column("the same of the second one's D")
+    verdict: str = column("first, second, not told apart or invalid")
+    fought_at: datetime = column("when it was fought, from the checkpoints of then", "UTC")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from plgan_tune.analysis.study import Study
-from plgan_tune.store.read import read_evaluations
+from plgan_tune.store.read import read_battles, read_evaluations
 
 
 class QueryError(Exception):
@@ -12,18 +12,23 @@ class QueryError(Exception):
 
 def _tables(study: Study) -> dict[str, Any]:
     rows = study.everything
-    evaluations = read_evaluations(study.location, study.study_id, study.spec.metric.name)
-    return {"trials": rows.trials, "epochs": rows.epochs, "decisions": rows.decisions, "evaluations": evaluations}
+    return {
+        "trials": rows.trials,
+        "epochs": rows.epochs,
+        "decisions": rows.decisions,
+        "evaluations": read_evaluations(study.location, study.study_id, study.spec.metric.name),
+        "battles": read_battles(study.location, study.study_id),
+    }
 
 
 def query(study: Study, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return column names and rows of `sql` over the tables `trials`, `epochs`, `decisions` and `evaluations`.
+    """Return column names and rows of `sql` over the tables of a study and of its evaluation: those of `_tables`.
 
     Nothing else can be read or written: DuckDB's access to files and network is off and locked.
 
     Raises:
         QueryError: if the query is wrong or needs what is locked.
-        StoreError: if the evaluations cannot be read.
+        StoreError: if the evaluations or their battles cannot be read.
     """
     import duckdb  # noqa: PLC0415 - other views of a study need not wait for it
 

@@ -1,8 +1,6 @@
-"""Fights the battles of an evaluation: every pair of its trained GANs at equal seed, from their checkpoints."""
+"""Lets two trained GANs fight a battle, from their checkpoints."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -64,12 +62,9 @@ def fighter(checkpoint: Checkpoint, own: Own | None, training: Tensor, test: Ten
     return Fighter(discriminator, images[CALIBRATION:], calibration, _realness(discriminator, test, device))
 
 
-def fight(fighters: Mapping[str, Fighter], device: torch.device) -> dict[tuple[str, str], Battle]:
-    """Return the battle of each pair of GANs of one seed, in the order of their names."""
-    return {
-        (one, other): Battle.of(*(_answers(fighters[a], fighters[b], device) for a, b in ((one, other), (other, one))))
-        for one, other in combinations(fighters, 2)
-    }
+def fight(one: Fighter, other: Fighter, device: torch.device) -> Battle:
+    """Return the battle of two GANs."""
+    return Battle.of(_answers(one, other, device), _answers(other, one, device))
 
 
 def _answers(one: Fighter, other: Fighter, device: torch.device) -> Judged:

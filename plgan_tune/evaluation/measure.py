@@ -1,7 +1,6 @@
 """Measures an evaluation's trials on the test images: once, at the last epoch, from the checkpoint."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isclose
@@ -13,21 +12,20 @@ from torch import Tensor
 
 from plgan_tune.classifier import classifier_of
 from plgan_tune.config.trial import TrialSpec
-from plgan_tune.evaluation.arena import Fighter, fight, fighter
+from plgan_tune.evaluation.arena import Fighter, fighter
 from plgan_tune.evaluation.battle import Battle
 from plgan_tune.evaluation.configurations import is_generative
+from plgan_tune.evaluation.fought import fight_battles
 from plgan_tune.evaluation.generation import Fidelity, generated
+from plgan_tune.evaluation.networks import last_checkpoint, own_networks
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.evaluation.quality import Quality, Yardstick
 from plgan_tune.gan.own import Own
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
-from plgan_tune.store.checkpoints import TrialFiles
 from plgan_tune.store.location import Location, StoreError
-from plgan_tune.store.own import own_copy
 from plgan_tune.store.read import EVALUATIONS, evaluation_rows, read_evaluations
 from plgan_tune.store.schemas import evaluations_table
 from plgan_tune.store.tables import write_table
-from plgan_tune.trained import own_of, read_checkpoint
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
 from plgan_tune.training.generate import BATCH
 from plgan_tune.training.judge import Judge
@@ -140,26 +138,17 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
 
 def _battles(
     evaluation: Evaluation, rows: Mapping[str, EvaluationRow], ended: Mapping[str, TrialRow], gauge: Gauge
-) -> dict[tuple[str, str], Battle]:
-    """Return the battle of each pair of configurations over the seeds of which both are trained.
-
-    Those whose checkpoint cannot be read take no part.
-    """
+) -> Mapping[tuple[str, str], Battle]:
     generators = gauge.generators
     if generators is None:
         return {}
-    found: dict[tuple[str, str], list[Battle]] = {}
-    asked = [rows[fixed.trial_id] for fixed in evaluation.study.trials if fixed.trial_id in rows]
-    for seed in evaluation.seeds:
-        fighters: dict[str, Fighter] = {}
-        for row in (row for row in asked if row.seed == seed and row.status is TrialStatus.COMPLETED):
-            with suppress(StoreError, CheckpointError):
-                checkpoint = _checkpoint(evaluation.location, ended[row.trial_id])
-                own = _own(evaluation.location, checkpoint)
-                fighters[row.configuration] = fighter(checkpoint, own, generators.training, gauge.images, gauge.device)
-        for pair, battle in fight(fighters, gauge.device).items():
-            found.setdefault(pair, []).append(battle)
-    return {pair: Battle.over_seeds(battles) for pair, battles in found.items()}
+
+    def enter(trial: TrialRow) -> Fighter:
+        checkpoint = last_checkpoint(evaluation.location, trial)
+        own = own_networks(evaluation.location, checkpoint)
+        return fighter(checkpoint, own, generators.training, gauge.images, gauge.device)
+
+    return fight_battles(evaluation, {name: ended[name] for name in rows}, enter, gauge.device, gauge.now)
 
 
 def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:
@@ -206,8 +195,8 @@ def _measured(
     if earlier is not None:
         found |= {"inception_score": earlier.inception_score, "fid": earlier.fid}
     if row.status is TrialStatus.COMPLETED:
-        checkpoint = _checkpoint(location, row)
-        own = _own(location, checkpoint)
+        checkpoint = last_checkpoint(location, row)
+        own = own_networks(location, checkpoint)
         if gauge.generators is None:
             found |= _of_classifier(checkpoint, own, judge, gauge)
         else:
@@ -286,14 +275,6 @@ def _seconds_per_step(checkpoint: Checkpoint) -> float | None:
     return images / median(speeds) if speeds else None
 
 
-def _own(location: Location, checkpoint: Checkpoint) -> Own | None:
-    """Return the user's own file that builds the networks, from the evaluation's copy; None if none does."""
-    if checkpoint.trial.model.kind != "own":
-        return None
-    copy = own_copy(location, str(checkpoint.trial.own.sha256))
-    return own_of(checkpoint, copy.read_bytes(), copy.url)
-
-
 def _errors(checkpoint: Checkpoint, own: Own | None, gauge: Gauge) -> tuple[float, float]:
     """Return the test errors of the averaged and of the raw weights."""
     averaged, raw = (
@@ -301,15 +282,3 @@ def _errors(checkpoint: Checkpoint, own: Own | None, gauge: Gauge) -> tuple[floa
         for weights in ("averaged", "raw")
     )
     return averaged, raw
-
-
-def _checkpoint(location: Location, row: TrialRow) -> Checkpoint:
-    """Read the checkpoint of the last epoch; a store that failed at a trial's end may hold an earlier one or none."""
-    folder = TrialFiles.of(location, row.trial_id).location
-    checkpoint = read_checkpoint(folder)
-    if checkpoint.content["epoch"] != row.epochs:
-        raise CheckpointError(
-            f"{folder.url} must hold a checkpoint of epoch {row.epochs}, the trial's last, but its newest is of epoch "
-            f"{checkpoint.content['epoch']}"
-        )
-    return checkpoint

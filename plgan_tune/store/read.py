@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from plgan_tune.records import (
     MEASURES,
     OWN,
+    BattleRow,
     DecisionRow,
     EpochMetrics,
     EpochRow,
@@ -27,6 +28,7 @@ from plgan_tune.records import (
 )
 from plgan_tune.store.location import Location, StoreError
 from plgan_tune.store.schemas import (
+    battles_table,
     column_of,
     decisions_table,
     epochs_table,
@@ -41,6 +43,7 @@ TRIALS: Final = ("trials", "trials.parquet")
 EPOCHS: Final = "epochs"
 DECISIONS: Final = "decisions"
 EVALUATIONS: Final = ("evaluations", "evaluations.parquet")
+BATTLES: Final = ("battles", "battles.parquet")
 NO_OPTIONS: Final[Mapping[str, Sequence[Value]]] = MappingProxyType({})
 UNIX_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -184,6 +187,20 @@ def read_evaluations(study: Location, study_id: str | None = ANY_STUDY, metric: 
     return read_table(file, empty.schema, study_id) if file.exists() else empty
 
 
+def read_battles(study: Location, study_id: str | None = ANY_STUDY) -> Any:
+    """Read the battles of the evaluation: an Arrow table of `battles_schema`. It is empty if there are none.
+
+    Args:
+        study: The study's folder.
+        study_id: See `read_tables`.
+
+    Raises:
+        StoreError: As in `read_table`.
+    """
+    file, empty = study.join(*BATTLES), battles_table([])
+    return read_table(file, empty.schema, study_id) if file.exists() else empty
+
+
 def _read_parts(study: Location, table: str, empty: Any, study_id: str | None) -> Any:
     files = parts(study, table)
     if not files:
@@ -247,6 +264,11 @@ def evaluation_rows(table: Any, metric: str = "val_error") -> list[EvaluationRow
     columns = [column_of(name, metric) for name in names]
     rows = (dict(zip(names, cells, strict=True)) for cells in _zipped(table, columns))
     return [EvaluationRow(**row | {"status": TrialStatus(row["status"])}) for row in rows]
+
+
+def battle_rows(table: Any) -> list[BattleRow]:
+    """Return the rows of `battles_table`."""
+    return [BattleRow(*cells) for cells in _zipped(table, [f.name for f in fields(BattleRow)])]
 
 
 def trial_rows(

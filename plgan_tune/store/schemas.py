@@ -15,6 +15,7 @@ from plgan_tune.records import (
     NAMED_BY_METRIC,
     NAMED_BY_SECOND,
     OWN,
+    BattleRow,
     DecisionRow,
     EpochMetrics,
     EpochRow,
@@ -70,6 +71,11 @@ def evaluations_schema(metric: str = "val_error") -> Any:
     return _versioned([_column(f, metric) for f in fields(EvaluationRow)])
 
 
+def battles_schema() -> Any:
+    """Return the schema of battles: the fields of `BattleRow`."""
+    return _versioned([_column(f) for f in fields(BattleRow)])
+
+
 def trials_schema(
     columns: Mapping[str, str], types: Mapping[str, type], metric: str = "val_error", second: str | None = None
 ) -> Any:
@@ -116,6 +122,12 @@ def evaluations_table(rows: Sequence[EvaluationRow], metric: str = "val_error") 
     """Return `rows` as an Arrow table of `evaluations_schema(metric)`."""
     cells = {column_of(f.name, metric): [getattr(row, f.name) for row in rows] for f in fields(EvaluationRow)}
     return pa.table(cells, schema=evaluations_schema(metric))
+
+
+def battles_table(rows: Sequence[BattleRow]) -> Any:
+    """Return `rows` as an Arrow table of `battles_schema`."""
+    schema = battles_schema()
+    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def trials_table(

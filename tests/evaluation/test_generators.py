@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from plgan_tune.analysis.query import query
 from plgan_tune.analysis.report.page import report_html
 from plgan_tune.analysis.seeds import DISTANCE, ERROR, TRANSPORT, beside_published, outcome_of, outcome_of_study
 from plgan_tune.analysis.study import read_study
@@ -18,6 +19,7 @@ from plgan_tune.backends.judging import decoded
 from plgan_tune.config.load import study_from_mapping
 from plgan_tune.config.study import StudySpec, flatten
 from plgan_tune.data.dataset import load_dataset, load_test
+from plgan_tune.evaluation import fought
 from plgan_tune.evaluation.arena import fight, fighter
 from plgan_tune.evaluation.configurations import generator_configurations, patent_configuration, same
 from plgan_tune.evaluation.plan import plan_evaluation
@@ -25,6 +27,7 @@ from plgan_tune.evaluation.quality import Yardstick, training_images
 from plgan_tune.records import TrialRow, TrialStatus
 from plgan_tune.store.location import Location
 from plgan_tune.store.read import evaluation_rows, read_evaluations
+from plgan_tune.store.schemas import battles_schema
 from plgan_tune.trained import read_checkpoint
 from plgan_tune.training.judge import encode_judge, train_judge
 from plgan_tune.training.measures import frechet_distance, moments
@@ -127,12 +130,50 @@ def test_a_trained_gan_battles_itself_to_a_draw_whatever_constant_its_critic_add
         name: fighter(checkpoint, None, training_images(data), test, CPU)
         for name, checkpoint in {"a": one, "b": other, "a again": one, "a moved": replace(one, content=moved)}.items()
     }
-    found = fight(fighters, CPU)
+    found = {(a, b): fight(fighters[a], fighters[b], CPU) for a in fighters for b in fighters}
     assert found["a", "a again"].r_sample == found["a", "a again"].r_test == 1
     assert found["a", "a moved"].verdict == "not told apart"
     assert found["b", "a moved"].r_sample == pytest.approx(found["b", "a again"].r_sample, rel=0.02)  # rounding of ties
-    back = fight({name: fighters[name] for name in ("b", "a")}, CPU)["b", "a"]
-    assert back.r_sample == pytest.approx(1 / found["a", "b"].r_sample)
+    assert found["b", "a"].r_sample == pytest.approx(1 / found["a", "b"].r_sample)
+
+
+def battles(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "battles")
+
+
+def test_battles_are_kept_a_row_a_pair_and_seed(done: tuple[Path, Any]) -> None:
+    rows = battles(done[0])
+    assert list(rows.columns) == battles_schema().names
+    assert rows[["first", "second", "seed"]].to_numpy().tolist() == [["t0001", "gp_wirgan", seed] for seed in (1, 2)]
+    data, (test, _) = load_dataset(gan_study().any_trial().data), load_test(gan_study().any_trial().data)
+    checkpoints = [read_checkpoint(done[0] / "seeds" / "checkpoints" / name) for name in ("t0001-s2", "gp_wirgan-s2")]
+    one, other = (fighter(checkpoint, None, training_images(data), test, CPU) for checkpoint in checkpoints)
+    found, row = fight(one, other, CPU), rows.iloc[1]
+    assert (row.r_test, row.r_sample, row.r_sample_low) == (found.r_test, found.r_sample, found.low)
+    assert (row.threshold_first, row.threshold_second) == (one.calibration.threshold, other.calibration.threshold)
+    assert query(read_study(done[0]), "SELECT count(*) AS n FROM battles") == (["n"], [(2,)])
+
+
+def test_a_kept_battle_is_printed_without_being_fought(
+    done: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(done[0], tmp_path / "study"))
+    monkeypatch.setattr(fought, "fight", None)
+    again = evaluated(folder, "--top", "1", "--seeds", "2")
+    assert again.exit_code == 0, again.output
+    assert [line for line in again.output.splitlines() if " : " in line] == [
+        line for line in done[1].output.splitlines() if " : " in line
+    ]
+    pd.testing.assert_frame_equal(battles(folder), battles(done[0]))
+
+
+def test_battles_of_a_training_that_was_done_again_are_fought_again(done: tuple[Path, Any], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done[0], tmp_path / "study"))
+    shutil.rmtree(folder / "seeds")
+    assert evaluated(folder, "--top", "1", "--seeds", "1").exit_code == 0
+    rows = battles(folder)
+    assert rows.seed.tolist() == [1]
+    assert (rows.fought_at > battles(done[0]).fought_at.max()).all()
 
 
 def test_the_judge_is_the_search_s_or_trained_in_its_place(done: tuple[Path, Any], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from plgan_tune.store.schemas import decisions_schema, epochs_schema, evaluations_schema, trials_schema
+from plgan_tune.store.schemas import battles_schema, decisions_schema, epochs_schema, evaluations_schema, trials_schema
 
 README = Path(__file__).resolve().parents[2] / "results" / "README.md"
 TRIALS = trials_schema({"`<path>`": "params_<leaf>"}, {"`<path>`": float})
@@ -24,6 +24,7 @@ def line(column: Any) -> str:
         ("## epochs", epochs_schema()),
         ("## decisions", decisions_schema()),
         ("## evaluations", evaluations_schema()),
+        ("## battles", battles_schema()),
     ],
 )
 def test_a_table_lists_exactly_the_columns(heading: str, schema: Any) -> None:
