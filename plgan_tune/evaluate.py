@@ -176,9 +176,10 @@ def _with_judge(evaluation: Evaluation, study: StudySpec, gauge: Gauge) -> Gauge
     if not evaluation.generators:
         return replace(gauge, judge=judge)
     yardstick = Yardstick.of(gauge.images, judge, gauge.device)
-    training = training_images(load_dataset(study.any_trial().data))
+    data = load_dataset(study.any_trial().data)
+    training = training_images(data)
     real = yardstick.measure(training[: yardstick.compared])
-    return replace(gauge, judge=judge, generators=GeneratorGauge(yardstick, real, training))
+    return replace(gauge, judge=judge, generators=GeneratorGauge(yardstick, real, training, data))
 
 
 def _judge(evaluation: Evaluation, study: StudySpec) -> Judge | None:

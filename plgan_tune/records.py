@@ -317,6 +317,19 @@ class EvaluationRow:
     seconds_per_step: float | None = column(
         "seconds of G's step with D's steps before it, median over the epochs", "s", 0, default=None
     )
+    seconds_per_discriminator_step: float | None = column(
+        "seconds of a step of D on one rank, in turns with the other configurations, by the process that evaluated",
+        "s",
+        0,
+        default=None,
+    )
+    seconds_per_generator_step: float | None = column("the same of a step of G", "s", 0, default=None)
+    classifier_score_deviation: float | None = column(
+        "deviation of the classifier score over 10 parts of the generated images", "", 0, default=None
+    )
+    inception_score_deviation: float | None = column(
+        "deviation of the Inception score over 10 parts of the generated images", "", 0, default=None
+    )
 
 
 @dataclass(frozen=True, slots=True)

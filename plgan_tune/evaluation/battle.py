@@ -181,6 +181,17 @@ class Battle:
         r_test, accuracy = others
         return cls(r_test, exp(found.mean), exp(found.low), exp(found.high), accuracy, len(battles))
 
+    def turned(self) -> Self:
+        """Return the battle with the second one as the first."""
+        return type(self)(
+            r_test=1 / self.r_test,
+            r_sample=1 / self.r_sample,
+            low=1 / self.high,
+            high=1 / self.low,
+            accuracy_sample=1 / self.accuracy_sample,
+            seeds=self.seeds,
+        )
+
     @property
     def verdict(self) -> Verdict:
         """Which of the two wins.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,14 @@ def generated(
     return torch.cat([uint8_batch(generator, checkpoint.trial, Stream.SAMPLES, batch).cpu() for batch in batches])
 
 
+class Scores(NamedTuple):
+    """Inception score, mean and deviation over 10 parts, and FID."""
+
+    inception: float
+    deviation: float
+    fid: float
+
+
 @dataclass(frozen=True, slots=True)
 class Fidelity:
     """Inception score and FID by torch-fidelity.
@@ -60,8 +68,8 @@ class Fidelity:
     weights: Path
     real: Tensor
 
-    def measure(self, images: Tensor) -> tuple[float, float]:
-        """Return Inception score (mean over 10 parts) and FID of uint8 images (n, channels, size, size)."""
+    def measure(self, images: Tensor) -> Scores:
+        """Measure uint8 images (n, channels, size, size)."""
         from torch_fidelity import calculate_metrics  # noqa: PLC0415 - an extra, checked by `check_weights`
 
         found = calculate_metrics(
@@ -75,7 +83,8 @@ class Fidelity:
             verbose=False,
             save_cpu_ram=True,
         )
-        return float(found["inception_score_mean"]), float(found["frechet_inception_distance"])
+        names = ("inception_score_mean", "inception_score_std", "frechet_inception_distance")
+        return Scores(*(float(found[name]) for name in names))
 
 
 class _Colour(Dataset[Tensor]):

@@ -1,7 +1,7 @@
 """Measures an evaluation's trials on the test images: once, at the last epoch, from the checkpoint."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import isclose
 from statistics import median
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from plgan_tune.classifier import classifier_of
 from plgan_tune.config.trial import TrialSpec
+from plgan_tune.data.dataset import Dataset
 from plgan_tune.evaluation.arena import Fighter, fighter
 from plgan_tune.evaluation.battle import Battle
 from plgan_tune.evaluation.configurations import is_generative
 from plgan_tune.evaluation.fought import fight_battles
 from plgan_tune.evaluation.generation import Fidelity, generated
 from plgan_tune.evaluation.networks import last_checkpoint, own_networks
+from plgan_tune.evaluation.pace import measure_paces
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.evaluation.quality import Quality, Yardstick
 from plgan_tune.gan.own import Own
@@ -29,7 +31,7 @@ from plgan_tune.store.tables import write_table
 from plgan_tune.training.checkpoint import Checkpoint, CheckpointError
 from plgan_tune.training.generate import BATCH
 from plgan_tune.training.judge import Judge
-from plgan_tune.training.measures import classifier_score
+from plgan_tune.training.measures import classifier_score, score_deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ class GeneratorGauge:
         yardstick: the test images.
         real: what training images come to on it.
         training: training images, of all classes alike.
+        data: the images and their split, on which steps are timed.
     """
 
     yardstick: Yardstick
     real: Quality
     training: Tensor
+    data: Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,9 @@ def measure(evaluation: Evaluation, gauge: Gauge) -> Measured:
         _write(evaluation, rows)
     if len(rows) < len(earlier):
         _write(evaluation, rows)
+    if gauge.generators is not None and (timed := _timed(evaluation, rows, gauge.generators.data, gauge.device)):
+        rows |= timed
+        _write(evaluation, rows)
     asked = [rows[fixed.trial_id] for fixed in study.trials if fixed.trial_id in rows]
     return Measured(asked, judge, tuple(missing), _battles(evaluation, rows, ended, gauge))
 
@@ -149,6 +156,27 @@ def _battles(
         return fighter(checkpoint, own, generators.training, gauge.images, gauge.device)
 
     return fight_battles(evaluation, {name: ended[name] for name in rows}, enter, gauge.device, gauge.now)
+
+
+def _timed(
+    evaluation: Evaluation, rows: Mapping[str, EvaluationRow], data: Dataset, device: torch.device
+) -> dict[str, EvaluationRow]:
+    """Return the rows of all configurations with the times of a step, if one of them lacks its: they take turns."""
+    asked = {one.trial_id: one for one in evaluation.study.trials if one.trial_id in rows}
+    trials = {rows[trial_id].configuration: one.trial for trial_id, one in asked.items()}
+    lacks = {rows[trial_id].configuration for trial_id in asked if rows[trial_id].seconds_per_generator_step is None}
+    if not any(trials[name].own.file is None for name in lacks):
+        return {}
+    paces = measure_paces(trials, data, device)
+    return {
+        trial_id: replace(
+            rows[trial_id],
+            seconds_per_discriminator_step=pace.discriminator,
+            seconds_per_generator_step=pace.generator,
+        )
+        for trial_id in asked
+        if (pace := paces.get(rows[trial_id].configuration)) is not None
+    }
 
 
 def _write(evaluation: Evaluation, rows: Mapping[str, EvaluationRow]) -> None:
@@ -176,10 +204,10 @@ def _lacks(row: EvaluationRow, trial: TrialSpec, judge: JudgeOnTest | None, gaug
     """Return whether the row lacks a score that can be measured now, or has that of another judge."""
     if row.status is not TrialStatus.COMPLETED or not is_generative(trial):
         return False
-    scored = row.classifier_score is not None and row.classifier_score_real is not None
+    scored = row.classifier_score_deviation is not None and row.classifier_score_real is not None
     same = judge is None or (scored and isclose(row.classifier_score_real or 0.0, judge.of_real, rel_tol=1e-4))
     unmeasured = gauge.generators is not None and row.test_transport is None
-    return not same or unmeasured or (gauge.fidelity is not None and row.fid is None)
+    return not same or unmeasured or (gauge.fidelity is not None and row.inception_score_deviation is None)
 
 
 def _measured(
@@ -193,7 +221,7 @@ def _measured(
     """Measure a training; FID and Inception score of its earlier row stay where they are not measured now."""
     found: dict[str, Any] = dict.fromkeys(_FOUND)
     if earlier is not None:
-        found |= {"inception_score": earlier.inception_score, "fid": earlier.fid}
+        found |= {name: getattr(earlier, name) for name in _BY_INCEPTION}
     if row.status is TrialStatus.COMPLETED:
         checkpoint = last_checkpoint(location, row)
         own = own_networks(location, checkpoint)
@@ -220,6 +248,9 @@ def _measured(
 _FOUND = ("test_error", "test_error_raw", "classifier_score", "classifier_score_real", "inception_score", "fid")
 """What a trial that did not complete lacks, of the fields without a default."""
 
+_BY_INCEPTION = ("inception_score", "inception_score_deviation", "fid")
+"""The fields of `Scores`."""
+
 
 def _of_classifier(checkpoint: Checkpoint, own: Own | None, judge: JudgeOnTest | None, gauge: Gauge) -> dict[str, Any]:
     """Return the fields of a trial with labels: errors of D, and scores of G if it was trained."""
@@ -229,8 +260,9 @@ def _of_classifier(checkpoint: Checkpoint, own: Own | None, judge: JudgeOnTest |
         return found
     images = generated(checkpoint, gauge.device, own=own)
     if judge is not None:
-        features = judge.judge.features(images.to(gauge.device))
-        found["classifier_score"] = classifier_score(judge.judge.probabilities(features))
+        probabilities = judge.judge.probabilities(judge.judge.features(images.to(gauge.device)))
+        found["classifier_score"] = classifier_score(probabilities)
+        found["classifier_score_deviation"] = score_deviation(probabilities)
         found["classifier_score_real"] = judge.of_real
     return found | _inception(images, gauge)
 
@@ -252,6 +284,7 @@ def _of_generator(
         "test_transport": found.transport,
         "test_transport_real": real.transport,
         "classifier_score": found.score,
+        "classifier_score_deviation": found.score_deviation,
         "classifier_score_real": None if judge is None else judge.of_real,
         "doubt": found.doubt,
         "doubt_real": None if judge is None else judge.doubt,
@@ -263,8 +296,7 @@ def _of_generator(
 def _inception(images: Tensor, gauge: Gauge) -> dict[str, Any]:
     if gauge.fidelity is None:
         return {}
-    score, fid = gauge.fidelity.measure(images)
-    return {"inception_score": score, "fid": fid}
+    return dict(zip(_BY_INCEPTION, gauge.fidelity.measure(images), strict=True))
 
 
 def _seconds_per_step(checkpoint: Checkpoint) -> float | None:

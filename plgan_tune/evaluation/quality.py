@@ -21,6 +21,7 @@ from plgan_tune.training.measures import (
     frechet_distance,
     moments,
     projected,
+    score_deviation,
     sorted_along,
     transport,
 )
@@ -36,6 +37,7 @@ class Quality(NamedTuple):
         distance: from the test images, in the judge's features; it depends on how many images are compared.
         coverage: share of `MOST` test images near an image.
         score: classifier score of all images.
+        score_deviation: over ten parts of them.
         doubt: 1 - the mean over all images of the greatest probability of a class.
         transport: sliced W1 distance of pixels from the test images.
     """
@@ -43,6 +45,7 @@ class Quality(NamedTuple):
     distance: float | None
     coverage: float | None
     score: float | None
+    score_deviation: float | None
     doubt: float | None
     transport: float
 
@@ -97,7 +100,7 @@ class Yardstick:
         along = projected(images[: self.compared], self.along)
         moved = transport(*_equally_many(sorted_along(along), self.pixels))
         if self.judged is None:
-            return Quality(None, None, None, None, moved)
+            return Quality(None, None, None, None, None, moved)
         judge, real, some, radii = self.judged
         features = judge.features(images)
         compared, probabilities = features[: self.compared], judge.probabilities(features)
@@ -105,6 +108,7 @@ class Yardstick:
             frechet_distance(real, moments(compared)),
             coverage(some, radii, compared[: len(some)]),
             classifier_score(probabilities),
+            score_deviation(probabilities),
             float(1 - probabilities.amax(dim=1).mean()),
             moved,
         )

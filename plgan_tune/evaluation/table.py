@@ -18,6 +18,7 @@ from plgan_tune.console.judge import ERRS_OFTEN
 from plgan_tune.evaluation.battle import FAIR, Battle, wins
 from plgan_tune.evaluation.measure import JudgeOnTest, Measured
 from plgan_tune.evaluation.plan import Evaluation
+from plgan_tune.evaluation.published import published_tables, warnings
 from plgan_tune.records import EvaluationRow, TrialRow, TrialStatus
 
 NONE = "-"
@@ -52,9 +53,13 @@ def print_evaluation(console: Console, evaluation: Evaluation, result: Measured,
             f"validation {evaluation.metric.noun}s and scores: means over the seeds",
             _beside(frame, lines, in_search, evaluation.metric),
         ),
+        ("scores: deviations over ten parts of the images, and over the seeds", _scores(frame, lines)),
+        *_published_scores(setting, frame),
         ("generated images and, last, real ones: means over the seeds", _images(frame, lines)),
+        ("time of a step, ms", _times(evaluation, frame, lines)),
         ("battles: each one's D on the other's images (GAM)", _battles(result.battles)),
         ("battles won and lost", _wins(result.battles)),
+        *published_tables(evaluation, frame, result.battles),
     ):
         if table.row_count:
             say(console, title, "bold")  # a table's own title would wrap at the width of a narrow table
@@ -133,21 +138,56 @@ def _beside(
     return table
 
 
+def _scores(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]]) -> Table:
+    """Return how far scores of generated images deviate, in two ways; no row without a deviation."""
+    table = _table("configuration", "score", "mean", "over parts", "over seeds")
+    by_name = frame.groupby("configuration")
+    for column in ("classifier_score", "inception_score"):
+        if frame[f"{column}_deviation"].isna().all():
+            continue
+        for name in (line["configuration"] for line in lines):
+            scores = by_name.get_group(name)[[column, f"{column}_deviation"]].astype(float)
+            mean, parts = scores.mean()
+            seeds = float(scores[column].std())
+            table.add_row(name, SCORES[column], *(_decimals(value) for value in (mean, parts, seeds)))
+    return table
+
+
+def _published_scores(setting: Setting | None, frame: pd.DataFrame) -> Iterator[tuple[str, Table]]:
+    if setting is None or not setting.scores or frame["inception_score"].isna().all():
+        return
+    table = _table("images", "Inception score", "deviation")
+    for row in setting.scores:
+        table.add_row(row.method, _decimals(row.mean), _decimals(row.deviation))
+    yield f"published: {setting.data}, the patent's table 6", table
+
+
 def _images(frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]]) -> Table:
     """Return what is measured of generators beside their distance; no row for other studies."""
-    table = _table("configuration", "distance", "coverage, %", "doubt, %", "transport", "ms a step")
+    table = _table("configuration", "distance", "coverage, %", "doubt, %", "transport")
     if frame.test_transport.isna().all():
         return table
-    means = frame.groupby("configuration")[
-        ["test_distance", "test_coverage", "doubt", "test_transport", "seconds_per_step"]
-    ].mean()
-    for line in lines:
-        distance, coverage, doubt, moved, seconds = means.loc[line["configuration"]]
-        shares, times = (_percent(coverage), _percent(doubt)), _plain(1000 * seconds)
-        table.add_row(line["configuration"], _plain(distance), *shares, _plain(moved), times)
+    columns = ["test_distance", "test_coverage", "doubt", "test_transport"]
+    means = frame.groupby("configuration")[columns].mean()
     real = frame[["test_distance_real", "test_coverage_real", "doubt_real", "test_transport_real"]].astype(float).mean()
-    distance, coverage, doubt, moved = real
-    table.add_row("real images", _plain(distance), _percent(coverage), _percent(doubt), _plain(moved), "")
+    named = [(line["configuration"], means.loc[line["configuration"]]) for line in lines]
+    for name, (distance, coverage, doubt, moved) in (*named, ("real images", real)):
+        table.add_row(name, _plain(distance), _percent(coverage), _percent(doubt), _plain(moved))
+    return table
+
+
+def _times(evaluation: Evaluation, frame: pd.DataFrame, lines: Sequence[Mapping[Any, Any]]) -> Table:
+    """Return how long steps of generators' trainings take; no row for other studies."""
+    table = _table("configuration", "of D", "of G", "steps of D for each of G", "all, in training")
+    if not evaluation.generators:
+        return table
+    columns = ["seconds_per_discriminator_step", "seconds_per_generator_step", "seconds_per_step"]
+    means = 1000 * frame[columns].astype(float).groupby(frame.configuration).mean()
+    trainings = {one.name: one.trial.training for one in evaluation.configurations}
+    for name in (line["configuration"] for line in lines):
+        of_d, of_g, whole = means.loc[name]
+        k = trainings[name].discriminator_steps / trainings[name].generator_steps
+        table.add_row(name, _plain(of_d), _plain(of_g), f"{k:g}", _plain(whole))
     return table
 
 
@@ -182,8 +222,11 @@ def _sentences(evaluation: Evaluation, result: Measured, setting: Setting | None
         yield f"Averaged weights at epoch {trial.training.epochs}, against {images:,} test images; no labels."
         yield "Deviations and intervals (Student's t) are over the seeds; differences are paired by seed."
         yield (
-            "Distance, coverage and transport of real images are those of training images, doubt that of "
-            "test images. A step is one of G with those of D before it."
+            "Distance, coverage and transport of real images are those of training images, doubt that of test images."
+        )
+        yield (
+            "Steps of D and of G are timed on one rank, in turns with those of the other configurations. In training, "
+            "a step is one of G with those of D before it, on whatever machine trained."
         )
         if result.battles:
             yield (
@@ -195,6 +238,7 @@ def _sentences(evaluation: Evaluation, result: Measured, setting: Setting | None
         if broken:
             yield f"Without a generator, so in no mean; the means are therefore too low: {_named(broken)}."
         yield from _about_judge(judge, rows)
+        yield from warnings(evaluation)
         return
     trained = "the labelled AND the validation images (--refit)" if evaluation.refit else "the labelled images"
     yield (
@@ -208,7 +252,13 @@ def _sentences(evaluation: Evaluation, result: Measured, setting: Setting | None
     yield from _about_judge(judge, rows)
     if setting is None:
         yield f"No results are published for these data with {trial.data.labels} labels."
-    elif setting.epochs != trial.training.epochs:
+        return
+    if setting.scores and any(row.inception_score is not None for row in rows):
+        yield (
+            "The patent's table 6 does not say whether its deviation is over parts of the images, as is usual, or over "
+            "trainings."
+        )
+    if setting.epochs != trial.training.epochs:
         yield f"The published PL-GAN was trained for {setting.epochs} epochs, these for {trial.training.epochs}."
 
 
@@ -243,6 +293,10 @@ def _number(metric: Metric, value: float) -> str:
 
 def _plain(value: float) -> str:
     return NONE if isnan(value) else f"{value:.3g}"
+
+
+def _decimals(value: float) -> str:
+    return NONE if isnan(value) else f"{value:.2f}"
 
 
 def _percent(fraction: float) -> str:

@@ -15,6 +15,9 @@ from plgan_tune.gan.draws import Draws, Stream, rng_for
 NEIGHBOURS: Final = 5
 """k of the balls of `coverage` (Naeem et al. 2020, section 4.1)."""
 
+PARTS: Final = 10
+"""Parts of the images of `score_deviation`."""
+
 DIRECTIONS: Final = 256
 """Directions of `transport`, the same ones for all images of a size."""
 
@@ -89,6 +92,16 @@ def classifier_score(probabilities: Tensor) -> float:
     marginal = p.mean(dim=0, keepdim=True)
     divergence = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(dim=1)
     return float(divergence.mean().clamp_min(0.0).exp())  # below 0 by rounding alone
+
+
+def score_deviation(probabilities: Tensor) -> float:
+    """Return the deviation of the classifier score over `PARTS` parts of the images, as Inception scores are printed.
+
+    It is sqrt(mean of squared differences from the mean), as in Salimans et al.'s code. A part has fewer images than
+    all, so its own score lies below theirs.
+    """
+    scores = torch.tensor([classifier_score(part) for part in probabilities.chunk(PARTS)], dtype=torch.float64)
+    return float(scores.std(correction=0))
 
 
 def directions(pixels: int) -> Tensor:

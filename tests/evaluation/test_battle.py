@@ -1,5 +1,6 @@
 """Battles of GANs, from realness that is known."""
 
+from dataclasses import astuple
 from itertools import permutations
 
 import numpy as np
@@ -118,6 +119,13 @@ def test_over_seeds_logarithms_average() -> None:
     assert found.accuracy_sample == pytest.approx(1 / found.r_sample)
     assert (found.seeds, found.r_test, found.verdict) == (3, 1.0, "one")
     assert Battle.over_seeds(battles[:1]) == battles[0]
+
+
+def test_a_turned_battle_is_that_of_the_second_with_the_first() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (judged(calibrate(*rng.normal([[1], [0]], 1, (2, 100))), *rng.normal(0.5, 1, (2, 100))) for _ in "ab")
+    turned, found = Battle.of(other, one), Battle.of(one, other).turned()
+    assert astuple(found) == pytest.approx(astuple(turned))
 
 
 def test_the_order_comes_from_wins_alone() -> None:

@@ -26,7 +26,7 @@ from plgan_tune.config.study import SearchSpec, StudySpec
 from plgan_tune.data.check import check_data
 from plgan_tune.data.dataset import load_dataset, load_test
 from plgan_tune.evaluate import app
-from plgan_tune.evaluation.generation import Fidelity
+from plgan_tune.evaluation.generation import Fidelity, Scores
 from plgan_tune.evaluation.plan import TYPES, plan_evaluation
 from plgan_tune.evaluation.train import train_fixed
 from plgan_tune.gan.pairs.mlp import TRAITS
@@ -183,9 +183,9 @@ def test_scores_of_a_network_that_is_given_later_are_added(
 ) -> None:
     folder, seen = Path(shutil.copytree(done[0], tmp_path / "again")), []
 
-    def scores(self: Fidelity, images: torch.Tensor) -> tuple[float, float]:
+    def scores(self: Fidelity, images: torch.Tensor) -> Scores:
         seen.append(images.shape)
-        return 2.25, 31.5
+        return Scores(2.25, 0.125, 31.5)
 
     monkeypatch.setattr(evaluate_command, "check_weights", lambda weights: None)
     monkeypatch.setattr(Fidelity, "measure", scores)
@@ -197,6 +197,7 @@ def test_scores_of_a_network_that_is_given_later_are_added(
     rows = table(folder)
     generated = rows.configuration.isin(["t0001", "patent", "regular_gan", "feature_wise_gan"])
     assert set(rows.inception_score[generated]) == {2.25}
+    assert set(rows.inception_score_deviation[generated]) == {0.125}
     assert set(rows.fid[generated]) == {31.5}
     assert rows[["inception_score", "fid"]][~generated].isna().all(axis=None)
     assert len(seen) == generated.sum() == 8

@@ -55,10 +55,10 @@ def test_fidelity_runs_on_weights_from_a_file(tmp_path: Path, monkeypatch: pytes
     dark_to_bright = torch.arange(0, 240, 12, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
     monkeypatch.setattr(generation, "SPLITS", 1)  # torch-fidelity shuffles what it splits
     fidelity = Fidelity(tmp_path / "weights.pth", dark_to_bright)
-    score, distance = fidelity.measure(dark_to_bright)
+    score, _, distance = fidelity.measure(dark_to_bright)
     with torch.no_grad():
         (logits,) = drawn(dark_to_bright.expand(-1, 3, -1, -1))
     assert score == pytest.approx(classifier_score(logits.softmax(dim=1)), rel=1e-3)
     assert score > 1.1  # else the classes say nothing of the images
-    _, far = fidelity.measure(dark_to_bright // 2)
+    far = fidelity.measure(dark_to_bright // 2).fid
     assert abs(distance) < 1e-3 * far

@@ -235,7 +235,7 @@ def test_a_yardstick_measures_training_images_and_itself() -> None:
     assert real.distance == pytest.approx(frechet_distance(*map(moments, features)))  # all 200, for they are fewer
     assert real.transport < 0.05
     without = Yardstick.of(test, None, CPU).measure(training_images(data)[:360])
-    assert without == (None, None, None, None, real.transport)
+    assert without == (None, None, None, None, None, real.transport)
 
 
 def test_what_is_tested_is_the_error_the_distance_or_that_of_pixels() -> None:

@@ -2,14 +2,23 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import torch
 from rich.console import Console
 
+from plgan_tune.config.load import study_from_mapping
+from plgan_tune.config.metrics import METRICS
 from plgan_tune.config.study import StudySpec
-from plgan_tune.evaluation.configurations import Configuration, changed
+from plgan_tune.evaluation.battle import Battle
+from plgan_tune.evaluation.configurations import (
+    Configuration,
+    changed,
+    generator_configurations,
+    patent_configuration,
+)
 from plgan_tune.evaluation.measure import JudgeOnTest, Measured
 from plgan_tune.evaluation.plan import Evaluation
 from plgan_tune.evaluation.table import print_evaluation
@@ -107,3 +116,76 @@ def test_every_table_fits_into_80_columns(said: list[str]) -> None:
     tables = [line for line in said if not line.startswith(sentences)]
     assert max(map(len, tables)) <= 80
     assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in said)
+
+
+@pytest.fixture(scope="module")
+def compared() -> list[str]:
+    """The lines, of 80 columns, of WIRGAN and GP-WIRGAN at T = 3 and a trial of the search, on MNIST without labels."""
+    data = {"source": "mnist", "labels": 0, "validation": 100}
+    study = study_from_mapping(
+        {
+            "study": "mnist",
+            "search": {"metric": "val_distance"},
+            "trial": {"method": "wirgan", "data": data, "optim": {"lr_generator": {"log_uniform": [1e-5, 1e-2]}}},
+        }
+    )
+    reference = patent_configuration(study)
+    others = [one for one in generator_configurations(reference, 1) if one.name == "gp_wirgan-t3"]
+    best = Configuration("t0001", changed(reference.trial, {"optim.lr_generator": 1e-3}))
+    rows = [
+        replace(
+            row(one.name, seed, None),
+            status=TrialStatus.COMPLETED,
+            test_distance=40.0 + seed,
+            test_transport=0.1,
+            test_coverage=0.2,
+            doubt=0.3,
+            classifier_score=5.0 + seed,
+            classifier_score_deviation=0.25,
+            seconds_per_step=0.5,
+            seconds_per_discriminator_step=0.0625,
+            seconds_per_generator_step=0.125,
+        )
+        for one in (best, reference, *others)
+        for seed in (1, 2)
+    ]
+    evaluation = Evaluation(
+        "mnist",
+        Location.at("x"),
+        (best, reference, *others),
+        (1, 2),
+        refit=False,
+        notes=(),
+        study_id=None,
+        metric=METRICS["val_distance"],
+        reference="wirgan",
+    )
+    battles = {("gp_wirgan-t3", "wirgan"): Battle(1.25, 0.5, 0.4, 0.625, 1.5, 2)}
+    console = Console(file=io.StringIO(), width=80, _environ={})
+    print_evaluation(console, evaluation, Measured(rows, None, (), battles), [])
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_published_battles_stand_beside_ours_in_their_order(compared: list[str]) -> None:
+    """The published pair is WIRGAN first, and WIRGAN at T = 3 is the evaluation's `wirgan`."""
+    cells = [line.split() for line in compared if " : " in line]
+    assert ["5", "wirgan-t3", ":", "gp_wirgan-t3", "0.95", "1.006", "0.8", "2"] in cells
+    assert ["3", "wirgan-t1", ":", "wirgan-t3", "0.95", "1.003", "-", "-"] in cells
+    assert sum(cell[0] in "34567" for cell in cells) == 15
+
+
+def test_published_scores_and_times_stand_beside_ours_and_all_tables_with_their_warnings(compared: list[str]) -> None:
+    assert lines(compared, "wirgan-t3") == [["1.055", "+-", "0.003", "0.0112", "6.5", "0.5"]]
+    assert lines(compared, "wirgan-t5") == [["1.053", "+-", "0.003", "0.0116", "-", "-"]]
+    assert lines(compared, "DRAW") == [["5.21"]]
+    said = " ".join(compared)
+    for table in ("Tables 3 to 7", "Tables 3 to 5", "Table 8", "Table 9", "Table 10"):
+        assert f" {table}: " in said
+    tables = compared[: next(n for n, line in enumerate(compared) if line.startswith("Averaged weights"))]
+    assert max(map(len, tables)) <= 80
+
+
+def test_scores_deviate_over_parts_and_over_seeds_and_steps_have_times_of_their_own(compared: list[str]) -> None:
+    assert ["classifier", "score", "6.50", "0.25", "0.71"] in lines(compared, "t0001")
+    assert ["62.5", "125", "5", "500"] in lines(compared, "t0001")

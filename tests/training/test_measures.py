@@ -21,6 +21,7 @@ from plgan_tune.training.measures import (
     frechet_distance,
     moments,
     projected,
+    score_deviation,
     sorted_along,
     transport,
 )
@@ -114,6 +115,14 @@ def test_collapsed_or_undecided_images_score_1() -> None:
     collapsed = torch.tensor([[1.0, 0.0, 0.0]]).repeat(50, 1)
     assert classifier_score(collapsed) == pytest.approx(1)
     assert classifier_score(torch.full((50, 3), 1 / 3)) == pytest.approx(1)
+
+
+def test_the_deviation_of_a_score_is_over_ten_parts() -> None:
+    """Five parts that score 1 and five that score 2 deviate by 0.5; equal parts do not, though they score above 1."""
+    sure = torch.eye(2, dtype=torch.float64)
+    collapsed, even = sure[:1].repeat(4, 1), sure.repeat(2, 1)
+    assert score_deviation(torch.cat([*[collapsed] * 5, *[even] * 5])) == pytest.approx(0.5)
+    assert score_deviation(torch.cat([even] * 10)) == pytest.approx(0, abs=1e-12)
 
 
 @given(st.integers(0, 999), st.integers(2, 6), st.integers(1, 40))
