@@ -204,13 +204,18 @@ def test_a_terminal_that_closes_stops_a_search_as_ctrl_c_does(tmp_path: Path) ->
     (tmp_path / "space.yaml").write_text(SPACE)
     words = held_search("t0000", STOPPED, "--space", "space.yaml", "--name", "mine")
     ours, theirs = pty.openpty()
+
+    def at_a_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup this process ignores it
+        os.login_tty(theirs)
+
     few_words = os.environ | {"TERM": "dumb"}  # nobody reads them, and a terminal takes 4 KiB
     search = subprocess.Popen(
         words,
         cwd=tmp_path,
         env=few_words,
         text=True,
-        preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - this process has no threads
+        preexec_fn=at_a_terminal,  # noqa: PLW1509 - this process has no threads
     )
     os.close(theirs)
     try:
