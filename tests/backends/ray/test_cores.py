@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +67,12 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_its_reason(monkeypatch: pytest
         assert "resources.gpus_per_rank=0" in problem
 
 
-@pytest.fixture
-def with_a_gpu() -> Iterator[str]:
-    """A cluster of one node that says it has a GPU."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("RAY_AUTH_MODE", raising=False)
-        context = ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
-        yield context.address_info["gcs_address"]
-    ray.shutdown()
-
-
 @pytest.mark.ray
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_search_on_such_a_node_ends_before_any_trial(with_a_gpu: str, tmp_path: Path) -> None:
+def test_a_search_on_such_a_node_ends_before_any_trial(cluster: Any, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1, num_gpus=1)
     searched = subprocess.run(
-        [sys.executable, "-m", "plgan_tune.search", "--address", with_a_gpu, "--set", "search.trials=1"],
-        env=os.environ | {"RAY_AUTH_MODE": "token"},
+        [sys.executable, "-m", "plgan_tune.search", "--address", cluster.address, "--set", "search.trials=1"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
