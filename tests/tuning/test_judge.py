@@ -54,7 +54,8 @@ def test_a_study_has_one_judge_that_a_resume_keeps(
     seen = read_study(study)
     assert seen.judge == facts
     assert note_on_judge(facts) in findings(seen)  # of so few images, it errs on 11 %
-    assert f"to a judge that knows 300 labels and errs on {percent(facts.error)}" in report_html(seen)
+    page = report_html(seen).replace("\N{NO-BREAK SPACE}", " ")
+    assert f"to a judge that knows 300 labels and errs on {percent(facts.error)}" in page
 
     monkeypatch.setattr(module, "train_judge", lambda data: pytest.fail("trained again"))
     again = said_by(search, spec={"trials": 2}, resume=True)
