@@ -22,6 +22,7 @@ from plgan_tune.config.study import StudySpec
 from plgan_tune.records import DecisionRow, EpochRow, TrialRow, TrialStatus
 from plgan_tune.study.history import History
 from plgan_tune.tuning.distributions import distributions, quiet
+from plgan_tune.tuning.sampler import values_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,12 +134,9 @@ class OptunaMirror:
         """Whether the study has two objectives: Optuna then takes no value of an epoch."""
         return self._spec.second is not None
 
-    def _values(self, row: TrialRow) -> list[float] | None:
-        """Return a completed trial's value of each objective, in its own unit; None for any other trial."""
-        if row.status is not TrialStatus.COMPLETED:
-            return None
-        values = [row.value_last, row.second_last][: len(self._directions)]
-        return [value for value in values if value is not None] or None
+    def _values(self, row: TrialRow) -> tuple[float, ...] | None:
+        """Return a completed trial's value of each objective; None for any other trial."""
+        return values_of(self._spec, row) if row.status is TrialStatus.COMPLETED else None
 
     def _frozen(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         return optuna.trial.create_trial(

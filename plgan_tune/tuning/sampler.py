@@ -199,7 +199,7 @@ class OptunaSampler:
         self._first = deque(_left_of_first(spec, history))
         self._replicates = [row.number for row in history.trials if row.replicate_of is not None]
         self._tried = {
-            key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, self._values_of(row))
+            key_of(spec.domains, row.params): _Tried(row.trial_id, row.status, row.epochs, values_of(spec, row))
             for row in history.trials
             if row.error != OUTSIDE and row.replicate_of is None and spec.holds(row.params)
         }
@@ -223,7 +223,7 @@ class OptunaSampler:
             for metric, told in zip(spec.objectives, self._told, strict=True)
         ]
         for row, _ in (*brought, *known):
-            self._note_worst(self._values_of(row) if row.status is TrialStatus.COMPLETED else None)
+            self._note_worst(values_of(spec, row) if row.status is TrialStatus.COMPLETED else None)
         ended = [self._as_told(row, curves.get(row.trial_id, {})) for row, curves in (*brought, *known)]
         with quiet():
             sampler = build(spec.search, history.next_number, ended)
@@ -232,7 +232,7 @@ class OptunaSampler:
 
     def _as_told(self, row: TrialRow, curve: Mapping[int, float]) -> FrozenTrial:
         """Convert a trial of the log to what the sampler would hold if it had followed the trial."""
-        values = self._values_of(row) if row.status is TrialStatus.COMPLETED else None
+        values = values_of(self._spec, row) if row.status is TrialStatus.COMPLETED else None
         end = self._end(values, broken=row.status is not TrialStatus.STOPPED, missing=self._epochs - row.epochs)
         return optuna.trial.create_trial(
             state=end.state,
@@ -246,12 +246,6 @@ class OptunaSampler:
     @property
     def _two(self) -> bool:
         return self._spec.second is not None
-
-    def _values_of(self, row: TrialRow) -> tuple[float, ...] | None:
-        """Return a row's value of each objective; None if it lacks one."""
-        values = [row.value_last, row.second_last][: len(self._spec.objectives)]
-        known = tuple(value for value in values if value is not None)
-        return known if len(known) == len(values) else None
 
     def _end(self, values: tuple[float, ...] | None, *, broken: bool, missing: int) -> _End:
         """Return the end of a trial that completed with `values`, else was `broken`, else was stopped early."""
@@ -384,6 +378,13 @@ class OptunaSampler:
         if end.violation is not None:
             asked.trial.set_constraint(EPOCHS_MISSING, end.violation)
         self.study.tell(asked.trial, end.values, state=end.state)
+
+
+def values_of(spec: StudySpec, row: TrialRow) -> tuple[float, ...] | None:
+    """Return a row's value of each objective of the study, in its own unit; None if it lacks one."""
+    values = [row.value_last, row.second_last][: len(spec.objectives)]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
 
 
 def told(metric: Metric, value: float, *, logarithm: bool) -> float:

@@ -22,6 +22,13 @@ def test_each_metric_is_a_measure_of_an_epoch_whose_worst_value_is_its_bound() -
         assert metric.is_share == (about(name)["unit"] == "fraction")
 
 
+def refuses_once(search: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        small(**search)
+    assert said in str(refused.value)
+    assert str(refused.value).count("must be") == 1
+
+
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_the_lower_cost_is_the_better_value(metric: Metric) -> None:
     better, worse = (1.0, 2.0) if metric.better == "lower" else (2.0, 1.0)
@@ -58,10 +65,7 @@ def test_the_mode_is_the_metric_s_own_whether_it_is_given_or_not(metric: Metric)
     ],
 )
 def test_another_direction_and_an_unknown_metric_are_refused(search: dict[str, Any], said: str) -> None:
-    with pytest.raises(SpecError) as refused:
-        small(**search)
-    assert said in str(refused.value)
-    assert str(refused.value).count("must be") == 1
+    refuses_once(search, said)
 
 
 def test_two_metrics_are_objectives_of_which_the_first_ranks() -> None:
@@ -104,7 +108,4 @@ def test_two_metrics_are_objectives_of_which_the_first_ranks() -> None:
     ],
 )
 def test_what_is_no_pair_of_metrics_is_refused_in_one_message(search: dict[str, Any], said: str) -> None:
-    with pytest.raises(SpecError) as refused:
-        small(**search)
-    assert said in str(refused.value)
-    assert str(refused.value).count("must be") == 1
+    refuses_once(search, said)
